@@ -1,0 +1,85 @@
+"""flowprov records the provenance of PyTorch and Dask campaigns.
+
+Importing it has no effect and loads nothing heavy: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowprov.capture.dask import DaskWorkerPlugin
+    from flowprov.capture.handles import bind, current_task, current_workflow
+    from flowprov.capture.loops import BatchLoop, EpochLoop, Loop
+    from flowprov.capture.task import task, task_scope
+    from flowprov.capture.torch import torch_capture, torch_release
+    from flowprov.capture.workflow import campaign, workflow
+    from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
+    from flowprov.read import Buffer, read_buffer
+    from flowprov.runtime import configure
+
+_HOMES = {
+    "BatchLoop": "flowprov.capture.loops",
+    "Buffer": "flowprov.read",
+    "DaskWorkerPlugin": "flowprov.capture.dask",
+    "EpochLoop": "flowprov.capture.loops",
+    "FlowprovError": "flowprov.errors",
+    "JournalError": "flowprov.errors",
+    "Loop": "flowprov.capture.loops",
+    "MissingExtraError": "flowprov.errors",
+    "SettingsError": "flowprov.errors",
+    "UsageError": "flowprov.errors",
+    "bind": "flowprov.capture.handles",
+    "campaign": "flowprov.capture.workflow",
+    "configure": "flowprov.runtime",
+    "current_task": "flowprov.capture.handles",
+    "current_workflow": "flowprov.capture.handles",
+    "read_buffer": "flowprov.read",
+    "task": "flowprov.capture.task",
+    "task_scope": "flowprov.capture.task",
+    "torch_capture": "flowprov.capture.torch",
+    "torch_release": "flowprov.capture.torch",
+    "workflow": "flowprov.capture.workflow",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchLoop",
+    "Buffer",
+    "DaskWorkerPlugin",
+    "EpochLoop",
+    "FlowprovError",
+    "JournalError",
+    "Loop",
+    "MissingExtraError",
+    "SettingsError",
+    "UsageError",
+    "__version__",
+    "bind",
+    "campaign",
+    "configure",
+    "current_task",
+    "current_workflow",
+    "read_buffer",
+    "task",
+    "task_scope",
+    "torch_capture",
+    "torch_release",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flowprov' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

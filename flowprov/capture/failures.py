@@ -1,0 +1,91 @@
+"""What is recorded of things that go wrong: exceptions of the program, and faults of our own.
+
+Flows in: exceptions, and scopes that ended by one. Flows out: error descriptions, correction records, counts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flowprov import context, guard, runtime
+from flowprov.records import Correction, Error, Status
+
+if TYPE_CHECKING:
+    from flowprov.context import Extras, Scope
+
+_MAX_TRACEBACK = 8_000
+_MAX_MESSAGE = 2_000
+
+
+def describe(error: BaseException) -> Error:
+    """Describe an exception as far as it lets itself be described."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - the user's __str__ may do anything
+        message = f"(its message cannot be read: {type(broken).__name__})"
+    try:
+        text = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    except Exception:  # noqa: BLE001 - as above
+        text = ""
+    if len(text) > _MAX_TRACEBACK:
+        text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
+    clean = runtime.get().summariser.clean_text
+    return Error(type=clean(name), message=clean(message[:_MAX_MESSAGE]), traceback=clean(text) or None)
+
+
+def correct_left_early(scope: Scope, error: BaseException, described: Error) -> None:
+    """Say of iterations inside a scope that it was this exception that they were left by.
+
+    A generator cannot see the exception that ends its loop. It notes where in the program the loop was left;
+    if the exception was the reason, it passed through that very line.
+    """
+    if not scope.left_early:
+        return
+    places = {(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)}
+    for left in scope.left_early:
+        if left.place in places:
+            scope.journal.control(Correction(task_id=left.key, status=Status.ERROR.value, error=described))
+
+
+def close_inner(scopes: list[Scope]) -> None:
+    """Record scopes whose own end never ran (an interrupt came in between)."""
+    error = sys.exc_info()[1]
+    for scope in scopes:
+        journal = scope.journal
+        if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
+            continue
+        described = describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+        ended = scope.wall + time.perf_counter_ns() - scope.started
+        journal.append(
+            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n' % (scope.head, ended, msgspec.json.encode(described))
+        )
+
+
+def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
+    """Leave a scope whose record could not be written, and count the loss."""
+    context.leave(scope)
+    still_owed = scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None
+    if still_owed:
+        lost(scope, place, error)
+    else:
+        guard.fault(place, error)
+
+
+def lost(scope: Scope, place: str, error: Exception) -> None:
+    """Count a fault of ours and the event that it cost."""
+    guard.fault(place, error)
+    scope.journal.drop("fault")
+
+
+def end_inside(extras: Extras, error: BaseException | None) -> None:
+    """End what lives as long as a scope that ends now."""
+    while extras.on_end:
+        with runtime.guarded("ending what a scope held"):
+            extras.on_end.pop()(error)

@@ -1,0 +1,168 @@
+"""The hot path: from the start of a step to its line in the journal.
+
+Flows in: a site and the arguments and results of a call (or a loop's item, or a model's tensors). Flows out:
+one line per step. Lines are assembled by hand, as bytes, from pieces that were made before; ``records`` defines
+what they mean, and a test reads every kind of them back.
+
+``begin`` never raises into the program, except for settings that cannot be used: these stop a program at its
+first event, because the alternative is days of work without a record.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flowprov import context
+from flowprov.capture.failures import (
+    close_after_fault,
+    close_inner,
+    correct_left_early,
+    describe,
+    end_inside,
+    lost,
+)
+from flowprov.capture.site import encode, tail_of
+from flowprov.capture.workflow import implicit_workflow
+from flowprov.context import Scope, links_of
+
+if TYPE_CHECKING:
+    from flowprov.capture.site import Site
+
+_get = context.current.get
+_set = context.current.set
+_clock = time.perf_counter_ns
+_wall = time.time_ns
+_thread = threading.get_ident
+
+
+def begin(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
+    """Open the scope of a call; None if it is not to be recorded."""
+    parent = previous = _get()
+    if parent is None or parent.muted:
+        parent = enclosing(parent)
+        if parent is None:
+            return None
+    try:
+        try:
+            used = site.encode_used(*args, **kwargs)
+        except TypeError:
+            used = site.encode_misfit(args, kwargs)
+        return enter(parent, previous, site.fragment, used)
+    except Exception as error:  # noqa: BLE001 - the guard: the user's function runs whatever happens to us
+        lost(parent, "recording the start of a task", error)
+        return None
+
+
+def enclosing(scope: Scope | None) -> Scope | None:
+    """Find the scope to which a new event belongs, where the ContextVar alone does not tell.
+
+    Parameters
+    ----------
+    scope
+        What the ContextVar holds.
+
+    Returns
+    -------
+    Scope or None
+        None if the event is not to be recorded.
+    """
+    while scope is not None and scope.closed:
+        scope = scope.previous  # a workflow that was stopped in another context than this one
+    if scope is None:
+        scope = context.resolve() or implicit_workflow()
+    return None if scope is None or scope.muted else scope
+
+
+def enter(parent: Scope, previous: Scope | None, fragment: bytes, used: bytes) -> Scope:
+    """Open the scope of a task whose inputs are encoded, and make it current."""
+    journal = parent.journal
+    number = journal.next_number()
+    if _thread() != journal.main_thread:
+        fragment += thread_fragment()
+    wall = _wall()
+    head = b'{"type":"task","task_id":%d%b%b,"started_at":%d,"used":%b' % (
+        number,
+        parent.links or links_of(parent),
+        fragment,
+        wall,
+        used,
+    )
+    scope = Scope(
+        journal, number, parent.workflow_id, head, wall, 0, previous, parent, False, parent.forwards, parent.epoch
+    )
+    journal.open_scopes[number] = scope
+    _set(scope)
+    scope.started = _clock()
+    return scope
+
+
+def finish(scope: Scope, site: Site, result: Any) -> None:
+    """Record a call that returned."""
+    ended = scope.wall + _clock() - scope.started
+    try:
+        outputs = site.name_outputs(result)
+        if scope.extras is None:
+            write_end(scope, ended, None if outputs is None else encode(outputs), site.tail)
+        else:
+            write_end(scope, ended, *with_extras(scope, outputs, site.tags, site.custom_metadata))
+    except Exception as error:  # noqa: BLE001 - the guard
+        close_after_fault(scope, "recording the end of a task", error)
+
+
+def fail(
+    scope: Scope, error: BaseException, tags: Sequence[str] = (), custom_metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Record a task that an exception ended; the exception is the caller's to raise on."""
+    ended = scope.wall + _clock() - scope.started
+    try:
+        described = describe(error)
+        correct_left_early(scope, error, described)
+        generated, tail = with_extras(scope, None, tags, custom_metadata or {}, error)
+        write_end(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(described), b"ERROR")
+    except Exception as fault:  # noqa: BLE001 - the guard
+        close_after_fault(scope, "recording the failure of a task", fault)
+
+
+def write_end(scope: Scope, ended: int, generated: bytes | None, tail: bytes, status: bytes = b"FINISHED") -> None:
+    """Make the enclosing scope current again and write the line."""
+    if _get() is scope:
+        _set(scope.previous)
+    else:
+        close_inner(context.leave(scope))
+    journal = scope.journal
+    if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
+        return  # ended before, or opened by the process from which this one was forked
+    if generated is None:
+        journal.append(b'%b,"status":"%b","ended_at":%d%b}\n' % (scope.head, status, ended, tail))
+    else:
+        journal.append(
+            b'%b,"status":"%b","ended_at":%d,"generated":%b%b}\n' % (scope.head, status, ended, generated, tail)
+        )
+
+
+def with_extras(
+    scope: Scope,
+    generated: Mapping[str, Any] | None,
+    tags: Sequence[str],
+    custom_metadata: Mapping[str, Any],
+    error: BaseException | None = None,
+) -> tuple[bytes | None, bytes]:
+    """Encode what was generated and the tail, with what was added to the scope while it ran."""
+    extras = scope.extras
+    if extras is not None:
+        if extras.generated:
+            generated = {**(generated or {}), **extras.generated}
+        tags = [*tags, *extras.tags]
+        custom_metadata = {**custom_metadata, **extras.custom_metadata}
+        end_inside(extras, error)
+    return None if generated is None else encode(generated), tail_of(tags, custom_metadata)
+
+
+def thread_fragment() -> bytes:
+    """Name the thread, in records of all threads but the main one."""
+    return b',"thread":' + msgspec.json.encode(threading.current_thread().name)

@@ -1,0 +1,292 @@
+"""``@task`` and ``task_scope``: a function call, or a block of code, as a step.
+
+Flows in: calls of decorated functions. Flows out: one task record per call. Wrappers hold nothing but the
+function and its site, and both can be pickled: a function that was decorated in ``__main__`` or in a notebook
+goes to another process as before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from flowprov import context, runtime
+from flowprov.capture.failures import close_after_fault, lost
+from flowprov.capture.handles import TaskHandle
+from flowprov.capture.lines import begin, enclosing, enter, fail, finish, with_extras, write_end
+from flowprov.capture.site import Site, encode
+from flowprov.context import Scope
+
+_clock = time.perf_counter_ns
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def task(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def task(
+    *,
+    activity_id: str | None = None,
+    output_names: str | Sequence[str] | None = None,
+    subtype: str | None = None,
+    tags: Sequence[str] | None = None,
+    custom_metadata: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def task(function: Any = None, /, **options: Any) -> Any:
+    """Record each call of a function as a task.
+
+    Works on functions, methods, ``async`` functions, generators and asynchronous generators; what the
+    decorator returns has the same signature.
+
+    Parameters
+    ----------
+    activity_id
+        Name of the activity; by default the function's name.
+    output_names
+        Names under which the result is recorded: one name, or one for each element of a returned tuple. By
+        default a dictionary is recorded as it is, anything else as ``result``; None generates nothing.
+    subtype, tags, custom_metadata
+        Recorded with each call.
+
+    Notes
+    -----
+    ``used`` holds the arguments by parameter name, defaults included, as they were before the call. The
+    object of a method (``self``, ``cls``) is left out. An exception passes through unchanged and is recorded
+    with its traceback. Under ``FLOWPROV_DISABLED=1`` the function itself is returned.
+    """
+    if function is None:
+        return functools.partial(_decorate, options=options)
+    return _decorate(function, options)
+
+
+def _decorate(function: Any, options: dict[str, Any]) -> Any:
+    if runtime.disabled():
+        return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(_decorate(function.__func__, options))
+    site = Site(function, **options)
+    if inspect.isasyncgenfunction(function):
+        return _wrap_async_generator(function, site)
+    if inspect.iscoroutinefunction(function):
+        return _wrap_coroutine(function, site)
+    if inspect.isgeneratorfunction(function):
+        return _wrap_generator(function, site)
+    return _wrap_function(function, site)
+
+
+def _wrap_function(function: Any, site: Site) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(site, args, kwargs)
+        if scope is None:
+            return function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            fail(scope, error, site.tags, site.custom_metadata)
+            raise
+        finish(scope, site, result)
+        return result
+
+    return wrapper
+
+
+def _wrap_coroutine(function: Any, site: Site) -> Any:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(site, args, kwargs)
+        if scope is None:
+            return await function(*args, **kwargs)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            fail(scope, error, site.tags, site.custom_metadata)
+            raise
+        finish(scope, site, result)
+        return result
+
+    return wrapper
+
+
+def _wrap_generator(function: Any, site: Site) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(site, args, kwargs)
+        if scope is None:
+            return (yield from function(*args, **kwargs))
+        suspend(scope)
+        return (yield from Resumed(function(*args, **kwargs), scope, site))
+
+    return wrapper
+
+
+def _wrap_async_generator(function: Any, site: Site) -> Any:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        scope = begin(site, args, kwargs)
+        generator = function(*args, **kwargs)
+        if scope is not None:
+            suspend(scope)
+        sent, count = None, 0
+        try:
+            while True:
+                if scope is not None:
+                    resume(scope)
+                try:
+                    value = await generator.asend(sent)
+                finally:
+                    if scope is not None:
+                        suspend(scope)
+                count += 1
+                sent = yield value
+        except StopAsyncIteration:
+            end_generator(scope, site, count, None, left_early=False)
+        except GeneratorExit:
+            await generator.aclose()
+            end_generator(scope, site, count, None, left_early=True)
+            raise
+        except BaseException as error:
+            if scope is not None:
+                fail(scope, error, site.tags, site.custom_metadata)
+            raise
+
+    return wrapper
+
+
+class Resumed(Generator[Any, Any, Any]):
+    """A generator whose scope is current while its body runs, and only then."""
+
+    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, site: Site) -> None:
+        self._generator = generator
+        self._scope = scope
+        self._site = site
+        self._count = 0
+
+    def send(self, value: Any) -> Any:
+        """Go on with the body until its next yield."""
+        return self._step(self._generator.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise in the body, at the yield where it waits."""
+        return self._step(self._generator.throw, *error)
+
+    def close(self) -> None:
+        """End the body early."""
+        resume(self._scope)
+        try:
+            self._generator.close()
+        except BaseException as error:
+            fail(self._scope, error, self._site.tags, self._site.custom_metadata)
+            raise
+        end_generator(self._scope, self._site, self._count, None, left_early=True)
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        resume(self._scope)
+        try:
+            value = step(*args)
+        except StopIteration as stop:
+            end_generator(self._scope, self._site, self._count, stop.value, left_early=False)
+            raise
+        except BaseException as error:
+            fail(self._scope, error, self._site.tags, self._site.custom_metadata)
+            raise
+        suspend(self._scope)
+        self._count += 1
+        return value
+
+
+def suspend(scope: Scope) -> None:
+    """Take a generator's scope out of the context while its body waits."""
+    context.leave(scope)
+
+
+def resume(scope: Scope) -> None:
+    """Make a generator's scope current, inside whatever is current where it is resumed."""
+    scope.previous = context.current.get()
+    context.current.set(scope)
+
+
+def end_generator(scope: Scope | None, site: Site, count: int, result: Any, *, left_early: bool) -> None:
+    """Record a generator that ended: how many values it yielded and what it returned."""
+    if scope is None:
+        return
+    ended = scope.wall + _clock() - scope.started
+    try:
+        outputs = {"yielded": count, **(site.name_outputs(result) or {})}
+        metadata = {**site.custom_metadata, "left_early": True} if left_early else site.custom_metadata
+        write_end(scope, ended, *with_extras(scope, outputs, site.tags, metadata))
+    except Exception as error:  # noqa: BLE001 - the guard
+        close_after_fault(scope, "recording the end of a generator", error)
+
+
+class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
+    """Record a block of code as a task.
+
+    Parameters
+    ----------
+    name
+        Name of the activity.
+    used
+        What the block uses, by name.
+    subtype, tags, custom_metadata
+        Recorded with it.
+
+    Examples
+    --------
+    >>> with task_scope("tokenise", used={"files": 3}) as step:  # doctest: +SKIP
+    ...     step.set_generated(tokens=1_000)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        used: Mapping[str, Any] | None = None,
+        subtype: str | None = None,
+        tags: Sequence[str] | None = None,
+        custom_metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._name = name
+        self._used = used or {}
+        self._subtype = subtype
+        self._tags = list(tags or ())
+        self._custom_metadata = dict(custom_metadata or {})
+        self._scope: Scope | None = None
+
+    def __enter__(self) -> TaskHandle:
+        previous = context.current.get()
+        parent = None if runtime.disabled() else enclosing(previous)
+        if parent is not None:
+            try:
+                fragment = b',"activity_id":' + msgspec.json.encode(str(self._name))
+                if self._subtype is not None:
+                    fragment += b',"subtype":' + msgspec.json.encode(str(self._subtype))
+                self._scope = enter(parent, previous, fragment, encode(self._used))
+            except Exception as error:  # noqa: BLE001 - the guard
+                lost(parent, "recording the start of a task_scope", error)
+        return TaskHandle(self._scope)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return
+        if error is not None:
+            fail(scope, error, self._tags, self._custom_metadata)
+            return
+        ended = scope.wall + _clock() - scope.started
+        try:
+            write_end(scope, ended, *with_extras(scope, None, self._tags, self._custom_metadata))
+        except Exception as fault:  # noqa: BLE001 - the guard
+            close_after_fault(scope, "recording the end of a task_scope", fault)
+
+

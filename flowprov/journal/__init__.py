@@ -1,0 +1,6 @@
+"""Where events rest: an append-only journal per process, which is the message buffer."""
+
+from flowprov.journal.journal import Identity, Journal
+from flowprov.journal.keeper import Keeper
+
+__all__ = ["Identity", "Journal", "Keeper"]

@@ -1,0 +1,342 @@
+"""The journal of one process for one campaign: the message buffer.
+
+Flows in: encoded lines from capture. Flows out: a file that readers and sinks follow. Here live the header,
+the numbering of tasks, the counts, the heartbeats and the footer; how bytes reach the file is the writer's
+business.
+
+The counts obey ``captured = written + dropped`` at every moment. What could not be kept is counted by its
+reason and said once; nothing is raised into the program.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import uuid_utils
+
+from flowprov import guard, records
+from flowprov.journal import place, writer
+from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.mapped_writer import MappedWriter
+from flowprov.journal.write_writer import WriteWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowprov.context import Scope
+    from flowprov.journal.keeper import Keeper
+    from flowprov.settings import JournalSettings
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the header of a journal says of its process."""
+
+    campaign_id: str
+    campaign: records.Campaign | None = None
+    hostname: str
+    process_started_at: str | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    program: str | None = None
+    settings_digest: str | None = None
+    flowprov: str = ""
+
+
+class Journal:
+    """An append-only file of records; created at its first one.
+
+    Parameters
+    ----------
+    settings
+        The ``journal`` part of the settings.
+    identity
+        What to say of this process in the header.
+    keeper
+        Looks after the journal from the moment its file is created.
+
+    Attributes
+    ----------
+    journal_id
+        Identifies the journal, and is the prefix of the ids of its tasks.
+    next_number
+        Call it for the number of a new task.
+    open_scopes
+        The scopes that are open now, by number or workflow id. Heartbeats read it.
+    main_thread
+        Identifier of the thread that the header names; other threads are named in each record.
+    """
+
+    def __init__(
+        self, settings: JournalSettings, identity: Identity, keeper: Keeper | None = None
+    ) -> None:
+        self.journal_id = uuid_utils.uuid7().hex
+        self.identity = identity
+        self.settings = settings
+        self._campaign = identity.campaign
+        self.path: Path | None = None
+        self.main_thread = threading.main_thread().ident
+        self.first_number = 0
+        self.ancestors: list[tuple[str, int]] = []
+        self.next_number = itertools.count().__next__
+        self._keeper = keeper
+        self._begin()
+
+    def _begin(self) -> None:
+        self.closed = False
+        self.open_scopes: dict[records.LocalId, Scope] = {}
+        self._said_open: set[records.LocalId] = set()
+        self._count = itertools.count(1).__next__
+        self._counts_taken = 0
+        self._dropped: Counter[str] = Counter()
+        self._lock = threading.RLock()
+        self._writer: writer.Writer | None = None
+        self._append: Callable[[bytes], None] = _not_open  # the writer's own, once the file exists
+        self._stopped: str | None = None
+        self._spare = (0, 0)
+
+    # -- the hot path -------------------------------------------------------------------------------------
+
+    def append(self, line: bytes) -> bool:
+        """Append one captured record; False if it had to be dropped."""
+        self._count()
+        try:
+            self._append(line)
+        except Exception as error:  # noqa: BLE001 - whatever the disk does, the program goes on; it is counted
+            return self._append_slowly(line, error)
+        return True
+
+    # -- everything else ----------------------------------------------------------------------------------
+
+    def _append_slowly(self, line: bytes, error: Exception) -> bool:
+        with self._lock:
+            try:
+                if self._stopped is None and self._writer is None:
+                    self._open()
+                    self._append(line)
+                    return True
+            except Exception as opening_error:  # noqa: BLE001 - as above
+                error = opening_error
+            self._stop(error)
+            self._dropped[self._stopped or "fault"] += 1
+            return False
+
+    def _open(self) -> None:
+        buffer = Path(self.settings.path)
+        kind = writer.choose(self.settings.writer, _existing(buffer))
+        created = place.create(
+            buffer, self.identity.campaign_id, self.identity.hostname, self.journal_id, appending=kind == "write"
+        )
+        if self.settings.writer == "auto" and not created.path.is_relative_to(buffer):
+            kind = kind if kind == "write" else writer.choose("auto", created.path.parent)
+        made: writer.Writer
+        if kind == "mapped":
+            wake = None if self._keeper is None else self._keeper.wake
+            made = MappedWriter(created.descriptor, self.settings.max_bytes, on_switch=wake)
+        else:
+            made = WriteWriter(created.descriptor, self.settings.max_bytes)
+        header = records.encode(self._header())
+        made.append(header)
+        made.append(padding_line(FOOTER_ROOM))
+        self._spare = (len(header), FOOTER_ROOM)
+        if self._campaign is not None:
+            made.append(records.encode(self._campaign))
+        self.path, self._writer = created.path, made
+        self._append = self._append_and_sync if self.settings.sync == "record" else made.append
+        if self._keeper is not None:
+            self._keeper.watch(self)
+
+    def _append_and_sync(self, line: bytes) -> None:
+        made = self._writer
+        if made is not None:
+            made.append(line)
+            made.sync()
+
+    def _header(self) -> records.Header:
+        identity = self.identity
+        return records.Header(
+            schema=records.SCHEMA_VERSION,
+            journal_id=self.journal_id,
+            campaign_id=identity.campaign_id,
+            hostname=identity.hostname,
+            pid=os.getpid(),
+            process_started_at=identity.process_started_at,
+            started_at=time.time_ns(),
+            monotonic_ns=time.perf_counter_ns(),
+            rank=identity.rank,
+            world_size=identity.world_size,
+            thread=threading.main_thread().name,
+            flowprov=identity.flowprov,
+            python=sys.version.split()[0],
+            program=identity.program,
+            settings_digest=identity.settings_digest,
+            heartbeat_s=self.settings.heartbeat,
+            first_number=self.first_number,
+            ancestors=self.ancestors,
+        )
+
+    def _stop(self, error: Exception) -> None:
+        """Stop journaling for a reason that will not pass by itself, and say so once."""
+        if self._stopped is not None:
+            return
+        if self.closed:
+            self._stopped = "closed"
+            return
+        self._stopped = error.reason if isinstance(error, writer.JournalFull) else "write_error"
+        what = {
+            "disk_full": "the disk is full",
+            "max_bytes": "journal.max_bytes is reached",
+        }.get(self._stopped, f"writing fails ({error})")
+        guard.say_once(
+            f"stopped {self.journal_id}",
+            "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
+            "dropped (%s). Records written so far are safe.",
+            self.path or self.settings.path,
+            what,
+            self._stopped,
+        )
+
+    def drop(self, reason: str) -> None:
+        """Count an event that was met and could not be made a record."""
+        with self._lock:
+            self._count()
+            self._dropped[reason] += 1
+
+    def counts(self) -> tuple[int, int, dict[str, int]]:
+        """Give (captured, written, dropped by reason) so far."""
+        with self._lock:
+            # Reading an itertools.count takes one from it; how many were taken is known.
+            self._counts_taken += 1
+            captured = self._count() - self._counts_taken
+            dropped = dict(self._dropped)
+        return captured, captured - sum(dropped.values()), dropped
+
+    def control(self, record: records.Record) -> None:
+        """Append a control record: it is not counted, and its loss is no loss of an event."""
+        if self._writer is None or self._stopped is not None:
+            return
+        try:
+            self._writer.append(records.encode(record))
+        except Exception as error:  # noqa: BLE001 - the next event will meet the same and count it
+            guard.logger.debug("flowprov could not write a %s record: %s", type(record).__name__, error)
+
+    def name_campaign(self, campaign: records.Campaign) -> None:
+        """Record the name of the campaign."""
+        with self._lock:
+            self._campaign = campaign
+            self.control(campaign)
+
+    def prepare(self) -> None:
+        """Let the writer do its background work."""
+        if self._writer is not None and not self.closed:
+            self._writer.prepare()
+
+    def beat(self) -> None:
+        """Write a heartbeat, and an open record for each scope met open for the first time."""
+        if self._writer is None or self.closed:
+            return
+        still_open = list(self.open_scopes.items())
+        for key, scope in still_open:
+            if key not in self._said_open and (line := scope.open_line()) is not None:
+                self._write_open(line)
+        self._said_open = {key for key, _ in still_open}
+        captured, written, dropped = self.counts()
+        self.control(
+            records.Heartbeat(
+                at=time.time_ns(),
+                captured=captured,
+                written=written,
+                dropped=dropped or None,
+                open=[key for key, _ in still_open[:100]],
+            )
+        )
+        if self.settings.sync == "interval":
+            try:
+                self._writer.sync()
+            except OSError as error:
+                guard.say_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
+
+    def _write_open(self, line: bytes) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.append(line)
+        except Exception as error:  # noqa: BLE001 - a control record; see control()
+            guard.logger.debug("flowprov could not write an open record: %s", error)
+
+    def close(self) -> None:
+        """Write the footer, cut the padding and close the file."""
+        with self._lock:
+            if self.closed or self._writer is None:
+                self.closed = True
+                return
+            captured, written, dropped = self.counts()
+            footer = records.encode(
+                records.Footer(
+                    at=time.time_ns(),
+                    captured=captured,
+                    written=written,
+                    dropped=dropped or None,
+                    open=list(itertools.islice(self.open_scopes, 20)) or None,
+                )
+            )
+            try:
+                self._writer.append(footer)
+            except Exception:  # noqa: BLE001 - a full disk: the room behind the header was kept for this
+                self._write_footer_to_spare(footer)
+            self.closed = True
+            if self.settings.sync != "off":
+                self._writer.sync()
+            self._writer.close()
+
+    def _write_footer_to_spare(self, footer: bytes) -> None:
+        offset, room = self._spare
+        if self.path is None or len(footer) > room:
+            return
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, footer, offset)
+        finally:
+            os.close(descriptor)
+
+    def begin_anew(self, keeper: Keeper) -> None:
+        """In a forked child: leave the parent's file as it is and go on in a new journal.
+
+        Scopes that were open at the fork stay valid as parents here, since numbering goes on; their own
+        records are the parent's to write.
+        """
+        if self._writer is not None:
+            self._writer.abandon()
+        self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        self.first_number = self.next_number()
+        self.next_number = itertools.count(self.first_number).__next__
+        self.journal_id = uuid_utils.uuid7().hex
+        self.main_thread = threading.get_ident()
+        self.path = None
+        self._keeper = keeper
+        self._begin()
+
+    def full_id(self, key: records.LocalId) -> str:
+        """Give the full form of an id of this journal."""
+        return records.full_id(key, self.journal_id, self.ancestors, self.first_number)
+
+
+def _not_open(_line: bytes) -> None:
+    raise _NotOpenError
+
+
+class _NotOpenError(Exception):
+    """The file is created at the first record."""
+
+
+def _existing(folder: Path) -> Path:
+    """Give the folder, or the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -1,0 +1,97 @@
+"""The keeper: one daemon thread per process that does for the journals what must not be done on the hot path.
+
+Flows in: the journals that were opened. Flows out: heartbeats, segments made ready, segments let go. It starts
+with the first journal, sleeps between heartbeats, and is stopped before a fork so that no child inherits a
+half-done step of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flowprov import guard
+
+if TYPE_CHECKING:
+    from flowprov.journal.journal import Journal
+
+class Keeper:
+    """Keeps the journals of a process going."""
+
+    def __init__(self) -> None:
+        self._journals: list[Journal] = []
+        self._due: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def watch(self, journal: Journal) -> None:
+        """Take care of a journal from now on; starts the thread at the first one."""
+        with self._lock:
+            self._journals.append(journal)
+            self._due[journal.journal_id] = time.monotonic() + journal.settings.heartbeat
+            self._start()
+        self._wake.set()
+
+    def _start(self) -> None:
+        if self._thread is None and self._journals:
+            self._stopping = False
+            self._wake.clear()
+            self._thread = threading.Thread(target=self._run, name="flowprov-keeper", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # no thread can be had: at exit, or at the limit of processes
+                self._thread = None
+                guard.fault("starting the keeper thread", error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._turn())
+            self._wake.clear()
+
+    def _turn(self) -> float:
+        """Look after each journal; give the seconds until the next heartbeat is due."""
+        now = time.monotonic()
+        pause = 3600.0
+        for journal in list(self._journals):
+            try:
+                if journal.closed:
+                    self._forget(journal)
+                    continue
+                journal.prepare()
+                due = self._due[journal.journal_id]
+                if now >= due:
+                    journal.beat()
+                    due = self._due[journal.journal_id] = now + journal.settings.heartbeat
+                pause = min(pause, due - now)
+            except Exception as error:  # noqa: BLE001 - one journal's trouble must not stop the others' care
+                guard.fault("looking after a journal", error)
+        return max(pause, 0.001)
+
+    def wake(self) -> None:
+        """Have the journals looked after now."""
+        self._wake.set()
+
+    def _forget(self, journal: Journal) -> None:
+        with self._lock:
+            self._journals.remove(journal)
+            self._due.pop(journal.journal_id, None)
+
+    def stop(self, timeout: float = 1.0) -> bool:
+        """Stop the thread; False if it did not end in time."""
+        thread = self._thread
+        if thread is None:
+            return True
+        self._stopping = True
+        self._wake.set()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        self._thread = None
+        return not thread.is_alive()
+
+    def resume(self) -> None:
+        """Start again after :meth:`stop`, in the parent of a fork."""
+        with self._lock:
+            self._start()

@@ -1,0 +1,73 @@
+"""Where a journal is created, and what is done when it cannot be created there.
+
+Flows in: the buffer folder of the settings. Flows out: an open, locked, new file of this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from flowprov import guard
+from flowprov.journal.format import journal_path
+
+
+class Place(NamedTuple):
+    """A new journal file: its path and its descriptor (read and write, locked, not inherited by exec)."""
+
+    path: Path
+    descriptor: int
+
+
+def create(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool) -> Place:
+    """Create the file of a journal in ``buffer``, else in the temporary folder.
+
+    Parameters
+    ----------
+    buffer
+        The buffer folder; made if missing.
+    campaign_id, hostname, journal_id
+        They name the file.
+    appending
+        Open with ``O_APPEND``, as the plain writer needs it and the mapped one must not have it.
+
+    Raises
+    ------
+    OSError
+        If no file can be created in either place.
+    """
+    try:
+        return _create_in(buffer, campaign_id, hostname, journal_id, appending=appending)
+    except OSError as error:
+        fallback = fallback_folder()
+        place = _create_in(fallback, campaign_id, hostname, journal_id, appending=appending)
+        guard.say_once(
+            f"place {buffer}",
+            "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. Set journal.path "
+            "to a folder that can be written.",
+            buffer,
+            error.strerror or error,
+            fallback,
+        )
+        return place
+
+
+def fallback_folder() -> Path:
+    """Give the buffer folder of last resort; one per user, as the temporary folder is shared."""
+    return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
+
+
+def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool) -> Place:
+    path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | (os.O_APPEND if appending else 0)
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        # Held while this process lives: a free lock is how a reader tells that the writer is gone.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # no locks on this file system: readers fall back on the pid and the heartbeats
+    return Place(path, descriptor)

@@ -1,0 +1,248 @@
+"""The records of a campaign: what is written to journals, what is read back, and their identifiers.
+
+Flows in: ids, times and ready summaries from capture. Flows out: frozen structs for readers, and the bytes
+of every line that is not written on the hot path (capture assembles those by hand; a test holds both equal).
+
+Field names are those of W3C PROV (``used``, ``generated``) and of the frameworks. Times are wall clock, in
+integer nanoseconds since the epoch; ``ended_at - started_at`` was measured by a monotonic clock.
+
+Inside a journal a task id, group id or parent id may be an integer: the number of a task of that journal.
+Its full form is ``<journal id>-<number>``; what stands in the header of a journal for all its records (host,
+pid, campaign, rank) is left out of them. Readers fill both in with :func:`complete_task`
+and :func:`complete_workflow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, TypeAlias
+
+import msgspec
+import uuid_utils
+
+SCHEMA_VERSION = 1
+
+LocalId: TypeAlias = int | str
+JsonObject: TypeAlias = dict[str, Any]
+
+
+class Status(str, Enum):
+    """What became of a task or workflow."""
+
+    SUBMITTED = "SUBMITTED"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    ERROR = "ERROR"
+    INTERRUPTED = "INTERRUPTED"
+    CANCELLED = "CANCELLED"
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The exception that ended a task or workflow."""
+
+    type: str
+    message: str = ""
+    traceback: str | None = None
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Base of everything that is a line of a journal."""
+
+
+class Campaign(_Record, frozen=True, kw_only=True, tag="campaign"):
+    """A named effort to which workflows belong."""
+
+    campaign_id: str
+    name: str | None = None
+    started_at: int | None = None
+
+
+class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
+    """One run of a program or of a part of it. Written when it opens and again when it ends."""
+
+    workflow_id: str
+    campaign_id: str | None = None
+    parent_workflow_id: str | None = None
+    name: str | None = None
+    subtype: str | None = None
+    used: JsonObject | None = None
+    generated: JsonObject | None = None
+    custom_metadata: JsonObject | None = None
+    machine_info: JsonObject | None = None
+    settings: JsonObject | None = None
+    user: str | None = None
+    environment_id: str | None = None
+    code_repository: JsonObject | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    status: str | None = None
+    error: Error | None = None
+    hostname: str | None = None
+    pid: int | None = None
+    rank: int | None = None
+
+
+class Task(_Record, frozen=True, kw_only=True, tag="task"):
+    """One step: a function call, a loop iteration, a forward, a Dask task."""
+
+    task_id: LocalId
+    campaign_id: str | None = None
+    workflow_id: str | None = None
+    parent_task_id: LocalId | None = None
+    activity_id: str | None = None
+    group_id: LocalId | None = None
+    subtype: str | None = None
+    status: str | None = None
+    used: JsonObject | None = None
+    generated: JsonObject | None = None
+    custom_metadata: JsonObject | None = None
+    submitted_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    error: Error | None = None
+    telemetry_at_start: JsonObject | None = None
+    telemetry_at_end: JsonObject | None = None
+    hostname: str | None = None
+    pid: int | None = None
+    rank: int | None = None
+    thread: str | None = None
+    tags: list[str] | None = None
+    dependencies: list[str] | None = None
+
+
+class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
+    """A control record: a task that a heartbeat found open. Read as a row only if no end follows."""
+
+
+class Header(_Record, frozen=True, kw_only=True, tag="header"):
+    """The first line of a journal: what holds for all its records.
+
+    A forked child goes on numbering where its parent was (``first_number``), so that a number that it took
+    over still names the same task: numbers below it are those of the ``ancestors``, (journal id, first
+    number) each, oldest first.
+    """
+
+    schema: int
+    journal_id: str
+    campaign_id: str
+    hostname: str
+    pid: int
+    process_started_at: str | None = None
+    started_at: int
+    monotonic_ns: int
+    rank: int | None = None
+    world_size: int | None = None
+    thread: str = "MainThread"
+    flowprov: str = ""
+    python: str = ""
+    program: str | None = None
+    settings_digest: str | None = None
+    heartbeat_s: float = 10.0
+    first_number: int = 0
+    ancestors: list[tuple[str, int]] = []
+
+
+class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
+    """A control record: the process was alive at that moment, with these counts and open scopes."""
+
+    at: int
+    captured: int = 0
+    written: int = 0
+    dropped: dict[str, int] | None = None
+    open: list[LocalId] | None = None
+
+
+class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
+    """A control record: one reading of the telemetry probes."""
+
+    at: int
+    values: JsonObject
+
+
+class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
+    """A control record: what was learned of a task after its record was written."""
+
+    task_id: LocalId
+    status: str | None = None
+    error: Error | None = None
+
+
+class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
+    """The last line of a journal that was closed: what was captured, written and dropped by reason."""
+
+    at: int
+    captured: int
+    written: int
+    dropped: dict[str, int] | None = None
+    open: list[LocalId] | None = None
+
+
+Record: TypeAlias = Campaign | Workflow | Task | OpenTask | Header | Heartbeat | Sample | Correction | Footer
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def new_id() -> str:
+    """Make an identifier that sorts by its time of birth (uuid7)."""
+    return str(uuid_utils.uuid7())
+
+
+def encode(record: Record) -> bytes:
+    """Encode a record as one line, newline included."""
+    return _encoder.encode(record) + b"\n"
+
+
+def decode(line: bytes) -> Record:
+    """Decode one line.
+
+    Raises
+    ------
+    msgspec.DecodeError, msgspec.ValidationError
+        If the line is not JSON, or is no record that this version knows.
+    """
+    return _decoder.decode(line)
+
+
+def full_id(local: LocalId, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0) -> str:
+    """Give the full form of an id that may be a number local to a journal."""
+    if isinstance(local, str):
+        return local
+    if local < first_number:
+        for ancestor, first in reversed(ancestors):
+            if local >= first:
+                return f"{ancestor}-{local}"
+    return f"{journal_id}-{local}"
+
+
+def complete_task(task: Task, header: Header) -> Task:
+    """Fill in what the header of its journal says of a task."""
+    origin = (header.journal_id, header.ancestors, header.first_number)
+    return msgspec.structs.replace(
+        task,
+        task_id=full_id(task.task_id, *origin),
+        parent_task_id=None if task.parent_task_id is None else full_id(task.parent_task_id, *origin),
+        group_id=None if task.group_id is None else full_id(task.group_id, *origin),
+        campaign_id=task.campaign_id or header.campaign_id,
+        hostname=task.hostname or header.hostname,
+        pid=header.pid if task.pid is None else task.pid,
+        rank=header.rank if task.rank is None else task.rank,
+        thread=task.thread or header.thread,
+    )
+
+
+def complete_workflow(workflow: Workflow, header: Header) -> Workflow:
+    """Fill in what the header of its journal says of a workflow."""
+    return msgspec.structs.replace(
+        workflow,
+        campaign_id=workflow.campaign_id or header.campaign_id,
+        hostname=workflow.hostname or header.hostname,
+        pid=header.pid if workflow.pid is None else workflow.pid,
+        rank=header.rank if workflow.rank is None else workflow.rank,
+    )
+
+
+def json_schema() -> JsonObject:
+    """Give the JSON Schema of every line of a journal, for schema version :data:`SCHEMA_VERSION`."""
+    return msgspec.json.schema(Record)

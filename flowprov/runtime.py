@@ -1,0 +1,328 @@
+"""The one slot that holds what a process has of flowprov: settings, journals, keeper, counters.
+
+Flows in: settings, found at the first use or given by ``configure``. Flows out: the journal of a campaign, and
+the encoder of values. Nothing here runs at import; the slot is filled by the first call that needs it, made
+anew in a forked child, and emptied at exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing.util
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowprov import context, guard, launchers
+from flowprov.context import Scope
+from flowprov.journal import Identity, Journal, Keeper
+from flowprov.records import Campaign, new_id
+from flowprov.settings import Settings, load_settings
+from flowprov.values import Summariser
+
+__all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown", "version"]
+
+version = "0.1.0"
+
+
+class Runtime:
+    """What one process has of flowprov.
+
+    Attributes
+    ----------
+    settings
+        The settings in force.
+    capturing
+        Whether anything but the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
+    summariser
+        Makes values recordable.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.capturing = settings.instrumentation.enabled and not disabled()
+        self.summariser = Summariser(redact=settings.privacy.redact)
+        self.keeper = Keeper()
+        self._lock = threading.RLock()
+        self._journals: dict[tuple[str, str], Journal] = {}
+        self._campaign_id: str | None = None
+        self._campaigns: dict[str, Campaign] = {}
+        self.at_exit: list[Callable[[], None]] = []
+        encoding["_flowprov_encode"] = self.summariser.encode_mapping
+
+    def campaign_id(self) -> str:
+        """Give the campaign of this process: handed over, shared by a launcher, else made at the first use."""
+        with self._lock:
+            if self._campaign_id is None:
+                given, _, _ = context.inherited(os.environ)
+                self._campaign_id = given or launchers.campaign_id() or new_id()
+            return self._campaign_id
+
+    def set_campaign(self, campaign_id: str | None) -> str | None:
+        """Make another campaign the one of this process; gives the one before."""
+        with self._lock:
+            before, self._campaign_id = self._campaign_id, campaign_id
+            return before
+
+    def name_campaign(self, campaign: Campaign) -> None:
+        """Have the name of a campaign recorded: behind the header of its journal, or now if that is there."""
+        with self._lock:
+            self._campaigns[campaign.campaign_id] = campaign
+            for (campaign_id, _), journal in self._journals.items():
+                if campaign_id == campaign.campaign_id:
+                    journal.name_campaign(campaign)
+
+    def journal(self, campaign_id: str, buffer: str | None = None) -> Journal:
+        """Give the journal of this process for a campaign.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign.
+        buffer
+            Another buffer folder than that of the settings: an adapter knows where its client reads.
+        """
+        key = (campaign_id, buffer or self.settings.journal.path)
+        journal = self._journals.get(key)
+        if journal is None:
+            with self._lock:
+                journal = self._journals.get(key)
+                if journal is None:
+                    journal = self._journals[key] = self._make_journal(*key)
+        return journal
+
+    def _make_journal(self, campaign_id: str, buffer: str) -> Journal:
+        settings = self.settings.journal
+        if buffer != settings.path:
+            settings = type(settings)(**{**_fields(settings), "path": buffer})
+        rank, world_size = launchers.rank()
+        identity = Identity(
+            campaign_id=campaign_id,
+            campaign=self._campaigns.get(campaign_id),
+            hostname=socket.gethostname(),
+            process_started_at=process_start(),
+            rank=rank,
+            world_size=world_size,
+            program=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else None,
+            settings_digest=self.settings.digest(),
+            flowprov=version,
+        )
+        return Journal(settings, identity, self.keeper)
+
+    def journals(self) -> list[Journal]:
+        """List the journals of this process."""
+        return list(self._journals.values())
+
+    def close(self) -> None:
+        """Write the footers; what is captured afterwards is counted as dropped."""
+        self.keeper.stop()
+        for journal in self.journals():
+            with guarded("closing a journal"):
+                journal.close()
+
+    def begin_anew(self) -> None:
+        """In a forked child: go on in journals of this process's own."""
+        self._lock = threading.RLock()
+        self.keeper = Keeper()
+        for journal in self.journals():
+            journal.begin_anew(self.keeper)
+
+
+# The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
+# that configuring anew reaches those that were made before.
+encoding: dict[str, Any] = {}
+
+_slot: Runtime | None = None
+_slot_lock = threading.RLock()
+_hooks_set = False
+
+
+def get() -> Runtime:
+    """Give the runtime of this process, made at the first call.
+
+    Raises
+    ------
+    SettingsError
+        If the settings that were found cannot be used.
+    """
+    return _slot or _start(None)
+
+
+def peek() -> Runtime | None:
+    """Give the runtime if there is one."""
+    return _slot
+
+
+def configure(
+    settings_or_path: Settings | str | os.PathLike[str] | Mapping[str, Any] | None = None, **overrides: Any
+) -> None:
+    """Choose the settings of this process.
+
+    Without a call of it they are found when the first event is met: the file that ``FLOWPROV_SETTINGS_PATH``
+    names, ``./settings.yaml`` if it is flowprov's, else the defaults.
+
+    Parameters
+    ----------
+    settings_or_path
+        A settings file, a mapping of the same form, or ready settings.
+    **overrides
+        Single settings that go above those: ``journal={"path": "here"}``, ``journal__path="here"`` or
+        ``**{"journal.path": "here"}``.
+
+    Raises
+    ------
+    SettingsError
+        With every problem found, each with its place.
+
+    Notes
+    -----
+    What is open stays in the journal in which it began; what opens afterwards follows the new settings.
+    """
+    settings = load_settings(settings_or_path, overrides or None)
+    _start(settings)
+
+
+def disabled() -> bool:
+    """Whether ``FLOWPROV_DISABLED`` turns flowprov off for this process."""
+    return os.environ.get("FLOWPROV_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _start(settings: Settings | None) -> Runtime:
+    global _slot  # noqa: PLW0603 - this is the one slot
+    with _slot_lock:
+        if settings is None:
+            if _slot is not None:
+                return _slot
+            settings = load_settings()
+        _set_hooks()
+        before, _slot = _slot, Runtime(settings)
+        if before is None:
+            _join_parent(_slot)
+        else:
+            _slot.set_campaign(before.set_campaign(None))
+            _slot.at_exit = before.at_exit
+            _retire(before)
+        return _slot
+
+
+def _retire(before: Runtime) -> None:
+    """Close the journals of settings that were replaced, except those in which something is still open."""
+    if any(journal.open_scopes for journal in before.journals()):
+        _retired.append(before)
+    else:
+        before.close()
+
+
+_retired: list[Runtime] = []
+
+
+def _join_parent(runtime: Runtime) -> None:
+    """Take the place in a campaign that another process handed to this one."""
+    campaign_id, workflow_id, task_id = context.inherited(os.environ)
+    if campaign_id is None or workflow_id is None or context.open_workflows:
+        return
+    journal = runtime.journal(campaign_id)
+    scope = Scope(journal, None, workflow_id, muted=not runtime.capturing)
+    context.open_workflows.append(scope)
+    if task_id is not None:
+        context.open_workflows.append(
+            Scope(journal, task_id, workflow_id, parent=scope, muted=not runtime.capturing)
+        )
+
+
+def _set_hooks() -> None:
+    global _hooks_set  # noqa: PLW0603 - once per process, and they are inherited by its forks
+    if _hooks_set:
+        return
+    _hooks_set = True
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there)
+    atexit.register(shutdown)
+    _set_finalizer()
+    # multiprocessing clears the finalizers that a forked child inherits before it runs the child's code.
+    multiprocessing.util.register_after_fork(_anchor, lambda _: _set_finalizer())
+
+
+def _set_finalizer() -> None:
+    # Children of multiprocessing leave through os._exit and skip atexit; this they run.
+    multiprocessing.util.Finalize(None, shutdown, exitpriority=0)
+
+
+def _before_fork() -> None:
+    # With our thread stopped no lock of ours can be held by a thread that the child will not have.
+    if _slot is not None:
+        _slot.keeper.stop(timeout=0.2)
+
+
+def _after_fork_here() -> None:
+    if _slot is not None:
+        _slot.keeper.resume()
+
+
+def _after_fork_there() -> None:
+    global _slot_lock  # noqa: PLW0603 - another thread may have held it at the fork
+    _slot_lock = threading.RLock()
+    _retired.clear()
+    guard.reset()
+    if _slot is not None:
+        with guarded("starting anew in a forked child"):
+            _slot.begin_anew()
+
+
+class _Anchor:
+    """multiprocessing keeps its after-fork callbacks by weak reference to an object."""
+
+
+_anchor = _Anchor()
+
+
+def shutdown() -> None:
+    """Close what is open at the end of the process; safe to call twice."""
+    runtime = _slot
+    if runtime is None:
+        return
+    for callback in runtime.at_exit:
+        with guarded("closing at exit"):
+            callback()
+    for each in (*_retired, runtime):
+        each.close()
+
+
+def reset() -> None:
+    """Close everything and forget it, so that the next use starts from nothing: for tests."""
+    global _slot  # noqa: PLW0603 - this is the one slot
+    shutdown()
+    with _slot_lock:
+        _retired.clear()
+        _slot = None
+    context.reset()
+    guard.reset()
+
+
+@contextlib.contextmanager
+def guarded(place: str) -> Any:
+    """Count and log a fault of ours in the block; it goes no further."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - this is the guard
+        guard.fault(place, error)
+
+
+def process_start() -> str | None:
+    """Give the start time of this process in clock ticks since boot, to tell it from a later one of its pid.
+
+    Source: field 22 of ``/proc/self/stat``, ``proc_pid_stat(5)``.
+    """
+    try:
+        text = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()[19]
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
