@@ -105,7 +105,6 @@ class Runtime:
             campaign_id=campaign_id,
             campaign=self._campaigns.get(campaign_id),
             hostname=socket.gethostname(),
-            process_started_at=process_start(),
             rank=rank,
             world_size=world_size,
             program=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else None,
@@ -310,18 +309,6 @@ def guarded(place: str) -> Any:
         yield
     except Exception as error:  # noqa: BLE001 - this is the guard
         guard.fault(place, error)
-
-
-def process_start() -> str | None:
-    """Give the start time of this process in clock ticks since boot, to tell it from a later one of its pid.
-
-    Source: field 22 of ``/proc/self/stat``, ``proc_pid_stat(5)``.
-    """
-    try:
-        text = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()[19]
 
 
 def _fields(struct: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import uuid_utils
 from flowprov import guard, records
 from flowprov.journal import place, writer
 from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.liveness import process_start
 from flowprov.journal.mapped_writer import MappedWriter
 from flowprov.journal.write_writer import WriteWriter
 
@@ -42,7 +43,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     campaign_id: str
     campaign: records.Campaign | None = None
     hostname: str
-    process_started_at: str | None = None
     rank: int | None = None
     world_size: int | None = None
     program: str | None = None
@@ -167,7 +167,7 @@ class Journal:
             campaign_id=identity.campaign_id,
             hostname=identity.hostname,
             pid=os.getpid(),
-            process_started_at=identity.process_started_at,
+            process_started_at=process_start(),
             started_at=time.time_ns(),
             monotonic_ns=time.perf_counter_ns(),
             rank=identity.rank,

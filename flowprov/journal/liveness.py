@@ -1,0 +1,74 @@
+"""Whether the process that writes a journal is still there.
+
+Flows in: a journal's file and header. Flows out: yes or no. A reader that finds something open in a journal
+asks this, to tell RUNNING from INTERRUPTED.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowprov.records import Header
+
+_LOST_AFTER = 3  # heartbeats
+
+
+def process_start(pid: int | str = "self") -> str | None:
+    """Give the start of a process in clock ticks since boot, to tell it from a later one with the same pid.
+
+    Source: field 22 of ``/proc/<pid>/stat``, ``proc_pid_stat(5)``.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()[19]
+
+
+def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
+    """Say whether the writer of a journal without a footer is gone.
+
+    Parameters
+    ----------
+    path
+        The journal.
+    header
+        Its first record.
+    last_sign
+        Wall clock time of its last record, in nanoseconds.
+
+    Notes
+    -----
+    The lock that a writer holds tells it at once, on every host that shares the lock. Where locks do not
+    work: the pid and its start on this host, else a last sign of life older than three heartbeats.
+    """
+    locked = _is_locked(path)
+    if locked is not None:
+        return not locked
+    if header.hostname == socket.gethostname() and Path("/proc/self/stat").exists():
+        return process_start(header.pid) != header.process_started_at
+    return time.time_ns() - last_sign > _LOST_AFTER * header.heartbeat_s * 1e9
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Whether somebody holds the lock of a journal; None where that cannot be found out."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    else:
+        return False
+    finally:
+        os.close(descriptor)
