@@ -1,0 +1,259 @@
+"""The settings as a tree of frozen structs, with every default in its place.
+
+Flows in: checked values from ``loading``. Flows out: ``Settings``, which the other rooms take as an argument,
+and its forms for others: JSON for another process of ours, a redacted mapping and a digest for the record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from flowprov.errors import SettingsError
+from flowprov.settings.redaction import redact_uri
+
+# Waiting calls of the standard library overflow on much larger numbers; thirty years are enough.
+_LONGEST = 1e9
+_LARGEST = 2**63 - 1
+
+Seconds = Annotated[float, Meta(gt=0, le=_LONGEST, description="seconds: a number above 0, at most 1e9")]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST, description="seconds: a number from 0 to 1e9")]
+Count = Annotated[int, Meta(ge=1, le=_LARGEST, description="a whole number from 1 (at most 63 bits)")]
+FolderPath = Annotated[str, Meta(min_length=1, description="the path of a folder, as a text")]
+RedisURI = Annotated[
+    str, Meta(pattern="^(redis|rediss|unix)://", description="a redis://, rediss:// or unix:// URI")
+]
+MongoURI = Annotated[
+    str, Meta(pattern=r"^mongodb(\+srv)?://", description="a mongodb:// or mongodb+srv:// URI")
+]
+LoopDetail = Literal["default", "lightweight"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all parts of the tree share: they are immutable, strict, and hide credentials when shown."""
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {}
+    """What a null in this section's place stands for; None where a null is a mistake."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Give the fields for a readable form, credentials hidden."""
+        fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, redact_uri(v) if name == "uri" and isinstance(v, str) else v) for name, v in fields]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({fields})"
+
+
+class TorchSettings(Section, frozen=True, kw_only=True):
+    """What is captured of PyTorch models and their loops.
+
+    Attributes
+    ----------
+    what
+        Which forwards are recorded; None: none.
+    children_mode
+        What is recorded of child modules' forwards.
+    epoch_loop, batch_loop
+        ``default`` records telemetry with each iteration, ``lightweight`` does not; None: no rows.
+    capture_epochs_at_every, capture_batches_at_every
+        Thinning: every n-th epoch or batch, counted from 0.
+    register_workflow
+        Whether each model instance is recorded as a workflow of its own.
+    depth
+        How many levels of child modules are recorded.
+    include, exclude
+        Patterns over module paths.
+    """
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {
+        "what": None,
+        "children_mode": None,
+        "epoch_loop": None,
+        "batch_loop": None,
+        "register_workflow": False,
+    }
+
+    what: Literal["parent_only", "parent_and_children"] | None = "parent_only"
+    children_mode: (
+        Literal["lightweight", "tensor_inspection", "telemetry", "telemetry_and_tensor_inspection"] | None
+    ) = None
+    epoch_loop: LoopDetail | None = "default"
+    batch_loop: LoopDetail | None = "default"
+    capture_epochs_at_every: Count = 1
+    capture_batches_at_every: Count = 1
+    register_workflow: bool = True
+    depth: Count | Literal["all"] = 1
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class InstrumentationSettings(Section, frozen=True, kw_only=True):
+    """Whether and what the program's own code is captured."""
+
+    # An "instrumentation:" whose lines are all commented out must not switch recording off unseen.
+    when_null: ClassVar[Mapping[str, Any] | None] = None
+
+    enabled: bool = True
+    torch: TorchSettings = TorchSettings()
+
+
+class TelemetrySettings(Section, frozen=True, kw_only=True):
+    """Which kinds of telemetry are read, and how.
+
+    Attributes
+    ----------
+    cpu, mem, swap, disk, network, process, gpu
+        The kinds.
+    interval
+        Seconds between two samples.
+    mode
+        ``sampled`` reads in a thread of its own; ``exact`` also reads inline, at each task.
+    """
+
+    cpu: bool = False
+    mem: bool = False
+    swap: bool = False
+    disk: bool = False
+    network: bool = False
+    process: bool = False
+    gpu: bool = False
+    interval: Seconds = 0.5
+    mode: Literal["sampled", "exact"] = "sampled"
+
+
+class JournalSettings(Section, frozen=True, kw_only=True):
+    """Where and how records are written.
+
+    Attributes
+    ----------
+    path
+        The buffer folder; absolute once loaded.
+    writer
+        How records are appended.
+    max_bytes
+        The largest size of one journal in bytes; None: no limit.
+    sync
+        When records are flushed to the disk.
+    heartbeat
+        Seconds between two signs of life.
+    """
+
+    path: FolderPath = "./flowprov_buffer"
+    writer: Literal["auto", "mapped", "write"] = "auto"
+    max_bytes: Count | None = None
+    sync: Literal["off", "interval", "record"] = "off"
+    heartbeat: Seconds = 10.0
+
+
+class RedisSettings(Section, frozen=True, kw_only=True):
+    """Delivery to Redis Streams; off without a URI. ``maxlen`` bounds each Stream, in entries."""
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {"uri": None}
+
+    uri: RedisURI | None = None
+    maxlen: Count | None = None
+
+
+class MongoDBSettings(Section, frozen=True, kw_only=True):
+    """Delivery to MongoDB; off without a URI."""
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {"uri": None}
+
+    uri: MongoURI | None = None
+
+
+class SinkSettings(Section, frozen=True, kw_only=True):
+    """Where records are delivered to from the journal.
+
+    Attributes
+    ----------
+    redis, mongodb
+        The sinks.
+    stop_timeout
+        Seconds that a program which ends waits for delivery.
+    give_up_after
+        Seconds for which an unreachable sink is tried.
+    """
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {"redis": None, "mongodb": None}
+
+    redis: RedisSettings = RedisSettings()
+    mongodb: MongoDBSettings = MongoDBSettings()
+    stop_timeout: SecondsOrNone = 5.0
+    give_up_after: Seconds = 3600.0
+
+
+class PrivacySettings(Section, frozen=True, kw_only=True):
+    """What is kept out of records; ``redact`` hides what looks like a secret."""
+
+    redact: bool = True
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The settings of one process, checked and immutable.
+
+    ``load_settings`` makes one; built by hand it is not checked until it passes through there.
+    """
+
+    instrumentation: InstrumentationSettings = InstrumentationSettings()
+    telemetry_capture: TelemetrySettings | None = None
+    journal: JournalSettings = JournalSettings()
+    sinks: SinkSettings = SinkSettings()
+    privacy: PrivacySettings = PrivacySettings()
+
+    def to_public_dict(self) -> dict[str, Any]:
+        """Give the settings for the record.
+
+        Returns
+        -------
+        dict
+            JSON types only; the URIs of sinks without their credentials.
+        """
+        public: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        for sink in public["sinks"].values():
+            if isinstance(sink, dict) and sink.get("uri") is not None:
+                sink["uri"] = redact_uri(sink["uri"])
+        return public
+
+    def digest(self) -> str:
+        """Give a short fingerprint: equal settings have equal ones, credentials do not enter it.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits of a SHA-256.
+
+        Raises
+        ------
+        SettingsError
+            If the tree was built by hand and is not valid.
+        """
+        # Through JSON and back, so that 10 and 10.0 give one fingerprint.
+        public = settings_from_json(settings_to_json(self)).to_public_dict()
+        return hashlib.sha256(msgspec.json.encode(public, order="sorted")).hexdigest()[:16]
+
+
+def settings_to_json(settings: Settings) -> bytes:
+    """Encode settings for another process of ours: complete, with the credentials of URIs in them."""
+    return msgspec.json.encode(settings)
+
+
+def settings_from_json(encoded: bytes | str) -> Settings:
+    """Decode what ``settings_to_json`` gave, unchanged: no file and no environment is looked at.
+
+    Raises
+    ------
+    SettingsError
+        If the bytes are no valid settings.
+    """
+    try:
+        return msgspec.json.decode(encoded, type=Settings)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        # The cause stays out: a decoder's traceback may quote what it read.
+        reason = redact_uri(str(error))
+        raise SettingsError(f"Settings handed over as JSON are not valid: {reason}") from None
