@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
 ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
+ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: the child writes beside its parent
 
 
 class Extras(msgspec.Struct):
@@ -191,7 +192,12 @@ def handed_over() -> dict[str, str]:
     scope = find()
     if scope is None:
         return {}
-    given = {ENV_CAMPAIGN: scope.journal.identity.campaign_id, ENV_WORKFLOW: scope.workflow_id}
+    journal = scope.journal
+    given = {
+        ENV_CAMPAIGN: journal.identity.campaign_id,
+        ENV_WORKFLOW: scope.workflow_id,
+        ENV_BUFFER: journal.settings.path,
+    }
     parent = scope
     while parent.parent is not None and not parent.recorded:
         parent = parent.parent

@@ -1,1 +1,0 @@
-"""The tests of flowprov; one folder for each room."""

@@ -28,11 +28,11 @@ def describe(error: BaseException) -> Error:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - the user's __str__ may do anything
+    except Exception as broken:  # the user's __str__ may do anything
         message = f"(its message cannot be read: {type(broken).__name__})"
     try:
         text = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # as above
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
@@ -61,10 +61,13 @@ def close_inner(scopes: list[Scope]) -> None:
         journal = scope.journal
         if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
             continue
-        described = describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+        described = (
+            describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+        )
         ended = scope.wall + time.perf_counter_ns() - scope.started
         journal.append(
-            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n' % (scope.head, ended, msgspec.json.encode(described))
+            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
+            % (scope.head, ended, msgspec.json.encode(described))
         )
 
 

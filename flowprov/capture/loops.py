@@ -1,10 +1,10 @@
 """Loops as steps: one record per iteration.
 
-Flows in: any iterable, and what the program says of an iteration (``end_iter``). Flows out: one task record per
-iteration that was entered, however the loop ends.
+Flows in: any iterable, and what the program says of an iteration (``end_iter``). Flows out: one task record
+per iteration that was entered, however the loop ends.
 
-A loop is iterated by a generator: unlike an iterator of a class, a generator learns at once that its ``for`` was
-left by ``break``, ``return`` or an exception (it gets GeneratorExit, for all three alike).
+A loop is iterated by a generator: unlike an iterator of a class, a generator learns at once that its ``for``
+was left by ``break``, ``return`` or an exception (it gets GeneratorExit, for all three alike).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Loop(Generic[T]):
         TypeError
             If neither the items nor ``total`` tell it.
         """
-        return self._total if self._total is not None else len(self._items)  # type: ignore[arg-type]
+        items: Any = self._items
+        return self._total if self._total is not None else len(items)
 
     def __length_hint__(self) -> int:
         """Give the number of items where it is known, without insisting."""
@@ -129,7 +130,7 @@ class Loop(Generic[T]):
 
     # -- what epoch and batch loops do otherwise ----------------------------------------------------------
 
-    def _is_recorded(self, position: int) -> bool:
+    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - for those who override it
         """Whether the iteration at a position gets a record."""
         return True
 
@@ -150,7 +151,7 @@ class Loop(Generic[T]):
         for position, item in zip(itertools.count(), source, strict=False):
             try:
                 scope = self._enter(parent, fragment, position, item)
-            except Exception as error:  # noqa: BLE001 - the guard: the loop goes on
+            except Exception as error:  # the guard: the loop goes on
                 lost(parent, "recording the start of an iteration", error)
                 yield item
                 continue
@@ -181,7 +182,7 @@ class Loop(Generic[T]):
                         )
                 else:
                     self._end(scope, ended, generated)
-            except Exception as error:  # noqa: BLE001 - the guard
+            except Exception as error:  # the guard
                 close_after_fault(scope, "recording the end of an iteration", error)
 
     def _parent_of(self, parent: Scope) -> Scope:
@@ -210,7 +211,17 @@ class Loop(Generic[T]):
         previous = _get()
         if not self._is_recorded(position):
             scope = Scope(
-                journal, None, parent.workflow_id, b"", 0, 0, previous, parent, False, parent.forwards, parent.epoch
+                journal,
+                None,
+                parent.workflow_id,
+                b"",
+                0,
+                0,
+                previous,
+                parent,
+                False,
+                parent.forwards,
+                parent.epoch,
             )
             scope.recorded = False
             self._mark(scope, position, item)
@@ -228,7 +239,17 @@ class Loop(Generic[T]):
             else encode({"i": position, self._item_name: item}),
         )
         scope = Scope(
-            journal, number, parent.workflow_id, head, wall, 0, previous, parent, False, parent.forwards, parent.epoch
+            journal,
+            number,
+            parent.workflow_id,
+            head,
+            wall,
+            0,
+            previous,
+            parent,
+            False,
+            parent.forwards,
+            parent.epoch,
         )
         self._mark(scope, position, item)
         journal.open_scopes[number] = scope
@@ -256,7 +277,7 @@ class Loop(Generic[T]):
                 note = LeftEarly(scope.key, _place_of_the_loop(sys._getframe(2), leaving))  # noqa: SLF001 - no public way
                 parent.left_early = [*(parent.left_early or ()), *(scope.left_early or ()), note]
             self._end(scope, ended, generated, left_early=True)
-        except Exception as error:  # noqa: BLE001 - the guard
+        except Exception as error:  # the guard
             close_after_fault(scope, "recording an iteration that was left early", error)
 
     def _leave_by(self, scope: Scope, error: BaseException) -> None:
@@ -334,7 +355,7 @@ class EpochLoop(Loop[T]):
         )
         self.model = model
 
-    def _is_recorded(self, position: int) -> bool:
+    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - epochs thin forwards, not themselves
         return runtime.get().settings.instrumentation.torch.epoch_loop is not None
 
     def _mark(self, scope: Scope, position: int, item: T) -> None:
@@ -390,7 +411,7 @@ class BatchLoop(Loop[T]):
         torch = runtime.get().settings.instrumentation.torch
         return torch.batch_loop is not None and position % torch.capture_batches_at_every == 0
 
-    def _mark(self, scope: Scope, position: int, item: T) -> None:
+    def _mark(self, scope: Scope, position: int, item: T) -> None:  # noqa: ARG002 - as its base
         every = runtime.get().settings.instrumentation.torch.capture_batches_at_every
         scope.muted = position % every != 0
 
