@@ -1,7 +1,7 @@
 """Climb the six settings: the same campaign, recorded from next to nothing to every forward.
 
-Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does record,
-what is wrong with them where something is, and the recorded tree of the last step::
+Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
+record, what is wrong with them where something is, and the recorded tree of the last step::
 
     python ladder.py
     python ladder.py --only 3
@@ -26,7 +26,6 @@ from ladder_checks import EXPECTED_ROWS, Losses, check_step
 from tree import format_tree
 
 import flowprov
-from flowprov.errors import FlowprovError
 
 HERE = Path(__file__).resolve().parent
 ADDS = {
@@ -91,7 +90,7 @@ def run_step(step: int, folder: Path) -> Outcome:
     losses = [(float(train), float(val)) for train, val in PRINTED_LOSSES.findall(done.stdout)]
     try:
         frame = flowprov.read_buffer(folder / "flowprov_buffer")
-    except FlowprovError as error:
+    except flowprov.FlowprovError as error:
         return Outcome(step, losses=losses, problems=[f"the record cannot be read: {error}"])
     return Outcome(step, frame, losses, check_step(step, frame, losses))
 

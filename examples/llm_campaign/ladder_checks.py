@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
+from tree import Row, rows_of
 
-Row = dict[str, Any]
 Losses = list[tuple[float, float]]  # training and validation loss of each epoch
 Problems = Iterator[str]
 
@@ -34,9 +34,7 @@ class Recorded:
 
     def __init__(self, frame: pd.DataFrame, losses: Losses) -> None:
         self.losses = losses
-        self.rows: list[Row] = [
-            {str(key): value for key, value in row.items()} for row in frame.to_dict("records")
-        ]
+        self.rows = rows_of(frame)
         self.tasks = [row for row in self.rows if row["type"] == "task"]
         self.workflows = {str(row["name"]): row for row in self.rows if row["type"] == "workflow"}
         self.dask = self._of("dask_task")
@@ -189,14 +187,16 @@ def check_times(recorded: Recorded) -> Problems:
         own = row["task_id"] if row["type"] == "task" else row["workflow_id"]
         up = row["parent_task_id"] if row["type"] == "task" else None
         home = row["workflow_id"] if row["type"] == "task" else row["parent_workflow_id"]
-        if not row["started_at"] <= row["ended_at"]:
+        if None in (row["started_at"], row["ended_at"]) or row["started_at"] > row["ended_at"]:
             yield f"{own} started at {row['started_at']} and ended at {row['ended_at']}"
+            continue
         for parent in (tasks.get(up), workflows.get(home)):
             if parent is None:
                 continue
             if not (parent["started_at"] <= row["started_at"] and row["ended_at"] <= parent["ended_at"]):
-                span = f"({row['started_at']} to {row['ended_at']})"
-                yield f"{own} {span} is not within {parent['started_at']} to {parent['ended_at']} of its parent"
+                child_span = f"{row['started_at']} to {row['ended_at']}"
+                parent_span = f"{parent['started_at']} to {parent['ended_at']}"
+                yield f"{own} ({child_span}) is not within its parent ({parent_span})"
 
 
 def all_are(rows: Any, column: str, expected: Any) -> Problems:

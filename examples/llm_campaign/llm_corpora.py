@@ -76,8 +76,8 @@ def load_corpus(spec: str) -> Corpus:
     Parameters
     ----------
     spec
-        One of ``wikidata`` (the bundled sample), ``wikidata:PATH`` (a dump or a part of one), ``text:PATH`` (a
-        file or a folder), ``python-docs``, ``wikitext-2``.
+        One of ``wikidata`` (the bundled sample), ``wikidata:PATH`` (a dump or a part of one), ``text:PATH``
+        (a file or a folder), ``python-docs``, ``wikitext-2``.
 
     Raises
     ------

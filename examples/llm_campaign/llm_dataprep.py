@@ -83,8 +83,8 @@ def batchify(stream: Tensor, batch_size: int, bptt: int, batches: int = 0) -> Te
     needed = rows * batch_size
     if len(stream) < needed:
         raise CorpusError(
-            f"the corpus is too small: one of its parts has {len(stream)} tokens and needs {needed}; take a larger "
-            "corpus, or a smaller batch_size, eval_batch_size, bptt, train_batches or eval_batches"
+            f"the corpus is too small: one of its parts has {len(stream)} tokens and needs {needed}; take a "
+            "larger corpus, or a smaller batch_size, eval_batch_size, bptt, train_batches or eval_batches"
         )
     return stream[:needed].view(batch_size, rows).t().contiguous()
 

@@ -1,8 +1,8 @@
 """The model and its training: what one Dask task of the search does.
 
-Flows in: hyperparameters and the files of the prepared data. Flows out: a checkpoint of the best epoch and a dict
-of losses. What flowprov adds to a plain training script is the decorator of the model, the loop over the epochs
-and the loops over the batches with their `end_iter`, and the ids that are handed to the model.
+Flows in: hyperparameters and the files of the prepared data. Flows out: a checkpoint of the best epoch and a
+dict of losses. What flowprov adds to a plain training script is the decorator of the model, the loop over the
+epochs and the loops over the batches with their `end_iter`, and the ids that are handed to the model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,11 @@ def next_token_loss(model: nn.Module, src: Tensor, targets: Tensor) -> Tensor:
 
 
 def train_epoch(
-    model: nn.Module, data: Tensor, optimizer: torch.optim.Optimizer, bptt: int, epoch_loop: Any = None
+    model: nn.Module,
+    data: Tensor,
+    optimizer: torch.optim.Optimizer,
+    bptt: int,
+    epoch_loop: flowprov.EpochLoop[int] | None = None,
 ) -> float:
     """Train for one epoch and return the mean loss per token."""
     model.train()
@@ -115,7 +119,12 @@ def train_epoch(
 
 
 def evaluate(
-    model: nn.Module, data: Tensor, bptt: int, epoch_loop: Any = None, *, capture_enabled: bool = True
+    model: nn.Module,
+    data: Tensor,
+    bptt: int,
+    epoch_loop: flowprov.EpochLoop[int] | None = None,
+    *,
+    capture_enabled: bool = True,
 ) -> float:
     """Return the mean loss per token without training."""
     model.eval()

@@ -40,7 +40,6 @@ from llm_dataprep import PreparedData, dataprep_workflow
 from llm_model import model_train
 
 import flowprov
-from flowprov.errors import FlowprovError
 
 Result = dict[str, Any]
 # What the data preparation needs and the training does not.
@@ -167,7 +166,7 @@ def report(results: list[Result], campaign_id: str | None) -> None:
         click.echo(f"  checkpoint {best['checkpoint_path']}")
     try:
         rows = flowprov.read_buffer(campaign_id=campaign_id, return_df=False)
-    except FlowprovError as error:  # recording may be off altogether
+    except flowprov.FlowprovError as error:  # recording may be off altogether
         click.echo(f"\nnothing was recorded: {error}")
         return
     click.echo(f"\nrecorded: {len(rows)} rows")
@@ -208,7 +207,7 @@ def use_settings(path: Path) -> None:
     os.environ["FLOWPROV_SETTINGS_PATH"] = str(path.resolve())
     try:
         flowprov.configure(path)
-    except FlowprovError as error:
+    except flowprov.FlowprovError as error:
         raise click.UsageError(str(error)) from error
 
 

@@ -15,6 +15,15 @@ Row = dict[str, Any]
 Children = dict[str | None, list[Row]]
 
 
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """Give the rows of a frame as dicts, with None for what is missing."""
+
+    def present(value: Any) -> Any:
+        return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+    return [{str(key): present(value) for key, value in row.items()} for row in frame.to_dict("records")]
+
+
 def format_tree(frame: pd.DataFrame) -> str:
     """Write the recorded tree of a frame.
 
@@ -26,7 +35,7 @@ def format_tree(frame: pd.DataFrame) -> str:
     frame
         One row per message, with the columns of flowprov's tasks and workflows.
     """
-    rows: list[Row] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    rows = rows_of(frame)
     workflows = {row["workflow_id"]: row for row in rows if row["type"] == "workflow"}
     rows.sort(key=lambda row: str(row["status"]) != "RUNNING")  # so that the end of a task replaces its start
     tasks = {row["task_id"]: row for row in rows if row["type"] == "task"}
@@ -56,7 +65,7 @@ def _branches(parent: str, children: Children, depth: int) -> list[str]:
 
 
 def _start(row: Row) -> float:
-    return row["started_at"].timestamp() if pd.notna(row["started_at"]) else 0.0
+    return 0.0 if row["started_at"] is None else float(row["started_at"].timestamp())
 
 
 def _label(row: Row) -> str:
@@ -81,6 +90,6 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _duration(row: Row) -> str:
-    if pd.isna(row["started_at"]) or pd.isna(row["ended_at"]):
+    if row["started_at"] is None or row["ended_at"] is None:
         return "-"
     return f"{(row['ended_at'] - row['started_at']).total_seconds() * 1000:.1f} ms"
