@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples.support import RunScript
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llm_campaign"
 
 
 @pytest.fixture
-def run(run_script):
+def run(run_script: RunScript) -> RunScript:
     """Run the campaign with some words on its command line."""
     return partial(run_script, str(EXAMPLE / "llm_train_campaign.py"))
 
 
-def test_without_arguments_it_trains_four_epochs_and_says_what_was_recorded(run, tmp_path):
+def test_without_arguments_it_trains_four_epochs_and_says_what_was_recorded(
+    run: RunScript, tmp_path: Path
+) -> None:
     done = run()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("train_loss") == 4
@@ -27,14 +31,14 @@ def test_without_arguments_it_trains_four_epochs_and_says_what_was_recorded(run,
     assert [str(path) in done.stdout for path in checkpoints] == [True]
 
 
-def test_a_configuration_that_fails_does_not_cost_the_others(run):
+def test_a_configuration_that_fails_does_not_cost_the_others(run: RunScript) -> None:
     done = run("nhead=5,2", "--epochs", "1")
     assert done.returncode == 0, done.stderr
     assert "failed: nhead=5" in done.stderr
     assert "best of 1: nhead=2" in done.stdout
 
 
-def test_a_search_in_which_all_fail_ends_with_an_error(run):
+def test_a_search_in_which_all_fail_ends_with_an_error(run: RunScript) -> None:
     done = run("nhead=5", "--epochs", "1")
     assert done.returncode == 1
     assert "no configuration finished" in done.stderr
@@ -51,7 +55,9 @@ def test_a_search_in_which_all_fail_ends_with_an_error(run):
         (["--settings", "nowhere.yaml"], "Invalid value for '--settings'"),
     ],
 )
-def test_a_bad_flag_is_told_without_a_traceback_and_leaves_nothing(run, tmp_path, words, said):
+def test_a_bad_flag_is_told_without_a_traceback_and_leaves_nothing(
+    run: RunScript, tmp_path: Path, words: list[str], said: str
+) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert said in done.stderr
@@ -59,7 +65,7 @@ def test_a_bad_flag_is_told_without_a_traceback_and_leaves_nothing(run, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_that_is_too_small_is_told_without_a_traceback(run, tmp_path):
+def test_a_corpus_that_is_too_small_is_told_without_a_traceback(run: RunScript, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("too short\n")
     done = run("--corpus", "text:short.txt")
     assert done.returncode == 2
@@ -67,13 +73,15 @@ def test_a_corpus_that_is_too_small_is_told_without_a_traceback(run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_settings_file_is_used_by_the_workers_too(run):
+def test_a_settings_file_is_used_by_the_workers_too(run: RunScript) -> None:
     done = run("--settings", str(EXAMPLE / "settings" / "step_3.yaml"))
     assert done.returncode == 0, done.stderr
     assert "recorded: 8 rows" in done.stdout
 
 
-def test_the_test_of_the_best_checkpoint_is_recorded_where_asked_for(run, run_script):
+def test_the_test_of_the_best_checkpoint_is_recorded_where_asked_for(
+    run: RunScript, run_script: RunScript
+) -> None:
     done = run("--capture-test")
     assert done.returncode == 0, done.stderr
     script = (

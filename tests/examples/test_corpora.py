@@ -8,6 +8,9 @@ import json
 import sys
 import types
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import llm_corpora
 import make_sample
@@ -16,7 +19,7 @@ from llm_corpora import CorpusError, check_spec, load_corpus
 from wikidata_dump import read_statements
 
 
-def item(identifier, label, **claims):
+def item(identifier: str, label: str, **claims: tuple[str, Any]) -> dict[str, Any]:
     """Build an entity whose claims are pairs of a datavalue type and a value."""
     return {
         "type": "item",
@@ -39,7 +42,7 @@ def item(identifier, label, **claims):
     }
 
 
-def reference(identifier):
+def reference(identifier: str) -> tuple[str, Any]:
     return ("wikibase-entityid", {"entity-type": "item", "id": identifier})
 
 
@@ -53,11 +56,11 @@ SENTENCES = [
 ]
 
 
-def array(*entities):
+def array(*entities: dict[str, Any]) -> str:
     return "[\n" + ",\n".join(json.dumps(entity) for entity in entities) + "\n]\n"
 
 
-def test_the_sample_has_the_layout_of_the_dump():
+def test_the_sample_has_the_layout_of_the_dump() -> None:
     lines = llm_corpora.SAMPLE.read_text(encoding="utf-8").splitlines()
     assert (lines[0], lines[-1]) == ("[", "]")
     body = lines[1:-1]
@@ -83,19 +86,19 @@ def test_the_sample_has_the_layout_of_the_dump():
     assert kinds == {"wikibase-entityid", "time", "quantity", "string", "monolingualtext"}
 
 
-def test_the_sample_is_what_its_tables_give_and_says_that_it_is_one():
+def test_the_sample_is_what_its_tables_give_and_says_that_it_is_one() -> None:
     text = llm_corpora.SAMPLE.read_text(encoding="utf-8")
     assert text == make_sample.dump(make_sample.build())
     assert "a sample written for" in text[:400]
     assert len(text.encode()) < 400_000
 
 
-def test_no_thing_stands_twice_in_the_tables():
+def test_no_thing_stands_twice_in_the_tables() -> None:
     names = [name for name, _, _ in make_sample.things()]
     assert sorted(set(names)) == sorted(names)
 
 
-def test_the_default_corpus_speaks_english():
+def test_the_default_corpus_speaks_english() -> None:
     corpus = load_corpus("wikidata")
     everything = {*corpus.train, *corpus.valid, *corpus.test}
     assert {
@@ -109,7 +112,7 @@ def test_the_default_corpus_speaks_english():
     assert "sample" in corpus.note
 
 
-def test_loading_twice_gives_the_same_split():
+def test_loading_twice_gives_the_same_split() -> None:
     first, second = load_corpus("wikidata"), load_corpus("wikidata")
     assert first == second
     assert first.reference == second.reference
@@ -124,13 +127,15 @@ def test_loading_twice_gives_the_same_split():
     [array(FRANCE, PARIS), f"{json.dumps(FRANCE)}\n{json.dumps(PARIS)}\n", json.dumps([FRANCE, PARIS])],
     ids=["array", "lines", "one-line"],
 )
-def test_a_dump_is_read_in_every_packing_and_layout(tmp_path, pack, text):
+def test_a_dump_is_read_in_every_packing_and_layout(
+    tmp_path: Path, pack: Callable[[str], bytes], text: str
+) -> None:
     path = tmp_path / "part"
     path.write_bytes(pack(text))
     assert read_statements(path) == SENTENCES
 
 
-def test_malformed_lines_are_counted_and_skipped_with_one_warning(tmp_path):
+def test_malformed_lines_are_counted_and_skipped_with_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "part.json"
     path.write_text(
         f'[\n{{"id": broken,\n{json.dumps(FRANCE)},\n17,\n{json.dumps(PARIS)},\n{{"id": "Q3", "la\n'
@@ -140,7 +145,7 @@ def test_malformed_lines_are_counted_and_skipped_with_one_warning(tmp_path):
     assert len(told) == 1
 
 
-def test_a_compressed_part_that_was_cut_is_read_up_to_there(tmp_path):
+def test_a_compressed_part_that_was_cut_is_read_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "part.json.gz"
     noise = [item(f"Q{number}", f"thing {number * 7919}") for number in range(3, 3000)]
     whole = gzip.compress(array(FRANCE, PARIS, *noise).encode())
@@ -149,7 +154,7 @@ def test_a_compressed_part_that_was_cut_is_read_up_to_there(tmp_path):
         assert read_statements(path) == SENTENCES
 
 
-def test_reading_stops_at_the_limit(tmp_path):
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "part.json"
     path.write_text(array(PARIS, FRANCE) + "this line is never read\n")
     with warnings.catch_warnings():
@@ -170,7 +175,9 @@ def test_reading_stops_at_the_limit(tmp_path):
         {"P625": ("globecoordinate", {"latitude": 1})},
     ],
 )
-def test_what_is_no_english_statement_is_left_out_without_harm(tmp_path, claim):
+def test_what_is_no_english_statement_is_left_out_without_harm(
+    tmp_path: Path, claim: dict[str, tuple[str, Any]]
+) -> None:
     path = tmp_path / "part.json"
     path.write_text(array(FRANCE, PARIS, item("Q3", "other", **claim)))
     with warnings.catch_warnings():
@@ -178,7 +185,7 @@ def test_what_is_no_english_statement_is_left_out_without_harm(tmp_path, claim):
         assert read_statements(path) == SENTENCES
 
 
-def test_labels_of_the_file_win_over_the_common_ones(tmp_path):
+def test_labels_of_the_file_win_over_the_common_ones(tmp_path: Path) -> None:
     path = tmp_path / "part.json"
     seat = {
         "type": "property",
@@ -190,7 +197,7 @@ def test_labels_of_the_file_win_over_the_common_ones(tmp_path):
     assert "the seat of France is Paris ." in read_statements(path)
 
 
-def test_a_file_that_is_no_dump_is_an_error_that_says_so(tmp_path):
+def test_a_file_that_is_no_dump_is_an_error_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "notes.json"
     path.write_text("{}\n")
     with (
@@ -200,7 +207,7 @@ def test_a_file_that_is_no_dump_is_an_error_that_says_so(tmp_path):
         load_corpus(f"wikidata:{path}")
 
 
-def test_a_text_file_is_a_corpus(tmp_path):
+def test_a_text_file_is_a_corpus(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_text("".join(f"line {number}\n\n" for number in range(20)), encoding="utf-8")
     corpus = load_corpus(f"text:{path}")
@@ -209,7 +216,7 @@ def test_a_text_file_is_a_corpus(tmp_path):
     assert len(corpus.train) == 16
 
 
-def test_the_text_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path):
+def test_the_text_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     (tmp_path / "b.md").write_text("second\n")
     (tmp_path / "a.txt").write_text("first\n")
@@ -218,12 +225,12 @@ def test_the_text_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_pat
     assert [line.strip() for line in load_corpus(f"text:{tmp_path}").train] == ["first", "second", "third"]
 
 
-def test_a_folder_without_text_is_an_error(tmp_path):
+def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="holds no text files"):
         load_corpus(f"text:{tmp_path}")
 
 
-def test_the_documentation_of_python_is_a_larger_corpus():
+def test_the_documentation_of_python_is_a_larger_corpus() -> None:
     pytest.importorskip("pydoc_data.topics")
     assert len(load_corpus("python-docs").train) > 3000
 
@@ -238,13 +245,13 @@ def test_the_documentation_of_python_is_a_larger_corpus():
         ("python-docs:here", "takes no path"),
     ],
 )
-def test_a_wrong_spec_is_told_before_anything_is_read(spec, said):
+def test_a_wrong_spec_is_told_before_anything_is_read(spec: str, said: str) -> None:
     with pytest.raises(CorpusError, match=said):
         check_spec(spec)
 
 
-def test_wikitext_comes_from_the_datasets_library_with_its_own_split(monkeypatch):
-    def load_dataset(path, name):
+def test_wikitext_comes_from_the_datasets_library_with_its_own_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, name: str) -> dict[str, list[dict[str, str]]]:
         assert (path, name) == ("Salesforce/wikitext", "wikitext-2-raw-v1")
         return {part: [{"text": f" {part} \n"}, {"text": "\n"}] for part in ("train", "validation", "test")}
 
@@ -253,14 +260,14 @@ def test_wikitext_comes_from_the_datasets_library_with_its_own_split(monkeypatch
     assert (corpus.train, corpus.valid, corpus.test) == ([" train \n"], [" validation \n"], [" test \n"])
 
 
-def test_wikitext_without_the_library_names_the_other_corpora(monkeypatch):
+def test_wikitext_without_the_library_names_the_other_corpora(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match=r"pip install datasets.*python-docs"):
         load_corpus("wikitext-2")
 
 
-def test_wikitext_without_the_network_names_the_other_corpora(monkeypatch):
-    def load_dataset(path, name):
+def test_wikitext_without_the_network_names_the_other_corpora(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, name: str) -> None:
         raise ConnectionError("no route to host")
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples.support import RunScript
+
 LADDER = Path(__file__).parents[2] / "examples" / "llm_campaign" / "ladder.py"
 
 
 @pytest.fixture
-def climb(run_script):
+def climb(run_script: RunScript) -> RunScript:
     """Run the ladder in an empty folder."""
     return partial(run_script, str(LADDER), "--output-dir", "runs", timeout=280)
 
 
 @pytest.mark.timeout(300)
-def test_each_step_records_exactly_what_it_promises(climb):
+def test_each_step_records_exactly_what_it_promises(climb: RunScript) -> None:
     done = climb()
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^(\d) .*?(\d+) +(\d+)  (\w+)$", done.stdout, re.MULTILINE)
@@ -34,7 +36,7 @@ def test_each_step_records_exactly_what_it_promises(climb):
     assert done.stdout.count("parent_forward TransformerModel") == 24  # the tree of the last step
 
 
-def test_a_folder_with_an_earlier_ladder_is_left_alone(climb, tmp_path):
+def test_a_folder_with_an_earlier_ladder_is_left_alone(climb: RunScript, tmp_path: Path) -> None:
     earlier = tmp_path / "runs" / "step_2"
     earlier.mkdir(parents=True)
     done = climb("--only", "2")

@@ -9,22 +9,24 @@ import pytest
 from ladder_checks import EXPECTED_ROWS, check_step
 from tree import format_tree
 
+from tests.examples.support import LOSSES, Row, record_of
 
-def problems(step: int, rows: list[dict[str, Any]], losses: list[tuple[float, float]]) -> str:
+
+def problems(step: int, rows: list[Row], losses: list[tuple[float, float]]) -> str:
     return "\n".join(check_step(step, pd.DataFrame(rows), losses))
 
 
 @pytest.mark.parametrize("step", EXPECTED_ROWS)
-def test_a_right_record_of_each_step_has_no_problems(step, record, losses):
-    rows = record(step)
+def test_a_right_record_of_each_step_has_no_problems(step: int) -> None:
+    rows = record_of(step)
     assert len(rows) == EXPECTED_ROWS[step]
-    assert problems(step, rows, losses) == ""
+    assert problems(step, rows, LOSSES) == ""
 
 
 @pytest.mark.parametrize("step", EXPECTED_ROWS)
-def test_a_missing_row_is_counted_and_the_rest_named(step, record, losses):
+def test_a_missing_row_is_counted_and_the_rest_named(step: int) -> None:
     assert f"{EXPECTED_ROWS[step] - 1} rows, expected {EXPECTED_ROWS[step]}" in problems(
-        step, record(step)[:-1], losses
+        step, record_of(step)[:-1], LOSSES
     )
 
 
@@ -47,23 +49,23 @@ def test_a_missing_row_is_counted_and_the_rest_named(step, record, losses):
         (("used", None, "iteration"), "cannot be checked further"),
     ],
 )
-def test_one_wrong_value_in_one_row_is_said(wrong, said, record, losses):
+def test_one_wrong_value_in_one_row_is_said(wrong: tuple[str, Any, str], said: str) -> None:
     column, value, kind = wrong
-    rows = record(6)
+    rows = record_of(6)
     next(row for row in rows if row["subtype"] == kind)[column] = value
-    assert said in problems(6, rows, losses)
+    assert said in problems(6, rows, LOSSES)
 
 
-def test_losses_other_than_the_printed_ones_are_said(record, losses):
-    assert "printed" in problems(3, record(3), [(9.0, 9.0), *losses[1:]])
+def test_losses_other_than_the_printed_ones_are_said() -> None:
+    assert "printed" in problems(3, record_of(3), [(9.0, 9.0), *LOSSES[1:]])
 
 
-def test_forwards_of_an_epoch_that_should_be_left_out_are_said(record, losses):
-    assert "forwards by parent task" in problems(5, record(6), losses)
+def test_forwards_of_an_epoch_that_should_be_left_out_are_said() -> None:
+    assert "forwards by parent task" in problems(5, record_of(6), LOSSES)
 
 
-def test_the_tree_shows_each_thing_once_under_what_it_belongs_to(record):
-    lines = format_tree(pd.DataFrame(record(6))).splitlines()
+def test_the_tree_shows_each_thing_once_under_what_it_belongs_to() -> None:
+    lines = format_tree(pd.DataFrame(record_of(6))).splitlines()
     assert len(lines) == 1 + 33 - 1  # the campaign, and one line for the two messages of the Dask task
     assert lines[0] == "campaign campaign"
     assert lines[1] == "  workflow DataPrepWorkflow  FINISHED  5000.0 ms"
@@ -74,6 +76,6 @@ def test_the_tree_shows_each_thing_once_under_what_it_belongs_to(record):
     assert lines[-1] == "    workflow TransformerModel  FINISHED  58400.0 ms"
 
 
-def test_the_tree_shows_a_task_that_has_not_ended(record):
-    rows = [row for row in record(1) if row["status"] != "FINISHED"]
+def test_the_tree_shows_a_task_that_has_not_ended() -> None:
+    rows = [row for row in record_of(1) if row["status"] != "FINISHED"]
     assert "model_train  RUNNING  -" in format_tree(pd.DataFrame(rows))
