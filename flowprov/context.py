@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -26,6 +27,9 @@ ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
 ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
 ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: the child writes beside its parent
+
+
+Place: TypeAlias = tuple[CodeType, int]
 
 
 class Extras(msgspec.Struct):
@@ -117,10 +121,10 @@ class Scope(msgspec.Struct, eq=False):
 
 
 class LeftEarly(msgspec.Struct):
-    """An iteration that was left before its end, and where in the program."""
+    """An iteration that was left before its end, and where in the program: innermost frame first."""
 
     key: LocalId
-    place: tuple[object, int]
+    places: list[Place]
 
 
 _TASK_HEAD = b'{"type":"task",'

@@ -8,9 +8,9 @@ Nothing is put into ``os.environ``: it is shared by all threads, and changing it
 has crashed programs. Instead
 
 - ``subprocess.Popen`` is wrapped once, so that the environment it gives its child holds three more variables;
-- an object rides in the configuration that a ``multiprocessing.Process`` copies from its parent. It is pickled
-  when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and joblib use the same way), in
-  the thread that starts it, and looks up the current scope just then.
+- an object rides in the configuration that a ``multiprocessing.Process`` copies from its parent. It is
+  pickled when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and joblib use the same
+  way), in the thread that starts it, and looks up the current scope just then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _installed = False
 
 def install() -> None:
     """Have child processes of this one told where they belong; does nothing the second time."""
-    global _installed
+    global _installed  # noqa: PLW0603 - a mark of this process
     if _installed:
         return
     _installed = True

@@ -14,9 +14,11 @@ import msgspec
 
 from flowprov import context, guard, runtime
 from flowprov.records import Correction, Error, Status
+from flowprov.values import redact_urls
+from flowprov.values.marks import encodable
 
 if TYPE_CHECKING:
-    from flowprov.context import Extras, Scope
+    from flowprov.context import Extras, Place, Scope
 
 _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
@@ -36,8 +38,13 @@ def describe(error: BaseException) -> Error:
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
-    clean = runtime.get().summariser.clean_text
-    return Error(type=clean(name), message=clean(message[:_MAX_MESSAGE]), traceback=clean(text) or None)
+    return Error(type=_clean(name), message=_clean(message[:_MAX_MESSAGE]), traceback=_clean(text) or None)
+
+
+def _clean(text: str) -> str:
+    """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
+    text = encodable(text)
+    return redact_urls(text) if runtime.get().settings.privacy.redact else text
 
 
 def correct_left_early(scope: Scope, error: BaseException, described: Error) -> None:
@@ -48,10 +55,20 @@ def correct_left_early(scope: Scope, error: BaseException, described: Error) -> 
     """
     if not scope.left_early:
         return
-    places = {(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)}
+    passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
-        if left.place in places:
+        if _was_left_at(left.places, passed):
             scope.journal.control(Correction(task_id=left.key, status=Status.ERROR.value, error=described))
+
+
+def _was_left_at(places: list[Place], passed: list[Place]) -> bool:
+    codes = {code for code, _ in passed}
+    for place in places:
+        if place in passed:
+            return True
+        if place[0] in codes:
+            return False  # it went through that frame, but through another line of it
+    return False
 
 
 def close_inner(scopes: list[Scope]) -> None:

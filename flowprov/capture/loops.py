@@ -9,12 +9,13 @@ was left by ``break``, ``return`` or an exception (it gets GeneratorExit, for al
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from types import FrameType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
@@ -22,9 +23,16 @@ from flowprov import context, runtime
 from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, thread_fragment, with_extras, write_end
 from flowprov.capture.site import encode
-from flowprov.context import LeftEarly, Scope, links_of
+from flowprov.context import LeftEarly, Place, Scope, links_of
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # Loop(10) says nothing of its items, and need not
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _get = context.current.get
 _set = context.current.set
@@ -93,8 +101,8 @@ class Loop(Generic[T]):
         TypeError
             If neither the items nor ``total`` tell it.
         """
-        items: Any = self._items
-        return self._total if self._total is not None else len(items)
+        items = cast("Sized", self._items)
+        return len(items) if self._total is None else self._total
 
     def __length_hint__(self) -> int:
         """Give the number of items where it is known, without insisting."""
@@ -119,14 +127,11 @@ class Loop(Generic[T]):
         **values
             More of them.
         """
-        if generated.__class__ is not dict and generated is not None:
-            generated = dict(generated)
-        if values:
-            generated = {**(generated or {}), **values}
         if self._generated is None:
-            self._generated = cast("dict[str, Any] | None", generated)
-        elif generated:
-            self._generated = {**self._generated, **generated}
+            # A copy: the program may go on to use its dictionary for the next iteration.
+            self._generated = {**generated, **values} if generated else values
+        else:
+            self._generated.update(generated or {}, **values)
 
     # -- what epoch and batch loops do otherwise ----------------------------------------------------------
 
@@ -157,8 +162,8 @@ class Loop(Generic[T]):
                 continue
             try:
                 yield item
-            except GeneratorExit as leaving:
-                self._leave_early(scope, leaving)
+            except GeneratorExit:
+                self._leave_early(scope)
                 raise
             except BaseException as error:
                 self._leave_by(scope, error)
@@ -234,7 +239,7 @@ class Loop(Generic[T]):
             number,
             fragment,
             wall,
-            b'{"i":%d,"%b":%d}' % (position, self._item_key, item)
+            b'{"i":%d,"%b":%d}' % (position, self._item_key, cast("int", item))
             if item.__class__ is int
             else encode({"i": position, self._item_name: item}),
         )
@@ -266,7 +271,7 @@ class Loop(Generic[T]):
         outputs, tail = with_extras(scope, generated, (), metadata)
         write_end(scope, ended, outputs, tail)
 
-    def _leave_early(self, scope: Scope, leaving: GeneratorExit) -> None:
+    def _leave_early(self, scope: Scope) -> None:
         """Record an iteration that its loop left: by break, return, or an exception that is not seen here."""
         ended = scope.wall + _clock() - scope.started
         generated, self._generated = self._generated, None
@@ -274,7 +279,7 @@ class Loop(Generic[T]):
         try:
             parent = scope.parent
             if scope.recorded and parent is not None and scope.key is not None:
-                note = LeftEarly(scope.key, _place_of_the_loop(sys._getframe(2), leaving))  # noqa: SLF001 - no public way
+                note = LeftEarly(scope.key, _places_of_the_loop(sys._getframe(2)))  # noqa: SLF001 - no public way
                 parent.left_early = [*(parent.left_early or ()), *(scope.left_early or ()), note]
             self._end(scope, ended, generated, left_early=True)
         except Exception as error:  # the guard
@@ -301,21 +306,22 @@ def _on_main_thread(scope: Scope) -> bool:
     return threading.get_ident() == scope.journal.main_thread
 
 
-def _place_of_the_loop(frame: FrameType | None, leaving: BaseException) -> tuple[object, int]:
-    """Say where in the program the loop was left: the code and line of the frame that ran its ``for``.
+def _places_of_the_loop(frame: FrameType | None) -> list[Place]:
+    """Say where in the program a loop was left: the code and line of the frame that ran its ``for``.
 
     Parameters
     ----------
     frame
-        The frame that closed our generator.
-    leaving
-        The GeneratorExit that closed it. Generators between us and the ``for`` (a progress bar) are being
-        closed too: each adds a GeneratorExit of its own as context.
+        The frame that closed our generator. If that is a generator too, it may be a wrapper around the loop
+        (a progress bar) whose own ``for`` was left: then the frame above it is a candidate as well.
     """
-    between = leaving.__context__
-    while frame is not None and frame.f_back is not None and isinstance(between, GeneratorExit):
-        frame, between = frame.f_back, between.__context__
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lineno)
+    places: list[Place] = []
+    while frame is not None:
+        places.append((frame.f_code, frame.f_lineno))
+        if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            break
+        frame = frame.f_back
+    return places
 
 
 class EpochLoop(Loop[T]):

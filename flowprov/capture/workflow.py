@@ -237,7 +237,8 @@ class workflow:  # noqa: N801 - as above
 
     def stop_at_exit(self) -> None:
         """Close it at the end of the process; an exception that ended the program is its error."""
-        error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        interactive = hasattr(sys, "ps1")  # there, an exception ends a line and not the program
+        error = None if interactive else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         self.stop(error)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A process that dies, in every way there is: what was acknowledged is on disk, and the run is not FINISHED."""
+"""A process that dies, in every way: what was acknowledged is on disk, and the run is not FINISHED."""
 
 from __future__ import annotations
 

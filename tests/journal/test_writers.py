@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from flowprov.journal.writer import JournalFull, Writer, choose, file_system
 Open = Callable[..., Writer]
 
 
-def _open_mapped(path: Path, **options: int) -> Writer:
+def _open_mapped(path: Path, **options: Any) -> Writer:
     return MappedWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), **options)
 
 
@@ -124,7 +125,7 @@ def test_appending_after_close_raises_and_changes_nothing(opened: Open, tmp_path
     writer = opened(path)
     writer.append(b"kept\n")
     writer.close()
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         writer.append(b"late\n")
     assert path.read_bytes() == b"kept\n"
 
