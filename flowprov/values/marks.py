@@ -13,7 +13,7 @@ mark                                      meaning
 {"$complex": [re, im]}                    a complex number
 {"$str": "…", "length": n}                a string cut to its beginning; `length` is the true one
 {"$str": "…", "escaped": true}            lone surrogates, which UTF-8 cannot hold, stand as escapes
-{"$bytes": n, "sha256": "…"}              bytes by length and digest; `digest_of_first` where not all were read
+{"$bytes": n, "sha256": "…"}              bytes by length and digest; `digest_of_first` where cut
 {"$redacted": true}                       a secret, by its key
 {"$cut": n}                               last in a list, or a key of an object: n items in truth
 {"$cycle": true}, {"$depth": "list"}      the value holds itself; nested too deeply

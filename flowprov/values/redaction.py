@@ -87,6 +87,8 @@ def is_secret_key(name: str) -> bool:
 
 
 def _read_level(name: str) -> int:
+    if "://" in name:  # an address as a key names nothing; credentials in it are concealed as in any text
+        return NOT_SECRET
     words = [word.lower() for word in _WORD.findall(name[:_NAME_READ])]
     if not words:
         return NOT_SECRET

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from flowprov.values import kinds
 from flowprov.values.walk import Handler, Kinds
 
@@ -128,7 +130,10 @@ def _tuple_fields(bases: tuple[type, ...]) -> tuple[str, ...]:
 
 
 def _field_names(bases: tuple[type, ...]) -> tuple[str, ...] | None:
-    for declaration in ("__struct_fields__", "__dataclass_fields__", "__pydantic_fields__"):
+    for base in bases:
+        if base is msgspec.Struct:  # the only fields that a metaclass declares
+            return _strings(bases[0].__struct_fields__)  # type: ignore[attr-defined]
+    for declaration in ("__dataclass_fields__", "__pydantic_fields__"):
         names = _strings(_declared(bases, declaration))
         if names is not None:
             return names

@@ -94,7 +94,7 @@ class Summariser:
                 return self._encode_carefully(mapping)
             entries: dict[str, JSONable] = {}
             for key, value in mapping.items():
-                if key not in plain and not self._names.is_plain(key):
+                if type(key) is not str or (key not in plain and not self._names.is_plain(key)):
                     return self._encode_carefully(mapping)
                 kind = type(value)
                 if (

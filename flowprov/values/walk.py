@@ -15,7 +15,7 @@ import msgspec
 
 from flowprov.values.marks import INT_MAX, INT_MIN, JSONable, encodable, type_name
 from flowprov.values.names import Names, free
-from flowprov.values.redaction import NOT_SECRET, TOKEN_LIKE, redact_repr, redact_start
+from flowprov.values.redaction import NOT_SECRET, TOKEN_LIKE, redact_repr, redact_start, redact_urls
 
 Item = TypeVar("Item")
 Handler: TypeAlias = "Callable[[Walk, Any, int], JSONable]"
@@ -95,9 +95,8 @@ class Walk:
             return self.handler(type(value))(self, value, depth)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ) as fault:  # foreign code may raise anything; a native one panics with BaseException
+        # Foreign code may raise anything, and a native extension panics with a BaseException of its own.
+        except BaseException as fault:
             return {"$type": type_name(type(value)), "read_error": describe(fault)}
 
     def handler(self, cls: type) -> Handler:
@@ -187,8 +186,8 @@ class Walk:
                 self.nodes = 0
             if self.nodes >= self.limits.max_nodes:
                 break
-            if key in plain or names.is_plain(key):
-                name = cast("str", key)
+            if type(key) is str and (key in plain or names.is_plain(key)):
+                name = key
                 if name in result:
                     name = free(name, result)
                 if type(value) is float and value - value == 0.0:  # the commonest kind, without three calls
@@ -225,7 +224,10 @@ class Walk:
         limit = self.limits.max_string
         if len(value) <= limit and "://" not in value and value.isascii():
             return value
-        shown = redact_start(value, limit) if self.redact else value[:limit]
+        if not self.redact:
+            shown = value[:limit]
+        else:  # a short one is not cut where the redaction makes it longer
+            shown = redact_start(value, limit) if len(value) > limit else redact_urls(value)
         clean = encodable(shown)
         if clean is shown and len(value) <= limit:
             return clean

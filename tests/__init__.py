@@ -1,0 +1,1 @@
+"""The tests of flowprov; one folder for each room."""
