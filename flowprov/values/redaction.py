@@ -187,19 +187,24 @@ def _conceal_parameter(match: re.Match[str]) -> str:
     return match.group()
 
 
-_ASSIGNMENT = re.compile(
-    r"(?<![\w-])(?P<name>[A-Za-z_][\w-]{0,63})(?P<sign>['\"]?\s{0,2}[=:]\s{0,2})"
-    r"(?:(?:[Bb]earer|[Bb]asic)\s+\S+|b?'(?:[^'\\]|\\.)*'?|b?\"(?:[^\"\\]|\\.)*\"?|[^\s,;)}\]]+)"
+_ASSIGNED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]{0,63})['\"]?\s{0,2}[=:]\s{0,2}")
+_ASSIGNED_VALUE = re.compile(
+    r"(?:[Bb]earer|[Bb]asic)\s+\S+|b?'(?:[^'\\]|\\.)*'?|b?\"(?:[^\"\\]|\\.)*\"?|[^\s,;)}\]]+"
 )
 
 
 def redact_repr(text: str, limit: int) -> str:
     """Conceal credentials in the first `limit` characters of a repr: URLs, `password='...'`."""
     text = _redact_up_to(text[: limit + _URL_READ_ON], limit + _URL_READ_ON)
-    return _ASSIGNMENT.sub(_conceal_assignment, text)[:limit]
-
-
-def _conceal_assignment(match: re.Match[str]) -> str:
-    if is_secret_key(match["name"]):
-        return f"{match['name']}{match['sign']}{CONCEALED}"
-    return match.group()
+    pieces: list[str] = []
+    done = 0
+    for assigned in _ASSIGNED.finditer(text):
+        start = assigned.end()
+        if start <= done or start > limit or not is_secret_key(assigned[1]):
+            continue
+        value = _ASSIGNED_VALUE.match(text, start)
+        if value:
+            pieces += (text[done:start], CONCEALED)
+            done = value.end()
+    pieces.append(text[done:])
+    return "".join(pieces)[:limit]

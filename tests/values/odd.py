@@ -113,6 +113,7 @@ class Everything:
         return self
 
     def __call__(self, *_: object) -> Everything:
+        """Give itself."""
         return self
 
 
@@ -171,7 +172,8 @@ def odd_objects() -> list[Any]:
         infinite, itertools.repeat(1), itertools.cycle([1]), iter([1]), (i for i in [1]), map(str, [1]),
         zip([1]), io.StringIO("text"), io.BytesIO(b"x"), sys.stdout, sys, json, type, object, int, ...,
         NotImplemented, cell_array, ctypes.c_int(3), ctypes.c_char_p(b"x"), ctypes.pointer(ctypes.c_int(1)),
-        re.compile("a"), ValueError("bad", 3), KeyboardInterrupt(), StopIteration(), SystemExit(2), KeyError("k"),
-        weakref.ref(a_function), weakref.WeakValueDictionary(), weakref.WeakSet(), super(Plain, Plain()),
-        sys.flags, sys.version_info, sys.implementation, a_function.__code__, list[int], int | str,
+        re.compile("a"), ValueError("bad", 3), KeyboardInterrupt(), StopIteration(), KeyError("k"),
+        SystemExit(2), weakref.ref(a_function), weakref.WeakValueDictionary(), weakref.WeakSet(),
+        super(Plain, Plain()), sys.flags, sys.version_info, sys.implementation, a_function.__code__,
+        list[int], int | str,
     ]  # fmt: skip

@@ -17,10 +17,10 @@ REDACTED = {"$redacted": True}
 SECRET_NAMES = words(
     "password PASSWORD Password passwd db_password dbPassword dbpassword user.password pass_word "
     "passphrase pwd  api_key API-KEY apiKey apikey APIKEY openai_api_key OPENAI_KEY wandb_api_key "
-    "x-api-key api_keys secret secrets  client_secret clientSecret clientsecret secret_key "
-    "SECRET_ACCESS_KEY aws_access_key_id access_key accessKey  private_key ssh_private_key session_key "
-    "credential credentials credentials_json aws_credentials authorization  Authorization proxy-authorization "
-    " cookie cookies set-cookie token TOKEN hf_token HF_TOKEN access_token authToken "
+    "x-api-key api_keys secret secrets client_secret clientSecret clientsecret secret_key "
+    "SECRET_ACCESS_KEY aws_access_key_id access_key accessKey private_key ssh_private_key session_key "
+    "credential credentials credentials_json aws_credentials authorization Authorization "
+    "proxy-authorization cookie cookies set-cookie token TOKEN hf_token HF_TOKEN access_token authToken "
     "auth_token use_auth_token github_token bearer bearer_token refresh_token my_token "
     "user_access_token id_token  token_value csrf_token jwt auth basic_auth redis_pass signing_key "
     "encryption_key connection_string"
@@ -160,7 +160,7 @@ class Client:
     def __repr__(self) -> str:
         return (
             "Client('http://u:pw1@h', api_key='pw2', token = \"pw3\", lr=0.1, {'password': 'pw4'}, "
-            "Authorization: Bearer pw5)"
+            "Authorization: Bearer pw5, at='x password=pw6')"
         )
 
 
