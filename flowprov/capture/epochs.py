@@ -1,8 +1,8 @@
 """Loops of a training: epochs and batches.
 
-Flows in: the loops of a training script, and the torch part of the settings. Flows out: the records of
-:class:`~flowprov.capture.loops.Loop`, and what the forwards inside need to know: their epoch, and whether they
-are to be recorded.
+Flows in: the loops of a training script, and the torch settings. Flows out: the records of
+:class:`~flowprov.capture.loops.Loop`, and what the forwards inside need to know: their epoch, and whether
+they are to be recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house: who may import whom, and what importing flowprov costs. The picture is in docs/architecture.md."""
+"""The house: who may import whom, and what importing flowprov loads. See docs/architecture.md."""
 
 from __future__ import annotations
 
