@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flowprov import context, guard, launchers
 from flowprov.context import Scope
 from flowprov.journal import Identity, Journal, Keeper
@@ -134,7 +136,11 @@ class Runtime:
 
 # The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
 # that configuring anew reaches those that were made before.
-encoding: dict[str, Any] = {}
+encoding: dict[str, Any] = {
+    "_flowprov_json": msgspec.json.Encoder().encode,
+    "_flowprov_len": len,  # parameters may well be called len or type
+    "_flowprov_type": type,
+}
 
 _slot: Runtime | None = None
 _slot_lock = threading.RLock()

@@ -6,13 +6,13 @@ Flows in: exceptions, and scopes that ended by one. Flows out: error description
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from flowprov import context, guard, runtime
+from flowprov.clock import clock
 from flowprov.records import Correction, Error, Status
 from flowprov.values import redact_urls
 from flowprov.values.marks import encodable
@@ -81,10 +81,9 @@ def close_inner(scopes: list[Scope]) -> None:
         described = (
             describe(error) if error else Error(type="Unknown", message="left without reaching its end")
         )
-        ended = scope.wall + time.perf_counter_ns() - scope.started
         journal.append(
-            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
-            % (scope.head, ended, msgspec.json.encode(described))
+            b'{"type":"task",%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
+            % (scope.beginning(), clock.now(), msgspec.json.encode(described))
         )
 
 
