@@ -117,12 +117,8 @@ class Scope(msgspec.Struct, eq=False):
 
     def beginning(self) -> bytes:
         """Give the fields of a task's record that are known at its start."""
-        return b'"task_id":%d%b,"started_at":%d,"used":%b' % (
-            cast("int", self.key),
-            self.place,
-            self.started + clock.offset,
-            self.used or b"{}",
-        )
+        fields = (self.key, self.place, self.started + clock.offset, self.used)
+        return b'"task_id":%d%b,"started_at":%d,"used":%b' % cast("tuple[int, bytes, int, bytes]", fields)
 
     def extra(self) -> Extras:
         """Give the extras, made at the first call."""

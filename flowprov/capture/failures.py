@@ -78,6 +78,8 @@ def close_inner(scopes: list[Scope]) -> None:
         journal = scope.journal
         if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
             continue
+        if scope.extras is not None:
+            end_inside(scope.extras, error)
         described = (
             describe(error) if error else Error(type="Unknown", message="left without reaching its end")
         )

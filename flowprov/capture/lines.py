@@ -170,18 +170,11 @@ def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: b
     if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
         return  # ended before, or opened by the process from which this one was forked
     offset = clock.offset
+    key: Any = scope.key
+    used: Any = scope.used
     journal.append(
         b'{"type":"task","task_id":%d%b,"started_at":%d,"used":%b,"status":"%b","ended_at":%d%b%b}\n'
-        % (
-            scope.key,
-            scope.place,
-            scope.started + offset,
-            scope.used,
-            status,
-            ended + offset,
-            generated,
-            tail,
-        )
+        % (key, scope.place, scope.started + offset, used, status, ended + offset, generated, tail)
     )
 
 

@@ -100,16 +100,14 @@ class Loop(Generic[T]):
         TypeError
             If neither the items nor ``total`` tell it.
         """
-        if self._total is not None:
-            return self._total
-        return len(cast("Sized", self._items))
+        return len(cast("Sized", self._items)) if self._total is None else self._total
 
     def __length_hint__(self) -> int:
         """Give the number of items where it is known, without insisting."""
         try:
             return len(self)
         except TypeError:
-            return NotImplemented
+            return cast("int", NotImplemented)
 
     @property
     def current_task_id(self) -> str | None:

@@ -129,7 +129,7 @@ def generated_part(outputs: Mapping[str, Any] | None) -> bytes:
 def encode(mapping: Mapping[str, Any]) -> bytes:
     """Encode what was used or generated, by the settings in force."""
     encode_mapping = runtime.encoding.get("_flowprov_encode") or runtime.get().summariser.encode_mapping
-    return encode_mapping(mapping)  # type: ignore[no-any-return]
+    return encode_mapping(mapping)
 
 
 def _make_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
 from types import FrameType
 from typing import Any
 
@@ -25,12 +24,11 @@ from flowprov.capture.site import tail_of
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.tensors import Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
+from flowprov.clock import ticks
 from flowprov.context import Scope
 
 _get = context.current.get
 _set = context.current.set
-_clock = time.perf_counter_ns
-_wall = time.time_ns
 _thread = threading.get_ident
 _frame = sys._getframe  # noqa: SLF001 - the only way to tell one call of a module from another
 _exc_info = sys.exc_info
@@ -97,22 +95,16 @@ class CapturedModule:
         journal = parent.journal
         thread = _thread()
         number = journal.next_number()
-        used = inputs.encode(args, kwargs)
-        wall = _wall()
-        head = b'{"type":"task","task_id":%d%b%b%b,"started_at":%d,"used":%b' % (
-            number,
-            model.links(parent),
-            self._fragment,
-            b"" if thread == journal.main_thread else thread_fragment(),
-            wall,
-            used,
-        )
+        place = model.links(parent) + self._fragment
+        if thread != journal.main_thread:
+            place += thread_fragment()
         scope = Forward(
             journal,
             number,
             model.workflow_id or parent.workflow_id,
-            head,
-            wall,
+            place,
+            inputs.encode(args, kwargs),
+            0,
             0,
             previous,
             parent,
@@ -127,7 +119,7 @@ class CapturedModule:
         )
         journal.open_scopes[number] = scope
         _set(scope)
-        scope.started = _clock()
+        scope.started = ticks()
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""
@@ -136,12 +128,11 @@ class CapturedModule:
         if error is not None and error is not handled:
             fail(scope, error, (), self._metadata(scope.training, scope.epoch))
             return
-        ended = scope.wall + now - scope.started
         if scope.extras is None:
-            write_end(scope, ended, encode_output(output), self._tail(scope.training, scope.epoch))
+            write_end(scope, now, encode_output(output), self._tail(scope.training, scope.epoch))
         else:
             metadata = self._metadata(scope.training, scope.epoch)
-            write_end(scope, ended, *with_extras(scope, name_outputs(output), (), metadata))
+            write_end(scope, now, *with_extras(scope, name_outputs(output), (), metadata))
 
     def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
         """Do what is due at the first forward; since the construction ``forward`` may have been replaced."""
@@ -216,7 +207,7 @@ class After(_Hook):
         """Run after a forward, however it ended."""
         if is_compiling():
             return
-        now = _clock()
+        now = ticks()
         captured, scope = self.captured, _get()
         try:
             # The same test as that of _opened_by, which is for what is rare.

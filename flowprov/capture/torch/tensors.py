@@ -97,10 +97,10 @@ def name_outputs(output: Any) -> dict[str, Any]:
 
 
 def encode_output(output: Any) -> bytes:
-    """Encode the output of one call."""
+    """Encode the output of one call as the part of a line that says what it generated."""
     if output.__class__ is torch.Tensor and not _function_modes():
-        return b'{"output":%b}' % tensor_raw(output)
-    return encode(name_outputs(output))
+        return b',"generated":{"output":%b}' % tensor_raw(output)
+    return b',"generated":' + encode(name_outputs(output))
 
 
 def encode(named: Mapping[str, Any]) -> bytes:
