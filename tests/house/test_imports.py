@@ -42,7 +42,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "read": {"errors", "records", "values", "settings", "journal"},
     "preload": {"capture"},
-    "testing": {"runtime", "read", "records", "settings", "context"},
 }
 MAY_IMPORT["capture.torch"] = MAY_IMPORT["capture"] | {"capture"}
 MAY_IMPORT["capture.dask"] = MAY_IMPORT["capture"] | {"capture"}
