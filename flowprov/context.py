@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
 ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
+ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: the child writes beside its parent
+
+
+Place: TypeAlias = tuple[CodeType, int]
 
 
 class Extras(msgspec.Struct):
@@ -116,10 +121,10 @@ class Scope(msgspec.Struct, eq=False):
 
 
 class LeftEarly(msgspec.Struct):
-    """An iteration that was left before its end, and where in the program."""
+    """An iteration that was left before its end, and where in the program: innermost frame first."""
 
     key: LocalId
-    place: tuple[object, int]
+    places: list[Place]
 
 
 _TASK_HEAD = b'{"type":"task",'
@@ -191,7 +196,12 @@ def handed_over() -> dict[str, str]:
     scope = find()
     if scope is None:
         return {}
-    given = {ENV_CAMPAIGN: scope.journal.identity.campaign_id, ENV_WORKFLOW: scope.workflow_id}
+    journal = scope.journal
+    given = {
+        ENV_CAMPAIGN: journal.identity.campaign_id,
+        ENV_WORKFLOW: scope.workflow_id,
+        ENV_BUFFER: journal.settings.path,
+    }
     parent = scope
     while parent.parent is not None and not parent.recorded:
         parent = parent.parent

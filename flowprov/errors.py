@@ -32,7 +32,9 @@ class MissingExtraError(FlowprovError, ImportError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{package} is needed to {purpose}. Install it with: pip install \"flowprov[{extra}]\"")
+        super().__init__(
+            f'{package} is needed to {purpose}. Install it with: pip install "flowprov[{extra}]"'
+        )
         self.package = package
         self.extra = extra
 

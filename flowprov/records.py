@@ -205,7 +205,9 @@ def decode(line: bytes) -> Record:
     return _decoder.decode(line)
 
 
-def full_id(local: LocalId, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0) -> str:
+def full_id(
+    local: LocalId, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0
+) -> str:
     """Give the full form of an id that may be a number local to a journal."""
     if isinstance(local, str):
         return local

@@ -1,8 +1,8 @@
 """The one slot that holds what a process has of flowprov: settings, journals, keeper, counters.
 
-Flows in: settings, found at the first use or given by ``configure``. Flows out: the journal of a campaign, and
-the encoder of values. Nothing here runs at import; the slot is filled by the first call that needs it, made
-anew in a forked child, and emptied at exit.
+Flows in: settings, found at the first use or given by ``configure``. Flows out: the journal of a campaign,
+and the encoder of values. Nothing here runs at import; the slot is filled by the first call that needs it,
+made anew in a forked child, and emptied at exit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Runtime:
     settings
         The settings in force.
     capturing
-        Whether anything but the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
+        Whether more than the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
     summariser
         Makes values recordable.
     """
@@ -56,7 +56,7 @@ class Runtime:
         encoding["_flowprov_encode"] = self.summariser.encode_mapping
 
     def campaign_id(self) -> str:
-        """Give the campaign of this process: handed over, shared by a launcher, else made at the first use."""
+        """Give the campaign of this process: handed over, shared by its job, or made at the first use."""
         with self._lock:
             if self._campaign_id is None:
                 given, _, _ = context.inherited(os.environ)
@@ -192,7 +192,7 @@ def disabled() -> bool:
 
 
 def _start(settings: Settings | None) -> Runtime:
-    global _slot  # noqa: PLW0603 - this is the one slot
+    global _slot
     with _slot_lock:
         if settings is None:
             if _slot is not None:
@@ -240,7 +240,9 @@ def _set_hooks() -> None:
     if _hooks_set:
         return
     _hooks_set = True
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there
+    )
     atexit.register(shutdown)
     _set_finalizer()
     # multiprocessing clears the finalizers that a forked child inherits before it runs the child's code.
@@ -309,7 +311,7 @@ def guarded(place: str) -> Any:
     """Count and log a fault of ours in the block; it goes no further."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - this is the guard
+    except Exception as error:  # this is the guard
         guard.fault(place, error)
 
 

@@ -14,9 +14,11 @@ import msgspec
 
 from flowprov import context, guard, runtime
 from flowprov.records import Correction, Error, Status
+from flowprov.values import redact_urls
+from flowprov.values.marks import encodable
 
 if TYPE_CHECKING:
-    from flowprov.context import Extras, Scope
+    from flowprov.context import Extras, Place, Scope
 
 _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
@@ -28,16 +30,21 @@ def describe(error: BaseException) -> Error:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - the user's __str__ may do anything
+    except Exception as broken:  # the user's __str__ may do anything
         message = f"(its message cannot be read: {type(broken).__name__})"
     try:
         text = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # as above
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
-    clean = runtime.get().summariser.clean_text
-    return Error(type=clean(name), message=clean(message[:_MAX_MESSAGE]), traceback=clean(text) or None)
+    return Error(type=_clean(name), message=_clean(message[:_MAX_MESSAGE]), traceback=_clean(text) or None)
+
+
+def _clean(text: str) -> str:
+    """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
+    text = encodable(text)
+    return redact_urls(text) if runtime.get().settings.privacy.redact else text
 
 
 def correct_left_early(scope: Scope, error: BaseException, described: Error) -> None:
@@ -48,10 +55,20 @@ def correct_left_early(scope: Scope, error: BaseException, described: Error) -> 
     """
     if not scope.left_early:
         return
-    places = {(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)}
+    passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
-        if left.place in places:
+        if _was_left_at(left.places, passed):
             scope.journal.control(Correction(task_id=left.key, status=Status.ERROR.value, error=described))
+
+
+def _was_left_at(places: list[Place], passed: list[Place]) -> bool:
+    codes = {code for code, _ in passed}
+    for place in places:
+        if place in passed:
+            return True
+        if place[0] in codes:
+            return False  # it went through that frame, but through another line of it
+    return False
 
 
 def close_inner(scopes: list[Scope]) -> None:
@@ -61,10 +78,13 @@ def close_inner(scopes: list[Scope]) -> None:
         journal = scope.journal
         if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
             continue
-        described = describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+        described = (
+            describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+        )
         ended = scope.wall + time.perf_counter_ns() - scope.started
         journal.append(
-            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n' % (scope.head, ended, msgspec.json.encode(described))
+            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
+            % (scope.head, ended, msgspec.json.encode(described))
         )
 
 

@@ -1,8 +1,8 @@
 """The hot path: from the start of a step to its line in the journal.
 
 Flows in: a site and the arguments and results of a call (or a loop's item, or a model's tensors). Flows out:
-one line per step. Lines are assembled by hand, as bytes, from pieces that were made before; ``records`` defines
-what they mean, and a test reads every kind of them back.
+one line per step. Lines are assembled by hand, as bytes, from pieces that were made before; ``records``
+defines what they mean, and a test reads every kind of them back.
 
 ``begin`` never raises into the program, except for settings that cannot be used: these stop a program at its
 first event, because the alternative is days of work without a record.
@@ -53,7 +53,7 @@ def begin(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | 
         except TypeError:
             used = site.encode_misfit(args, kwargs)
         return enter(parent, previous, site.fragment, used)
-    except Exception as error:  # noqa: BLE001 - the guard: the user's function runs whatever happens to us
+    except Exception as error:  # the guard: the user's function runs whatever happens to us
         lost(parent, "recording the start of a task", error)
         return None
 
@@ -93,7 +93,17 @@ def enter(parent: Scope, previous: Scope | None, fragment: bytes, used: bytes) -
         used,
     )
     scope = Scope(
-        journal, number, parent.workflow_id, head, wall, 0, previous, parent, False, parent.forwards, parent.epoch
+        journal,
+        number,
+        parent.workflow_id,
+        head,
+        wall,
+        0,
+        previous,
+        parent,
+        False,
+        parent.forwards,
+        parent.epoch,
     )
     journal.open_scopes[number] = scope
     _set(scope)
@@ -110,12 +120,15 @@ def finish(scope: Scope, site: Site, result: Any) -> None:
             write_end(scope, ended, None if outputs is None else encode(outputs), site.tail)
         else:
             write_end(scope, ended, *with_extras(scope, outputs, site.tags, site.custom_metadata))
-    except Exception as error:  # noqa: BLE001 - the guard
+    except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a task", error)
 
 
 def fail(
-    scope: Scope, error: BaseException, tags: Sequence[str] = (), custom_metadata: Mapping[str, Any] | None = None
+    scope: Scope,
+    error: BaseException,
+    tags: Sequence[str] = (),
+    custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Record a task that an exception ended; the exception is the caller's to raise on."""
     ended = scope.wall + _clock() - scope.started
@@ -124,11 +137,13 @@ def fail(
         correct_left_early(scope, error, described)
         generated, tail = with_extras(scope, None, tags, custom_metadata or {}, error)
         write_end(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(described), b"ERROR")
-    except Exception as fault:  # noqa: BLE001 - the guard
+    except Exception as fault:  # the guard
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
-def write_end(scope: Scope, ended: int, generated: bytes | None, tail: bytes, status: bytes = b"FINISHED") -> None:
+def write_end(
+    scope: Scope, ended: int, generated: bytes | None, tail: bytes, status: bytes = b"FINISHED"
+) -> None:
     """Make the enclosing scope current again and write the line."""
     if _get() is scope:
         _set(scope.previous)
@@ -141,7 +156,8 @@ def write_end(scope: Scope, ended: int, generated: bytes | None, tail: bytes, st
         journal.append(b'%b,"status":"%b","ended_at":%d%b}\n' % (scope.head, status, ended, tail))
     else:
         journal.append(
-            b'%b,"status":"%b","ended_at":%d,"generated":%b%b}\n' % (scope.head, status, ended, generated, tail)
+            b'%b,"status":"%b","ended_at":%d,"generated":%b%b}\n'
+            % (scope.head, status, ended, generated, tail)
         )
 
 

@@ -1,20 +1,21 @@
 """Loops as steps: one record per iteration.
 
-Flows in: any iterable, and what the program says of an iteration (``end_iter``). Flows out: one task record per
-iteration that was entered, however the loop ends.
+Flows in: any iterable, and what the program says of an iteration (``end_iter``). Flows out: one task record
+per iteration that was entered, however the loop ends.
 
-A loop is iterated by a generator: unlike an iterator of a class, a generator learns at once that its ``for`` was
-left by ``break``, ``return`` or an exception (it gets GeneratorExit, for all three alike).
+A loop is iterated by a generator: unlike an iterator of a class, a generator learns at once that its ``for``
+was left by ``break``, ``return`` or an exception (it gets GeneratorExit, for all three alike).
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from types import FrameType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
@@ -22,9 +23,16 @@ from flowprov import context, runtime
 from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, thread_fragment, with_extras, write_end
 from flowprov.capture.site import encode
-from flowprov.context import LeftEarly, Scope, links_of
+from flowprov.context import LeftEarly, Place, Scope, links_of
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # Loop(10) says nothing of its items, and need not
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _get = context.current.get
 _set = context.current.set
@@ -93,7 +101,8 @@ class Loop(Generic[T]):
         TypeError
             If neither the items nor ``total`` tell it.
         """
-        return self._total if self._total is not None else len(self._items)  # type: ignore[arg-type]
+        items = cast("Sized", self._items)
+        return len(items) if self._total is None else self._total
 
     def __length_hint__(self) -> int:
         """Give the number of items where it is known, without insisting."""
@@ -118,18 +127,15 @@ class Loop(Generic[T]):
         **values
             More of them.
         """
-        if generated.__class__ is not dict and generated is not None:
-            generated = dict(generated)
-        if values:
-            generated = {**(generated or {}), **values}
         if self._generated is None:
-            self._generated = cast("dict[str, Any] | None", generated)
-        elif generated:
-            self._generated = {**self._generated, **generated}
+            # A copy: the program may go on to use its dictionary for the next iteration.
+            self._generated = {**generated, **values} if generated else values
+        else:
+            self._generated.update(generated or {}, **values)
 
     # -- what epoch and batch loops do otherwise ----------------------------------------------------------
 
-    def _is_recorded(self, position: int) -> bool:
+    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - for those who override it
         """Whether the iteration at a position gets a record."""
         return True
 
@@ -150,14 +156,14 @@ class Loop(Generic[T]):
         for position, item in zip(itertools.count(), source, strict=False):
             try:
                 scope = self._enter(parent, fragment, position, item)
-            except Exception as error:  # noqa: BLE001 - the guard: the loop goes on
+            except Exception as error:  # the guard: the loop goes on
                 lost(parent, "recording the start of an iteration", error)
                 yield item
                 continue
             try:
                 yield item
-            except GeneratorExit as leaving:
-                self._leave_early(scope, leaving)
+            except GeneratorExit:
+                self._leave_early(scope)
                 raise
             except BaseException as error:
                 self._leave_by(scope, error)
@@ -181,7 +187,7 @@ class Loop(Generic[T]):
                         )
                 else:
                     self._end(scope, ended, generated)
-            except Exception as error:  # noqa: BLE001 - the guard
+            except Exception as error:  # the guard
                 close_after_fault(scope, "recording the end of an iteration", error)
 
     def _parent_of(self, parent: Scope) -> Scope:
@@ -210,7 +216,17 @@ class Loop(Generic[T]):
         previous = _get()
         if not self._is_recorded(position):
             scope = Scope(
-                journal, None, parent.workflow_id, b"", 0, 0, previous, parent, False, parent.forwards, parent.epoch
+                journal,
+                None,
+                parent.workflow_id,
+                b"",
+                0,
+                0,
+                previous,
+                parent,
+                False,
+                parent.forwards,
+                parent.epoch,
             )
             scope.recorded = False
             self._mark(scope, position, item)
@@ -223,12 +239,22 @@ class Loop(Generic[T]):
             number,
             fragment,
             wall,
-            b'{"i":%d,"%b":%d}' % (position, self._item_key, item)
+            b'{"i":%d,"%b":%d}' % (position, self._item_key, cast("int", item))
             if item.__class__ is int
             else encode({"i": position, self._item_name: item}),
         )
         scope = Scope(
-            journal, number, parent.workflow_id, head, wall, 0, previous, parent, False, parent.forwards, parent.epoch
+            journal,
+            number,
+            parent.workflow_id,
+            head,
+            wall,
+            0,
+            previous,
+            parent,
+            False,
+            parent.forwards,
+            parent.epoch,
         )
         self._mark(scope, position, item)
         journal.open_scopes[number] = scope
@@ -245,7 +271,7 @@ class Loop(Generic[T]):
         outputs, tail = with_extras(scope, generated, (), metadata)
         write_end(scope, ended, outputs, tail)
 
-    def _leave_early(self, scope: Scope, leaving: GeneratorExit) -> None:
+    def _leave_early(self, scope: Scope) -> None:
         """Record an iteration that its loop left: by break, return, or an exception that is not seen here."""
         ended = scope.wall + _clock() - scope.started
         generated, self._generated = self._generated, None
@@ -253,10 +279,10 @@ class Loop(Generic[T]):
         try:
             parent = scope.parent
             if scope.recorded and parent is not None and scope.key is not None:
-                note = LeftEarly(scope.key, _place_of_the_loop(sys._getframe(2), leaving))  # noqa: SLF001 - no public way
+                note = LeftEarly(scope.key, _places_of_the_loop(sys._getframe(2)))  # noqa: SLF001 - no public way
                 parent.left_early = [*(parent.left_early or ()), *(scope.left_early or ()), note]
             self._end(scope, ended, generated, left_early=True)
-        except Exception as error:  # noqa: BLE001 - the guard
+        except Exception as error:  # the guard
             close_after_fault(scope, "recording an iteration that was left early", error)
 
     def _leave_by(self, scope: Scope, error: BaseException) -> None:
@@ -280,21 +306,22 @@ def _on_main_thread(scope: Scope) -> bool:
     return threading.get_ident() == scope.journal.main_thread
 
 
-def _place_of_the_loop(frame: FrameType | None, leaving: BaseException) -> tuple[object, int]:
-    """Say where in the program the loop was left: the code and line of the frame that ran its ``for``.
+def _places_of_the_loop(frame: FrameType | None) -> list[Place]:
+    """Say where in the program a loop was left: the code and line of the frame that ran its ``for``.
 
     Parameters
     ----------
     frame
-        The frame that closed our generator.
-    leaving
-        The GeneratorExit that closed it. Generators between us and the ``for`` (a progress bar) are being
-        closed too: each adds a GeneratorExit of its own as context.
+        The frame that closed our generator. If that is a generator too, it may be a wrapper around the loop
+        (a progress bar) whose own ``for`` was left: then the frame above it is a candidate as well.
     """
-    between = leaving.__context__
-    while frame is not None and frame.f_back is not None and isinstance(between, GeneratorExit):
-        frame, between = frame.f_back, between.__context__
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lineno)
+    places: list[Place] = []
+    while frame is not None:
+        places.append((frame.f_code, frame.f_lineno))
+        if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            break
+        frame = frame.f_back
+    return places
 
 
 class EpochLoop(Loop[T]):
@@ -334,7 +361,7 @@ class EpochLoop(Loop[T]):
         )
         self.model = model
 
-    def _is_recorded(self, position: int) -> bool:
+    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - epochs thin forwards, not themselves
         return runtime.get().settings.instrumentation.torch.epoch_loop is not None
 
     def _mark(self, scope: Scope, position: int, item: T) -> None:
@@ -390,7 +417,7 @@ class BatchLoop(Loop[T]):
         torch = runtime.get().settings.instrumentation.torch
         return torch.batch_loop is not None and position % torch.capture_batches_at_every == 0
 
-    def _mark(self, scope: Scope, position: int, item: T) -> None:
+    def _mark(self, scope: Scope, position: int, item: T) -> None:  # noqa: ARG002 - as its base
         every = runtime.get().settings.instrumentation.torch.capture_batches_at_every
         scope.muted = position % every != 0
 

@@ -1,7 +1,7 @@
 """What is known of a captured function before it is called: how its arguments and results become JSON.
 
-Flows in: a function and the options of ``@task``. Flows out: ready pieces of its record's line, and an encoder
-that was generated for its signature.
+Flows in: a function and the options of ``@task``. Flows out: ready pieces of its record's line, and an
+encoder that was generated for its signature.
 
 Binding arguments to names with ``inspect.Signature.bind`` costs more than the whole rest of a record; a
 function with the same signature lets the interpreter do it. That function is generated here, once per site.
@@ -144,9 +144,13 @@ def _header(parameters: list[inspect.Parameter]) -> str:
         before = parameters[position - 1].kind if position else None
         if before is parameter.POSITIONAL_ONLY and parameter.kind is not parameter.POSITIONAL_ONLY:
             parts.append("/")
-        if parameter.kind is parameter.KEYWORD_ONLY and before not in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL):
+        if parameter.kind is parameter.KEYWORD_ONLY and before not in (
+            parameter.KEYWORD_ONLY,
+            parameter.VAR_POSITIONAL,
+        ):
             parts.append("*")
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else stars
         parts.append(stars + parameter.name + ("" if parameter.default is empty else "=None"))
     if parameters and parameters[-1].kind is inspect.Parameter.POSITIONAL_ONLY:
         parts.append("/")

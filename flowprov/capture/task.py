@@ -223,7 +223,7 @@ def end_generator(scope: Scope | None, site: Site, count: int, result: Any, *, l
         outputs = {"yielded": count, **(site.name_outputs(result) or {})}
         metadata = {**site.custom_metadata, "left_early": True} if left_early else site.custom_metadata
         write_end(scope, ended, *with_extras(scope, outputs, site.tags, metadata))
-    except Exception as error:  # noqa: BLE001 - the guard
+    except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a generator", error)
 
 
@@ -270,7 +270,7 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
                 if self._subtype is not None:
                     fragment += b',"subtype":' + msgspec.json.encode(str(self._subtype))
                 self._scope = enter(parent, previous, fragment, encode(self._used))
-            except Exception as error:  # noqa: BLE001 - the guard
+            except Exception as error:  # the guard
                 lost(parent, "recording the start of a task_scope", error)
         return TaskHandle(self._scope)
 
@@ -286,7 +286,5 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         ended = scope.wall + _clock() - scope.started
         try:
             write_end(scope, ended, *with_extras(scope, None, self._tags, self._custom_metadata))
-        except Exception as fault:  # noqa: BLE001 - the guard
+        except Exception as fault:  # the guard
             close_after_fault(scope, "recording the end of a task_scope", fault)
-
-

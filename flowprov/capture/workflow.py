@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from flowprov import context, launchers, records, runtime
+from flowprov import context, handover, launchers, records, runtime
 from flowprov.capture import environment
 from flowprov.capture.failures import close_inner, correct_left_early, describe, end_inside, lost
 from flowprov.capture.site import encode
@@ -29,6 +29,9 @@ from flowprov.context import Scope
 from flowprov.errors import UsageError
 from flowprov.journal import Journal
 from flowprov.records import Status, new_id
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,7 +66,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
             self._campaign_id = given or launchers.campaign_id() or new_id()
         return self._campaign_id
 
-    def start(self) -> campaign:
+    def start(self) -> Self:
         """Open it, where a ``with`` block does not fit."""
         held = runtime.get()
         record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=time.time_ns())
@@ -76,7 +79,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
         if self._before:
             runtime.get().set_campaign(self._before.pop())
 
-    def __enter__(self) -> campaign:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -106,7 +109,7 @@ class workflow:  # noqa: N801 - as above
     subtype, custom_metadata
         Recorded with it.
     dask_client
-        A ``distributed.Client``: what is submitted through it inside this workflow is recorded as tasks of it.
+        A ``distributed.Client``: what is submitted through it inside this workflow is recorded as its tasks.
 
     Attributes
     ----------
@@ -126,6 +129,8 @@ class workflow:  # noqa: N801 - as above
         custom_metadata: Mapping[str, Any] | None = None,
         dask_client: Any = None,
     ) -> None:
+        if callable(name):
+            raise UsageError("write @flowprov.workflow() above a function, with the parentheses")
         self.name = name
         self._options: dict[str, Any] = {
             "campaign_id": campaign_id,
@@ -147,7 +152,9 @@ class workflow:  # noqa: N801 - as above
         """Id of its campaign."""
         if self._campaign_id is None:
             enclosing = context.find()
-            self._campaign_id = enclosing.journal.identity.campaign_id if enclosing else runtime.get().campaign_id()
+            self._campaign_id = (
+                enclosing.journal.identity.campaign_id if enclosing else runtime.get().campaign_id()
+            )
         return self._campaign_id
 
     @property
@@ -162,7 +169,7 @@ class workflow:  # noqa: N801 - as above
         """Record values as generated; called again, it adds and overwrites."""
         self._generated.update(values)
 
-    def start(self, *, current: bool = True) -> workflow:
+    def start(self, *, current: bool = True) -> Self:
         """Open it, where a ``with`` block does not fit.
 
         Parameters
@@ -218,7 +225,7 @@ class workflow:  # noqa: N801 - as above
             if scope is not None:
                 try:
                     self._close(scope, error)
-                except Exception as fault:  # noqa: BLE001 - the guard
+                except Exception as fault:  # the guard
                     lost(scope, "closing a workflow", fault)
 
     def _close(self, scope: Scope, error: BaseException | None) -> None:
@@ -230,10 +237,11 @@ class workflow:  # noqa: N801 - as above
 
     def stop_at_exit(self) -> None:
         """Close it at the end of the process; an exception that ended the program is its error."""
-        error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        interactive = hasattr(sys, "ps1")  # there, an exception ends a line and not the program
+        error = None if interactive else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         self.stop(error)
 
-    def __enter__(self) -> workflow:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -246,7 +254,7 @@ class workflow:  # noqa: N801 - as above
         if not callable(function):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
         name = self.name or getattr(function, "__name__", None)
-        return _decorate(function, name, self._options)
+        return cast("F", _decorate(function, name, self._options))
 
     def __repr__(self) -> str:
         return f"<flowprov workflow {self.name or ''} {self.workflow_id}>"
@@ -301,6 +309,7 @@ def write_opening(
     scope = Scope(journal, None, workflow_id, wall=opening.started_at, started=time.perf_counter_ns())
     journal.append(records.encode(opening))
     journal.open_scopes[workflow_id] = scope
+    handover.install()
     return scope
 
 

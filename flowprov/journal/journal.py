@@ -74,9 +74,7 @@ class Journal:
         Identifier of the thread that the header names; other threads are named in each record.
     """
 
-    def __init__(
-        self, settings: JournalSettings, identity: Identity, keeper: Keeper | None = None
-    ) -> None:
+    def __init__(self, settings: JournalSettings, identity: Identity, keeper: Keeper | None = None) -> None:
         self.journal_id = uuid_utils.uuid7().hex
         self.identity = identity
         self.settings = settings
@@ -109,7 +107,7 @@ class Journal:
         self._count()
         try:
             self._append(line)
-        except Exception as error:  # noqa: BLE001 - whatever the disk does, the program goes on; it is counted
+        except Exception as error:  # whatever the disk does, the program goes on; it is counted
             return self._append_slowly(line, error)
         return True
 
@@ -118,11 +116,12 @@ class Journal:
     def _append_slowly(self, line: bytes, error: Exception) -> bool:
         with self._lock:
             try:
-                if self._stopped is None and self._writer is None:
-                    self._open()
+                if isinstance(error, _NotOpenError) and self._stopped is None and not self.closed:
+                    if self._writer is None:
+                        self._open()
                     self._append(line)
                     return True
-            except Exception as opening_error:  # noqa: BLE001 - as above
+            except Exception as opening_error:  # as above
                 error = opening_error
             self._stop(error)
             self._dropped[self._stopped or "fault"] += 1
@@ -132,16 +131,19 @@ class Journal:
         buffer = Path(self.settings.path)
         kind = writer.choose(self.settings.writer, _existing(buffer))
         created = place.create(
-            buffer, self.identity.campaign_id, self.identity.hostname, self.journal_id, appending=kind == "write"
+            buffer,
+            self.identity.campaign_id,
+            self.identity.hostname,
+            self.journal_id,
+            appending=kind == "write",
         )
         if self.settings.writer == "auto" and not created.path.is_relative_to(buffer):
             kind = kind if kind == "write" else writer.choose("auto", created.path.parent)
-        made: writer.Writer
-        if kind == "mapped":
-            wake = None if self._keeper is None else self._keeper.wake
-            made = MappedWriter(created.descriptor, self.settings.max_bytes, on_switch=wake)
-        else:
-            made = WriteWriter(created.descriptor, self.settings.max_bytes)
+        try:
+            made = self._make_writer(kind, created.descriptor)
+        except Exception:  # a disk that is full from the start: nothing is left open
+            os.close(created.descriptor)
+            raise
         header = records.encode(self._header())
         made.append(header)
         made.append(padding_line(FOOTER_ROOM))
@@ -152,6 +154,12 @@ class Journal:
         self._append = self._append_and_sync if self.settings.sync == "record" else made.append
         if self._keeper is not None:
             self._keeper.watch(self)
+
+    def _make_writer(self, kind: str, descriptor: int) -> writer.Writer:
+        if kind == "write":
+            return WriteWriter(descriptor, self.settings.max_bytes)
+        wake = None if self._keeper is None else self._keeper.wake
+        return MappedWriter(descriptor, self.settings.max_bytes, on_switch=wake)
 
     def _append_and_sync(self, line: bytes) -> None:
         made = self._writer
@@ -188,11 +196,13 @@ class Journal:
             return
         if self.closed:
             self._stopped = "closed"
-            return
-        self._stopped = error.reason if isinstance(error, writer.JournalFull) else "write_error"
+        else:
+            self._stopped = error.reason if isinstance(error, writer.JournalFull) else "write_error"
+        self._append = _stopped
         what = {
             "disk_full": "the disk is full",
             "max_bytes": "journal.max_bytes is reached",
+            "closed": "it was closed before, at the end of the process",
         }.get(self._stopped, f"writing fails ({error})")
         guard.say_once(
             f"stopped {self.journal_id}",
@@ -224,7 +234,7 @@ class Journal:
             return
         try:
             self._writer.append(records.encode(record))
-        except Exception as error:  # noqa: BLE001 - the next event will meet the same and count it
+        except Exception as error:  # the next event will meet the same and count it
             guard.logger.debug("flowprov could not write a %s record: %s", type(record).__name__, error)
 
     def name_campaign(self, campaign: records.Campaign) -> None:
@@ -267,7 +277,7 @@ class Journal:
         try:
             if self._writer is not None:
                 self._writer.append(line)
-        except Exception as error:  # noqa: BLE001 - a control record; see control()
+        except Exception as error:  # a control record; see control()
             guard.logger.debug("flowprov could not write an open record: %s", error)
 
     def close(self) -> None:
@@ -288,7 +298,7 @@ class Journal:
             )
             try:
                 self._writer.append(footer)
-            except Exception:  # noqa: BLE001 - a full disk: the room behind the header was kept for this
+            except Exception:  # a full disk: the room behind the header was kept for this
                 self._write_footer_to_spare(footer)
             self.closed = True
             if self.settings.sync != "off":
@@ -331,8 +341,16 @@ def _not_open(_line: bytes) -> None:
     raise _NotOpenError
 
 
+def _stopped(_line: bytes) -> None:
+    raise _StoppedError
+
+
 class _NotOpenError(Exception):
     """The file is created at the first record."""
+
+
+class _StoppedError(Exception):
+    """Journaling stopped, for a reason that was said."""
 
 
 def _existing(folder: Path) -> Path:

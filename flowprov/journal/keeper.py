@@ -1,8 +1,8 @@
-"""The keeper: one daemon thread per process that does for the journals what must not be done on the hot path.
+"""The keeper: one daemon thread per process that does for journals what has no place on the hot path.
 
-Flows in: the journals that were opened. Flows out: heartbeats, segments made ready, segments let go. It starts
-with the first journal, sleeps between heartbeats, and is stopped before a fork so that no child inherits a
-half-done step of it.
+Flows in: the journals that were opened. Flows out: heartbeats, segments made ready, segments let go. It
+starts with the first journal, sleeps between heartbeats, and is stopped before a fork so that no child
+inherits a half-done step of it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flowprov import guard
 
 if TYPE_CHECKING:
     from flowprov.journal.journal import Journal
+
 
 class Keeper:
     """Keeps the journals of a process going."""
@@ -66,7 +67,7 @@ class Keeper:
                     journal.beat()
                     due = self._due[journal.journal_id] = now + journal.settings.heartbeat
                 pause = min(pause, due - now)
-            except Exception as error:  # noqa: BLE001 - one journal's trouble must not stop the others' care
+            except Exception as error:  # one journal's trouble must not stop the others' care
                 guard.fault("looking after a journal", error)
         return max(pause, 0.001)
 

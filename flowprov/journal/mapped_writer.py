@@ -75,7 +75,9 @@ class MappedWriter:
         self._lock = threading.Lock()
         self._next: Segment | None = None
         self._retired: list[Segment] = []
-        self._switched = False  # most processes never fill their first segment: reserve no second one for them
+        self._switched = (
+            False  # most processes never fill their first segment: reserve no second one for them
+        )
         self._wanted = first
         self._current = self._make(0, first)
         self._write = self._current.map.write
@@ -157,7 +159,9 @@ class MappedWriter:
             retired, self._retired = self._retired, []
             if self._next is None and self._descriptor >= 0 and self._switched:
                 current = self._current
-                with contextlib.suppress(JournalFull, OSError):  # met again, and said, when the room is needed
+                with contextlib.suppress(
+                    JournalFull, OSError
+                ):  # met again, and said, when the room is needed
                     self._next = self._make(current.offset + current.size, self._wanted)
         for segment in retired:
             segment.map.close()

@@ -5,6 +5,7 @@ Flows in: the buffer folder of the settings. Flows out: an open, locked, new fil
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -49,8 +50,8 @@ def create(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, ap
         place = _create_in(fallback, campaign_id, hostname, journal_id, appending=appending)
         guard.say_once(
             f"place {buffer}",
-            "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. Set journal.path "
-            "to a folder that can be written.",
+            "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. "
+            "Set journal.path to a folder that can be written.",
             buffer,
             error.strerror or error,
             fallback,
@@ -68,9 +69,7 @@ def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | (os.O_APPEND if appending else 0)
     descriptor = os.open(path, flags, 0o644)
-    try:
+    with contextlib.suppress(OSError):  # where locks do not work, readers look at the pid and the heartbeats
         # Held while this process lives: a free lock is how a reader tells that the writer is gone.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pass  # no locks on this file system: readers fall back on the pid and the heartbeats
     return Place(path, descriptor)

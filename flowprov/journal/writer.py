@@ -55,7 +55,7 @@ def file_system(folder: Path) -> str:
     Source of the layout: ``proc_pid_mountinfo(5)``.
     """
     try:
-        device = os.stat(folder).st_dev
+        device = folder.stat().st_dev
         wanted = f"{os.major(device)}:{os.minor(device)}"
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,0 +1,143 @@
+"""Climb the six settings: the same campaign, recorded from next to nothing to every forward.
+
+Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
+record, what is wrong with them where something is, and the recorded tree of the last step::
+
+    python ladder.py
+    python ladder.py --only 3
+
+Each step runs in a process and a folder of its own. The exit status is 1 where a step is not as it should be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import click
+import pandas as pd
+from ladder_checks import EXPECTED_ROWS, Losses, check_step
+from tree import format_tree
+
+import flowprov
+
+HERE = Path(__file__).resolve().parent
+ADDS = {
+    1: "the search and its Dask task",
+    2: "the data preparation",
+    3: "epochs with their losses",
+    4: "forwards of every fourth epoch",
+    5: "the model and its profile",
+    6: "forwards of every epoch",
+}
+PRINTED_LOSSES = re.compile(r"epoch \d+ train_loss (\S+) val_loss (\S+)")
+
+
+def clean_environment(settings: Path) -> dict[str, str]:
+    """Give this process's environment with one settings file and no other setting of flowprov."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV_")}
+    # The folder changes, so paths relative to this one are made absolute; the same flowprov is used.
+    paths = [str(Path(path).resolve()) for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
+    library = str(Path(flowprov.__file__).resolve().parents[1])
+    return kept | {
+        "PYTHONPATH": os.pathsep.join([*paths, library]),
+        "FLOWPROV_SETTINGS_PATH": str(settings),
+    }
+
+
+@dataclass
+class Outcome:
+    """What one step of the ladder gave: its record, the losses that it printed, and what is wrong."""
+
+    step: int
+    frame: pd.DataFrame | None = None
+    losses: Losses = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """One word for the table."""
+        return "wrong" if self.problems else "ok"
+
+    def table_row(self) -> str:
+        """Compare the expected number of rows with the one found."""
+        found = "-" if self.frame is None else str(len(self.frame))
+        return f"{self.step:<6}{ADDS[self.step]:<34}{EXPECTED_ROWS[self.step]:>9}{found:>7}  {self.verdict}"
+
+
+def run_step(step: int, folder: Path) -> Outcome:
+    """Run the campaign with the settings of one step in a new folder, and check what it recorded."""
+    folder.mkdir(parents=True)
+    done = subprocess.run(  # noqa: S603 -- the program and its arguments are ours
+        [sys.executable, HERE / "llm_train_campaign.py"],
+        cwd=folder,
+        env=clean_environment(HERE / "settings" / f"step_{step}.yaml"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (folder / "output.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode != 0:
+        problem = f"the campaign ended with status {done.returncode}:\n{done.stderr[-3000:]}"
+        return Outcome(step, problems=[problem])
+    losses = [(float(train), float(val)) for train, val in PRINTED_LOSSES.findall(done.stdout)]
+    try:
+        frame = flowprov.read_buffer(folder / "flowprov_buffer")
+    except flowprov.FlowprovError as error:
+        return Outcome(step, losses=losses, problems=[f"the record cannot be read: {error}"])
+    return Outcome(step, frame, losses, check_step(step, frame, losses))
+
+
+def climb(steps: list[int], base: Path) -> list[Outcome]:
+    """Run some steps one after the other, with a line on the screen for each."""
+    outcomes: list[Outcome] = []
+    for step in steps:
+        click.echo(f"step {step} of {len(EXPECTED_ROWS)}: {ADDS[step]} ...", nl=False)
+        began = time.monotonic()
+        outcome = run_step(step, base / f"step_{step}")
+        if outcomes and outcome.losses != outcomes[0].losses:
+            outcome.problems.append(
+                f"recording changed the losses from {outcomes[0].losses} to {outcome.losses}"
+            )
+        outcomes.append(outcome)
+        click.echo(f" {outcome.verdict}, {time.monotonic() - began:.1f} s")
+    return outcomes
+
+
+@click.command()
+@click.option("--only", type=click.IntRange(1, 6), help="Run this step alone.")
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the runs; it must not hold an earlier ladder.  [default: campaign_runs/ladder-TIME]",
+)
+def main(*, only: int | None, output_dir: Path | None) -> None:
+    """Run the example campaign under six settings and compare what they record with what they should."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    base = (output_dir or Path("campaign_runs") / f"ladder-{stamp}").resolve()
+    steps = [only] if only else list(EXPECTED_ROWS)
+    if any((base / f"step_{step}").exists() for step in steps):
+        raise click.UsageError(f"{base} holds an earlier ladder; name another folder")
+    outcomes = climb(steps, base)
+    click.echo(f"\n{'step':<6}{'adds':<34}{'expected':>9}{'found':>7}")
+    for outcome in outcomes:
+        click.echo(outcome.table_row())
+    last = outcomes[-1]
+    if last.frame is not None:
+        click.echo(f"\nrecorded in step {last.step}:\n{format_tree(last.frame)}")
+    click.echo(f"\nthe runs are in {base}")
+    problems = [f"step {outcome.step}: {problem}" for outcome in outcomes for problem in outcome.problems]
+    if problems:
+        click.echo("\nnot as it should be:\n  " + "\n  ".join(problems), err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

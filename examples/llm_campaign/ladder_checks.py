@@ -1,0 +1,221 @@
+"""What the record of the example campaign must hold at each of the six settings.
+
+Flows in: the frame of one run and the losses that its training printed. Flows out: a list of sentences about
+what is wrong; none where all is right. Each step holds what the step before it holds, and adds its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+from tree import Row, rows_of
+
+Losses = list[tuple[float, float]]  # training and validation loss of each epoch
+Problems = Iterator[str]
+
+EPOCHS = 4
+FORWARDS_OF_AN_EPOCH = 6  # 2 batches of training, 4 of validation
+EXPECTED_ROWS = {1: 3, 2: 4, 3: 8, 4: 14, 5: 15, 6: 33}
+
+
+class Recorded:
+    """The rows of one run, sorted by what they are.
+
+    Parameters
+    ----------
+    frame
+        What `flowprov.read_buffer` returned.
+    losses
+        What the training printed.
+    """
+
+    def __init__(self, frame: pd.DataFrame, losses: Losses) -> None:
+        self.losses = losses
+        self.rows = rows_of(frame)
+        self.tasks = [row for row in self.rows if row["type"] == "task"]
+        self.workflows = {str(row["name"]): row for row in self.rows if row["type"] == "workflow"}
+        self.dask = self._of("dask_task")
+        self.epochs = [row for row in self._of("iteration") if row["activity_id"] == "epoch_iteration"]
+        self.epochs.sort(key=lambda row: int(row["used"].get("i", -1)))
+        self.forwards = self._of("parent_forward")
+
+    def _of(self, subtype: str) -> list[Row]:
+        return [row for row in self.tasks if row["subtype"] == subtype]
+
+
+def check_step(step: int, frame: pd.DataFrame, losses: Losses) -> list[str]:
+    """Say what is wrong with the record of one step of the ladder; nothing where all is right."""
+    problems: list[str] = []
+    try:
+        recorded = Recorded(frame, losses)
+        problems += check_count(recorded, EXPECTED_ROWS[step])
+        problems += STEPS[step](recorded)
+        problems += check_times(recorded)
+    except (KeyError, AttributeError, TypeError, IndexError) as error:  # a row lacks what the checks read
+        problems.append(f"the rows cannot be checked further: {type(error).__name__}: {error}")
+    return problems
+
+
+def step_1(recorded: Recorded) -> Problems:
+    """Check recording that is off: the two messages of the Dask task and the workflow of the search."""
+    messages = sorted(str(row["status"]) for row in recorded.dask)
+    if messages != ["FINISHED", "RUNNING"]:
+        yield f"the messages of the Dask task are {messages}, expected one RUNNING and one FINISHED"
+    yield from all_equal(recorded.dask, "task_id", "the messages of the Dask task")
+    yield from all_are(recorded.dask, "activity_id", "model_train")
+    search = recorded.workflows.get("SearchWorkflow")
+    if search is None:
+        yield f"no workflow SearchWorkflow; found {sorted(recorded.workflows)}"
+        return
+    yield from all_are(recorded.dask, "workflow_id", search["workflow_id"])
+    for row in recorded.dask:
+        if row["used"].get("lr") is None:
+            yield f"the {row['status']} message of the Dask task lacks its parameters: used is {row['used']}"
+    yield from all_are(recorded.workflows.values(), "status", "FINISHED")
+
+
+def step_2(recorded: Recorded) -> Problems:
+    """Check recording that is on: the data preparation too, in the same campaign."""
+    yield from step_1(recorded)
+    if "DataPrepWorkflow" not in recorded.workflows:
+        yield f"no workflow DataPrepWorkflow; found {sorted(recorded.workflows)}"
+    yield from all_equal(recorded.rows, "campaign_id", "the rows of the campaign")
+
+
+def step_3(recorded: Recorded) -> Problems:
+    """Check the epochs: each under the Dask task, with the losses that the training printed."""
+    yield from step_2(recorded)
+    if len(recorded.epochs) != EPOCHS:
+        yield f"{len(recorded.epochs)} epochs, expected {EPOCHS}"
+    yield from all_are(recorded.epochs, "parent_task_id", recorded.dask[0]["task_id"])
+    yield from all_are(recorded.epochs, "status", "FINISHED")
+    found = [
+        (row["generated"].get("train_loss"), row["generated"].get("val_loss")) for row in recorded.epochs
+    ]
+    if found != recorded.losses:
+        yield f"losses recorded {found}, printed {recorded.losses}"
+    numbers = [row["used"].get("i") for row in recorded.epochs]
+    if numbers != list(range(EPOCHS)):
+        yield f"epochs are numbered {numbers}, expected 0 to {EPOCHS - 1}"
+
+
+def step_4(recorded: Recorded) -> Problems:
+    """Check the forwards of the first epoch."""
+    yield from step_3(recorded)
+    yield from check_forwards(recorded, recorded.epochs[:1])
+
+
+def step_5(recorded: Recorded) -> Problems:
+    """Check the model as a workflow; the forwards of the first epoch belong to it."""
+    yield from step_4(recorded)
+    yield from check_model_workflow(recorded)
+
+
+def step_6(recorded: Recorded) -> Problems:
+    """Check the forwards of all epochs."""
+    yield from step_3(recorded)
+    yield from check_forwards(recorded, recorded.epochs)
+    yield from check_model_workflow(recorded)
+
+
+STEPS: dict[int, Callable[[Recorded], Problems]] = {
+    1: step_1,
+    2: step_2,
+    3: step_3,
+    4: step_4,
+    5: step_5,
+    6: step_6,
+}
+
+
+def check_count(recorded: Recorded, expected: int) -> Problems:
+    """Compare the number of rows and, where it differs, say what they are."""
+    if len(recorded.rows) != expected:
+        kinds = Counter(
+            str(row["name"] if row["type"] == "workflow" else row["activity_id"]) for row in recorded.rows
+        )
+        yield f"{len(recorded.rows)} rows, expected {expected}; found {dict(kinds)}"
+    once = [row["task_id"] for row in recorded.tasks if row["subtype"] != "dask_task"]
+    once += [row["workflow_id"] for row in recorded.workflows.values()]
+    once += [recorded.dask[0]["task_id"]] if recorded.dask else []
+    twice = [identifier for identifier, count in Counter(once).items() if count > 1]
+    if twice:
+        yield f"ids that stand for more than one thing: {twice}"
+
+
+def check_forwards(recorded: Recorded, epochs: list[Row]) -> Problems:
+    """Look for six forwards in each of some epochs and in no other, with their tensors and metadata."""
+    parents = Counter(row["parent_task_id"] for row in recorded.forwards)
+    expected = {row["task_id"]: FORWARDS_OF_AN_EPOCH for row in epochs}
+    if parents != expected:
+        yield f"forwards by parent task: {dict(parents)}, expected {expected}"
+    yield from all_are(recorded.forwards, "activity_id", "TransformerModel")
+    yield from all_are(recorded.forwards, "status", "FINISHED")
+    for row in recorded.forwards:
+        for side in ("used", "generated"):
+            if not describes_tensor(row[side]):
+                yield f"{side} of forward {row['task_id']} holds no shape, dtype and device: {row[side]}"
+        missing = {"is_training", "epoch", "module_path"} - set(row["custom_metadata"])
+        if missing:
+            yield f"custom_metadata of forward {row['task_id']} lacks {sorted(missing)}"
+    training = Counter(row["custom_metadata"].get("is_training") for row in recorded.forwards)
+    if training != {True: 2 * len(epochs), False: 4 * len(epochs)}:
+        yield f"forwards by is_training: {dict(training)}, expected 2 in training and 4 not in each epoch"
+
+
+def check_model_workflow(recorded: Recorded) -> Problems:
+    """Look at the workflow of the model: its profile, its parent, and the forwards in it."""
+    model, search = recorded.workflows.get("TransformerModel"), recorded.workflows.get("SearchWorkflow")
+    if model is None or search is None:
+        yield f"no workflow TransformerModel; found {sorted(recorded.workflows)}"
+        return
+    if not model["custom_metadata"]["model_profile"]["params"] > 0:
+        yield f"the model's profile has no parameters: {model['custom_metadata']['model_profile']}"
+    yield from all_are([model], "parent_workflow_id", search["workflow_id"])
+    yield from all_are(recorded.forwards, "workflow_id", model["workflow_id"])
+
+
+def check_times(recorded: Recorded) -> Problems:
+    """Look whether everything happened while what it belongs to happened."""
+    ended = [row for row in recorded.rows if row["status"] != "RUNNING"]
+    tasks = {row["task_id"]: row for row in ended if row["type"] == "task"}
+    workflows = {row["workflow_id"]: row for row in recorded.workflows.values()}
+    for row in ended:
+        own = row["task_id"] if row["type"] == "task" else row["workflow_id"]
+        up = row["parent_task_id"] if row["type"] == "task" else None
+        home = row["workflow_id"] if row["type"] == "task" else row["parent_workflow_id"]
+        if None in (row["started_at"], row["ended_at"]) or row["started_at"] > row["ended_at"]:
+            yield f"{own} started at {row['started_at']} and ended at {row['ended_at']}"
+            continue
+        for parent in (tasks.get(up), workflows.get(home)):
+            if parent is None:
+                continue
+            if not (parent["started_at"] <= row["started_at"] and row["ended_at"] <= parent["ended_at"]):
+                child_span = f"{row['started_at']} to {row['ended_at']}"
+                parent_span = f"{parent['started_at']} to {parent['ended_at']}"
+                yield f"{own} ({child_span}) is not within its parent ({parent_span})"
+
+
+def all_are(rows: Any, column: str, expected: Any) -> Problems:
+    """Say which rows have another value in a column than the expected one."""
+    for row in rows:
+        if row[column] != expected:
+            name = row["name"] if row["type"] == "workflow" else row["activity_id"]
+            yield f"{column} of a row {name} is {row[column]!r}, expected {expected!r}"
+
+
+def all_equal(rows: list[Row], column: str, what: str) -> Problems:
+    """Say where rows differ in a column in which they must agree, or lack it."""
+    found = {row[column] if isinstance(row[column], str) else None for row in rows}
+    if len(found) != 1 or None in found:
+        yield f"{what} have {column} {sorted(map(str, found))}, expected one and the same"
+
+
+def describes_tensor(value: Any) -> bool:
+    """Tell whether shape, dtype and device stand together somewhere in a value."""
+    if isinstance(value, dict):
+        return {"shape", "dtype", "device"} <= set(value) or any(map(describes_tensor, value.values()))
+    return isinstance(value, list) and any(map(describes_tensor, value))

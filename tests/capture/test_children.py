@@ -1,0 +1,155 @@
+"""Child processes, however they are started, know where they belong and write journals of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowprov import records
+from tests.support import lines, of_type, only, run, tasks
+
+_PARENT = """
+    import multiprocessing, os, subprocess, sys
+    from concurrent.futures import ProcessPoolExecutor
+    import flowprov
+
+    @flowprov.task
+    def child(name):
+        return name
+
+    def by_fork():
+        pid = os.fork()
+        if pid == 0:
+            child("fork")
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    def by_process(method):
+        process = multiprocessing.get_context(method).Process(target=child, args=(method,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+
+    def by_pool():
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            assert pool.submit(child, "pool").result() == "pool"
+
+    def by_program(env=None):
+        code = "import flowprov; flowprov.task(lambda: None)()"
+        subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd="/")
+
+    if __name__ == "__main__":
+        with flowprov.campaign("family"), flowprov.workflow("W", workflow_id="w"):
+            with flowprov.task_scope("outer"):
+                {start}
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "by_fork()",
+        "by_process('fork')",
+        "by_process('spawn')",
+        "by_process('forkserver')",
+        "by_pool()",
+        "by_program()",
+        "by_program(dict(os.environ))",
+    ],
+)
+def test_a_child_inherits_campaign_workflow_and_parent_task(tmp_path: Path, start: str) -> None:
+    run(_PARENT.format(start=start), tmp_path)
+    outer = only([task for task in tasks(tmp_path) if task.activity_id == "outer"])
+    inner = only([task for task in tasks(tmp_path) if task.activity_id != "outer"])
+    assert inner.parent_task_id == outer.task_id
+    assert inner.workflow_id == outer.workflow_id == "w"
+    assert inner.campaign_id == outer.campaign_id
+    assert inner.pid != outer.pid
+    found = lines(tmp_path)
+    assert len({header.journal_id for header in of_type(found, records.Header)}) == 2
+    footers = len(of_type(found, records.Footer))
+    assert footers == (1 if start == "by_fork()" else 2), (
+        "os._exit runs nothing, everything else says goodbye"
+    )
+
+
+def test_a_program_with_an_environment_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    code = """
+        import os, subprocess, sys
+        import flowprov
+        with flowprov.workflow("W"):
+            show = [sys.executable, "-c", "import os; print(sorted(os.environ))"]
+            bare = subprocess.run(show, env={"ONLY": "1"}, capture_output=True, text=True, check=True).stdout
+            full = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+        assert "FLOWPROV" not in bare
+        assert "FLOWPROV_WORKFLOW_ID" in full
+        assert not any(name.startswith("FLOWPROV") for name in os.environ)
+    """
+    run(code, tmp_path)
+
+
+def test_scopes_that_were_open_at_a_fork_are_recorded_once_and_by_the_parent(tmp_path: Path) -> None:
+    code = """
+        import os, sys
+        import flowprov
+
+        @flowprov.task
+        def outer():
+            loop = flowprov.Loop(2)
+            for i in loop:
+                if i == 0 and os.fork() == 0:
+                    inner()
+                    continue
+                inner()
+
+        @flowprov.task
+        def inner(): pass
+
+        with flowprov.workflow("W"):
+            outer()
+    """
+    run(code, tmp_path)
+    found = tasks(tmp_path)
+    assert len({task.task_id for task in found}) == len(found)
+    by_activity: dict[str | None, list[records.Task]] = {}
+    for task in found:
+        by_activity.setdefault(task.activity_id, []).append(task)
+    assert len(by_activity["outer"]) == 1
+    iterations = {task.task_id: task for task in by_activity["loop_iteration"]}
+    assert len(iterations) == 3, "the first once, the second once in each process"
+    assert len(by_activity["inner"]) == 4
+    assert {task.parent_task_id for task in by_activity["inner"]} == set(iterations)
+    workflows = of_type(lines(tmp_path), records.Workflow)
+    assert [workflow.status for workflow in workflows] == ["RUNNING", "FINISHED"]
+
+
+def test_a_forked_child_writes_while_its_parent_does(tmp_path: Path) -> None:
+    code = """
+        import os
+        import flowprov
+
+        @flowprov.task
+        def f(who, n): pass
+
+        f("parent", -1)
+        children = []
+        for child in range(4):
+            pid = os.fork()
+            if pid == 0:
+                for n in range(500):
+                    f(f"child{child}", n)
+                os._exit(0)
+            children.append(pid)
+        for n in range(500):
+            f("parent", n)
+        for pid in children:
+            assert os.waitpid(pid, 0)[1] == 0
+    """
+    run(code, tmp_path)
+    counted: dict[str, list[int]] = {}
+    for task in tasks(tmp_path):
+        assert task.used is not None
+        counted.setdefault(task.used["who"], []).append(task.used["n"])
+    assert counted.pop("parent") == [-1, *range(500)]
+    assert counted == {f"child{child}": list(range(500)) for child in range(4)}

@@ -1,0 +1,84 @@
+"""What many tests need: programs that run in a process of their own, and the plain lines of a buffer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowprov import records
+from flowprov.journal import format as journal_format
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def clean_environment(**added: str) -> dict[str, str]:
+    """Give this environment without any variable of flowprov's own, and with the repository importable."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
+    paths = [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths), **added}
+
+
+def start(
+    code: str, folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a program as a script in ``folder``; its buffer is ``folder/flowprov_buffer``."""
+    script = folder / "program.py"
+    script.write_text(textwrap.dedent(code))
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=clean_environment(**(env or {})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(
+    code: str, folder: Path, *arguments: str, env: Mapping[str, str] | None = None, status: int | None = 0
+) -> tuple[str, str]:
+    """Run a program to its end; gives what it printed and what it complained of."""
+    with start(code, folder, *arguments, env=env) as process:
+        printed, complained = process.communicate(timeout=120)
+    if status is not None:
+        assert process.returncode == status, complained
+    return printed, complained
+
+
+def lines(folder: Path) -> list[records.Record]:
+    """Read every record under a folder, journal by journal, control records too."""
+    return [record for path in journal_format.find_journals(folder) for record in lines_of(path)]
+
+
+def lines_of(path: Path) -> list[records.Record]:
+    """Read every record of one journal."""
+    return [records.decode(line) for _, line in journal_format.lines(path.read_bytes())]
+
+
+def tasks(folder: Path) -> list[records.Task]:
+    """Read the task records under a folder, their ids completed."""
+    found = []
+    for path in journal_format.find_journals(folder):
+        header = None
+        for record in lines_of(path):
+            if isinstance(record, records.Header):
+                header = record
+            elif type(record) is records.Task and header is not None:
+                found.append(records.complete_task(record, header))
+    return found
+
+
+def only(items: list[Any]) -> Any:
+    """Give the one element of a list."""
+    assert len(items) == 1, items
+    return items[0]
+
+
+def of_type(found: list[records.Record], kind: type[Any]) -> list[Any]:
+    """Pick the records of one kind."""
+    return [record for record in found if type(record) is kind]
