@@ -1,8 +1,8 @@
 """Reading a journal: its records, and what of it cannot be read.
 
-Flows in: one file, which may be growing, may be damaged and may be cut at its end while it is read. Flows out:
-records with their offsets, in order, and a :class:`Damage` for every stretch that is no record. Nothing in the
-content of a file makes reading fail.
+Flows in: one file, which may be growing, may be damaged and may be cut at its end while it is read. Flows
+out: records with their offsets, in order, and a :class:`Damage` for every stretch that is no record. Nothing
+in the content of a file makes reading fail.
 
 The file is read in pieces and never mapped: a journal is cut when it is closed, and a mapped page behind the
 new end would kill the reader. What is held in memory is one piece and the longest line.
@@ -86,6 +86,8 @@ class JournalReader:
         Where to begin, in bytes: 0, or a ``position`` of an earlier reader.
     decode
         Makes a record of a line.
+    missing_ok
+        Take a file that is not there (any more) as one that holds nothing.
 
     Attributes
     ----------
@@ -97,12 +99,20 @@ class JournalReader:
         What :meth:`read` found behind the last complete line when it came to the end.
     """
 
-    def __init__(self, path: Path, position: int = 0, decode: Callable[[bytes], Record] = records.decode) -> None:
+    def __init__(
+        self,
+        path: Path,
+        position: int = 0,
+        decode: Callable[[bytes], Record] = records.decode,
+        *,
+        missing_ok: bool = False,
+    ) -> None:
         self.path = path
         self.position = position
         self.damages: list[Damage] = []
         self.unfinished: Damage | None = None
         self._decode = decode
+        self._missing_ok = missing_ok
 
     def read(self) -> Iterator[tuple[int, Record]]:
         """Give each record from the position on with its offset, until the present end of the file.
@@ -112,7 +122,12 @@ class JournalReader:
         OSError
             If the file cannot be opened or read.
         """
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if self._missing_ok:
+                return
+            raise
         try:
             for start, data in self._pieces(descriptor):
                 found, damages = self._look(descriptor, start, data)
@@ -144,7 +159,7 @@ class JournalReader:
                 start = end - len(rest)
             if rest:
                 parts.append(rest)
-        if torn := b"".join(parts).rstrip(b"\0"):
+        if torn := b"".join(parts).rstrip(b"\0 \t\r\v\f"):
             self.unfinished = Damage(self.path, start, len(torn), "not written to its end")
 
     def _look(

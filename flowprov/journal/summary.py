@@ -1,7 +1,7 @@
 """What can be told of a journal from its beginning and its end, without reading all of it.
 
-Flows in: one file. Flows out: whose it is, whether its writer is still there, and when it last wrote. A buffer
-may hold thousands of journals, and most of them belong to another campaign than the one that is asked for.
+Flows in: one file. Flows out: whose it is, whether its writer is still there, and when it last wrote. A
+buffer may hold thousands of journals, and most of them belong to another campaign than the one asked for.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ def summarise(path: Path) -> JournalSummary | None:
     Returns
     -------
     JournalSummary or None
-        None of a file that is gone, that cannot be read or that holds no record yet.
+        None of a file that is gone or that holds no record yet.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
 
     Notes
     -----
@@ -64,7 +69,7 @@ def summarise(path: Path) -> JournalSummary | None:
     try:
         head = read_head(path)
         last_at, footer = _read_tail(path)
-    except OSError:
+    except FileNotFoundError:
         return None
     if head.header is None and not last_at:
         return None
