@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowprov.capture.dask import DaskWorkerPlugin
+    from flowprov.capture.epochs import BatchLoop, EpochLoop
     from flowprov.capture.handles import bind, current_task, current_workflow
-    from flowprov.capture.loops import BatchLoop, EpochLoop, Loop
+    from flowprov.capture.loops import Loop
     from flowprov.capture.task import task, task_scope
     from flowprov.capture.torch import torch_capture, torch_release
     from flowprov.capture.workflow import campaign, workflow
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from flowprov.runtime import configure
 
 _HOMES = {
-    "BatchLoop": "flowprov.capture.loops",
+    "BatchLoop": "flowprov.capture.epochs",
     "Buffer": "flowprov.read",
     "DaskWorkerPlugin": "flowprov.capture.dask",
-    "EpochLoop": "flowprov.capture.loops",
+    "EpochLoop": "flowprov.capture.epochs",
     "FlowprovError": "flowprov.errors",
     "JournalError": "flowprov.errors",
     "Loop": "flowprov.capture.loops",

@@ -33,7 +33,7 @@ class TransformerModel(nn.Module):
 
     positions: Tensor
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- the sizes of the architecture
+    def __init__(
         self,
         ntokens: int,
         emsize: int,
@@ -140,7 +140,7 @@ def evaluate(
     return total / data[1:].numel()
 
 
-def model_train(  # noqa: PLR0913 -- each hyperparameter has a name of its own in the records
+def model_train(
     *,
     ntokens: int,
     train_path: str,
@@ -202,7 +202,7 @@ def model_train(  # noqa: PLR0913 -- each hyperparameter has a name of its own i
     return {"task_id": task_id, **history, "test_loss": test_loss, "checkpoint_path": checkpoint_path}
 
 
-def fit(  # noqa: PLR0913, PLR0917 -- the parts of a training loop
+def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     train_data: Tensor,

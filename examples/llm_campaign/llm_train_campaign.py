@@ -236,7 +236,7 @@ def use_settings(path: Path) -> None:
     help="A settings file of flowprov, such as settings/step_6.yaml.",
 )
 @click.option("--capture-test", is_flag=True, help="Record the test of the best checkpoint too.")
-def main(  # noqa: PLR0913 -- one for each flag
+def main(
     *,
     overrides: tuple[str, ...],
     corpus: str,

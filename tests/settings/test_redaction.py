@@ -129,7 +129,7 @@ def test_settings_reach_another_process_unchanged() -> None:
     )
     assert settings_from_json(settings_to_json(settings)) == settings
     assert settings_from_json(settings_to_json(settings).decode()) == settings
-    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  made in this line
+    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 @pytest.mark.parametrize(

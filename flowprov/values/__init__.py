@@ -1,0 +1,16 @@
+"""Any Python value to what a record keeps of it.
+
+Flows in: arguments, results, items and parameters of any kind. Flows out: a summary in JSON: scalars as they
+are, containers within limits, tensors and arrays by shape, dtype, device and size, secrets concealed,
+anything else by its type and a short repr. `marks` lists the forms of what JSON does not know.
+"""
+
+from __future__ import annotations
+
+from flowprov.values.arrays import tensor_json
+from flowprov.values.marks import JSONable, restore
+from flowprov.values.redaction import is_secret_key, redact_urls
+from flowprov.values.summariser import Summariser
+from flowprov.values.walk import Limits
+
+__all__ = ["JSONable", "Limits", "Summariser", "is_secret_key", "redact_urls", "restore", "tensor_json"]

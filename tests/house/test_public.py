@@ -1,0 +1,87 @@
+"""The public face: its names and their arguments are a contract."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import flowprov
+
+NAMES = [
+    "BatchLoop",
+    "Buffer",
+    "DaskWorkerPlugin",
+    "EpochLoop",
+    "FlowprovError",
+    "JournalError",
+    "Loop",
+    "MissingExtraError",
+    "SettingsError",
+    "UsageError",
+    "__version__",
+    "bind",
+    "campaign",
+    "configure",
+    "current_task",
+    "current_workflow",
+    "read_buffer",
+    "task",
+    "task_scope",
+    "torch_capture",
+    "torch_release",
+    "workflow",
+]
+
+# As they stand in the design; defaults as written there.
+SIGNATURES = {
+    "campaign": "(name=None, *, campaign_id=None)",
+    "workflow": (
+        "(name=None, *, campaign_id=None, workflow_id=None, parent_workflow_id=None, used=None, "
+        "subtype=None, custom_metadata=None, dask_client=None)"
+    ),
+    "task_scope": "(name, *, used=None, subtype=None, tags=None, custom_metadata=None)",
+    "Loop": (
+        "(items, *, name='loop', item_name='item', total=None, parent_task_id=None, workflow_id=None, "
+        "capture_enabled=True)"
+    ),
+    "EpochLoop": "(items, model=None, *, parent_task_id=None, workflow_id=None, capture_enabled=True)",
+    "BatchLoop": (
+        "(items, epoch_loop=None, *, step='train', total=None, parent_task_id=None, workflow_id=None, "
+        "capture_enabled=True)"
+    ),
+    "torch_capture": (
+        "(cls_or_model=None, *, name=None, what=None, children_mode=None, depth=None, include=None, "
+        "exclude=None, get_profile=None)"
+    ),
+    "torch_release": "(model)",
+    "DaskWorkerPlugin": "()",
+    "bind": "(function)",
+    "read_buffer": "(source=None, *, campaign_id=None, workflow_id=None, merge=False, return_df=True)",
+    "Buffer": "(source=None)",
+    "configure": "(settings_or_path=None, **overrides)",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(flowprov.__all__) == NAMES
+    assert dir(flowprov) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    found = getattr(flowprov, name)
+    if name != "__version__":
+        assert found.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES))
+def test_the_arguments_are_those_of_the_contract(name: str) -> None:
+    parameters = inspect.signature(getattr(flowprov, name)).parameters.values()
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+    assert str(inspect.Signature(bare)) == SIGNATURES[name]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'tusk'"):
+        _ = flowprov.tusk  # type: ignore[attr-defined]

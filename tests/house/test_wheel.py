@@ -1,0 +1,89 @@
+"""A built wheel, installed with no extras into an environment of its own, away from the repository."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY, clean_environment
+
+_PROGRAM = """
+    import flowprov
+    assert "site-packages" in flowprov.__file__
+
+    @flowprov.task
+    def double(x):
+        return 2 * x
+
+    with flowprov.campaign("bare"), flowprov.workflow("W"):
+        loop = flowprov.Loop(3)
+        for i in loop:
+            loop.end_iter({"doubled": double(i)})
+
+    rows = flowprov.read_buffer(return_df=False)
+    assert len(rows) == 7, rows
+    for call, extra in (
+        (flowprov.read_buffer, "pandas"),
+        (lambda: flowprov.torch_capture, "torch"),
+        (lambda: flowprov.DaskWorkerPlugin, "dask"),
+    ):
+        try:
+            call()
+        except flowprov.MissingExtraError as error:
+            assert f'pip install "flowprov[{extra}]"' in str(error), error
+        else:
+            raise AssertionError(extra)
+    print("all well")
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it; gives the interpreter."""
+    folder = tmp_path_factory.mktemp("wheel")
+    wheels = folder / "wheels"
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(REPOSITORY)], check=True)
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    (wheel,) = wheels.glob("*.whl")
+    constraints = REPOSITORY / "constraints.txt"
+    subprocess.run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "-q",
+            "--disable-pip-version-check",
+            "install",
+            "-c",
+            str(constraints),
+            str(wheel),
+        ],
+        check=True,
+    )
+    return python
+
+
+def test_the_wheel_records_and_reads_without_extras_and_names_those_it_lacks(
+    bare: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(_PROGRAM))
+    environment = clean_environment()
+    environment.pop("PYTHONPATH")
+    done = subprocess.run(
+        [str(bare), str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "all well"), done.stderr
+
+
+def test_the_wheel_holds_the_package_and_its_type_marker_only(bare: Path) -> None:
+    site = next((bare.parent.parent / "lib").glob("python*/site-packages"))
+    assert (site / "flowprov" / "py.typed").exists()
+    assert not {"tests", "examples", "benchmarks"} & {path.name for path in site.iterdir()}

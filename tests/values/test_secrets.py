@@ -1,0 +1,175 @@
+"""Secrets: concealed by name and in URLs, while the names that training uses every day are left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowprov.values import Summariser, is_secret_key, redact_urls
+from tests.values.support import SUMMARISER, recorded, words
+
+REDACTED = {"$redacted": True}
+
+SECRET_NAMES = words(
+    "password PASSWORD Password passwd db_password dbPassword dbpassword user.password pass_word "
+    "passphrase pwd  api_key API-KEY apiKey apikey APIKEY openai_api_key OPENAI_KEY wandb_api_key "
+    "x-api-key api_keys secret secrets client_secret clientSecret clientsecret secret_key "
+    "SECRET_ACCESS_KEY aws_access_key_id access_key accessKey private_key ssh_private_key session_key "
+    "credential credentials credentials_json aws_credentials authorization Authorization "
+    "proxy-authorization cookie cookies set-cookie token TOKEN hf_token HF_TOKEN access_token authToken "
+    "auth_token use_auth_token github_token bearer bearer_token refresh_token my_token "
+    "user_access_token id_token  token_value csrf_token jwt auth basic_auth redis_pass signing_key "
+    "encryption_key connection_string"
+)
+
+INNOCENT_NAMES = words(
+    "tokenizer tokens ntokens n_tokens num_tokens max_tokens maxTokens max_new_tokens token_ids "
+    "token_id pad_token  eos_token bos_token unk_token mask_token cls_token sep_token padToken "
+    "additional_special_tokens token_type_ids  tokenizer_type tokenizer_name tokenized pad_token_id "
+    "eos_token_id token_count token_dim tokens_per_second  loss_per_token next_token image_token "
+    "prompt_tokens completion_tokens key keys key_padding_mask query_key_value  key_dim author authors "
+    "coauthor authority secretary secretion secreted_proteins keyboard monkey primary_key  sort_key "
+    "cache_key lr batch_size x i forward_pass pass passes pass_through bypass compass session_id "
+    "signature  public_key credit sign design cooker cls_token_embedding user_token private "
+    "shared_memory accessed api client"
+)
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_names_of_secrets_are_recognised(name: Any) -> None:
+    assert is_secret_key(name)
+    assert recorded({name: "value-of-it"}) == {name: REDACTED}
+    assert msgspec.json.decode(SUMMARISER.encode_mapping({name: "value-of-it", "x": 1})) == {
+        name: REDACTED,
+        "x": 1,
+    }
+    assert recorded("value-of-it", key=name) == REDACTED
+
+
+@pytest.mark.parametrize("name", INNOCENT_NAMES)
+def test_names_of_every_day_are_left_alone(name: Any) -> None:
+    assert not is_secret_key(name)
+    assert recorded({name: "value"}) == {name: "value"}
+
+
+@pytest.mark.parametrize("name", ["", "$", "___", "日本", "\ud800", "x" * 100_000, "1"])
+def test_strange_names_are_no_secrets(name: Any) -> None:
+    assert not is_secret_key(name)
+
+
+def test_secrets_are_concealed_at_any_depth_and_whatever_they_are() -> None:
+    value = {"a": [{"password": ["x", {"y": "z"}]}], "secrets": {"db": "x"}, 5: {"api_key": b"x"}}
+    assert recorded(value) == {"a": [{"password": REDACTED}], "secrets": REDACTED, "5": {"api_key": REDACTED}}
+    assert "hunter2" not in SUMMARISER.encode({"password": [["hunter2"]]}).decode()
+
+
+def test_what_tells_nothing_of_a_secret_is_kept() -> None:
+    assert recorded({"password": None, "use_auth_token": True}) == {"password": None, "use_auth_token": True}
+    assert recorded({"token": 523, "password": 1234}) == {"token": 523, "password": REDACTED}
+
+
+def test_redaction_can_be_turned_off() -> None:
+    open_hearted = Summariser(redact=False)
+    value = {"password": "pw", "uri": "redis://u:p@h"}
+    assert recorded(value, summariser=open_hearted) == value
+    assert msgspec.json.decode(open_hearted.encode_mapping(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://user:pw@h:6379/0", "redis://***@h:6379/0"),
+        ("redis://:pw@h", "redis://***@h"),
+        ("redis://:p@ss@h", "redis://***@h"),
+        ("redis://:pa/ss@h", "redis://***@h"),
+        ("redis://:12#34@h", "redis://***@h"),
+        ("at mongodb+srv://u:p@h1:1,h2:2/db?x=1 now", "at mongodb+srv://***@h1:1,h2:2/db?x=1 now"),
+        ("redis://u:p@a,redis://u:q@b", "redis://***@a,redis://***@b"),
+        ("https://ghp_abc@github.com/x.git", "https://***@github.com/x.git"),
+        ("http://h/p?a=1&token=abc&b=2#access_token=x", "http://h/p?a=1&token=***&b=2#access_token=***"),
+        ("https://h/?password=a+b&max_tokens=5", "https://h/?password=***&max_tokens=5"),
+        ("https://b/?X-Amz-Credential=a&X-Amz-Signature=b", "https://b/?X-Amz-Credential=***&X-Amz-Signature=***"),
+        ("https://h/c?sv=1&sig=abc", "https://h/c?sv=1&sig=***"),
+        ("jdbc:sqlserver://h;user=a;password=b;x=1", "jdbc:sqlserver://h;user=a;password=***;x=1"),
+        ("https://h/?to=http://u:p@x", "https://h/?to=http://***@x"),
+        ("'http://u:p@h' and \"http://v:q@i\"", "'http://***@h' and \"http://***@i\""),
+    ],
+)  # fmt: skip
+def test_credentials_in_urls_are_concealed(text: Any, expected: Any) -> None:
+    assert redact_urls(text) == expected
+    assert recorded(text) == expected
+    assert recorded({text: [text]}) == {expected: [expected]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host:8080/path@2x.png", "https://host/a@b", "ssh://git@github.com/x", "s3://bucket/key",
+        "file:///C:/a@b", "http://[::1]:80/a@b", "://", "a://", "://@", "no url token=abc",
+        "http://h/?tokenizer=x", "user:pw@host", "a@b.c", "1 / 2 :// 3",
+    ],
+)  # fmt: skip
+def test_text_without_credentials_is_untouched(text: Any) -> None:
+    assert redact_urls(text) == text
+    assert recorded(text) == text
+
+
+@given(st.text(alphabet="ab:/?#@=&;'\" ,[.1\ud800", max_size=60))
+def test_any_text_can_be_redacted_and_a_second_time_changes_nothing_more(text: Any) -> None:
+    once = redact_urls(text)
+    assert redact_urls(once).count("***") >= once.count("***") - text.count("***")
+    if "://" not in text:
+        assert once == text
+
+
+password_characters = st.characters(codec="ascii", categories=("L", "N"), include_characters="!$%^*-_.:@")
+
+
+@given(password=st.text(password_characters, min_size=8))
+def test_a_password_never_survives_in_a_url(password: Any) -> None:
+    redacted = redact_urls(f"before redis://user:{password}@host:6379/0 after")
+    assert redacted == "before redis://***@host:6379/0 after"
+
+
+def test_a_credential_is_not_halved_by_the_cut() -> None:
+    for lead in range(960, 1_010):
+        form = recorded("a" * lead + " redis://user:hunter2hunter2@host/" + "b" * 200)
+        assert "hunter" not in form["$str"]
+        assert len(form["$str"]) <= 1_000
+
+
+def test_redaction_takes_linear_time() -> None:
+    for text in (
+        "://" * 300_000,
+        "a://b@" * 150_000,
+        "http://" + "a" * 900_000,
+        "x=" * 400_000,
+        "http://?" + "&a=" * 300_000,
+    ):
+        redact_urls(text)
+        recorded(text)
+
+
+class Client:
+    """Shows its secrets."""
+
+    def __repr__(self) -> str:
+        return (
+            "Client('http://u:pw1@h', api_key='pw2', token = \"pw3\", lr=0.1, {'password': 'pw4'}, "
+            "Authorization: Bearer pw5, at='x password=pw6')"
+        )
+
+
+def test_secrets_in_reprs_are_concealed() -> None:
+    form = recorded(Client())
+    assert "pw" not in form["repr"]
+    assert "lr=0.1" in form["repr"]
+
+
+def test_secrets_in_messages_of_exceptions_are_concealed() -> None:
+    form = recorded(ConnectionError("cannot reach redis://u:pw@h"))
+    assert form == {"$exception": "ConnectionError", "message": "cannot reach redis://***@h"}
