@@ -65,15 +65,15 @@ class JournalReport(NamedTuple):
 
 
 class Buffer:
-    """The records of one campaign.
+    """The records of a folder of journals.
+
+    Every method reads one campaign: the one that ``campaign_id`` names, else the one with the latest record.
 
     Parameters
     ----------
     source
         A buffer folder, a campaign folder, a host folder or one journal. None: the buffer folder with which
         this process was configured, else that of the settings.
-    campaign_id
-        The campaign; by default the one with the latest record.
 
     Raises
     ------
@@ -81,39 +81,44 @@ class Buffer:
         If the source does not exist or is of a kind that this version does not read.
     """
 
-    def __init__(
-        self, source: str | os.PathLike[str] | None = None, *, campaign_id: str | None = None
-    ) -> None:
+    def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
         self._source = Source(source)
-        self._campaign_id = campaign_id
 
-    def records(self, *, workflow_id: str | None = None, merge: bool = False) -> Iterator[Row]:
+    def records(
+        self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
+    ) -> Iterator[Row]:
         """Give tasks and workflows as they stand, ordered by their start: the rows of :meth:`frame`.
 
         Parameters
         ----------
+        campaign_id
+            The campaign.
         workflow_id
             Only this workflow and its tasks.
         merge
             One record per task, where a task has several messages.
         """
-        rows = fold(((journal, records_of(journal)) for journal in self._journals()), merge=merge)
-        return (row for row in rows if workflow_id is None or row.workflow_id == workflow_id)
+        rows = fold(
+            ((journal, records_of(journal)) for journal in self._source.campaign(campaign_id)), merge=merge
+        )
+        return iter(rows) if workflow_id is None else (row for row in rows if row.workflow_id == workflow_id)
 
-    def messages(self) -> Iterator[Row]:
+    def messages(self, *, campaign_id: str | None = None) -> Iterator[Row]:
         """Give every message as it was written, journal by journal; memory does not grow with them."""
-        for journal in self._journals():
+        for journal in self._source.campaign(campaign_id):
             for record in records_of(journal):
                 if isinstance(record, Workflow):
                     yield complete_workflow(record, journal.header)
                 elif type(record) is Task:
                     yield complete_task(record, journal.header)
 
-    def frame(self, *, workflow_id: str | None = None, merge: bool = False) -> pd.DataFrame:
+    def frame(
+        self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
+    ) -> pd.DataFrame:
         """Give a DataFrame; see :func:`read_buffer`."""
-        return to_frame(list(self.records(workflow_id=workflow_id, merge=merge)))
+        return to_frame(list(self.records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)))
 
-    def telemetry(self) -> pd.DataFrame:
+    def telemetry(self, *, campaign_id: str | None = None) -> pd.DataFrame:
         """Give the telemetry samples as a DataFrame: at, hostname, pid and a column for each reading.
 
         Raises
@@ -124,7 +129,7 @@ class Buffer:
         return samples_to_frame(
             [
                 (record, journal.header.hostname, journal.header.pid)
-                for journal in self._journals()
+                for journal in self._source.campaign(campaign_id)
                 for record in records_of(journal)
                 if isinstance(record, Sample)
             ]
@@ -134,7 +139,9 @@ class Buffer:
         """List the campaigns of the source, the one with the latest record last."""
         return [_campaign(journals) for journals in by_campaign(self._source.summaries()).values()]
 
-    def follow(self, poll: float = 0.5, position: Mapping[str, Any] | None = None) -> Follower:
+    def follow(
+        self, poll: float = 0.5, position: Mapping[str, Any] | None = None, *, campaign_id: str | None = None
+    ) -> Follower:
         """Give messages as they come, those of journals that appear later too.
 
         Parameters
@@ -143,19 +150,18 @@ class Buffer:
             Seconds between two looks.
         position
             The ``position`` of an earlier follower, to go on behind it.
+        campaign_id
+            The campaign.
         """
-        return Follower(self._source, self._campaign_id, poll, position)
+        return Follower(self._source, campaign_id, poll, position)
 
-    def damages(self) -> list[Damage]:
+    def damages(self, *, campaign_id: str | None = None) -> list[Damage]:
         """List what could not be read, torn ends of journals whose writer is gone included."""
-        return [damage for report in self.journals() for damage in report.damages]
+        return [damage for report in self.journals(campaign_id=campaign_id) for damage in report.damages]
 
-    def journals(self) -> list[JournalReport]:
+    def journals(self, *, campaign_id: str | None = None) -> list[JournalReport]:
         """Read every journal and report on it."""
-        return [_report(journal) for journal in self._journals()]
-
-    def _journals(self) -> list[JournalSummary]:
-        return self._source.campaign(self._campaign_id)
+        return [_report(journal) for journal in self._source.campaign(campaign_id)]
 
 
 @overload
@@ -222,10 +228,8 @@ def read_buffer(
     MissingExtraError
         If a DataFrame is asked for and pandas is not installed.
     """
-    buffer = Buffer(source, campaign_id=campaign_id)
-    if return_df:
-        return buffer.frame(workflow_id=workflow_id, merge=merge)
-    return to_dicts(list(buffer.records(workflow_id=workflow_id, merge=merge)))
+    records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
+    return to_frame(list(records)) if return_df else to_dicts(list(records))
 
 
 def _report(journal: JournalSummary) -> JournalReport:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ COLUMNS = (
 TIMES = ("submitted_at", "started_at", "ended_at")
 _ALL_MISSING: dict[str, Any] = dict.fromkeys(COLUMNS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_NOT_A_TIME = -(2**63)  # numpy's NaT
+_NOT_A_TIME = -(2**63)  # how NaT is stored
 _LATEST = 2**63 - 1
 
 
@@ -77,31 +78,15 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
         If pandas is not installed.
     """
     import_pandas()
-    import numpy as np
     import pandas as pd
 
-    is_workflow = np.fromiter((type(row) is Workflow for row in rows), dtype=bool, count=len(rows))
-    filled: dict[str, Any] = {}
-    for kind, name in ((Task, "task"), (Workflow, "workflow")):
-        chosen = is_workflow if kind is Workflow else ~is_workflow
-        of_kind = [row for row in rows if type(row) is kind]
-        if not of_kind:
-            continue
-        _column(filled, "type", len(rows))[chosen] = name
-        for field in kind.__struct_fields__:
-            cells: Iterable[Any] = map(attrgetter(field), of_kind)
-            if field == "error":
-                cells = map(_plain_error, cells)
-            values = np.fromiter(cells, dtype=object, count=len(of_kind))
-            _column(filled, field, len(rows))[chosen] = values
-    table = {name: _column(filled, name, len(rows)) for name in COLUMNS}
-    times = {name: _nanoseconds(table[name]) for name in TIMES}
-    series = {name: pd.Series(column, dtype=object) for name, column in table.items()}
-    for name, column in times.items():
-        series[name] = pd.Series(pd.DatetimeIndex(column.view("datetime64[ns]")).tz_localize("UTC"))
-    started, ended = times["started_at"], times["ended_at"]
-    known = (started != _NOT_A_TIME) & (ended != _NOT_A_TIME)
-    series["duration"] = pd.Series(np.where(known, (ended - started) / 1e9, np.nan))
+    runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
+    cells = {name: _cells(runs, name) for name in COLUMNS}
+    series: dict[str, Any] = {
+        name: _times(column) if name in TIMES else pd.Series(column, dtype=object)
+        for name, column in cells.items()
+    }
+    series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
     frame: pd.DataFrame = pd.DataFrame(series, columns=list(COLUMNS), copy=False)
     return frame
 
@@ -127,14 +112,11 @@ def samples_to_frame(samples: Sequence[tuple[Sample, str, int]]) -> pd.DataFrame
         Each sample with its host and process.
     """
     import_pandas()
-    import numpy as np
     import pandas as pd
 
-    at = _nanoseconds(np.fromiter((sample.at for sample, _, _ in samples), dtype=object, count=len(samples)))
     frame = pd.DataFrame([_flat(sample.values) for sample, _, _ in samples], index=range(len(samples)))
-    for name in ("at", "hostname", "pid"):
-        frame = frame.drop(columns=name, errors="ignore")
-    frame.insert(0, "at", pd.DatetimeIndex(at.view("datetime64[ns]")).tz_localize("UTC"))
+    frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
+    frame.insert(0, "at", _times([sample.at for sample, _, _ in samples]))
     frame.insert(1, "hostname", pd.Series([host for _, host, _ in samples], dtype=object))
     frame.insert(2, "pid", pd.Series([pid for _, _, pid in samples], dtype="int64"))
     ordered: pd.DataFrame = frame.sort_values("at", kind="stable", ignore_index=True)
@@ -155,24 +137,26 @@ def import_pandas() -> None:
         raise MissingExtraError("pandas", "pandas", "read records as a DataFrame") from error
 
 
-def _column(filled: dict[str, Any], name: str, length: int) -> Any:
-    """Give the column of that name, made of None at the first call."""
-    import numpy as np
+def _cells(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) -> list[Any]:
+    """Give one column; what rows of a kind do not have is None. Runs are neighbours of one kind."""
+    cells: list[Any] = []
+    for kind, run in runs:
+        if name == "type":
+            cells += ["task" if kind is Task else "workflow"] * len(run)
+        elif name in kind.__struct_fields__:  # type: ignore[attr-defined]
+            cells += map(attrgetter(name), run)
+        else:
+            cells += [None] * len(run)
+    return [_plain_error(error) for error in cells] if name == "error" else cells
 
-    if name not in filled:
-        filled[name] = np.full(length, None, dtype=object)
-    return filled[name]
 
+def _times(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
+    """Turn a column of nanoseconds into times; what no clock can have said is missing."""
+    import pandas as pd
 
-def _nanoseconds(column: Any) -> Any:
-    """Turn a column of integers into times; what no clock can have said is missing."""
-    import numpy as np
-
-    return np.fromiter(
-        (_NOT_A_TIME if at is None or not 0 <= at <= _LATEST else at for at in column),
-        dtype="int64",
-        count=len(column),
-    )
+    known = [_NOT_A_TIME if at is None or not 0 <= at <= _LATEST else at for at in column]
+    times: Any = pd.Series(known, dtype="int64").astype("datetime64[ns]").dt.tz_localize("UTC")
+    return times  # type: ignore[no-any-return]
 
 
 def _to_dict(row: Task | Workflow) -> dict[str, Any]:
