@@ -22,7 +22,7 @@ import msgspec
 
 from flowprov import context, guard, launchers
 from flowprov.context import Scope
-from flowprov.journal import Identity, Journal, Keeper
+from flowprov.journal import Identity, Journal, Keeper, place
 from flowprov.records import Campaign, new_id
 from flowprov.settings import Settings, load_settings
 from flowprov.values import Summariser
@@ -206,6 +206,7 @@ def _start(settings: Settings | None) -> Runtime:
             settings = load_settings()
         _set_hooks()
         before, _slot = _slot, Runtime(settings)
+        place.active_buffer = Path(settings.journal.path)
         if before is None:
             _join_parent(_slot)
         else:
@@ -306,6 +307,7 @@ def reset() -> None:
     with _slot_lock:
         _retired.clear()
         _slot = None
+        place.active_buffer = None
     context.reset()
     guard.reset()
 

@@ -15,6 +15,9 @@ from typing import NamedTuple
 from flowprov import guard
 from flowprov.journal.format import journal_path
 
+# The buffer folder of the runtime that is active in this process, for readers, which do not know the runtime.
+active_buffer: Path | None = None
+
 
 class Place(NamedTuple):
     """A new journal file: its path and its descriptor (read and write, locked, not inherited by exec)."""
