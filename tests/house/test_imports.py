@@ -54,7 +54,7 @@ FRAMEWORKS = {
     "dask": {"capture.dask"},
     "distributed": {"capture.dask"},
     "pandas": {"read"},
-    "numpy": set(),
+    "numpy": {"read"},  # comes with pandas
     "redis": set(),
     "pymongo": set(),
     "psutil": set(),
