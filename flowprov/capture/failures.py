@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from flowprov.values import redact_urls
 from flowprov.values.marks import encodable
 
 if TYPE_CHECKING:
-    from flowprov.context import Extras, Place, Scope
+    from flowprov.context import Extras, Scope
 
 _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
@@ -38,10 +39,10 @@ def describe(error: BaseException) -> Error:
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
-    return Error(type=_clean(name), message=_clean(message[:_MAX_MESSAGE]), traceback=_clean(text) or None)
+    return Error(type=clean(name), message=clean(message[:_MAX_MESSAGE]), traceback=clean(text) or None)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
     text = encodable(text)
     return redact_urls(text) if runtime.get().settings.privacy.redact else text
@@ -57,11 +58,12 @@ def correct_left_early(scope: Scope, error: BaseException, described: Error) -> 
         return
     passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
-        if _was_left_at(left.places, passed):
+        if was_left_at(left.places, passed):
             scope.journal.control(Correction(task_id=left.key, status=Status.ERROR.value, error=described))
 
 
-def _was_left_at(places: list[Place], passed: list[Place]) -> bool:
+def was_left_at(places: Sequence[tuple[object, int]], passed: Sequence[tuple[object, int]]) -> bool:
+    """Whether an exception that passed through some lines is why a loop was left at its places."""
     codes = {code for code, _ in passed}
     for place in places:
         if place in passed:

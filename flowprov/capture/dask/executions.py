@@ -1,0 +1,222 @@
+"""The executions of tasks that are going on in one worker.
+
+Flows in: that a task's state has changed. Flows out: a RUNNING record when it starts, before its function
+does, and a record of the end when it ends. What counts is executions: a key that runs again is another one.
+
+All of this runs in the worker's event loop, and nothing of it does more than append to the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Any
+
+import msgspec
+from dask.utils import key_split
+
+from flowprov import context, runtime
+from flowprov.capture.dask import forms, origin, values
+from flowprov.capture.failures import clean, end_inside, lost
+from flowprov.capture.site import encode
+from flowprov.context import Scope
+from flowprov.records import Error, Status, Task
+from flowprov.records import encode as encode_record
+
+_RUNS = ("executing", "long-running")
+
+
+class Execution(msgspec.Struct, eq=False):
+    """A task that runs now: what its end repeats, the scope of what is in it, where it comes from."""
+
+    record: Task
+    scope: Scope
+    origin: origin.Origin
+    metadata: dict[str, Any]
+
+
+class Executions:
+    """What runs in one worker.
+
+    Parameters
+    ----------
+    worker
+        The worker; not kept alive by this.
+
+    Attributes
+    ----------
+    running
+        The executions that are going on, by key.
+    owner
+        The plugin that reports to this; there is one, however often it is registered.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = weakref.ref(worker)
+        self.running: dict[Any, Execution] = {}
+        self.owner: object = None
+
+    def note(self, key: Any, finish: str) -> None:
+        """Take notice of a change of state."""
+        if finish == "executing":
+            self._begin(key)
+        elif key in self.running:
+            self.settle(key, finish)
+
+    def settle(self, key: Any, finish: str = "") -> None:
+        """Record the end of an execution if it has ended.
+
+        A task that was cancelled goes on until its function returns: only then is it over, and it may be
+        wanted again before.
+        """
+        worker = self._worker()
+        state: Any = None if worker is None else worker.state.tasks.get(key)
+        now = getattr(state, "state", "forgotten")
+        if now in _RUNS:
+            return
+        if now in ("cancelled", "resumed") and state.previous in _RUNS and not state.done:
+            return
+        status = {"memory": Status.FINISHED, "error": Status.ERROR}.get(now, Status.CANCELLED)
+        self._end(key, status, state, {"rescheduled": True} if finish == "rescheduled" else {})
+
+    def adopt(self) -> None:
+        """Take over what runs already, and let go of what ended unseen, when a plugin joins."""
+        worker = self._worker()
+        for key in list(self.running):
+            self.settle(key)
+        for key, state in list(worker.state.tasks.items()) if worker is not None else ():
+            if state.state in _RUNS and key not in self.running:
+                self._begin(key)
+
+    def abandon(self) -> None:
+        """Record what still runs in a worker that closes: nobody will see its end."""
+        worker = self._worker()
+        for key in list(self.running):
+            state: Any = None if worker is None else worker.state.tasks.get(key)
+            cancelled = getattr(state, "state", "") == "cancelled"
+            with runtime.guarded("closing a Dask worker's tasks"):
+                self._end(key, Status.CANCELLED if cancelled else Status.INTERRUPTED, state, {}, forget=False)
+
+    # -- the start ----------------------------------------------------------------------------------------
+
+    def _begin(self, key: Any) -> None:
+        # The asyncio task that will run this one copies the present context right after this: it must not
+        # inherit a scope of whoever happened to wake the worker (a task that seceded, an in-process client).
+        context.current.set(None)
+        worker = self._worker()
+        if worker is None:
+            return
+        if key in self.running:
+            self._end(key, Status.INTERRUPTED, None, {})
+        state = worker.state.tasks[key]
+        given = origin.of_task(state.annotations)
+        if given is None:
+            return
+        journal = origin.journal_of(given)
+        workflow = Scope(journal, None, given.workflow_id)
+        try:
+            execution = self._open(worker, state, given, workflow)
+        except Exception as error:  # the guard: the task runs whatever happens to us
+            lost(workflow, "recording the start of a Dask task", error)
+            return
+        journal.append(encode_record(execution.record))
+        journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
+        execution.scope.started = time.perf_counter_ns()
+        self.running[key] = execution
+
+    def _open(self, worker: Any, state: Any, given: origin.Origin, workflow: Scope) -> Execution:
+        held = runtime.get()
+        journal = workflow.journal
+        workflow.muted = given.muted or not held.capturing
+        call = forms.call_of(state.run_spec)
+        dependencies = [task.key for task in state.dependencies]
+        used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
+        metadata = {
+            "dask_key": forms.text_of(state.key),
+            "run_id": getattr(state, "run_id", None),
+            "worker": worker.address,
+            "worker_name": worker.name,
+        }
+        number, wall = journal.next_number(), time.time_ns()
+        record = Task(
+            task_id=number,
+            workflow_id=given.workflow_id,
+            parent_task_id=given.parent_task_id,
+            activity_id=clean(forms.name_of(call, key_split(state.key))),
+            subtype="dask_task",
+            status=Status.RUNNING.value,
+            used=used,
+            custom_metadata=_raw(metadata),
+            submitted_at=given.submitted_at,
+            started_at=wall,
+            thread=_thread_name(threading.get_ident(), journal.main_thread),
+            dependencies=[values.dependency(key) for key in dependencies] or None,
+        )
+        scope = Scope(journal, number, given.workflow_id, wall=wall, parent=workflow, muted=workflow.muted)
+        return Execution(record, scope, given, metadata)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _end(
+        self, key: Any, status: Status, state: Any, added: dict[str, Any], *, forget: bool = True
+    ) -> None:
+        execution = self.running.pop(key) if forget else self.running[key]
+        scope = execution.scope
+        journal = scope.journal
+        ended = scope.wall + time.perf_counter_ns() - scope.started
+        if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
+            return  # ended before
+        try:
+            record = self._closed(execution, status, state, added)
+            line = encode_record(msgspec.structs.replace(record, status=status.value, ended_at=ended))
+        except Exception as error:  # the guard
+            lost(scope, "recording the end of a Dask task", error)
+            return
+        journal.append(line)
+
+    def _closed(self, execution: Execution, status: Status, state: Any, added: dict[str, Any]) -> Task:
+        """Give the record of an execution with what is known at its end."""
+        worker = self._worker()
+        scope, record = execution.scope, execution.record
+        generated: dict[str, Any] | None = None
+        error: Error | None = None
+        exception: BaseException | None = None
+        if status is Status.FINISHED and worker is not None:
+            generated = values.generated_of(worker, state.key, state)
+        elif status is Status.ERROR:
+            error, exception = values.error_of(state)
+            values.correct_left_early(scope, exception, error)
+        metadata = {**execution.metadata, **added}
+        tags: list[str] = []
+        extras = scope.extras
+        if extras is not None:
+            if extras.generated:
+                generated = {**(generated or {}), **extras.generated}
+            metadata.update(extras.custom_metadata)
+            tags = [clean(tag) for tag in extras.tags]
+            if exception is None and error is not None:
+                exception = RuntimeError(error.message)  # what ends inside ends by an error too
+            end_inside(extras, exception)
+        thread = (
+            None if worker is None else worker.state.threads.get(state.key) if state is not None else None
+        )
+        return msgspec.structs.replace(
+            record,
+            generated=_raw(generated),
+            custom_metadata=_raw(metadata),
+            error=error,
+            thread=record.thread if thread is None else _thread_name(thread, scope.journal.main_thread),
+            tags=tags or None,
+        )
+
+
+def _raw(mapping: dict[str, Any] | None) -> Any:
+    return None if mapping is None else msgspec.Raw(encode(mapping))
+
+
+def _thread_name(ident: int, main_thread: int | None) -> str | None:
+    """Name a thread, in records of all threads but the main one."""
+    if ident == main_thread:
+        return None
+    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), None)

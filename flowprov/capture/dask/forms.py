@@ -1,0 +1,157 @@
+"""The forms that a Dask task has had over the versions, read without importing any of them.
+
+Flows in: ``run_spec`` of a worker's task, and values in it. Flows out: what it calls, with which arguments,
+and which of them stand for results of other tasks.
+
+Up to 2024.10 a run_spec is a tuple ``(function, args, kwargs)``, in which inputs are keys and nested tasks
+are tuples; later it is a node with ``func``, ``args`` and ``kwargs``, in which inputs are ``Alias`` or
+``TaskRef`` nodes. The nodes' classes are not public: they are known by their names and attributes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+
+class Call(NamedTuple):
+    """What a task calls."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class Several(tuple[Any, ...]):
+    """What ``*args`` took: each of them an argument by itself."""
+
+    __slots__ = ()
+
+
+def call_of(run_spec: Any) -> Call | None:
+    """Find what a task calls; None for nodes that only hand data on."""
+    function = getattr(run_spec, "func", None)
+    if function is not None:
+        return _unwrapped(Call(function, tuple(run_spec.args), run_spec.kwargs or {}))
+    if isinstance(run_spec, tuple) and len(run_spec) == 3 and callable(run_spec[0]):
+        return _unwrapped(Call(run_spec[0], tuple(run_spec[1] or ()), run_spec[2] or {}))
+    return None
+
+
+def _unwrapped(call: Call) -> Call:
+    """Find the user's function behind the helpers of Dask that call it."""
+    function, args, kwargs = call
+    if isinstance(function, functools.partial):
+        return _unwrapped(Call(function.func, (*function.args, *args), {**function.keywords, **kwargs}))
+    helper = getattr(function, "__name__", "") if package_of(function) in ("dask", "distributed") else ""
+    if helper == "execute_task" and len(args) == 1 and _is_old_task(args[0]):
+        return _unwrapped(Call(args[0][0], tuple(args[0][1:]), {}))
+    if helper == "apply" and 1 <= len(args) <= 3 and callable(args[0]):
+        inner = (*args[1:], *((), {})[len(args) - 1 :])
+        if isinstance(inner[0], (list, tuple)) and isinstance(inner[1], dict):
+            return _unwrapped(Call(args[0], tuple(inner[0]), inner[1]))
+    return call
+
+
+def name_of(call: Call | None, prefix: str) -> str:
+    """Name the activity: the function's name, or the prefix of the key where there is no single function."""
+    if call is None or is_fused(call):
+        return prefix
+    name = getattr(call.function, "__name__", None)
+    return name if isinstance(name, str) else type(call.function).__name__
+
+
+def is_fused(call: Call) -> bool:
+    """Whether the task runs a whole graph that Dask's optimisation made one task of."""
+    return (
+        getattr(call.function, "__name__", "") == "_execute_subgraph" and package_of(call.function) == "dask"
+    )
+
+
+def name_arguments(call: Call) -> dict[str, Any]:
+    """Give the arguments of a call by parameter name, defaults included; by position where names fail."""
+    try:
+        signature = inspect.signature(call.function)
+        bound = signature.bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+    except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
+        return {**{f"arg_{position}": value for position, value in enumerate(call.args)}, **call.kwargs}
+    named: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        else:
+            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            named[name] = Several(value) if several else value
+    return named
+
+
+def key_behind(value: Any, keys: Collection[Any]) -> Any:
+    """Give the key of the task whose result a value stands for; None if it stands for itself.
+
+    Parameters
+    ----------
+    value
+        An argument, or an item of one.
+    keys
+        The keys that stand for results wherever they are met, as in the old form; none in the new one, where
+        a text that equals a key is a text.
+    """
+    if keys and _is_key(value, keys):
+        return value
+    kind = type(value)
+    if package_of(kind) not in ("dask", "distributed"):
+        return None
+    names = {base.__name__ for base in kind.__mro__}
+    if "Alias" in names:
+        return getattr(value, "target", value.key)
+    return value.key if names & {"TaskRef", "Future"} else None
+
+
+def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[Any] | None:
+    """Open what may hold references to other tasks: containers and nested tasks; None for plain values."""
+    if isinstance(value, Several):
+        return list(value)
+    if package_of(type(value)) == "dask":
+        kind = getattr(value, "klass", None)
+        if kind is None:
+            return call_of(value)
+        items = value.args
+        return dict(zip(items[::2], items[1::2], strict=False)) if kind is dict else list(items)
+    if keys and type(value) in (list, dict):
+        return value  # type: ignore[no-any-return]
+    if keys and _is_old_task(value):
+        return Call(value[0], tuple(value[1:]), {})
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Give the value that a node of Dask's only wraps, or that is only marked as several."""
+    if isinstance(value, Several):
+        return tuple(plain(item) for item in value)
+    wraps = type(value).__name__ == "DataNode" and package_of(type(value)) == "dask"
+    return value.value if wraps else value
+
+
+def text_of(key: Any) -> str:
+    """Write a task's key as records have it: a text as it is, anything else as Python writes it."""
+    return key if isinstance(key, str) else repr(key)
+
+
+def package_of(thing: Any) -> str:
+    """Name the top package in which a function or class was defined."""
+    module = getattr(thing, "__module__", None)
+    return module.partition(".")[0] if isinstance(module, str) else ""
+
+
+def _is_old_task(value: Any) -> bool:
+    return type(value) is tuple and bool(value) and callable(value[0])
+
+
+def _is_key(value: Any, keys: Collection[Any]) -> bool:
+    try:
+        return isinstance(value, (str, bytes, int, float, tuple)) and value in keys
+    except TypeError:  # a tuple of what has no hash is no key
+        return False

@@ -1,0 +1,85 @@
+"""The plugin that Dask runs in each worker.
+
+Flows in: the settings of the client, and every change of state of a task in the worker. Flows out: what
+``executions`` records of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from flowprov import guard, runtime
+from flowprov.capture.dask import submission, where
+from flowprov.capture.dask.executions import Executions
+from flowprov.settings import load_settings, settings_from_json, settings_to_json
+
+
+class DaskWorkerPlugin(WorkerPlugin):
+    """Record the tasks of a Dask cluster: ``client.register_plugin(flowprov.DaskWorkerPlugin())``.
+
+    ``flowprov.workflow(dask_client=client)`` registers it by itself. It carries the settings of the process
+    in which it was made; a worker process that has settings of its own by then keeps them. Tasks are
+    recorded if they belong to a workflow that was opened with a Dask client, or whose id stands in the
+    environment of the worker (``FLOWPROV_WORKFLOW_ID``).
+
+    Raises
+    ------
+    SettingsError
+        If the settings that were found cannot be used.
+    """
+
+    name = "flowprov"
+    idempotent = True
+
+    def __init__(self) -> None:
+        held = runtime.peek()
+        self._settings: bytes | None = None
+        if held is not None or not runtime.disabled():
+            self._settings = settings_to_json(load_settings() if held is None else held.settings)
+        self._executions: Executions | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_with_settings, (type(self), self._settings))
+
+    def setup(self, worker: Any) -> None:
+        """Prepare the worker's process; called when a worker and the plugin meet."""
+        if runtime.disabled():
+            return
+        with runtime.guarded("setting up on a Dask worker"):
+            if runtime.peek() is None and self._settings is not None:
+                runtime.configure(settings_from_json(self._settings))
+            submission.install()  # for what is launched inside tasks
+            where.install()
+            executions = where.executions_of(worker)
+            executions.owner = self
+            self._executions = executions
+            executions.adopt()
+
+    def teardown(self, worker: Any) -> None:
+        """Leave the worker: it closes, or the plugin is taken off or replaced."""
+        executions, self._executions = self._executions, None
+        if executions is None or executions.owner is not self:
+            return
+        executions.owner = None
+        with runtime.guarded("leaving a Dask worker"):
+            if getattr(worker.status, "name", "") in ("closing", "closed", "failed"):
+                executions.abandon()
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:  # noqa: ARG002 - Dask's form
+        """Take notice of a task that changed its state; never raises."""
+        executions = self._executions
+        if executions is None or executions.owner is not self:
+            return
+        try:
+            executions.note(key, finish)
+        except Exception as error:  # the guard: a plugin that raises can freeze a cluster
+            guard.fault("recording a Dask task", error)
+
+
+def _with_settings(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
+    plugin = cls.__new__(cls)
+    plugin._settings = settings  # noqa: SLF001 - made anew on the worker, as __init__ made it on the client
+    plugin._executions = None  # noqa: SLF001 - as above
+    return plugin

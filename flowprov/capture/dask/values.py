@@ -1,0 +1,165 @@
+"""What a Dask task used and what became of it, as a record keeps it.
+
+Flows in: a worker's task, before and after it ran. Flows out: encoded inputs with a reference in the place of
+each result of another task, the encoded result, or a description of the exception.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Collection, Mapping
+from types import CodeType
+from typing import Any
+
+import msgspec
+from distributed.core import clean_exception
+
+from flowprov.capture.dask import forms
+from flowprov.capture.failures import clean, describe, was_left_at
+from flowprov.context import Scope
+from flowprov.records import Correction, Error, Status
+from flowprov.values import Summariser
+
+_DEEPEST = 8
+_MOST_ITEMS = 100
+
+
+def encode_used(
+    run_spec: Any, call: forms.Call | None, dependencies: Collection[Any], summariser: Summariser
+) -> bytes:
+    """Encode what a task uses, by parameter name.
+
+    Parameters
+    ----------
+    run_spec, call
+        The task, and what it calls.
+    dependencies
+        The keys of its inputs.
+    summariser
+        Makes values recordable.
+    """
+    if call is None:
+        named: Mapping[str, Any] = {"value": run_spec}
+    elif forms.is_fused(call):
+        return msgspec.json.encode({"inputs": [_mark(key) for key in dependencies]})
+    else:
+        named = forms.name_arguments(call)
+    writer = _Writer(dependencies if isinstance(run_spec, tuple) else (), summariser)
+    return writer.encode(named)
+
+
+class _Writer:
+    """Writes values among which there may be references."""
+
+    def __init__(self, keys: Collection[Any], summariser: Summariser) -> None:
+        self._keys = keys
+        self._summariser = summariser
+
+    def encode(self, named: Mapping[str, Any]) -> bytes:
+        if not any(self._may_refer(value) for value in named.values()):
+            return self._summariser.encode_mapping(
+                {name: forms.plain(value) for name, value in named.items()}
+            )
+        return msgspec.json.encode(self._pairs(named, 0))
+
+    def _may_refer(self, value: Any) -> bool:
+        if isinstance(value, forms.Several):
+            return any(map(self._may_refer, value))
+        return forms.key_behind(value, self._keys) is not None or forms.opened(value, self._keys) is not None
+
+    def _form(self, value: Any, name: str | None, depth: int) -> Any:
+        key = forms.key_behind(value, self._keys)
+        if key is not None:
+            return _mark(key)
+        held = forms.opened(value, self._keys)
+        if held is None:
+            return self._summariser.summarise(forms.plain(value), key=name)
+        if depth >= _DEEPEST:
+            return {"$depth": type(value).__name__}
+        if isinstance(held, forms.Call):
+            named = self._pairs(forms.name_arguments(held), depth + 1)
+            return {"$call": forms.name_of(held, "graph"), "used": named}
+        if isinstance(held, dict):
+            return self._pairs(held, depth + 1)
+        kept = [self._form(item, None, depth + 1) for item in held[:_MOST_ITEMS]]
+        return kept if len(kept) == len(held) else [*kept, {"$cut": len(held)}]
+
+    def _pairs(self, named: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, value in list(named.items())[:_MOST_ITEMS]:
+            name = clean(str(key))
+            made["$" + name if name.startswith("$") else name] = self._form(value, name, depth)
+        if len(named) > _MOST_ITEMS:
+            made["$cut"] = len(named)
+        return made
+
+
+def _mark(key: Any) -> dict[str, str]:
+    return {"$task": dependency(key)}
+
+
+def dependency(key: Any) -> str:
+    """Name the task that makes an input; reading finds the execution that this was."""
+    return "dask:" + clean(forms.text_of(key))
+
+
+def generated_of(worker: Any, key: Any, task_state: Any) -> dict[str, Any] | None:
+    """Give what a task that finished made, by name; None if that was None.
+
+    Only what lies in memory is looked at: reading a result that was spilled would load it from the disk.
+    """
+    if key in worker.state.actors:
+        return {"result": worker.state.actors[key]}
+    data = worker.data
+    in_memory = data if type(data) is dict else getattr(data, "memory", getattr(data, "fast", {}))
+    if key not in in_memory:
+        kind = getattr(task_state.type, "__qualname__", "?")
+        return {"result": f"<{kind} of {task_state.nbytes} bytes, spilled>"}
+    result = in_memory[key]
+    if result is None:
+        return None
+    return result if type(result) is dict else {"result": result}
+
+
+def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
+    """Describe the exception that ended a task; with the exception itself where it could be loaded."""
+    named = str(task_state.exception_text or "")
+    frames = clean(str(task_state.traceback_text or "")) or None
+    try:
+        _, error, trace = clean_exception(_content(task_state.exception), _content(task_state.traceback))
+    except Exception:  # loading it runs code of the user's
+        error, trace = None, None
+    kind = named.partition("(")[0]
+    if error is None or (type(error) is Exception and kind != "Exception"):
+        # Dask replaces an exception that cannot be pickled by a plain one that holds its repr.
+        return Error(type=clean(kind) or "Exception", message=clean(named), traceback=frames), None
+    if trace is not None:
+        error = error.with_traceback(trace)
+    described = describe(error)
+    if error.__traceback__ is None:
+        described = msgspec.structs.replace(described, traceback=frames)
+    return described, error
+
+
+def _content(serialized: Any) -> Any:
+    return getattr(serialized, "data", serialized)
+
+
+def correct_left_early(scope: Scope, error: BaseException | None, described: Error) -> None:
+    """Say of iterations that were left early whether it was by the exception that ended the task.
+
+    An exception that comes from another thread by way of pickle has lost its code objects: places are
+    compared by file, function and line.
+    """
+    if error is None or not scope.left_early:
+        return
+    passed = [(_name(frame.f_code), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    for left in scope.left_early:
+        if was_left_at([(_name(code), line) for code, line in left.places], passed):
+            scope.journal.control(
+                Correction(task_id=left.key, status=Status.ERROR.value, error=described),
+            )
+
+
+def _name(code: CodeType) -> tuple[str, str]:
+    return code.co_filename, code.co_name

@@ -1,0 +1,45 @@
+"""What the tests of Dask look for in a buffer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flowprov import records
+from tests.support import tasks
+
+PATIENCE = 30.0  # seconds
+
+
+def dask_tasks(buffer: Path, activity: str | None = None) -> list[records.Task]:
+    """Read the records of Dask tasks, those of one activity, RUNNING ones too."""
+    return [
+        task for task in tasks(buffer) if task.subtype == "dask_task" and activity in (None, task.activity_id)
+    ]
+
+
+def ended(buffer: Path, activity: str | None = None) -> list[records.Task]:
+    """Read the records of Dask tasks that ended."""
+    return [task for task in dask_tasks(buffer, activity) if task.status != "RUNNING"]
+
+
+def statuses(found: list[records.Task]) -> list[str]:
+    """Give the statuses of records, sorted."""
+    return sorted(str(task.status) for task in found)
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Wait for something that happens elsewhere to be true, and give it."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def metadata(task: records.Task, name: str) -> Any:
+    """Give one of the custom metadata of a record."""
+    assert task.custom_metadata is not None
+    return task.custom_metadata[name]

@@ -1,0 +1,122 @@
+"""The forms of tasks over the versions of Dask, read by their attributes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import pytest
+from dask._task_spec import Alias, DataNode, Dict, List, Task, TaskRef
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowprov.capture.dask import forms, values
+from flowprov.values import Summariser
+from tests.dask.steps import add, total
+
+
+def _used(run_spec: Any, *dependencies: Any) -> Any:
+    call = forms.call_of(run_spec)
+    return json.loads(values.encode_used(run_spec, call, dependencies, Summariser()))
+
+
+def _helper(name: str, package: str) -> Any:
+    def helper(*_: Any) -> None: ...
+
+    helper.__name__, helper.__module__ = name, package
+    return helper
+
+
+def test_a_tuple_of_the_old_form_is_read_like_a_node_of_the_new_one() -> None:
+    new = Task("k", add, TaskRef("first"), y=Alias("second"))
+    old = (add, ("first",), {"y": "second"})
+    expected = {"x": {"$task": "dask:first"}, "y": {"$task": "dask:second"}}
+    assert _used(new, "first", "second") == _used(old, "first", "second") == expected
+
+
+def test_a_text_that_equals_a_key_is_a_text_in_the_new_form() -> None:
+    assert _used(Task("k", add, "first", TaskRef("first")), "first") == {
+        "x": "first",
+        "y": {"$task": "dask:first"},
+    }
+
+
+def test_helpers_around_the_function_are_looked_through() -> None:
+    mapped: Any = (_helper("execute_task", "distributed.worker"), ((add, 1, "key"),), {})
+    applied: Any = (
+        _helper("execute_task", "distributed.worker"),
+        ((_helper("apply", "dask.utils"), add, [1], {"y": "key"}),),
+        {},
+    )
+    second: Any = TaskRef("key")
+    partial = Task("k", functools.partial(add, y=second), 1)
+    for run_spec in (mapped, applied, partial):
+        call = forms.call_of(run_spec)
+        assert forms.name_of(call, "prefix") == "add"
+        assert _used(run_spec, "key") == {"x": 1, "y": {"$task": "dask:key"}}
+
+
+def test_containers_and_nested_tasks_are_opened() -> None:
+    inner = Task(None, add, TaskRef("a"), 1)
+    run_spec = Task("k", total, List(TaskRef("a"), DataNode(None, 2)), inner, named=Dict({"b": TaskRef("b")}))
+    assert _used(run_spec, "a", "b") == {
+        "items": [{"$task": "dask:a"}, 2],
+        "more": [{"$call": "add", "used": {"x": {"$task": "dask:a"}, "y": 1}}],
+        "named": {"b": {"$task": "dask:b"}},
+    }
+
+
+def test_old_containers_are_opened_where_a_key_may_be_in_them() -> None:
+    run_spec: Any = (total, (["a", {"deep": ["b"]}, (add, "a", 1)],), {})
+    assert _used(run_spec, "a", "b") == {
+        "items": [
+            {"$task": "dask:a"},
+            {"deep": [{"$task": "dask:b"}]},
+            {"$call": "add", "used": {"x": {"$task": "dask:a"}, "y": 1}},
+        ],
+        "more": [],
+    }
+
+
+def test_a_fused_graph_is_named_by_its_key_and_uses_its_inputs() -> None:
+    fused = Task.fuse(Task("one", add, TaskRef("input"), 1), Task("two", add, TaskRef("one"), 1))
+    call = forms.call_of(fused)
+    assert forms.name_of(call, "two") == "two"
+    assert _used(fused, "input") == {"inputs": [{"$task": "dask:input"}]}
+
+
+def test_arguments_that_do_not_fit_are_named_by_position() -> None:
+    assert _used(Task("k", add, 1, 2, 3)) == {"arg_0": 1, "arg_1": 2, "arg_2": 3}
+    assert _used(Task("k", dict, [("a", 1)])) == {"arg_0": [["a", 1]]}
+
+
+def test_secrets_are_concealed_among_references_too() -> None:
+    assert _used(Task("k", dict, password="hunter2", other=TaskRef("a")), "a") == {  # noqa: S106 - on purpose
+        "password": {"$redacted": True},
+        "other": {"$task": "dask:a"},
+    }
+
+
+@pytest.mark.parametrize("key", [("block", 0, 1), 7, b"bytes"])
+def test_keys_that_are_no_texts_are_written_as_python_writes_them(key: Any) -> None:
+    assert _used((add, (key,), {}), key)["x"] == {"$task": f"dask:{key!r}"}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+@given(
+    args=st.lists(_json, max_size=4),
+    kwargs=st.dictionaries(st.text(min_size=1), _json, max_size=3),
+    key=st.text(),
+)
+def test_any_arguments_give_json(args: list[Any], kwargs: dict[str, Any], key: str) -> None:
+    old = (total, tuple(args), kwargs)
+    new = Task("k", total, *args, TaskRef(key))
+    for run_spec in (old, new):
+        assert isinstance(_used(run_spec, key), dict)

@@ -1,0 +1,160 @@
+"""What is recorded of a Dask task: two records with one id, its inputs, its result, its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dask.delayed import delayed
+from distributed import Event, wait
+
+import flowprov
+from flowprov import records
+from tests.dask import steps
+from tests.dask.support import dask_tasks, ended, metadata, statuses, wait_until
+from tests.support import lines, of_type, only, tasks
+
+
+def test_a_task_has_a_running_and_a_finished_record_with_one_id(client: Any, buffer: Path) -> None:
+    with flowprov.workflow("Sums", dask_client=client) as workflow:
+        assert client.submit(steps.add, 1).result() == 3
+        found = dask_tasks(buffer)  # both are there before the result is
+    running, finished = found
+    assert [task.status for task in found] == ["RUNNING", "FINISHED"]
+    assert running.task_id == finished.task_id
+    assert {task.workflow_id for task in found} == {workflow.workflow_id}
+    assert {task.campaign_id for task in found} == {workflow.campaign_id}
+    assert {task.activity_id for task in found} == {"add"}
+    assert running.used == finished.used == {"x": 1, "y": 2}
+    assert running.generated is None
+    assert finished.generated == {"result": 3}
+    assert None not in (running.submitted_at, running.started_at, finished.ended_at)
+    assert running.submitted_at <= running.started_at <= finished.ended_at  # type: ignore[operator]
+    assert "Dask" in str(finished.thread)
+    assert metadata(finished, "dask_key").startswith("add-")
+    assert metadata(finished, "worker").startswith("tcp://")
+
+
+def test_inputs_are_named_and_futures_among_them_are_references(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        one, two = client.submit(steps.add, 1), client.submit(steps.add, 2)
+        assert client.submit(steps.total, [one, two, 3], one, bonus=two).result() == {"total": 17}
+    mark = {future: f"dask:{future.key}" for future in (one, two)}
+    finished = only(ended(buffer, "total"))
+    assert finished.used == {
+        "items": [{"$task": mark[one]}, {"$task": mark[two]}, 3],
+        "more": [{"$task": mark[one]}],
+        "bonus": {"$task": mark[two]},
+    }
+    assert finished.generated == {"total": 17}
+    assert set(finished.dependencies or ()) == set(mark.values())
+
+
+def test_an_exception_is_recorded_with_its_traceback_and_reaches_the_client(
+    client: Any, buffer: Path
+) -> None:
+    with flowprov.workflow(dask_client=client):
+        future = client.submit(steps.fail, "no luck")
+        assert isinstance(future.exception(), ValueError)
+    failed = only(ended(buffer))
+    assert failed.status == "ERROR"
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("ValueError", "no luck")
+    assert "steps.py" in str(failed.error.traceback)
+    assert "raise ValueError(message)" in str(failed.error.traceback)
+
+
+def test_an_exception_that_cannot_be_pickled_is_recorded_by_its_text(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        wait(client.submit(steps.fail_unpicklably))
+    error = only(ended(buffer)).error
+    assert "Unpicklable" in error.type
+    assert "one and two" in error.message
+    assert "fail_unpicklably" in error.traceback
+
+
+def test_a_task_that_was_cancelled_is_over_when_its_function_is(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        future = client.submit(steps.hold, "cancel started", "cancel go")
+        assert Event("cancel started", client=client).wait(30)
+        future.cancel()
+        wait_until(lambda: "cancelled" in client.run(steps.state_of, future.key).values())
+        Event("cancel go", client=client).set()
+        cancelled = only(wait_until(lambda: ended(buffer)))
+    assert cancelled.status == "CANCELLED"
+    assert cancelled.generated is None
+
+
+def test_map_and_delayed_give_each_task_its_records(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        assert client.gather(client.map(steps.add, range(10), y=5)) == list(range(5, 15))
+        graph = delayed(steps.add)(delayed(steps.add)(100), y=1)
+        assert graph.compute() == 103
+    found = ended(buffer, "add")
+    assert sorted(task.generated["result"] for task in found if task.generated) == [*range(5, 15), 102, 103]
+    assert len(dask_tasks(buffer)) == 2 * 12
+    assert len({task.task_id for task in found}) == 12
+
+
+def test_a_key_that_runs_twice_is_two_executions(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        for _ in range(2):
+            future = client.submit(steps.add, 1, key="the same")
+            future.result()
+            future.release()
+            wait_until(lambda: not any(client.has_what().values()))
+        wait([client.submit(steps.add, 1, pure=False) for _ in range(2)])
+    finished = ended(buffer)
+    assert statuses(finished) == ["FINISHED"] * 4
+    assert len({task.task_id for task in finished}) == 4
+    assert len([task for task in finished if metadata(task, "dask_key") == "the same"]) == 2
+
+
+def test_what_happens_inside_a_task_belongs_to_it(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client) as workflow:
+        client.submit(steps.work, 2).result()
+        here = client.submit(steps.where_am_i).result()
+    finished = only(ended(buffer, "work"))
+    rounds = [task for task in tasks(buffer) if task.activity_id == "round_iteration"]
+    squares = [task for task in tasks(buffer) if task.activity_id == "square"]
+    assert {task.parent_task_id for task in rounds} == {finished.task_id}
+    assert [task.parent_task_id for task in squares] == [task.task_id for task in rounds]
+    assert finished.generated == {"result": 1, "rounds": 2}
+    assert finished.tags == ["worked"]
+    assert metadata(finished, "kind") == "test"
+    assert here["task"] == only(ended(buffer, "where_am_i")).task_id
+    assert here["workflow"] == workflow.workflow_id
+
+
+def test_inside_a_coroutine_its_task_is_current(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        here = client.submit(steps.where_is_a_coroutine).result()
+    assert here["task"] == here["inside"]["task"] == only(ended(buffer)).task_id
+
+
+def test_a_thread_of_a_task_is_in_its_workflow(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client) as workflow:
+        client.submit(steps.work_in_a_thread).result()
+    square = only([task for task in tasks(buffer) if task.activity_id == "square"])
+    assert square.workflow_id == workflow.workflow_id
+    assert square.parent_task_id is None
+
+
+def test_an_iteration_that_the_exception_of_its_task_ended_is_corrected(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        wait(client.submit(steps.fail_in_a_loop))
+    correction = only(of_type(lines(buffer), records.Correction))
+    assert correction.status == "ERROR"
+    assert correction.error.message == "in the loop"
+
+
+def test_only_the_tasks_themselves_are_recorded_where_instrumentation_is_off(
+    client: Any, buffer: Path
+) -> None:
+    flowprov.configure(journal={"path": str(buffer)}, instrumentation={"enabled": False})
+    with flowprov.workflow(dask_client=client):
+        client.submit(steps.work, 2).result()
+        here = client.submit(steps.where_am_i).result()
+    assert {task.activity_id for task in tasks(buffer)} == {"work", "where_am_i"}
+    assert here["task"] == only(ended(buffer, "where_am_i")).task_id
+    assert only(ended(buffer, "work")).generated == {"result": 1, "rounds": 2}
