@@ -16,7 +16,6 @@ import functools
 import os
 import sys
 import threading
-import time
 import weakref
 from typing import Any
 
@@ -26,6 +25,7 @@ import msgspec
 
 from flowprov import context, guard
 from flowprov.capture.dask import origin, where
+from flowprov.clock import clock
 from flowprov.context import Scope
 
 
@@ -103,7 +103,7 @@ def belongs(client: Any) -> dict[str, Any] | None:
             return _belongs_nowhere(len(possible))
         given, inside = possible[0].origin, None
     told = msgspec.structs.replace(
-        given, parent_task_id=None if inside is None else _task_of(inside), submitted_at=time.time_ns()
+        given, parent_task_id=None if inside is None else _task_of(inside), submitted_at=clock.now()
     )
     return origin.annotation(told)
 
