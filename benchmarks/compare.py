@@ -36,7 +36,7 @@ experiment: {user: benchmark}
 
 def main() -> int:
     """Run both libraries in turn and print the table; the status says whether every goal was reached."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--peer-env", type=Path, default=HERE / ".flowcept-env", help="made if missing")
     options = arguments.parse_args()

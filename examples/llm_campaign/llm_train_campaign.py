@@ -51,7 +51,7 @@ def start_cluster(workers: int) -> LocalCluster:
     here = str(Path(__file__).resolve().parent)
     # The workers import llm_model by its name, wherever they are started.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    return LocalCluster(  # type: ignore[no-untyped-call]
+    return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
         processes=True,
@@ -120,13 +120,13 @@ def search_workflow(
 def collect(futures: dict[Future[Any], Configuration], grid: Grid) -> list[Result]:
     """Wait for the tasks, tell of those that failed, and return the others, the best first."""
     results = []
-    for future in with_progress(as_completed(futures), len(futures)):  # type: ignore[no-untyped-call]
+    for future in with_progress(as_completed(futures), len(futures)):
         label = describe(futures[future], grid)
         if future.status == "finished":
             results.append({"label": label, "config": futures[future], **future.result()})
         else:
             failed = future.status == "error"
-            reason = future.exception() if failed else future.status  # type: ignore[no-untyped-call]
+            reason = future.exception() if failed else future.status
             click.echo(f"failed: {label}: {reason!r}", err=True)
 
     def quality(result: Result) -> float:
@@ -194,7 +194,7 @@ def run_campaign(
         folder = output_dir / str(campaign.campaign_id)
         data_config = {name: grid[name][0] for name, parameter in PARAMETERS.items() if parameter.for_data}
         prepared = dataprep_workflow(corpus, data_config, folder / "data", campaign.campaign_id)
-        with start_cluster(workers) as cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
+        with start_cluster(workers) as cluster, Client(cluster) as client:
             client.register_plugin(flowprov.DaskWorkerPlugin())
             results = search_workflow(
                 client, grid, prepared, folder / "checkpoints", campaign.campaign_id, **options
