@@ -14,10 +14,11 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import CodeType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+from flowprov.clock import clock
 from flowprov.records import LocalId, full_id
 
 if TYPE_CHECKING:
@@ -61,10 +62,14 @@ class Scope(msgspec.Struct, eq=False):
         A task's number in that journal, the full id of a task of another process, or None for a workflow.
     workflow_id
         The workflow to which children belong.
-    head
-        The record's line up to what is known at the start.
-    wall, started
-        Start by the wall clock and by the monotonic clock, in nanoseconds.
+    place
+        The part of its line that says where it belongs and what it is.
+    used
+        Its encoded inputs; None where the opening was written when it happened (workflows, Dask tasks).
+    started
+        Start by the monotonic clock, in nanoseconds.
+    wall
+        Start by the wall clock, where a record of it was written when it happened.
     previous
         What the ContextVar held before; None where the parent came from elsewhere.
     parent
@@ -88,9 +93,10 @@ class Scope(msgspec.Struct, eq=False):
     journal: Journal
     key: LocalId | None
     workflow_id: str
-    head: bytes = b""
-    wall: int = 0
+    place: bytes = b""
+    used: bytes | None = None
     started: int = 0
+    wall: int = 0
     previous: Scope | None = None
     parent: Scope | None = None
     muted: bool = False
@@ -105,9 +111,14 @@ class Scope(msgspec.Struct, eq=False):
 
     def open_line(self) -> bytes | None:
         """Give the control record that says that this scope is open; None where its opening was written."""
-        if not self.head.startswith(_TASK_HEAD):
+        if self.used is None:
             return None
-        return _OPEN_HEAD + self.head[len(_TASK_HEAD) :] + b',"status":"RUNNING"}\n'
+        return b'{"type":"open_task",%b,"status":"RUNNING"}\n' % self.beginning()
+
+    def beginning(self) -> bytes:
+        """Give the fields of a task's record that are known at its start."""
+        fields = (self.key, self.place, self.started + clock.offset, self.used)
+        return b'"task_id":%d%b,"started_at":%d,"used":%b' % cast("tuple[int, bytes, int, bytes]", fields)
 
     def extra(self) -> Extras:
         """Give the extras, made at the first call."""
@@ -126,9 +137,6 @@ class LeftEarly(msgspec.Struct):
     key: LocalId
     places: list[Place]
 
-
-_TASK_HEAD = b'{"type":"task",'
-_OPEN_HEAD = b'{"type":"open_task",'
 
 current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 

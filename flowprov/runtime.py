@@ -18,9 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flowprov import context, guard, launchers
 from flowprov.context import Scope
-from flowprov.journal import Identity, Journal, Keeper
+from flowprov.journal import Identity, Journal, Keeper, place
 from flowprov.records import Campaign, new_id
 from flowprov.settings import Settings, load_settings
 from flowprov.values import Summariser
@@ -134,7 +136,11 @@ class Runtime:
 
 # The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
 # that configuring anew reaches those that were made before.
-encoding: dict[str, Any] = {}
+encoding: dict[str, Any] = {
+    "_flowprov_json": msgspec.json.Encoder().encode,
+    "_flowprov_len": len,  # parameters may well be called len or type
+    "_flowprov_type": type,
+}
 
 _slot: Runtime | None = None
 _slot_lock = threading.RLock()
@@ -200,6 +206,7 @@ def _start(settings: Settings | None) -> Runtime:
             settings = load_settings()
         _set_hooks()
         before, _slot = _slot, Runtime(settings)
+        place.active_buffer = Path(settings.journal.path)
         if before is None:
             _join_parent(_slot)
         else:
@@ -300,6 +307,7 @@ def reset() -> None:
     with _slot_lock:
         _retired.clear()
         _slot = None
+        place.active_buffer = None
     context.reset()
     guard.reset()
 

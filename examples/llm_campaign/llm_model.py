@@ -17,6 +17,35 @@ from torch import Tensor, nn
 import flowprov
 
 
+class PositionalEncoding(nn.Module):
+    """Adds to each embedding the sines and cosines of its position.
+
+    Parameters
+    ----------
+    emsize, dropout
+        Size of the embeddings, and the share of them that training drops.
+    max_len
+        The longest sequence that it knows.
+    """
+
+    encoding: Tensor
+
+    def __init__(self, emsize: int, dropout: float, max_len: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        position = torch.arange(max_len).unsqueeze(1)
+        frequency = torch.exp(torch.arange(0, emsize, 2) * (-math.log(10_000.0) / emsize))
+        encoding = torch.zeros(max_len, 1, emsize)
+        encoding[:, 0, 0::2] = torch.sin(position * frequency)
+        encoding[:, 0, 1::2] = torch.cos(position * frequency)[:, : emsize // 2]
+        self.register_buffer("encoding", encoding)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Encode the positions of embeddings of shape (sequence, batch, emsize)."""
+        result: Tensor = self.dropout(embedded + self.encoding[: embedded.size(0)])
+        return result
+
+
 @flowprov.torch_capture
 class TransformerModel(nn.Module):
     """A small causal language model.
@@ -31,8 +60,6 @@ class TransformerModel(nn.Module):
         The longest sequence that it can read.
     """
 
-    positions: Tensor
-
     def __init__(
         self,
         ntokens: int,
@@ -46,8 +73,7 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.scale = math.sqrt(emsize)
         self.embedding = nn.Embedding(ntokens, emsize)
-        self.register_buffer("positions", positional_encoding(pos_encoding_max_len, emsize))
-        self.dropout = nn.Dropout(dropout)
+        self.pos_encoder = PositionalEncoding(emsize, dropout, pos_encoding_max_len)
         layer = nn.TransformerEncoderLayer(emsize, nhead, nhid, dropout)
         self.encoder = nn.TransformerEncoder(layer, nlayers, enable_nested_tensor=False)
         self.decoder = nn.Linear(emsize, ntokens)
@@ -65,21 +91,10 @@ class TransformerModel(nn.Module):
         Tensor
             Logits, of shape (sequence, batch, ntokens).
         """
-        length = src.size(0)
-        mask = nn.Transformer.generate_square_subsequent_mask(length, device=src.device)
-        embedded = self.embedding(src) * self.scale + self.positions[:length]
-        logits: Tensor = self.decoder(self.encoder(self.dropout(embedded), mask))
+        mask = nn.Transformer.generate_square_subsequent_mask(src.size(0), device=src.device)
+        embedded = self.pos_encoder(self.embedding(src) * self.scale)
+        logits: Tensor = self.decoder(self.encoder(embedded, mask))
         return logits
-
-
-def positional_encoding(max_len: int, emsize: int) -> Tensor:
-    """Sines and cosines of each position, of shape (max_len, 1, emsize)."""
-    position = torch.arange(max_len).unsqueeze(1)
-    frequency = torch.exp(torch.arange(0, emsize, 2) * (-math.log(10_000.0) / emsize))
-    encoding = torch.zeros(max_len, 1, emsize)
-    encoding[:, 0, 0::2] = torch.sin(position * frequency)
-    encoding[:, 0, 1::2] = torch.cos(position * frequency)[:, : emsize // 2]
-    return encoding
 
 
 def cut_batches(data: Tensor, bptt: int) -> list[tuple[Tensor, Tensor]]:

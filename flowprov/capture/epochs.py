@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flowprov import runtime
-from flowprov.capture.loops import Loop, T
+from flowprov import context, runtime
+from flowprov.capture.loops import Loop, Pass, T
 from flowprov.context import Scope
 
 
@@ -52,13 +52,15 @@ class EpochLoop(Loop[T]):
         )
         self.model = model
 
-    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - epochs thin forwards, not themselves
-        return runtime.get().settings.instrumentation.torch.epoch_loop is not None
-
-    def _mark(self, scope: Scope, position: int, item: T) -> None:
-        every = runtime.get().settings.instrumentation.torch.capture_epochs_at_every
-        scope.forwards = position % every == 0
+    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+        settings = runtime.get().settings.instrumentation.torch
+        if settings.epoch_loop is None:
+            scope = enter_unrecorded(parent)
+        else:
+            scope = super()._enter(parent, one_pass, position, item)
+        scope.forwards = position % settings.capture_epochs_at_every == 0
         scope.epoch = item
+        return scope
 
 
 class BatchLoop(Loop[T]):
@@ -104,10 +106,28 @@ class BatchLoop(Loop[T]):
             capture_enabled=capture_enabled,
         )
 
-    def _is_recorded(self, position: int) -> bool:
-        torch = runtime.get().settings.instrumentation.torch
-        return torch.batch_loop is not None and position % torch.capture_batches_at_every == 0
+    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+        settings = runtime.get().settings.instrumentation.torch
+        thinned = position % settings.capture_batches_at_every != 0
+        if settings.batch_loop is not None and not thinned:
+            return super()._enter(parent, one_pass, position, item)
+        scope = enter_unrecorded(parent)
+        scope.muted = thinned
+        return scope
 
-    def _mark(self, scope: Scope, position: int, item: T) -> None:  # noqa: ARG002 - as its base
-        every = runtime.get().settings.instrumentation.torch.capture_batches_at_every
-        scope.muted = position % every != 0
+
+def enter_unrecorded(parent: Scope) -> Scope:
+    """Open a scope that has no record of its own: what is inside belongs to its parent."""
+    previous = context.current.get()
+    scope = Scope(
+        parent.journal,
+        None,
+        parent.workflow_id,
+        previous=previous,
+        parent=parent,
+        forwards=parent.forwards,
+        epoch=parent.epoch,
+        recorded=False,
+    )
+    context.current.set(scope)
+    return scope

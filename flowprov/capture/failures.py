@@ -6,7 +6,6 @@ Flows in: exceptions, and scopes that ended by one. Flows out: error description
 from __future__ import annotations
 
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flowprov import context, guard, runtime
+from flowprov.clock import clock
 from flowprov.records import Correction, Error, Status
 from flowprov.values import redact_urls
 from flowprov.values.marks import encodable
@@ -80,13 +80,14 @@ def close_inner(scopes: list[Scope]) -> None:
         journal = scope.journal
         if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
             continue
+        if scope.extras is not None:
+            end_inside(scope.extras, error)
         described = (
             describe(error) if error else Error(type="Unknown", message="left without reaching its end")
         )
-        ended = scope.wall + time.perf_counter_ns() - scope.started
         journal.append(
-            b'%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
-            % (scope.head, ended, msgspec.json.encode(described))
+            b'{"type":"task",%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
+            % (scope.beginning(), clock.now(), msgspec.json.encode(described))
         )
 
 

@@ -11,7 +11,6 @@ first event, because the alternative is days of work without a record.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,9 @@ from flowprov.capture.failures import (
     end_inside,
     lost,
 )
-from flowprov.capture.site import encode, tail_of
+from flowprov.capture.site import generated_part, tail_of
 from flowprov.capture.workflow import implicit_workflow
+from flowprov.clock import clock, ticks
 from flowprov.context import Scope, links_of
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 _get = context.current.get
 _set = context.current.set
-_clock = time.perf_counter_ns
-_wall = time.time_ns
+_ticks = ticks
 _thread = threading.get_ident
 
 
@@ -79,25 +78,31 @@ def enclosing(scope: Scope | None) -> Scope | None:
 
 
 def enter(parent: Scope, previous: Scope | None, fragment: bytes, used: bytes) -> Scope:
-    """Open the scope of a task whose inputs are encoded, and make it current."""
+    """Open the scope of a task whose inputs are encoded, and make it current.
+
+    Parameters
+    ----------
+    parent
+        The scope to which it belongs.
+    previous
+        What the ContextVar holds, to be restored at the end.
+    fragment
+        The part of its line that says what it is: activity and subtype.
+    used
+        Its inputs, encoded.
+    """
     journal = parent.journal
     number = journal.next_number()
+    place = (parent.links or links_of(parent)) + fragment
     if _thread() != journal.main_thread:
-        fragment += thread_fragment()
-    wall = _wall()
-    head = b'{"type":"task","task_id":%d%b%b,"started_at":%d,"used":%b' % (
-        number,
-        parent.links or links_of(parent),
-        fragment,
-        wall,
-        used,
-    )
+        place += thread_fragment()
     scope = Scope(
         journal,
         number,
         parent.workflow_id,
-        head,
-        wall,
+        place,
+        used,
+        0,
         0,
         previous,
         parent,
@@ -107,18 +112,18 @@ def enter(parent: Scope, previous: Scope | None, fragment: bytes, used: bytes) -
     )
     journal.open_scopes[number] = scope
     _set(scope)
-    scope.started = _clock()
+    scope.started = _ticks()
     return scope
 
 
 def finish(scope: Scope, site: Site, result: Any) -> None:
     """Record a call that returned."""
-    ended = scope.wall + _clock() - scope.started
+    ended = _ticks()
     try:
-        outputs = site.name_outputs(result)
         if scope.extras is None:
-            write_end(scope, ended, None if outputs is None else encode(outputs), site.tail)
+            write_end(scope, ended, site.encode_outputs(result), site.tail)
         else:
+            outputs = site.name_outputs(result)
             write_end(scope, ended, *with_extras(scope, outputs, site.tags, site.custom_metadata))
     except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a task", error)
@@ -131,7 +136,7 @@ def fail(
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Record a task that an exception ended; the exception is the caller's to raise on."""
-    ended = scope.wall + _clock() - scope.started
+    ended = _ticks()
     try:
         described = describe(error)
         correct_left_early(scope, error, described)
@@ -141,10 +146,22 @@ def fail(
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
-def write_end(
-    scope: Scope, ended: int, generated: bytes | None, tail: bytes, status: bytes = b"FINISHED"
-) -> None:
-    """Make the enclosing scope current again and write the line."""
+def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: bytes = b"FINISHED") -> None:
+    """Make the enclosing scope current again and write the line.
+
+    Parameters
+    ----------
+    scope
+        What ended.
+    ended
+        When, by the monotonic clock.
+    generated
+        What was generated, encoded; empty if nothing was.
+    tail
+        Further fields of the line, each with its comma in front.
+    status
+        The status to record.
+    """
     if _get() is scope:
         _set(scope.previous)
     else:
@@ -152,13 +169,13 @@ def write_end(
     journal = scope.journal
     if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
         return  # ended before, or opened by the process from which this one was forked
-    if generated is None:
-        journal.append(b'%b,"status":"%b","ended_at":%d%b}\n' % (scope.head, status, ended, tail))
-    else:
-        journal.append(
-            b'%b,"status":"%b","ended_at":%d,"generated":%b%b}\n'
-            % (scope.head, status, ended, generated, tail)
-        )
+    offset = clock.offset
+    key: Any = scope.key
+    used: Any = scope.used
+    journal.append(
+        b'{"type":"task","task_id":%d%b,"started_at":%d,"used":%b,"status":"%b","ended_at":%d%b%b}\n'
+        % (key, scope.place, scope.started + offset, used, status, ended + offset, generated, tail)
+    )
 
 
 def with_extras(
@@ -167,7 +184,7 @@ def with_extras(
     tags: Sequence[str],
     custom_metadata: Mapping[str, Any],
     error: BaseException | None = None,
-) -> tuple[bytes | None, bytes]:
+) -> tuple[bytes, bytes]:
     """Encode what was generated and the tail, with what was added to the scope while it ran."""
     extras = scope.extras
     if extras is not None:
@@ -176,7 +193,7 @@ def with_extras(
         tags = [*tags, *extras.tags]
         custom_metadata = {**custom_metadata, **extras.custom_metadata}
         end_inside(extras, error)
-    return None if generated is None else encode(generated), tail_of(tags, custom_metadata)
+    return generated_part(generated), tail_of(tags, custom_metadata)
 
 
 def thread_fragment() -> bytes:

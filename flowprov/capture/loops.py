@@ -10,9 +10,8 @@ was left by ``break``, ``return`` or an exception (it gets GeneratorExit, for al
 from __future__ import annotations
 
 import inspect
-import itertools
 import sys
-import time
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -22,7 +21,8 @@ import msgspec
 from flowprov import context, runtime
 from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, thread_fragment, with_extras, write_end
-from flowprov.capture.site import encode
+from flowprov.capture.site import generated_part
+from flowprov.clock import clock, ticks
 from flowprov.context import LeftEarly, Place, Scope, links_of
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ else:
 
 _get = context.current.get
 _set = context.current.set
-_clock = time.perf_counter_ns
-_wall = time.time_ns
+_LARGE = 1 << 63  # beyond it, JSON readers lose digits
 
 
 class Loop(Generic[T]):
@@ -101,16 +100,14 @@ class Loop(Generic[T]):
         TypeError
             If neither the items nor ``total`` tell it.
         """
-        if self._total is not None:
-            return self._total
-        return len(cast("Sized", self._items))
+        return len(cast("Sized", self._items)) if self._total is None else self._total
 
     def __length_hint__(self) -> int:
         """Give the number of items where it is known, without insisting."""
         try:
             return len(self)
         except TypeError:
-            return NotImplemented
+            return cast("int", NotImplemented)
 
     @property
     def current_task_id(self) -> str | None:
@@ -128,35 +125,28 @@ class Loop(Generic[T]):
         **values
             More of them.
         """
-        if self._generated is None:
-            # A copy: the program may go on to use its dictionary for the next iteration.
-            self._generated = {**generated, **values} if generated else values
+        # A copy: the program may go on to use its dictionary for the next iteration.
+        if self._generated is None and type(generated) is dict and not values:
+            self._generated = generated.copy()
         else:
-            self._generated.update(generated or {}, **values)
-
-    # -- what epoch and batch loops do otherwise ----------------------------------------------------------
-
-    def _is_recorded(self, position: int) -> bool:  # noqa: ARG002 - for those who override it
-        """Whether the iteration at a position gets a record."""
-        return True
-
-    def _mark(self, scope: Scope, position: int, item: T) -> None:
-        """Set what the scope of an iteration says to what is inside it."""
+            self._generated = {**(self._generated or {}), **(generated or {}), **values}
 
     # -- the iteration -----------------------------------------------------------------------------------
 
     def _iterate(self, source: Iterator[T]) -> Iterator[T]:
-        previous = _get()
-        parent = enclosing(previous)
+        """Run through one pass; what is common to all iterations is written out here, as calls cost most."""
+        parent = enclosing(_get())
         if parent is None:
             yield from source
             return
         parent = self._parent_of(parent)
+        one_pass = Pass(parent, self._activity_id, self._item_name)
         journal = parent.journal
-        fragment = self._fragment(parent)
-        for position, item in zip(itertools.count(), source, strict=False):
+        position = -1
+        for item in source:
+            position += 1
             try:
-                scope = self._enter(parent, fragment, position, item)
+                scope = self._enter(parent, one_pass, position, item)
             except Exception as error:  # the guard: the loop goes on
                 lost(parent, "recording the start of an iteration", error)
                 yield item
@@ -169,27 +159,29 @@ class Loop(Generic[T]):
             except BaseException as error:
                 self._leave_by(scope, error)
                 raise
-            # The end of an iteration, written out: a call would cost a tenth of it.
-            ended = scope.wall + _clock() - scope.started
+            ended = ticks()
             generated, self._generated = self._generated, None
-            self._scope = None
             try:
-                if scope.extras is None and scope.recorded:
-                    if _get() is scope:
-                        _set(scope.previous)
-                    else:
-                        close_inner(context.leave(scope))
-                    if journal.open_scopes.pop(scope.key, None) is not None:  # type: ignore[arg-type]
-                        journal.append(
-                            b'%b,"status":"FINISHED","ended_at":%d,"generated":%b}\n'
-                            % (scope.head, ended, encode(generated))
-                            if generated
-                            else b'%b,"status":"FINISHED","ended_at":%d}\n' % (scope.head, ended)
+                if scope.extras is not None or not scope.recorded or _get() is not scope:
+                    self._end_slowly(scope, ended, generated)
+                    continue
+                _set(scope.previous)
+                # Not there: opened by the process from which this one was forked, and its to record.
+                if journal.open_scopes.pop(scope.key, None) is not None:  # type: ignore[arg-type]
+                    offset = clock.offset
+                    journal.append(
+                        one_pass.line
+                        % (
+                            scope.key,
+                            scope.started + offset,
+                            scope.used,
+                            ended + offset,
+                            generated_part(generated) if generated else b"",
                         )
-                else:
-                    self._end(scope, ended, generated)
+                    )
             except Exception as error:  # the guard
                 close_after_fault(scope, "recording the end of an iteration", error)
+        self._scope = None
 
     def _parent_of(self, parent: Scope) -> Scope:
         """Give the scope that iterations belong to: the current one, or the one that was named."""
@@ -202,69 +194,30 @@ class Loop(Generic[T]):
         named.parent = parent
         return named
 
-    def _fragment(self, parent: Scope) -> bytes:
-        """Make the part of the line that all iterations of one pass share."""
-        activity = msgspec.json.encode(self._activity_id)
-        return b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d,"started_at":' % (
-            links_of(parent),
-            b"" if _on_main_thread(parent) else thread_fragment(),
-            activity,
-            parent.journal.next_number(),
-        )
-
-    def _enter(self, parent: Scope, fragment: bytes, position: int, item: T) -> Scope:
+    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+        """Open the scope of an iteration and make it current."""
         journal = parent.journal
-        previous = _get()
-        if not self._is_recorded(position):
-            scope = Scope(
-                journal,
-                None,
-                parent.workflow_id,
-                b"",
-                0,
-                0,
-                previous,
-                parent,
-                False,
-                parent.forwards,
-                parent.epoch,
-            )
-            scope.recorded = False
-            self._mark(scope, position, item)
-            _set(scope)
-            self._scope = scope
-            return scope
         number = journal.next_number()
-        wall = _wall()
-        head = b'{"type":"task","task_id":%d%b%d,"used":%b' % (
-            number,
-            fragment,
-            wall,
-            b'{"i":%d,"%b":%d}' % (position, self._item_key, cast("int", item))
-            if item.__class__ is int
-            else encode({"i": position, self._item_name: item}),
-        )
+        if item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
+            used = one_pass.used_int % (position, item)
+        else:
+            used = one_pass.used_any % (
+                position,
+                runtime.get().summariser.encode(item, key=self._item_name),
+            )
         scope = Scope(
-            journal,
-            number,
-            parent.workflow_id,
-            head,
-            wall,
-            0,
-            previous,
-            parent,
-            False,
-            parent.forwards,
-            parent.epoch,
-        )
-        self._mark(scope, position, item)
+            journal, number, parent.workflow_id, one_pass.place, used, 0, 0, _get(), parent, False,
+            parent.forwards, parent.epoch,
+        )  # fmt: skip
         journal.open_scopes[number] = scope
         self._scope = scope
         _set(scope)
-        scope.started = _clock()
+        scope.started = ticks()
         return scope
 
-    def _end(self, scope: Scope, ended: int, generated: dict[str, Any] | None, **metadata: Any) -> None:
+    def _end_slowly(
+        self, scope: Scope, ended: int, generated: dict[str, Any] | None, **metadata: Any
+    ) -> None:
         """Record the end of an iteration that has more to say than generated values."""
         if not scope.recorded:
             close_inner(context.leave(scope))
@@ -274,7 +227,7 @@ class Loop(Generic[T]):
 
     def _leave_early(self, scope: Scope) -> None:
         """Record an iteration that its loop left: by break, return, or an exception that is not seen here."""
-        ended = scope.wall + _clock() - scope.started
+        ended = ticks()
         generated, self._generated = self._generated, None
         self._scope = None
         try:
@@ -282,7 +235,7 @@ class Loop(Generic[T]):
             if scope.recorded and parent is not None and scope.key is not None:
                 note = LeftEarly(scope.key, _places_of_the_loop(sys._getframe(2)))  # noqa: SLF001 - no public way
                 parent.left_early = [*(parent.left_early or ()), *(scope.left_early or ()), note]
-            self._end(scope, ended, generated, left_early=True)
+            self._end_slowly(scope, ended, generated, left_early=True)
         except Exception as error:  # the guard
             close_after_fault(scope, "recording an iteration that was left early", error)
 
@@ -296,15 +249,43 @@ class Loop(Generic[T]):
         else:
             context.leave(scope)
 
-    @property
-    def _item_key(self) -> bytes:
-        return msgspec.json.encode(self._item_name)[1:-1]
+
+class Pass:
+    """What all iterations of one pass over a loop share: their lines but for what differs.
+
+    Attributes
+    ----------
+    place
+        The part that says where the iterations belong and what they are.
+    used_int, used_any
+        Templates of what they use: position, and the item as an integer or as ready JSON.
+    line
+        Template of their lines: number, start, what is used, end, and the part on what was generated.
+    """
+
+    __slots__ = ("line", "place", "used_any", "used_int")
+
+    def __init__(self, parent: Scope, activity_id: str, item_name: str) -> None:
+        journal = parent.journal
+        self.place = b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d' % (
+            links_of(parent),
+            b"" if threading.get_ident() == journal.main_thread else thread_fragment(),
+            msgspec.json.encode(activity_id),
+            journal.next_number(),
+        )
+        key = _literal(msgspec.json.encode(item_name))
+        self.used_int = b'{"i":%d,' + key + b":%d}"
+        self.used_any = b'{"i":%d,' + key + b":%b}"
+        self.line = (
+            b'{"type":"task","task_id":%d'
+            + _literal(self.place)
+            + b',"started_at":%d,"used":%b,"status":"FINISHED","ended_at":%d%b}\n'
+        )
 
 
-def _on_main_thread(scope: Scope) -> bool:
-    import threading
-
-    return threading.get_ident() == scope.journal.main_thread
+def _literal(text: bytes) -> bytes:
+    """Make bytes stand for themselves inside a template."""
+    return text.replace(b"%", b"%%")
 
 
 def _places_of_the_loop(frame: FrameType | None) -> list[Place]:

@@ -5,6 +5,8 @@ encoder that was generated for its signature.
 
 Binding arguments to names with ``inspect.Signature.bind`` costs more than the whole rest of a record; a
 function with the same signature lets the interpreter do it. That function is generated here, once per site.
+It also tells by a few comparisons whether all arguments are plain scalars, which the JSON encoder takes as
+they are; everything else goes through the rules for values.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ from typing import Any
 import msgspec
 
 from flowprov import runtime
+from flowprov.values import Limits, is_secret_key
+from flowprov.values.marks import INT_MAX, INT_MIN
+
+_json = msgspec.json.Encoder().encode
+_MAX_STRING = Limits().max_string
 
 
 class Site:
@@ -51,7 +58,7 @@ class Site:
         self.fragment = b',"activity_id":' + msgspec.json.encode(self.activity_id)
         if subtype is not None:
             self.fragment += b',"subtype":' + msgspec.json.encode(subtype)
-        self._tail: bytes | None = None
+        self._tail: bytes | None = None if self.tags or self.custom_metadata else b""
         self.encode_used = _make_encoder(function)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -73,6 +80,17 @@ class Site:
         if self._tail is None:
             self._tail = tail_of(self.tags, self.custom_metadata)
         return self._tail
+
+    def encode_outputs(self, result: Any) -> bytes:
+        """Encode what a call returned as the part of a line that says what it generated."""
+        kind = type(result)
+        if not self.output_names and (
+            (kind is float and result - result == 0.0)
+            or (kind is int and INT_MIN <= result <= INT_MAX)
+            or kind is bool
+        ):
+            return b',"generated":{"result":' + _json(result) + b"}"
+        return generated_part(self.name_outputs(result))
 
     def encode_misfit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Encode arguments that do not fit the signature: the call is about to raise."""
@@ -103,9 +121,15 @@ def tail_of(tags: Sequence[str], custom_metadata: Mapping[str, Any]) -> bytes:
     return made
 
 
+def generated_part(outputs: Mapping[str, Any] | None) -> bytes:
+    """Encode what was generated as a part of a line; empty where that is nothing."""
+    return b"" if outputs is None else b',"generated":' + encode(outputs)
+
+
 def encode(mapping: Mapping[str, Any]) -> bytes:
     """Encode what was used or generated, by the settings in force."""
-    return runtime.get().summariser.encode_mapping(mapping)
+    encode_mapping = runtime.encoding.get("_flowprov_encode") or runtime.get().summariser.encode_mapping
+    return encode_mapping(mapping)
 
 
 def _make_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
@@ -118,12 +142,18 @@ def _make_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         return _encode_unnamed
     skipped = _bound_name(function, parameters)
     items = []
+    plain = ["True"]
     for parameter in parameters:
-        if parameter.name == skipped:
+        name = parameter.name
+        if name == skipped:
             continue
         spread = parameter.kind is parameter.VAR_KEYWORD
-        items.append(f"**{parameter.name}" if spread else f"{parameter.name!r}: {parameter.name}")
-    source = f"def encode_used({_header(parameters)}):\n    return _flowprov_encode({{{', '.join(items)}}})\n"
+        items.append(f"**{name}" if spread else f"{name!r}: {name}")
+        several = spread or parameter.kind is parameter.VAR_POSITIONAL
+        plain.append(f"not {name}" if several else _plain_test(name))
+    source = _ENCODER.format(
+        parameters=_header(parameters), plain=" and ".join(plain), items=", ".join(items)
+    )
     made: dict[str, Any] = {}
     exec(compile(source, f"<flowprov arguments of {function!r}>", "exec"), runtime.encoding, made)  # noqa: S102 - only identifiers of the signature enter the source
     encoder: Any = made["encode_used"]
@@ -134,6 +164,29 @@ def _make_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not empty
     }
     return encoder  # type: ignore[no-any-return]
+
+
+_ENCODER = """
+def encode_used({parameters}):
+    if {plain}:
+        try:
+            return _flowprov_json({{{items}}})
+        except UnicodeEncodeError:
+            pass
+    return _flowprov_encode({{{items}}})
+"""
+
+
+def _plain_test(name: str) -> str:
+    """Write the test whether an argument is a scalar that JSON holds as it is, and no secret."""
+    if is_secret_key(name):
+        return "False"
+    return (
+        f"((_flowprov_kind := _flowprov_type({name})) is int and {INT_MIN} <= {name} <= {INT_MAX}"
+        f" or _flowprov_kind is float and {name} - {name} == 0.0"
+        f" or _flowprov_kind is str and _flowprov_len({name}) <= {_MAX_STRING} and '://' not in {name}"
+        f" or _flowprov_kind is bool or {name} is None)"
+    )
 
 
 def _header(parameters: list[inspect.Parameter]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -21,9 +20,8 @@ from flowprov.capture.failures import close_after_fault, lost
 from flowprov.capture.handles import TaskHandle
 from flowprov.capture.lines import begin, enclosing, enter, fail, finish, with_extras, write_end
 from flowprov.capture.site import Site, encode
+from flowprov.clock import ticks
 from flowprov.context import Scope
-
-_clock = time.perf_counter_ns
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -218,7 +216,7 @@ def end_generator(scope: Scope | None, site: Site, count: int, result: Any, *, l
     """Record a generator that ended: how many values it yielded and what it returned."""
     if scope is None:
         return
-    ended = scope.wall + _clock() - scope.started
+    ended = ticks()
     try:
         outputs = {"yielded": count, **(site.name_outputs(result) or {})}
         metadata = {**site.custom_metadata, "left_early": True} if left_early else site.custom_metadata
@@ -283,7 +281,7 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         if error is not None:
             fail(scope, error, self._tags, self._custom_metadata)
             return
-        ended = scope.wall + _clock() - scope.started
+        ended = ticks()
         try:
             write_end(scope, ended, *with_extras(scope, None, self._tags, self._custom_metadata))
         except Exception as fault:  # the guard

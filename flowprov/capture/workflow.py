@@ -12,7 +12,6 @@ import inspect
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from flowprov import context, handover, launchers, records, runtime
 from flowprov.capture import environment
 from flowprov.capture.failures import close_inner, correct_left_early, describe, end_inside, lost
 from flowprov.capture.site import encode
+from flowprov.clock import clock, ticks
 from flowprov.context import Scope
 from flowprov.errors import UsageError
 from flowprov.journal import Journal
@@ -69,7 +69,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     def start(self) -> Self:
         """Open it, where a ``with`` block does not fit."""
         held = runtime.get()
-        record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=time.time_ns())
+        record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
         held.name_campaign(record)
         self._before.append(held.set_campaign(self.campaign_id))
         return self
@@ -303,10 +303,10 @@ def write_opening(
         user=environment.user(),
         environment_id=environment.environment_id(),
         code_repository=_raw(environment.code_repository()),
-        started_at=time.time_ns(),
+        started_at=clock.now(),
         status=Status.RUNNING.value,
     )
-    scope = Scope(journal, None, workflow_id, wall=opening.started_at, started=time.perf_counter_ns())
+    scope = Scope(journal, None, workflow_id, started=ticks(), wall=opening.started_at)
     journal.append(records.encode(opening))
     journal.open_scopes[workflow_id] = scope
     handover.install()
@@ -320,7 +320,7 @@ def write_ending(
     error: BaseException | None = None,
 ) -> None:
     """Write that a workflow ended, once, and only in the process that opened it."""
-    ended = scope.wall + time.perf_counter_ns() - scope.started
+    ended = scope.wall + ticks() - scope.started
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
         return
     described = None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 SUFFIX = ".jsonl"
 FOOTER_ROOM = 2048  # bytes after the header, kept so that a full disk cannot keep the footer out
+_BRACE = ord("{")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -42,20 +43,15 @@ def padding_line(length: int) -> bytes:
 def lines(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield each complete line of ``data`` with its offset, from ``start`` on, without padding.
 
-    NUL bytes are padding wherever they stand: before, between and after records. What follows the last
-    newline is not yielded: it is not written to its end yet.
+    NUL bytes are padding wherever they stand: before, between and after records. JSON never holds one, so
+    each ends a line as a newline does. What follows the last newline is not yielded: it is not written to its
+    end yet.
     """
     position = start
-    while (end := data.find(b"\n", position)) >= 0:
-        line = data[position:end]
-        offset = position
-        position = end + 1
-        if line[:1] in (b"\0", b" "):
-            stripped = line.lstrip(b"\0 ")
-            offset += len(line) - len(stripped)
-            line = stripped
-        if line:
-            yield offset, line
+    for line in data[start : end_of_records(data)].replace(b"\0", b"\n").split(b"\n"):
+        if line and (line[0] == _BRACE or line.strip()):
+            yield position, line
+        position += len(line) + 1
 
 
 def end_of_records(data: bytes) -> int:

@@ -14,7 +14,6 @@ import itertools
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ import msgspec
 import uuid_utils
 
 from flowprov import guard, records
+from flowprov.clock import clock, ticks
 from flowprov.journal import place, writer
 from flowprov.journal.format import FOOTER_ROOM, padding_line
 from flowprov.journal.liveness import process_start
@@ -102,30 +102,28 @@ class Journal:
 
     # -- the hot path -------------------------------------------------------------------------------------
 
-    def append(self, line: bytes) -> bool:
-        """Append one captured record; False if it had to be dropped."""
+    def append(self, line: bytes) -> None:
+        """Append one captured record, or count it as dropped."""
         self._count()
         try:
             self._append(line)
         except Exception as error:  # whatever the disk does, the program goes on; it is counted
-            return self._append_slowly(line, error)
-        return True
+            self._append_slowly(line, error)
 
     # -- everything else ----------------------------------------------------------------------------------
 
-    def _append_slowly(self, line: bytes, error: Exception) -> bool:
+    def _append_slowly(self, line: bytes, error: Exception) -> None:
         with self._lock:
             try:
                 if isinstance(error, _NotOpenError) and self._stopped is None and not self.closed:
                     if self._writer is None:
                         self._open()
                     self._append(line)
-                    return True
+                    return
             except Exception as opening_error:  # as above
                 error = opening_error
             self._stop(error)
             self._dropped[self._stopped or "fault"] += 1
-            return False
 
     def _open(self) -> None:
         buffer = Path(self.settings.path)
@@ -176,8 +174,8 @@ class Journal:
             hostname=identity.hostname,
             pid=os.getpid(),
             process_started_at=process_start(),
-            started_at=time.time_ns(),
-            monotonic_ns=time.perf_counter_ns(),
+            started_at=clock.now(),
+            monotonic_ns=ticks(),
             rank=identity.rank,
             world_size=identity.world_size,
             thread=threading.main_thread().name,
@@ -252,6 +250,7 @@ class Journal:
         """Write a heartbeat, and an open record for each scope met open for the first time."""
         if self._writer is None or self.closed:
             return
+        clock.look_again()
         still_open = list(self.open_scopes.items())
         for key, scope in still_open:
             if key not in self._said_open and (line := scope.open_line()) is not None:
@@ -260,7 +259,7 @@ class Journal:
         captured, written, dropped = self.counts()
         self.control(
             records.Heartbeat(
-                at=time.time_ns(),
+                at=clock.now(),
                 captured=captured,
                 written=written,
                 dropped=dropped or None,
@@ -289,7 +288,7 @@ class Journal:
             captured, written, dropped = self.counts()
             footer = records.encode(
                 records.Footer(
-                    at=time.time_ns(),
+                    at=clock.now(),
                     captured=captured,
                     written=written,
                     dropped=dropped or None,

@@ -87,6 +87,31 @@ class Summariser:
         mapping
             The values by their names; each value has the limits for itself.
         """
+        plain, limits = self._names.plain, self._limits
+        try:
+            # Most mappings hold scalars under names seen before: these go to the encoder as they are.
+            if type(mapping) is dict and len(mapping) <= limits.max_items:
+                longest = limits.max_string
+                for key, value in mapping.items():
+                    kind = type(value)
+                    if key not in plain or not (
+                        (kind is float and value - value == 0.0)
+                        or (kind is int and INT_MIN <= value <= INT_MAX)
+                        or (kind is str and len(value) <= longest and "://" not in value)
+                        or kind is bool
+                        or value is None
+                    ):
+                        break
+                else:
+                    return _encode(mapping)
+            return self._encode_mixed(mapping)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a strange key, a lone surrogate, a change by another thread
+            return self._encode_carefully(mapping)
+
+    def _encode_mixed(self, mapping: Mapping[str, object]) -> bytes:
+        """Encode a mapping some of whose values need the rules."""
         walk: Walk | None = None
         plain, limits = self._names.plain, self._limits
         try:

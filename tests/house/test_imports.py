@@ -21,12 +21,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "settings": {"errors"},
     "launchers": set(),
+    "clock": set(),
     "guard": {"errors", "records", "values", "settings"},
-    "journal": {"errors", "records", "values", "settings", "guard", "context"},
-    "context": {"errors", "records", "values", "settings", "journal"},
+    "journal": {"clock", "errors", "records", "values", "settings", "guard", "context"},
+    "context": {"clock", "errors", "records", "values", "settings", "journal"},
     "runtime": {"errors", "records", "values", "settings", "launchers", "guard", "context", "journal"},
     "handover": {"settings", "guard", "context", "runtime"},
     "capture": {
+        "clock",
         "errors",
         "records",
         "values",
@@ -40,7 +42,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "read": {"errors", "records", "values", "settings", "journal"},
     "preload": {"capture"},
-    "testing": {"runtime", "read", "records", "settings", "context"},
 }
 MAY_IMPORT["capture.torch"] = MAY_IMPORT["capture"] | {"capture"}
 MAY_IMPORT["capture.dask"] = MAY_IMPORT["capture"] | {"capture"}
@@ -53,7 +54,7 @@ FRAMEWORKS = {
     "dask": {"capture.dask"},
     "distributed": {"capture.dask"},
     "pandas": {"read"},
-    "numpy": set(),
+    "numpy": {"read"},  # comes with pandas
     "redis": set(),
     "pymongo": set(),
     "psutil": set(),

@@ -84,4 +84,4 @@ def test_the_arguments_are_those_of_the_contract(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tusk'"):
-        _ = flowprov.tusk  # type: ignore[attr-defined]
+        _ = flowprov.tusk

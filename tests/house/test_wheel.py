@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -44,30 +45,32 @@ _PROGRAM = """
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and install it; gives the interpreter."""
+    """Build the wheel from a copy of the sources and install it; gives the interpreter."""
     folder = tmp_path_factory.mktemp("wheel")
-    wheels = folder / "wheels"
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(wheels), str(REPOSITORY)], check=True)
+    sources, wheels = folder / "sources", folder / "wheels"
+    shutil.copytree(
+        REPOSITORY / "flowprov", sources / "flowprov", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, sources)
+    environment = _environment()
+    pip = ["-m", "pip", "-q", "--disable-pip-version-check"]
+    build = [sys.executable, *pip, "wheel", "--no-deps", "-w", str(wheels), str(sources)]
+    subprocess.run(build, check=True, env=environment)
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     (wheel,) = wheels.glob("*.whl")
     constraints = REPOSITORY / "constraints.txt"
-    subprocess.run(
-        [
-            str(python),
-            "-m",
-            "pip",
-            "-q",
-            "--disable-pip-version-check",
-            "install",
-            "-c",
-            str(constraints),
-            str(wheel),
-        ],
-        check=True,
-    )
+    install = [str(python), *pip, "install", "-c", str(constraints), str(wheel)]
+    subprocess.run(install, check=True, env=environment)
     return python
+
+
+def _environment() -> dict[str, str]:
+    """Give an environment in which only what is installed can be imported."""
+    environment = clean_environment()
+    environment.pop("PYTHONPATH")
+    return environment
 
 
 def test_the_wheel_records_and_reads_without_extras_and_names_those_it_lacks(
@@ -75,10 +78,13 @@ def test_the_wheel_records_and_reads_without_extras_and_names_those_it_lacks(
 ) -> None:
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(_PROGRAM))
-    environment = clean_environment()
-    environment.pop("PYTHONPATH")
     done = subprocess.run(
-        [str(bare), str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [str(bare), str(script)],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "all well"), done.stderr
 

@@ -9,7 +9,6 @@ All of this runs in the worker's event loop, and nothing of it does more than ap
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from typing import Any
 
@@ -20,6 +19,7 @@ from flowprov import context, runtime
 from flowprov.capture.dask import forms, origin, values
 from flowprov.capture.failures import clean, end_inside, lost
 from flowprov.capture.site import encode
+from flowprov.clock import clock, ticks
 from flowprov.context import Scope
 from flowprov.records import Error, Status, Task
 from flowprov.records import encode as encode_record
@@ -122,7 +122,7 @@ class Executions:
             return
         journal.append(encode_record(execution.record))
         journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
-        execution.scope.started = time.perf_counter_ns()
+        execution.scope.started = ticks()
         self.running[key] = execution
 
     def _open(self, worker: Any, state: Any, given: origin.Origin, workflow: Scope) -> Execution:
@@ -138,7 +138,7 @@ class Executions:
             "worker": worker.address,
             "worker_name": worker.name,
         }
-        number, wall = journal.next_number(), time.time_ns()
+        number, wall = journal.next_number(), clock.now()
         record = Task(
             task_id=number,
             workflow_id=given.workflow_id,
@@ -164,7 +164,7 @@ class Executions:
         execution = self.running.pop(key) if forget else self.running[key]
         scope = execution.scope
         journal = scope.journal
-        ended = scope.wall + time.perf_counter_ns() - scope.started
+        ended = scope.wall + ticks() - scope.started
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
             return  # ended before
         try:

@@ -16,7 +16,6 @@ import functools
 import os
 import sys
 import threading
-import time
 import weakref
 from typing import Any
 
@@ -26,6 +25,7 @@ import msgspec
 
 from flowprov import context, guard
 from flowprov.capture.dask import origin, where
+from flowprov.clock import clock
 from flowprov.context import Scope
 
 
@@ -109,7 +109,7 @@ def belongs(client: Any) -> dict[str, Any] | None:
 def _told(given: origin.Origin, inside: Scope | None) -> dict[str, Any]:
     """Give the annotation for a submission inside a scope."""
     parent = None if inside is None else _task_of(inside)
-    told = msgspec.structs.replace(given, parent_task_id=parent, submitted_at=time.time_ns())
+    told = msgspec.structs.replace(given, parent_task_id=parent, submitted_at=clock.now())
     return origin.annotation(told)
 
 

@@ -1,0 +1,191 @@
+"""What is known of one captured model: its name, where it belongs, and its workflow.
+
+Flows in: what was given at decoration and at construction. Flows out: a workflow record when it opens and
+when it ends, and ready pieces of the lines of its forwards. Nothing here refers to the module itself, so a
+captured model is freed like any other.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import torch
+
+from flowprov import guard, runtime
+from flowprov.capture.torch.profile import describe
+from flowprov.capture.workflow import write_ending, write_opening
+from flowprov.context import Scope, links_of
+from flowprov.records import new_id
+
+SUBTYPE = "torch_model"
+
+
+class Given(msgspec.Struct, kw_only=True):
+    """What may be said of a model at its construction, beside its own arguments.
+
+    Attributes
+    ----------
+    parent_task_id
+        The task to which forwards belong that run in no other.
+    parent_workflow_id, campaign_id
+        Where its workflow belongs, if not to the enclosing one.
+    custom_metadata
+        Recorded with the workflow and with each forward.
+    get_profile
+        Whether the workflow describes the model; None: as the decorator says.
+    save_workflow
+        Whether the model is recorded as a workflow; None: as ``register_workflow`` says.
+    capture_enabled
+        False leaves the model alone.
+    """
+
+    parent_task_id: str | None = None
+    parent_workflow_id: str | None = None
+    campaign_id: str | None = None
+    custom_metadata: Any = None
+    get_profile: bool | None = None
+    save_workflow: bool | None = None
+    capture_enabled: bool | None = None
+
+
+class Model:
+    """One captured model.
+
+    Parameters
+    ----------
+    name
+        Of its workflow and of the activity that its forwards are.
+    given
+        What was said at its construction.
+    registers
+        Whether it is recorded as a workflow.
+    profiles
+        Whether that describes the model.
+    built_in
+        The scope in which it was constructed, None where nothing is recorded.
+
+    Attributes
+    ----------
+    workflow_id
+        Id of its workflow; None until that opened, or if there is none.
+    custom_metadata
+        Recorded with each forward.
+    fragment
+        The part of a forward's line that names campaign and activity.
+    """
+
+    def __init__(
+        self, name: str, given: Given, *, registers: bool, profiles: bool, built_in: Scope | None
+    ) -> None:
+        self.name = name
+        self.workflow_id: str | None = None
+        self.custom_metadata = _as_mapping(given.custom_metadata)
+        self.fragment = b',"activity_id":' + msgspec.json.encode(name)
+        if given.campaign_id is not None:  # forwards lie in the journal of the current scope, of any campaign
+            self.fragment += b',"campaign_id":' + msgspec.json.encode(given.campaign_id)
+        self._given = given
+        self._registers = registers
+        self._opening = threading.RLock()
+        self._profiles = profiles
+        self._built_in = built_in
+        self._workflow = b""
+        self._parent = b""
+        if given.parent_task_id is not None:
+            self._parent = b',"parent_task_id":' + msgspec.json.encode(given.parent_task_id)
+        if profiles and not registers:
+            guard.say_once(
+                "profile without workflow",
+                "flowprov records the profile of a model with its workflow; %s is not recorded as one "
+                "(register_workflow or save_workflow), so its profile is not either.",
+                name,
+            )
+
+    def links(self, parent: Scope) -> bytes:
+        """Give the part of a forward's line that names its workflow and parent task."""
+        workflow = self._workflow
+        if not workflow:
+            ready = parent.links or links_of(parent)
+            return ready + self._parent if self._parent and _task_around(parent) is None else ready
+        if parent.key.__class__ is int and parent.recorded:
+            return b'%b,"parent_task_id":%d' % (workflow, parent.key)
+        task = _task_around(parent)
+        return workflow + (
+            self._parent if task is None else b',"parent_task_id":' + msgspec.json.encode(task.key)
+        )
+
+    def open(self, module: torch.nn.Module, current: Scope) -> None:
+        """Open its workflow, if it is to have one and has none yet.
+
+        Parameters
+        ----------
+        module
+            The model, complete.
+        current
+            The current scope; the workflow belongs to the one in which the model was built, if that is known.
+        """
+        with self._opening:
+            if not self._registers:
+                return
+            self._registers = False  # whatever comes of it, it is tried once
+            given = self._given
+            around, self._built_in = self._built_in or current, None
+            journal = runtime.get().journal(
+                given.campaign_id or around.journal.identity.campaign_id, around.journal.settings.path
+            )
+            scope = write_opening(
+                journal,
+                new_id(),
+                name=self.name,
+                parent_workflow_id=given.parent_workflow_id or around.workflow_id,
+                subtype=SUBTYPE,
+                custom_metadata=self._describe(module) or None,
+            )
+            self._workflow = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
+            self.workflow_id = scope.workflow_id
+        _end_with(scope, around, current)
+
+    def _describe(self, module: torch.nn.Module) -> dict[str, Any]:
+        if not self._profiles:
+            return self.custom_metadata
+        return {**self.custom_metadata, "model_profile": describe(module)}
+
+
+def _end_with(workflow: Scope, *candidates: Scope) -> None:
+    """Have a workflow end with the first of these scopes that is open, at the latest with the process."""
+    holder = next((found for scope in candidates if (found := _open_around(scope)) is not None), None)
+    end = functools.partial(_end, workflow)
+    if holder is None:
+        runtime.get().at_exit.append(functools.partial(end, None))
+    else:
+        holder.extra().on_end.append(end)
+
+
+def _end(workflow: Scope, error: BaseException | None) -> None:
+    write_ending(workflow, error=error)
+
+
+def _task_around(scope: Scope | None) -> Scope | None:
+    """Find the task in which a scope is, None where there is only a workflow."""
+    while scope is not None and not scope.recorded:
+        scope = scope.parent
+    return None if scope is None or scope.key is None else scope
+
+
+def _open_around(scope: Scope | None) -> Scope | None:
+    """Find the innermost scope that has a record of its own, which this process is going to end."""
+    while scope is not None:
+        key = scope.workflow_id if scope.key is None else scope.key
+        if scope.recorded and scope.journal.open_scopes.get(key) is scope:
+            return scope
+        scope = scope.parent
+    return None
+
+
+def _as_mapping(given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    return dict(given) if isinstance(given, Mapping) else {"custom_metadata": given}

@@ -1,0 +1,280 @@
+"""Reading a journal: its records, and what of it cannot be read.
+
+Flows in: one file, which may be growing, may be damaged and may be cut at its end while it is read. Flows
+out: records with their offsets, in order, and a :class:`Damage` for every stretch that is no record. Nothing
+in the content of a file makes reading fail.
+
+The file is read in pieces and never mapped: a journal is cut when it is closed, and a mapped page behind the
+new end would kill the reader. What is held in memory is one piece and the longest line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from flowprov import records
+from flowprov.journal.format import SUFFIX, end_of_records, lines
+from flowprov.records import Campaign, Footer, Header, Record
+
+PIECE = 1 << 20
+_UNKNOWN = 0  # for times and numbers that a lost header would have told
+# A damaged line may be one whose bytes were on their way from the writer's memory when it was read.
+_SECOND_LOOKS = 3
+# RecursionError: brackets nested by the thousand; ValueError: bytes that are no UTF-8.
+_NO_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class Damage(NamedTuple):
+    """A stretch of a journal that is no record.
+
+    Attributes
+    ----------
+    path
+        The journal.
+    offset, length
+        Where it begins and how long it is, in bytes.
+    reason
+        What is wrong with it.
+    """
+
+    path: Path
+    offset: int
+    length: int
+    reason: str
+
+
+class JournalContents(NamedTuple):
+    """A journal that was read as a whole.
+
+    Attributes
+    ----------
+    path
+        The journal.
+    header
+        Its header; made from the file's place where it was lost.
+    records
+        All its records in order, header and footer among them.
+    damages
+        What could not be read.
+    unfinished
+        What follows the last complete line: on its way while the writer lives, torn when it is gone.
+    position
+        Where to go on reading.
+    """
+
+    path: Path
+    header: Header
+    records: list[Record]
+    damages: list[Damage]
+    unfinished: Damage | None
+    position: int
+
+
+class JournalReader:
+    """Reads a journal from a position on, and again what came since.
+
+    Parameters
+    ----------
+    path
+        The journal.
+    position
+        Where to begin, in bytes: 0, or a ``position`` of an earlier reader.
+    decode
+        Makes a record of a line.
+    missing_ok
+        Take a file that is not there (any more) as one that holds nothing.
+
+    Attributes
+    ----------
+    position
+        The end of the record that :meth:`read` gave last: where another reader can go on.
+    damages
+        What could not be read so far.
+    unfinished
+        What :meth:`read` found behind the last complete line when it came to the end.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        position: int = 0,
+        decode: Callable[[bytes], Record] = records.decode,
+        *,
+        missing_ok: bool = False,
+    ) -> None:
+        self.path = path
+        self.position = position
+        self.damages: list[Damage] = []
+        self.unfinished: Damage | None = None
+        self._decode = decode
+        self._missing_ok = missing_ok
+
+    def read(self) -> Iterator[tuple[int, Record]]:
+        """Give each record from the position on with its offset, until the present end of the file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened or read.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if self._missing_ok:
+                return
+            raise
+        try:
+            for start, data in self._pieces(descriptor):
+                found, damages = self._look(descriptor, start, data)
+                self.damages += damages
+                for offset, end, record in found:
+                    self.position = end
+                    yield offset, record
+                self.position = start + len(data)
+        finally:
+            os.close(descriptor)
+
+    def _pieces(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
+        """Give stretches of the file that end with a newline, each with its offset."""
+        self.unfinished = None
+        start = end = self.position
+        parts: list[bytes] = []
+        while data := os.pread(descriptor, PIECE, end):
+            end += len(data)
+            cut = end_of_records(data)
+            if cut:
+                whole = b"".join((*parts, data[:cut]))
+                yield start, whole
+                start += len(whole)
+                parts.clear()
+            rest = data[cut:]
+            if not parts:
+                # Reserved room is forgotten as it is read: a journal may end with megabytes of it.
+                rest = rest.lstrip(b"\0")
+                start = end - len(rest)
+            if rest:
+                parts.append(rest)
+        if torn := b"".join(parts).rstrip(b"\0 \t\r\v\f"):
+            self.unfinished = Damage(self.path, start, len(torn), "not written to its end")
+
+    def _look(
+        self, descriptor: int, start: int, data: bytes
+    ) -> tuple[list[tuple[int, int, Record]], list[Damage]]:
+        found, damages = self._take_apart(start, data)
+        for _ in range(_SECOND_LOOKS):
+            if not damages or (again := os.pread(descriptor, len(data), start)) == data:
+                break
+            if len(again) == len(data) and again.endswith(b"\n"):
+                data = again
+                found, damages = self._take_apart(start, data)
+        return found, damages
+
+    def _take_apart(self, start: int, data: bytes) -> tuple[list[tuple[int, int, Record]], list[Damage]]:
+        found: list[tuple[int, int, Record]] = []
+        damages: list[Damage] = []
+        decode, path = self._decode, self.path
+        for place, line in lines(data):
+            offset = start + place
+            try:
+                record = decode(line)
+            except _NO_RECORD as error:
+                damages.append(Damage(path, offset, len(line), _reason(error)))
+            else:
+                found.append((offset, offset + len(line) + 1, record))
+        return found, damages
+
+
+def read_journal(path: Path, start: int = 0) -> JournalContents:
+    """Read a journal as a whole.
+
+    Parameters
+    ----------
+    path
+        The journal.
+    start
+        Where to begin, in bytes: 0, or the ``position`` of contents that were read before.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or read; nothing in its content raises.
+    """
+    reader = JournalReader(path, start)
+    found = [record for _, record in reader.read()]
+    header = next((record for record in found if type(record) is Header), None) or read_header(path)
+    return JournalContents(path, header, found, reader.damages, reader.unfinished, reader.position)
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a journal, or make one from the file's place where it was lost."""
+    return read_head(path).header or header_from_place(path)
+
+
+class Head(NamedTuple):
+    """What stands in the first piece of a journal: the header, and a footer that a full disk drove there."""
+
+    header: Header | None
+    campaign: Campaign | None
+    footer: Footer | None
+
+
+def read_head(path: Path, size: int = 16 * 1024) -> Head:
+    """Read the beginning of a journal.
+
+    Parameters
+    ----------
+    path
+        The journal.
+    size
+        How much to look at, in bytes.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or read.
+    """
+    with path.open("rb") as file:
+        data = file.read(size)
+    found: dict[type, Record] = {}
+    for _, line in lines(data):
+        try:
+            record = records.decode(line)
+        except _NO_RECORD:
+            continue
+        found.setdefault(type(record), record)
+    header, campaign, footer = found.get(Header), found.get(Campaign), found.get(Footer)
+    return Head(
+        header if isinstance(header, Header) else None,
+        campaign if isinstance(campaign, Campaign) else None,
+        footer if isinstance(footer, Footer) else None,
+    )
+
+
+def header_from_place(path: Path) -> Header:
+    """Make the header of a journal that lost its own, from ``campaign/host/pid-journal.jsonl``."""
+    pid, _, journal_id = path.name.removesuffix(SUFFIX).partition("-")
+    folders = [*path.absolute().parts[-3:-1]]
+    return Header(
+        schema=records.SCHEMA_VERSION,
+        journal_id=journal_id or pid,
+        campaign_id=folders[0] if len(folders) > 1 else "",
+        hostname=folders[-1] if folders else "",
+        pid=int(pid) if pid.isdecimal() and pid.isascii() else _UNKNOWN,
+        started_at=_UNKNOWN,
+        monotonic_ns=_UNKNOWN,
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return f"no record that this version knows: {error}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "not UTF-8"
+    return str(error)

@@ -1,0 +1,120 @@
+"""What can be told of a journal from its beginning and its end, without reading all of it.
+
+Flows in: one file. Flows out: whose it is, whether its writer is still there, and when it last wrote. A
+buffer may hold thousands of journals, and most of them belong to another campaign than the one asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from flowprov.journal import liveness
+from flowprov.journal.format import end_of_records, lines
+from flowprov.journal.reader import header_from_place, read_head
+from flowprov.records import Campaign, Footer, Header, Record, decode
+
+_BLOCK = 64 * 1024
+_LARGEST_TAIL = 16 << 20  # many times the longest record; more without one is damage
+_LAST_LINES = 16  # steps that end at the same time are written one after the other, the outermost last
+
+
+class JournalSummary(NamedTuple):
+    """What is known of a journal at a glance.
+
+    Attributes
+    ----------
+    path
+        The journal.
+    header
+        Its header; made from the file's place where it was lost.
+    footer
+        Its footer, None if it was not closed.
+    campaign
+        The name of the campaign, where it stands at the beginning.
+    alive
+        Whether its writer is still there.
+    last_at
+        Time of its last record, in nanoseconds.
+    """
+
+    path: Path
+    header: Header
+    footer: Footer | None
+    campaign: Campaign | None
+    alive: bool
+    last_at: int
+
+
+def summarise(path: Path) -> JournalSummary | None:
+    """Look at the beginning and the end of a journal.
+
+    Returns
+    -------
+    JournalSummary or None
+        None of a file that is gone or that holds no record yet.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    A reader who begins after this and was told that the writer is gone sees all that it ever wrote.
+    """
+    try:
+        head = read_head(path)
+        last_at, footer = _read_tail(path)
+    except FileNotFoundError:
+        return None
+    if head.header is None and not last_at:
+        return None
+    header = head.header or header_from_place(path)
+    footer = head.footer or footer
+    last_at = max(last_at, header.started_at)
+    alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
+    return JournalSummary(path, header, footer, head.campaign, alive, last_at)
+
+
+def _read_tail(path: Path) -> tuple[int, Footer | None]:
+    """Give the time of the last records, 0 if there is none, and the footer if it is among them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        end = os.fstat(descriptor).st_size
+        tail = b""
+        while end > 0 and len(tail) < _LARGEST_TAIL:
+            begin = max(0, end - _BLOCK)
+            tail = os.pread(descriptor, end - begin, begin) + tail
+            if not tail.rstrip(b"\0 \n"):
+                tail = b""  # reserved room, or room that was given up
+            elif found := _last_records(tail):
+                return max(map(time_of, found)), next((r for r in found if isinstance(r, Footer)), None)
+            end = begin
+    finally:
+        os.close(descriptor)
+    return 0, None
+
+
+def _last_records(tail: bytes) -> list[Record]:
+    """Decode the last lines that have a time; the first of the tail is cut, and passed over by that."""
+    found = []
+    for _, line in list(lines(tail[: end_of_records(tail)]))[-_LAST_LINES:]:
+        try:
+            record = decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+        if time_of(record):
+            found.append(record)
+    return found
+
+
+def time_of(record: Record) -> int:
+    """Give the latest time that a record tells of, in nanoseconds; 0 if it tells none."""
+    for field in ("ended_at", "at", "started_at"):
+        if (value := getattr(record, field, None)) is not None:
+            return int(value)
+    return 0

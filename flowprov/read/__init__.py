@@ -1,0 +1,17 @@
+"""How records are read: from journals, folded, as a DataFrame, as lineage."""
+
+from flowprov.read.buffer import Buffer, JournalReport, read_buffer
+from flowprov.read.follow import Follower
+from flowprov.read.frame import COLUMNS
+from flowprov.read.lineage import ancestors, children, tree
+
+__all__ = [
+    "COLUMNS",
+    "Buffer",
+    "Follower",
+    "JournalReport",
+    "ancestors",
+    "children",
+    "read_buffer",
+    "tree",
+]

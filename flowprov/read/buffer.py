@@ -1,0 +1,288 @@
+"""The public way to read: ``Buffer`` and ``read_buffer``.
+
+Flows in: a source. Flows out: records, tables, telemetry, and word of what could not be read. Nothing is kept
+between two calls: each reads what is there at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import msgspec
+
+from flowprov.journal.format import lines
+from flowprov.journal.reader import PIECE, Damage
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.follow import Follower
+from flowprov.read.frame import samples_to_frame, to_dicts, to_frame
+from flowprov.read.merge import Row, fold
+from flowprov.read.messages import reader_of, records_of
+from flowprov.read.source import Source, by_campaign
+from flowprov.records import (
+    Campaign,
+    Footer,
+    Header,
+    Heartbeat,
+    Sample,
+    Task,
+    Workflow,
+    complete_task,
+    complete_workflow,
+    decode,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class JournalReport(NamedTuple):
+    """A journal and what it holds, to compare with what its writer says.
+
+    Attributes
+    ----------
+    path, header, footer, alive
+        The journal, who wrote it, its footer (None if it was not closed), and whether its writer is there.
+    captured, written, dropped
+        What the footer says, else the last heartbeat: events met, events written, events lost by reason.
+    found
+        Events that were read: it equals ``written`` where there is a footer and nothing is damaged.
+    damages
+        What could not be read.
+    """
+
+    path: Path
+    header: Header
+    footer: Footer | None
+    alive: bool
+    captured: int
+    written: int
+    dropped: dict[str, int]
+    found: int
+    damages: list[Damage]
+
+
+class Buffer:
+    """The records of a folder of journals.
+
+    Every method reads one campaign: the one that ``campaign_id`` names, else the one with the latest record.
+
+    Parameters
+    ----------
+    source
+        A buffer folder, a campaign folder, a host folder or one journal. None: the buffer folder with which
+        this process was configured, else that of the settings.
+
+    Raises
+    ------
+    JournalError
+        If the source does not exist or is of a kind that this version does not read.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
+        self._source = Source(source)
+
+    def records(
+        self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
+    ) -> Iterator[Row]:
+        """Give tasks and workflows as they stand, ordered by their start: the rows of :meth:`frame`.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign.
+        workflow_id
+            Only this workflow and its tasks.
+        merge
+            One record per task, where a task has several messages.
+        """
+        rows = fold(
+            ((journal, records_of(journal)) for journal in self._source.campaign(campaign_id)), merge=merge
+        )
+        return iter(rows) if workflow_id is None else (row for row in rows if row.workflow_id == workflow_id)
+
+    def messages(self, *, campaign_id: str | None = None) -> Iterator[Row]:
+        """Give every message as it was written, journal by journal; memory does not grow with them."""
+        for journal in self._source.campaign(campaign_id):
+            for record in records_of(journal):
+                if isinstance(record, Workflow):
+                    yield complete_workflow(record, journal.header)
+                elif type(record) is Task:
+                    yield complete_task(record, journal.header)
+
+    def frame(
+        self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
+    ) -> pd.DataFrame:
+        """Give a DataFrame; see :func:`read_buffer`."""
+        return to_frame(list(self.records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)))
+
+    def telemetry(self, *, campaign_id: str | None = None) -> pd.DataFrame:
+        """Give the telemetry samples as a DataFrame: at, hostname, pid and a column for each reading.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        return samples_to_frame(
+            [
+                (record, journal.header.hostname, journal.header.pid)
+                for journal in self._source.campaign(campaign_id)
+                for record in records_of(journal)
+                if isinstance(record, Sample)
+            ]
+        )
+
+    def campaigns(self) -> list[Campaign]:
+        """List the campaigns of the source, the one with the latest record last."""
+        return [_campaign(journals) for journals in by_campaign(self._source.summaries()).values()]
+
+    def follow(
+        self, poll: float = 0.5, position: Mapping[str, Any] | None = None, *, campaign_id: str | None = None
+    ) -> Follower:
+        """Give messages as they come, those of journals that appear later too.
+
+        Parameters
+        ----------
+        poll
+            Seconds between two looks.
+        position
+            The ``position`` of an earlier follower, to go on behind it.
+        campaign_id
+            The campaign.
+        """
+        return Follower(self._source, campaign_id, poll, position)
+
+    def damages(self, *, campaign_id: str | None = None) -> list[Damage]:
+        """List what could not be read, torn ends of journals whose writer is gone included."""
+        return [damage for report in self.journals(campaign_id=campaign_id) for damage in report.damages]
+
+    def journals(self, *, campaign_id: str | None = None) -> list[JournalReport]:
+        """Read every journal and report on it."""
+        return [_report(journal) for journal in self._source.campaign(campaign_id)]
+
+
+@overload
+def read_buffer(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    campaign_id: str | None = None,
+    workflow_id: str | None = None,
+    merge: bool = False,
+    return_df: Literal[True] = True,
+) -> pd.DataFrame: ...
+@overload
+def read_buffer(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    campaign_id: str | None = None,
+    workflow_id: str | None = None,
+    merge: bool = False,
+    return_df: Literal[False],
+) -> list[dict[str, Any]]: ...
+@overload
+def read_buffer(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    campaign_id: str | None = None,
+    workflow_id: str | None = None,
+    merge: bool = False,
+    return_df: bool,
+) -> pd.DataFrame | list[dict[str, Any]]: ...
+def read_buffer(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    campaign_id: str | None = None,
+    workflow_id: str | None = None,
+    merge: bool = False,
+    return_df: bool = True,
+) -> pd.DataFrame | list[dict[str, Any]]:
+    """Read a campaign: one row per message of a task and one per workflow, ordered by their start.
+
+    Parameters
+    ----------
+    source
+        A buffer folder, a campaign folder, a host folder or one journal. None: the buffer folder with which
+        this process was configured, else that of the settings.
+    campaign_id
+        The campaign; by default the one with the latest record.
+    workflow_id
+        Only this workflow and its tasks.
+    merge
+        One row per task, where a task has several messages (Dask: RUNNING, then FINISHED or ERROR).
+    return_df
+        A DataFrame, else a list of dicts.
+
+    Returns
+    -------
+    pandas.DataFrame or list of dict
+        Always with all of :data:`flowprov.read.COLUMNS`; ``duration`` is in seconds. In a DataFrame times are
+        ``datetime64[ns, UTC]``; in dicts they are ``datetime`` in UTC, to the microsecond.
+
+    Raises
+    ------
+    JournalError
+        If the source does not exist or is of a kind that this version does not read.
+    MissingExtraError
+        If a DataFrame is asked for and pandas is not installed.
+    """
+    records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
+    return to_frame(list(records)) if return_df else to_dicts(list(records))
+
+
+def _report(journal: JournalSummary) -> JournalReport:
+    reader = reader_of(journal)
+    found, counts = 0, None
+    for _, record in reader.read():
+        if type(record) in (Task, Workflow):
+            found += 1
+        elif isinstance(record, Heartbeat):
+            counts = record
+    said = journal.footer or counts
+    damages = list(reader.damages)
+    if reader.unfinished is not None and not journal.alive:
+        damages.append(reader.unfinished)
+    return JournalReport(
+        journal.path,
+        journal.header,
+        journal.footer,
+        journal.alive,
+        said.captured if said else 0,
+        said.written if said else 0,
+        (said.dropped if said else None) or {},
+        found,
+        damages,
+    )
+
+
+def _campaign(journals: Iterable[JournalSummary]) -> Campaign:
+    """Give what is known of a campaign: its name where one of its journals tells it."""
+    journals = list(journals)
+    started = min(
+        (journal.header.started_at for journal in journals if journal.header.started_at), default=None
+    )
+    named = next((journal.campaign for journal in journals if journal.campaign is not None), None)
+    named = named or next(filter(None, map(_named_later, journals)), None)
+    if named is None:
+        return Campaign(campaign_id=journals[0].header.campaign_id, started_at=started)
+    return msgspec.structs.replace(named, started_at=named.started_at or started)
+
+
+def _named_later(journal: JournalSummary) -> Campaign | None:
+    """Search a journal for the name of its campaign, which can be given at any time."""
+    rest = b""
+    with journal.path.open("rb") as file:
+        while piece := file.read(PIECE):
+            data = rest + piece
+            if _NAMED in data:
+                for _, line in lines(data):
+                    if line.startswith(_NAMED):
+                        record = decode(line)
+                        return record if isinstance(record, Campaign) else None
+            rest = data[data.rfind(b"\n") + 1 :].lstrip(b"\0")
+    return None
+
+
+_NAMED = b'{"type":"campaign"'

@@ -1,0 +1,191 @@
+"""Rows as a table: a DataFrame or a list of dicts, always with all columns.
+
+Flows in: tasks and workflows. Flows out: a table. It is built column by column; nothing is done per row and
+cell that can be done per column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flowprov.errors import MissingExtraError
+from flowprov.records import Error, Sample, Task, Workflow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "type",
+    "campaign_id",
+    "workflow_id",
+    "parent_workflow_id",
+    "task_id",
+    "parent_task_id",
+    "group_id",
+    "name",
+    "activity_id",
+    "subtype",
+    "status",
+    "submitted_at",
+    "started_at",
+    "ended_at",
+    "duration",
+    "used",
+    "generated",
+    "custom_metadata",
+    "error",
+    "tags",
+    "dependencies",
+    "telemetry_at_start",
+    "telemetry_at_end",
+    "hostname",
+    "pid",
+    "rank",
+    "thread",
+    "user",
+    "environment_id",
+    "machine_info",
+    "settings",
+    "code_repository",
+)
+"""The columns of a table, in their order. ``type`` is "task" or "workflow"."""
+
+TIMES = ("submitted_at", "started_at", "ended_at")
+_ALL_MISSING: dict[str, Any] = dict.fromkeys(COLUMNS)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NOT_A_TIME = -(2**63)  # how NaT is stored
+_LATEST = 2**63 - 1
+
+
+def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
+    """Build a DataFrame.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Times are ``datetime64[ns, UTC]`` with NaT where missing, ``duration`` is float seconds with NaN where
+        unknown, all other columns are objects with None where missing.
+
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
+    import_pandas()
+    import pandas as pd
+
+    runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
+    cells = {name: _cells(runs, name) for name in COLUMNS}
+    series: dict[str, Any] = {
+        name: _times(column) if name in TIMES else pd.Series(column, dtype=object)
+        for name, column in cells.items()
+    }
+    series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
+    frame: pd.DataFrame = pd.DataFrame(series, columns=list(COLUMNS), copy=False)
+    return frame
+
+
+def to_dicts(rows: Sequence[Task | Workflow]) -> list[dict[str, Any]]:
+    """Build a list of dicts with the keys of :data:`COLUMNS`.
+
+    Returns
+    -------
+    list of dict
+        Times are ``datetime`` in UTC, to the microsecond; ``duration`` is float seconds, of nanoseconds.
+        What is missing is None.
+    """
+    return [_to_dict(row) for row in rows]
+
+
+def samples_to_frame(samples: Sequence[tuple[Sample, str, int]]) -> pd.DataFrame:
+    """Build a DataFrame of telemetry samples: when, host, process, and a column for each reading.
+
+    Parameters
+    ----------
+    samples
+        Each sample with its host and process.
+    """
+    import_pandas()
+    import pandas as pd
+
+    frame = pd.DataFrame([_flat(sample.values) for sample, _, _ in samples], index=range(len(samples)))
+    frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
+    frame.insert(0, "at", _times([sample.at for sample, _, _ in samples]))
+    frame.insert(1, "hostname", pd.Series([host for _, host, _ in samples], dtype=object))
+    frame.insert(2, "pid", pd.Series([pid for _, _, pid in samples], dtype="int64"))
+    ordered: pd.DataFrame = frame.sort_values("at", kind="stable", ignore_index=True)
+    return ordered
+
+
+def import_pandas() -> None:
+    """Import pandas.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import pandas as pd  # noqa: F401 - from now on it can be imported
+    except ImportError as error:
+        raise MissingExtraError("pandas", "pandas", "read records as a DataFrame") from error
+
+
+def _cells(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) -> list[Any]:
+    """Give one column; what rows of a kind do not have is None. Runs are neighbours of one kind."""
+    cells: list[Any] = []
+    for kind, run in runs:
+        if name == "type":
+            cells += ["task" if kind is Task else "workflow"] * len(run)
+        elif name in kind.__struct_fields__:  # type: ignore[attr-defined]
+            cells += map(attrgetter(name), run)
+        else:
+            cells += [None] * len(run)
+    return [_plain_error(error) for error in cells] if name == "error" else cells
+
+
+def _times(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
+    """Turn a column of nanoseconds into times; what no clock can have said is missing."""
+    import pandas as pd
+
+    known = [_NOT_A_TIME if at is None or not 0 <= at <= _LATEST else at for at in column]
+    times: Any = pd.Series(known, dtype="int64").astype("datetime64[ns]").dt.tz_localize("UTC")
+    return times  # type: ignore[no-any-return]
+
+
+def _to_dict(row: Task | Workflow) -> dict[str, Any]:
+    made: dict[str, Any] = {**_ALL_MISSING, **msgspec.structs.asdict(row)}
+    made["type"] = "workflow" if isinstance(row, Workflow) else "task"
+    made["error"] = _plain_error(row.error)
+    if row.started_at is not None and row.ended_at is not None:
+        made["duration"] = (row.ended_at - row.started_at) / 1e9
+    for name in TIMES:
+        made[name] = _as_datetime(made[name])
+    return made
+
+
+def _as_datetime(at: int | None) -> datetime | None:
+    if at is None or not 0 <= at <= _LATEST:
+        return None
+    return _EPOCH + timedelta(microseconds=at // 1000)
+
+
+def _plain_error(error: Error | None) -> dict[str, Any] | None:
+    return None if error is None else msgspec.structs.asdict(error)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name what is nested by its path, with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

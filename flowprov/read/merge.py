@@ -1,0 +1,152 @@
+"""From the messages of a campaign to its rows.
+
+Flows in: the journals of a campaign, message by message. Flows out: tasks and workflows as they stand: one
+row per workflow, one per message of a task (or one per task), corrections applied, what never ended told
+apart by whether its process is still there, dependencies resolved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.dependencies import resolve
+from flowprov.read.messages import complete
+from flowprov.read.workflows import OPEN, WorkflowRuns, overlaid
+from flowprov.records import Correction, OpenTask, Record, Status, Task, Workflow, complete_task
+
+Row: TypeAlias = Task | Workflow
+
+_UNITED = ("used", "generated", "custom_metadata")
+_LAST = sys.maxsize
+
+
+def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False) -> list[Row]:
+    """Fold the messages of a campaign into rows, ordered by their start.
+
+    Parameters
+    ----------
+    journals
+        Each journal with its records. Whether its writer was alive must have been looked up before they were
+        read.
+    merge
+        One row per task, where a task has several messages.
+    """
+    folding = _Folding()
+    for journal, records in journals:
+        folding.take(journal, records)
+    rows = folding.rows()
+    if merge:
+        rows = merge_tasks(rows)
+    rows = resolve(rows)
+    rows.sort(key=_begun)
+    return rows
+
+
+class _Folding:
+    """What has to be known of all journals before the rows can be told."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._workflows: dict[str, tuple[int, WorkflowRuns]] = {}
+        self._begun: dict[str, JournalSummary] = {}  # tasks with a message at their start
+        self._found_open: dict[str, tuple[OpenTask, JournalSummary]] = {}
+        self._corrections: list[Correction] = []
+
+    def take(self, journal: JournalSummary, records: Iterable[Record]) -> None:
+        """Take the records of one journal in."""
+        header, rows = journal.header, self._rows
+        for record in records:
+            kind = type(record)
+            if kind is Task:
+                task = complete_task(record, header)  # type: ignore[arg-type]
+                rows.append(task)
+                if task.status in OPEN:
+                    self._begun[str(task.task_id)] = journal
+            elif isinstance(record, (Workflow, OpenTask, Correction)):
+                self._take_other(journal, complete(record, header))
+
+    def _take_other(self, journal: JournalSummary, record: Row | Correction) -> None:
+        if isinstance(record, Workflow):
+            if record.workflow_id not in self._workflows:
+                self._workflows[record.workflow_id] = (len(self._rows), WorkflowRuns())
+                self._rows.append(record)
+            self._workflows[record.workflow_id][1].add(record, journal)
+        elif isinstance(record, OpenTask):
+            self._found_open[str(record.task_id)] = (record, journal)
+        elif isinstance(record, Correction):
+            self._corrections.append(record)
+
+    def rows(self) -> list[Row]:
+        """Give the rows, in the order of their first messages."""
+        rows = self._rows
+        for index, runs in self._workflows.values():
+            rows[index] = runs.fold()
+        begun, ended = self._places()
+        for task_id, (task, journal) in self._found_open.items():
+            if task_id not in begun and task_id not in ended:
+                begun[task_id] = len(rows)
+                rows.append(_as_task(task))
+                self._begun[task_id] = journal
+        for task_id, journal in self._begun.items():
+            if task_id not in ended and not journal.alive:
+                index = begun[task_id]
+                rows[index] = msgspec.structs.replace(rows[index], status=Status.INTERRUPTED.value)
+        for correction in self._corrections:
+            place = ended.get(str(correction.task_id), begun.get(str(correction.task_id)))
+            if place is not None:
+                rows[place] = _corrected(rows[place], correction)
+        return rows
+
+    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Say where the start and the end stand of the tasks of which more is known than one message."""
+        begun: dict[str, int] = {}
+        ended: dict[str, int] = {}
+        wanted = {*self._begun, *self._found_open, *(str(each.task_id) for each in self._corrections)}
+        if wanted:
+            for index, row in enumerate(self._rows):
+                if isinstance(row, Task) and row.task_id in wanted:
+                    (begun if row.status in OPEN else ended)[str(row.task_id)] = index
+        return begun, ended
+
+
+def merge_tasks(rows: Iterable[Row]) -> list[Row]:
+    """Fold the messages of each task into one row: what the end says, and else what the start said."""
+    merged: list[Row] = []
+    places: dict[str, int] = {}
+    for row in rows:
+        if not isinstance(row, Task):
+            merged.append(row)
+            continue
+        place = places.setdefault(str(row.task_id), len(merged))
+        if place == len(merged):
+            merged.append(row)
+            continue
+        before = merged[place]
+        # An end may be read before its start: they can stand in journals of different processes.
+        below, above = (row, before) if row.status in OPEN else (before, row)
+        merged[place] = msgspec.structs.replace(below, **overlaid(below, above, _UNITED))
+    return merged
+
+
+def _as_task(task: Task) -> Task:
+    fields = {name: getattr(task, name) for name in Task.__struct_fields__}
+    return Task(**{**fields, "status": Status.RUNNING.value})
+
+
+def _corrected(row: Row, correction: Correction) -> Row:
+    return msgspec.structs.replace(
+        row, status=correction.status or row.status, error=correction.error or row.error
+    )
+
+
+def _begun(row: Row) -> int:
+    """Give the time by which rows are ordered."""
+    began = row.started_at
+    if began is None:
+        began = row.submitted_at if isinstance(row, Task) and row.submitted_at is not None else row.ended_at
+    return _LAST if began is None else began

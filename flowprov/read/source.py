@@ -1,0 +1,142 @@
+"""Where the records are: from what a person gave to the journals of one campaign.
+
+Flows in: nothing, a path or a URI. Flows out: summaries of the journals to read. The folder is looked at anew
+each time, so that what appears later is found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from flowprov.errors import JournalError
+from flowprov.journal import place
+from flowprov.journal.format import find_journals, folder_name
+from flowprov.journal.reader import header_from_place
+from flowprov.journal.summary import JournalSummary, summarise
+from flowprov.settings import load_settings
+
+logger = logging.getLogger("flowprov")
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SHOWN = 8
+
+
+class Source:
+    """A place in which journals are looked for.
+
+    Parameters
+    ----------
+    given
+        A buffer, campaign or host folder, or one journal. None: the buffer folder of this process.
+
+    Raises
+    ------
+    JournalError
+        If the path does not exist, or if it is a URI.
+    """
+
+    def __init__(self, given: str | os.PathLike[str] | None = None) -> None:
+        self._given: Path | None = None
+        if given is None:
+            return
+        if isinstance(given, str) and _URI.match(given):
+            kind = given.partition("://")[0]
+            raise JournalError(
+                f"{kind}:// cannot be read: this version reads journals only. Give the path of a buffer "
+                "folder, a campaign folder, a host folder or one .jsonl journal."
+            )
+        self._given = Path(given)
+        if not self._given.exists():
+            raise JournalError(_not_there(self._given))
+
+    def paths(self) -> list[Path]:
+        """List the journals that are there now, whatever their campaign."""
+        if self._given is None:
+            return _of_this_process()
+        return find_journals(self._given) if self._given.is_dir() else [self._given]
+
+    def summaries(self) -> list[JournalSummary]:
+        """Look at all journals that are there now."""
+        found = [glance(path) for path in self.paths()]
+        if self._given is not None and found == [None] and self._given.is_file():
+            # Asked for by name: whatever it holds is to be reported.
+            return [
+                JournalSummary(
+                    self._given, header_from_place(self._given), None, None, alive=False, last_at=0
+                )
+            ]
+        return [summary for summary in found if summary is not None]
+
+    def campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
+        """Give the journals of a campaign: the given one, else the one with the latest record."""
+        groups = by_campaign(self.summaries())
+        if campaign_id is not None:
+            return groups.get(folder_name(campaign_id), [])
+        return list(groups.values())[-1] if groups else []
+
+
+def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSummary]]:
+    """Sort journals by campaign; the campaign with the latest record is last.
+
+    The keys are the names of the campaigns' folders: that is all that is known of a journal without a header.
+    """
+    groups: dict[str, list[JournalSummary]] = {}
+    for summary in summaries:
+        groups.setdefault(campaign_key(summary), []).append(summary)
+    return dict(sorted(groups.items(), key=lambda item: max(journal.last_at for journal in item[1])))
+
+
+def campaign_key(summary: JournalSummary) -> str:
+    """Give the name of a campaign's folder, by which journals of one campaign are known."""
+    return folder_name(summary.header.campaign_id)
+
+
+def glance(path: Path) -> JournalSummary | None:
+    """Summarise a journal; one that may not be read is said and passed over."""
+    try:
+        return summarise(path)
+    except OSError as error:
+        logger.warning(
+            "flowprov cannot read %s (%s): its records are missing here.", path, error.strerror or error
+        )
+        return None
+
+
+def default_folder() -> Path:
+    """Give the buffer folder of this process: the one it was configured with, else that of the settings."""
+    return place.active_buffer or Path(load_settings().journal.path)
+
+
+def _of_this_process() -> list[Path]:
+    folder = default_folder()
+    if found := find_journals(folder):
+        return found
+    fallback = place.fallback_folder()
+    if found := find_journals(fallback):
+        logger.warning(
+            "flowprov found no records in %s and reads %s, where records go that cannot be written there.",
+            folder,
+            fallback,
+        )
+    return found
+
+
+def _not_there(path: Path) -> str:
+    nearest = path.absolute().parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        names = sorted(each.name + "/" * each.is_dir() for each in nearest.iterdir())
+    except OSError as error:
+        names, holds = [], f"cannot be listed ({error.strerror})"
+    else:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        holds = f"holds {', '.join(names[:_SHOWN])}{more}" if names else "is empty"
+    return (
+        f"{path} does not exist; {nearest} {holds}. Give a buffer folder (journal.path of the run), a "
+        "campaign folder, a host folder or one .jsonl journal, or nothing for that of the settings."
+    )

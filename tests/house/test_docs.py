@@ -1,0 +1,84 @@
+"""What the documentation says is so: its Python runs, its links lead somewhere, its commands exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import REPOSITORY, clean_environment
+
+
+class Block(NamedTuple):
+    """A piece of code in a document."""
+
+    where: str
+    code: str
+    not_run: str | None
+
+
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "examples").rglob("*.md")]
+)
+_FENCE = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+
+# Every block that is not run, with its reason: a new one has to be added here on purpose.
+NOT_RUN = {"docs/how-to/README.md": ["it starts a cluster; examples/llm_campaign runs the same in a test"]}
+
+
+def _blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in _FENCE.finditer(text):
+            line = text[: match.start("code")].count("\n") + 1
+            found.append(Block(f"{page.relative_to(REPOSITORY)}:{line}", match["code"], match["reason"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in _blocks() if block.not_run is None], ids=lambda block: block.where
+)
+def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(block.code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "flowprov met a fault" not in done.stderr
+
+
+def test_blocks_that_are_not_run_are_these() -> None:
+    found: dict[str, list[str]] = {}
+    for block in _blocks():
+        if block.not_run is not None:
+            found.setdefault(block.where.partition(":")[0], []).append(block.not_run)
+    assert found == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"\bmake ([a-z]+)", (REPOSITORY / "README.md").read_text())
+    assert {"campaign", "test"} <= set(named) <= targets
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "make test" in (REPOSITORY / ".ci" / "run").read_text()

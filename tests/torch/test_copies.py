@@ -1,0 +1,176 @@
+"""Copies of captured models: saved, sent, copied; with flowprov and without it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowprov
+from tests.support import clean_environment, run
+from tests.torch.support import Net, Plain, batch, forwards, hooks
+
+
+def _through_pickle(model: torch.nn.Module) -> torch.nn.Module:
+    made = pickle.loads(pickle.dumps(model))
+    assert isinstance(made, torch.nn.Module)
+    return made
+
+
+def _through_torch_save(model: torch.nn.Module) -> torch.nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    made = torch.load(file, weights_only=False)
+    assert isinstance(made, torch.nn.Module)
+    return made
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, _through_pickle, _through_torch_save])
+def test_a_copy_computes_the_same_and_is_not_captured(buffer: Path, through: object) -> None:
+    assert callable(through)
+    model = Net()
+    model(batch())
+    made = through(through(model))
+    assert torch.equal(made(batch()), model(batch()))
+    assert torch.equal(made(x=batch()), model(x=batch()))
+    assert len(forwards(buffer)) == 3
+
+
+def test_a_copy_can_fail_and_be_captured_and_be_released(buffer: Path) -> None:
+    made = copy.deepcopy(Net())
+    with pytest.raises(RuntimeError):
+        made(torch.ones(1, 99))
+    flowprov.torch_capture(made)
+    assert hooks(made) == 2
+    made(batch())
+    assert len(forwards(buffer)) == 1
+    again = copy.deepcopy(made)
+    flowprov.torch_release(again)
+    assert hooks(again) == 0
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_a_saved_model_loads_and_runs_where_flowprov_is_not_installed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "users_model.py").write_text(
+        textwrap.dedent("""
+        import torch
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = torch.nn.Linear(3, 2)
+            def forward(self, x):
+                return self.linear(x)
+        """)
+    )
+    run(
+        f"""
+        import pickle, torch, flowprov, users_model
+        model = flowprov.torch_capture(users_model.Model())
+        model(torch.ones(1, 3))
+        if {kind!r} == "pickle":
+            pickle.dump(model, open("model", "wb"))
+        else:
+            torch.save(model, "model")
+        """,
+        tmp_path,
+    )
+    code = f"""
+import sys
+sys.modules["flowprov"] = None
+import pickle, torch
+load = {{"pickle": lambda: pickle.load(open("model", "rb")),
+        "torch": lambda: torch.load("model", weights_only=False)}}[{kind!r}]
+model = load()
+assert model(torch.ones(4, 3)).shape == model(x=torch.ones(4, 3)).shape == (4, 2)
+try:
+    model(torch.ones(4, 9))
+except RuntimeError as error:
+    assert "shapes" in str(error)
+pickle.dumps(model)
+print(sorted(name for name in sys.modules if name.startswith("flowprov")))
+"""
+    environment = {name: value for name, value in clean_environment().items() if name != "PYTHONPATH"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(tmp_path)},
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == "['flowprov']"  # the mark that keeps it out
+    assert "Warning" not in shown.stderr
+
+
+def test_a_class_of_the_main_program_travels_by_value_and_is_captured_there(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle")
+    (tmp_path / "worker.py").write_text(
+        textwrap.dedent("""
+        import pickle, sys
+        import flowprov
+        flowprov.configure(journal={"path": sys.argv[2]})
+        train = pickle.load(open(sys.argv[1], "rb"))
+        with flowprov.workflow("on the worker"):
+            print(train())
+        """)
+    )
+    run(
+        """
+        import subprocess, sys
+        import cloudpickle, torch, flowprov
+
+        @flowprov.torch_capture(name="traveller")
+        class Model(torch.nn.Module):
+            def __init__(self, width, **others):
+                super().__init__()
+                self.linear = torch.nn.Linear(width, 2)
+            def forward(self, x):
+                return self.linear(x)
+
+        @flowprov.torch_capture
+        class Bare(torch.nn.Module):
+            def forward(self, x):
+                return x
+
+        def train():
+            model = Model(3, custom_metadata={"trial": 1})
+            assert type(model) is Model and model.__init__.__func__ is Model.__init__
+            Bare()(model(torch.ones(4, 3)))
+            flowprov.torch_release(Model)
+            return model.state_dict().keys() == Model(3).state_dict().keys()
+
+        if __name__ == "__main__":
+            Model(3)(torch.ones(1, 3))  # whatever a use leaves in the class travels too
+            with open("function", "wb") as file:
+                cloudpickle.dump(train, file)
+            shown = subprocess.run([sys.executable, "worker.py", "function", "there"],
+                                   capture_output=True, text=True)
+            assert shown.returncode == 0, shown.stderr
+            assert shown.stdout.strip() == "True", shown.stdout
+        """,
+        tmp_path,
+    )
+    found = forwards(tmp_path / "there")
+    assert [each.activity_id for each in found] == ["traveller", "Bare"]
+    assert found[0].custom_metadata is not None
+    assert found[0].custom_metadata["trial"] == 1
+
+
+def test_an_instance_travels_by_value_as_a_plain_model(buffer: Path) -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    class Local(Plain): ...
+
+    model = flowprov.torch_capture(Local)()
+    made = pickle.loads(cloudpickle.dumps(model))
+    assert torch.equal(made(batch()), model(batch()))
+    assert len(forwards(buffer)) == 1
