@@ -133,3 +133,20 @@ def die_once(marker: str) -> str:
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
+
+
+def launch_in_a_thread(number: int) -> None:
+    """Launch another task from a thread of this one."""
+    client = get_client()
+    thread = threading.Thread(target=lambda: client.submit(add, number, pure=False).result())
+    thread.start()
+    thread.join()
+
+
+def fail_once(marker: str) -> str:
+    """Raise at the first call."""
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        fail("the first time")
+    return "done"

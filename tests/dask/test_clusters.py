@@ -66,6 +66,19 @@ def test_worker_processes_write_their_footer_when_the_cluster_closes(buffer: Pat
     assert (footer.captured, footer.written, footer.open) == (2, 2, None)
 
 
+def test_workers_that_were_started_inside_a_workflow_run_tasks_of_others(buffer: Path) -> None:
+    with flowprov.workflow("Starts"), flowprov.task_scope("starting"):
+        cluster = LocalCluster(n_workers=1, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+        with flowprov.workflow("Runs", dask_client=client) as workflow:
+            client.submit(steps.work, 1).result()
+            client.submit(steps.work_in_a_thread).result()
+        client.submit(steps.add, 1).result()
+    inside = [task for task in tasks(buffer) if task.activity_id != "starting"]
+    assert {task.activity_id for task in inside} == {"work", "round_iteration", "square", "work_in_a_thread"}
+    assert {task.workflow_id for task in inside} == {workflow.workflow_id}
+
+
 def test_a_plugin_that_was_unregistered_records_nothing_and_comes_back_with_the_next_workflow(
     client: Any, buffer: Path
 ) -> None:

@@ -49,9 +49,10 @@ def test_helpers_around_the_function_are_looked_through() -> None:
         ((_helper("apply", "dask.utils"), add, [1], {"y": "key"}),),
         {},
     )
+    delayed: Any = (_helper("apply", "dask.utils"), (add, [1], (dict, [["y", "key"]])), {})
     second: Any = TaskRef("key")
     partial = Task("k", functools.partial(add, y=second), 1)
-    for run_spec in (mapped, applied, partial):
+    for run_spec in (mapped, applied, delayed, partial):
         call = forms.call_of(run_spec)
         assert forms.name_of(call, "prefix") == "add"
         assert _used(run_spec, "key") == {"x": 1, "y": {"$task": "dask:key"}}

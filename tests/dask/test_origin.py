@@ -114,6 +114,13 @@ def test_a_task_launched_by_a_task_is_its_child(client: Any, buffer: Path) -> No
     assert {task.workflow_id for task in tasks(buffer)} == {workflow.workflow_id}
 
 
+def test_a_task_launched_by_a_thread_of_a_task_belongs_to_its_workflow(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client) as workflow:
+        client.submit(steps.launch_in_a_thread, 5).result()
+    launched = only(ended(buffer, "add"))
+    assert (launched.workflow_id, launched.parent_task_id) == (workflow.workflow_id, None)
+
+
 def test_a_task_submitted_inside_a_step_of_the_program_is_its_child(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client), flowprov.task_scope("sweep") as step:
         client.submit(steps.add, 1).result()
@@ -153,6 +160,15 @@ def test_a_fault_of_ours_at_a_submission_is_counted_and_the_task_runs(
         assert client.submit(steps.add, 1).result() == 3
     assert guard.faults() == {"finding the workflow of a Dask submission: RuntimeError": 1}
     assert dask_tasks(buffer) == []
+
+
+def test_annotations_of_dask_carry_the_workflow_where_submissions_cannot_be_asked(
+    client: Any, buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowprov.capture.dask.submission.install", lambda: False)
+    with flowprov.workflow(dask_client=client) as workflow:
+        client.submit(steps.add, 1).result()
+    assert only(ended(buffer)).workflow_id == workflow.workflow_id
 
 
 def test_a_worker_that_does_not_see_the_buffer_writes_to_its_own(

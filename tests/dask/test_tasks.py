@@ -110,6 +110,17 @@ def test_a_key_that_runs_twice_is_two_executions(client: Any, buffer: Path) -> N
     assert len([task for task in finished if metadata(task, "dask_key") == "the same"]) == 2
 
 
+def test_each_attempt_of_a_task_that_is_retried_is_recorded(
+    client: Any, buffer: Path, tmp_path: Path
+) -> None:
+    with flowprov.workflow(dask_client=client):
+        assert client.submit(steps.fail_once, str(tmp_path / "marker"), retries=1).result() == "done"
+    first, second = sorted(ended(buffer), key=lambda task: int(metadata(task, "run_id")))
+    assert (first.status, second.status) == ("ERROR", "FINISHED")
+    assert first.task_id != second.task_id
+    assert metadata(first, "dask_key") == metadata(second, "dask_key")
+
+
 def test_what_happens_inside_a_task_belongs_to_it(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client) as workflow:
         client.submit(steps.work, 2).result()

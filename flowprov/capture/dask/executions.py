@@ -187,28 +187,31 @@ class Executions:
         elif status is Status.ERROR:
             error, exception = values.error_of(state)
             values.correct_left_early(scope, exception, error)
-        metadata = {**execution.metadata, **added}
         tags: list[str] = []
         extras = scope.extras
         if extras is not None:
             if extras.generated:
                 generated = {**(generated or {}), **extras.generated}
-            metadata.update(extras.custom_metadata)
+            added = {**added, **extras.custom_metadata}
             tags = [clean(tag) for tag in extras.tags]
             if exception is None and error is not None:
                 exception = RuntimeError(error.message)  # what ends inside ends by an error too
             end_inside(extras, exception)
-        thread = (
-            None if worker is None else worker.state.threads.get(state.key) if state is not None else None
-        )
         return msgspec.structs.replace(
             record,
             generated=_raw(generated),
-            custom_metadata=_raw(metadata),
+            custom_metadata=_raw({**execution.metadata, **added}) if added else record.custom_metadata,
             error=error,
-            thread=record.thread if thread is None else _thread_name(thread, scope.journal.main_thread),
+            thread=self._thread_of(execution, state),
             tags=tags or None,
         )
+
+    def _thread_of(self, execution: Execution, state: Any) -> str | None:
+        worker = self._worker()
+        ident = None if worker is None or state is None else worker.state.threads.get(state.key)
+        if ident is None:
+            return execution.record.thread
+        return _thread_name(ident, execution.scope.journal.main_thread)
 
 
 def _raw(mapping: dict[str, Any] | None) -> Any:

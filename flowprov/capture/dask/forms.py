@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -48,19 +49,44 @@ def _unwrapped(call: Call) -> Call:
     helper = getattr(function, "__name__", "") if package_of(function) in ("dask", "distributed") else ""
     if helper == "execute_task" and len(args) == 1 and _is_old_task(args[0]):
         return _unwrapped(Call(args[0][0], tuple(args[0][1:]), {}))
-    if helper == "apply" and 1 <= len(args) <= 3 and callable(args[0]):
-        inner = (*args[1:], *((), {})[len(args) - 1 :])
-        if isinstance(inner[0], (list, tuple)) and isinstance(inner[1], dict):
-            return _unwrapped(Call(args[0], tuple(inner[0]), inner[1]))
+    if helper == "apply" and args and callable(args[0]):
+        inner = _items(args[1] if len(args) > 1 else [])
+        named = _pairs(args[2] if len(args) > 2 else {})
+        if inner is not None and named is not None:
+            return _unwrapped(Call(args[0], tuple(inner), named))
     return call
 
 
+def _items(value: Any) -> list[Any] | None:
+    """Give the items of a list, however it is written; None if it is none."""
+    if type(value) in (list, tuple):
+        return list(value)
+    call = call_of(value)
+    if call is not None and getattr(call.function, "__name__", "") == "_identity_cast":
+        return list(call.args)
+    return None
+
+
+def _pairs(value: Any) -> dict[Any, Any] | None:
+    """Give the items of a dictionary, however it is written; None if it is none."""
+    if isinstance(value, dict):
+        return value
+    call = Call(value[0], tuple(value[1:]), {}) if _is_old_task(value) else call_of(value)
+    if call is None or call.function is not dict or len(call.args) != 1:
+        return None
+    pairs = [_items(pair) for pair in _items(call.args[0]) or []]
+    return {pair[0]: pair[1] for pair in pairs if pair is not None and len(pair) == 2}
+
+
 def name_of(call: Call | None, prefix: str) -> str:
-    """Name the activity: the function's name, or the prefix of the key where there is no single function."""
+    """Name the activity: the function's name, or the prefix of the key where Dask made one of several."""
     if call is None or is_fused(call):
         return prefix
     name = getattr(call.function, "__name__", None)
-    return name if isinstance(name, str) else type(call.function).__name__
+    if isinstance(name, str):
+        return name
+    made_by_dask = package_of(type(call.function)) in ("dask", "toolz", "cytoolz")
+    return prefix if made_by_dask else type(call.function).__name__
 
 
 def is_fused(call: Call) -> bool:
@@ -73,7 +99,7 @@ def is_fused(call: Call) -> bool:
 def name_arguments(call: Call) -> dict[str, Any]:
     """Give the arguments of a call by parameter name, defaults included; by position where names fail."""
     try:
-        signature = inspect.signature(call.function)
+        signature = _signature_of(call.function)
         bound = signature.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
     except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
@@ -86,6 +112,19 @@ def name_arguments(call: Call) -> dict[str, Any]:
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
             named[name] = Several(value) if several else value
     return named
+
+
+_signatures: weakref.WeakKeyDictionary[Any, inspect.Signature] = weakref.WeakKeyDictionary()
+
+
+def _signature_of(function: Any) -> inspect.Signature:
+    try:
+        found = _signatures.get(function)
+        if found is None:
+            found = _signatures[function] = inspect.signature(function)
+    except TypeError:  # no hash, or no weak references to it
+        return inspect.signature(function)
+    return found
 
 
 def key_behind(value: Any, keys: Collection[Any]) -> Any:
@@ -117,7 +156,7 @@ def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[An
     if package_of(type(value)) == "dask":
         kind = getattr(value, "klass", None)
         if kind is None:
-            return call_of(value)
+            return _items(value) or call_of(value)
         items = value.args
         return dict(zip(items[::2], items[1::2], strict=False)) if kind is dict else list(items)
     if keys and type(value) in (list, dict):

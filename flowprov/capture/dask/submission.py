@@ -92,19 +92,24 @@ def belongs(client: Any) -> dict[str, Any] | None:
     """
     here = context.current.get()
     connection = _around(here, client)
-    execution = None if connection is not None else where.execution_here()
     if connection is not None:
-        given, inside = connection.origin, here
-    elif execution is not None:
-        given, inside = execution.origin, here or execution.scope
-    else:
-        possible = _of_client(client)
-        if len(possible) != 1:
-            return _belongs_nowhere(len(possible))
-        given, inside = possible[0].origin, None
-    told = msgspec.structs.replace(
-        given, parent_task_id=None if inside is None else _task_of(inside), submitted_at=clock.now()
-    )
+        return _told(connection.origin, here)
+    execution = where.execution_here()
+    if execution is not None:
+        return _told(execution.origin, here or execution.scope)
+    possible = _of_client(client)
+    if len(possible) == 1:
+        return _told(possible[0].origin, None)
+    neighbour = where.neighbour_here()  # a thread that a task started
+    if neighbour is not None:
+        return _told(neighbour.origin, None)
+    return _belongs_nowhere(len(possible))
+
+
+def _told(given: origin.Origin, inside: Scope | None) -> dict[str, Any]:
+    """Give the annotation for a submission inside a scope."""
+    parent = None if inside is None else _task_of(inside)
+    told = msgspec.structs.replace(given, parent_task_id=parent, submitted_at=clock.now())
     return origin.annotation(told)
 
 

@@ -76,20 +76,24 @@ def scope_here() -> Scope | None:
                 # What the coroutine spawns inherits its context, but not the name of its asyncio task.
                 context.current.set(execution.scope)
             return execution.scope
-        return _workflow_here()
+        neighbour = neighbour_here()
     except Exception:  # asked at every event: a race with the end of a task must not cost the event
         return None
+    return None if neighbour is None else neighbour.scope.parent
 
 
-def _workflow_here() -> Scope | None:
+def neighbour_here() -> Execution | None:
+    """Find a running execution of the only workflow whose tasks run in this process, None if there are more.
+
+    None also where this process has an open workflow of its own: then that is the one of its threads.
+    """
     if not _of_workers or any(map(_is_open, context.open_workflows)):
         return None
-    found: dict[str, Scope] = {}
+    found: dict[str, Execution] = {}
     for executions in list(_of_workers.values()):
         for execution in list(executions.running.values()):
-            scope = execution.scope
-            if scope.parent is not None and _is_open(scope):
-                found[scope.workflow_id] = scope.parent
+            if _is_open(execution.scope):
+                found[execution.scope.workflow_id] = execution
     return next(iter(found.values())) if len(found) == 1 else None
 
 
