@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import scenarios
-import torch
 
 import flowprov
-
-torch.set_num_threads(1)
-flowprov.configure(journal={"path": sys.argv[1]})
-task = flowprov.task(scenarios.work)
-model = torch.nn.Sequential(torch.nn.Linear(8, 8))
-batch = torch.zeros(4, 8)
+from flowprov import runtime
 
 
-class Captured(torch.nn.Sequential):
-    """The same model, captured."""
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """Record into the working folder; everything is closed at the end."""
+    with flowprov.workflow("benchmark"):
+        yield
+    runtime.reset()
 
 
-with flowprov.workflow("benchmark"), torch.no_grad():
-    captured = flowprov.torch_capture(Captured)(torch.nn.Linear(8, 8))
-    scenarios.report(
-        scenarios.measure(
-            {
-                "task": (
-                    lambda n: scenarios.run_task(scenarios.work, n),
-                    lambda n: scenarios.run_task(task, n),
-                ),
-                "loop": (
-                    lambda n: scenarios.run_loop(range(n)),
-                    lambda n: scenarios.run_loop(flowprov.Loop(range(n))),
-                ),
-                "loop with two scalars": (
-                    lambda n: scenarios.run_loop_with_scalars(scenarios.PlainLoop(n)),
-                    lambda n: scenarios.run_loop_with_scalars(flowprov.Loop(range(n))),
-                ),
-                "parent forward": (
-                    lambda n: scenarios.run_forwards(model, batch, n),
-                    lambda n: scenarios.run_forwards(captured, batch, n),
-                ),
-            }
-        )
-    )
+def model() -> tuple[Any, Any]:
+    """Make a captured layer and its plain twin."""
+    import torch
+
+    plain = torch.nn.Linear(scenarios.BATCH[1], 8)
+    return flowprov.torch_capture(torch.nn.Linear(scenarios.BATCH[1], 8)), plain
+
+
+scenarios.run(scenarios.Library(session, flowprov.task, lambda count: flowprov.Loop(range(count)), model))

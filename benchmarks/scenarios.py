@@ -1,7 +1,8 @@
-"""What is timed: the same four programs, plain and captured, in one process.
+"""What is timed: one scenario in one process, plain and captured.
 
-Flows in: the functions, loops and models of one library (ours or the peer's). Flows out: one JSON object,
-microseconds added per event, by scenario. Plain and captured rounds alternate; the medians are compared.
+Flows in: the functions, loops and models of one library (ours or the peer's), and the name of a scenario
+from the command line. Flows out: one JSON object, microseconds added per event: while the events were
+captured, and until the last of them was on disk.
 """
 
 from __future__ import annotations
@@ -11,33 +12,35 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
-ROUNDS = 7
-CALLS = {"task": 4_000, "loop": 4_000, "loop with two scalars": 4_000, "parent forward": 1_500}
+EVENTS = {"task": 50_000, "loop": 100_000, "loop with two scalars": 100_000, "parent forward": 10_000}
+BATCH = (64, 512)  # shape of what the model is given
+
+
+class Library(NamedTuple):
+    """One library's way to capture.
+
+    Attributes
+    ----------
+    session
+        Gives the block inside which events are captured; they are on disk when it has been left.
+    task, loop
+        What wraps a function, and a number of iterations.
+    model
+        Makes a captured model and its plain twin.
+    """
+
+    session: Callable[[], AbstractContextManager[Any]]
+    task: Callable[[Callable[..., Any]], Callable[..., Any]]
+    loop: Callable[[int], Any]
+    model: Callable[[], tuple[Any, Any]]
 
 
 def work(x: int, y: float = 2.0) -> int:  # noqa: ARG001 - an argument to record
     """Do next to nothing, so that what is added shows."""
     return x
-
-
-def run_task(function: Callable[..., Any], count: int) -> None:
-    """Call a function many times."""
-    for number in range(count):
-        function(number, y=0.5)
-
-
-def run_loop(items: Iterable[int]) -> None:
-    """Run through a loop."""
-    for _ in items:
-        pass
-
-
-def run_loop_with_scalars(loop: Any) -> None:
-    """Run through a loop that reports two numbers per iteration."""
-    for number in loop:
-        loop.end_iter({"loss": 0.25, "accuracy": number / 3})
 
 
 class PlainLoop:
@@ -53,30 +56,61 @@ class PlainLoop:
         """Take values and do nothing."""
 
 
-def run_forwards(model: Any, batch: Any, count: int) -> None:
-    """Call a model many times."""
-    for _ in range(count):
-        model(batch)
+def run(library: Library) -> None:
+    """Time the scenario that the command line names, and print what capture adds per event."""
+    name = sys.argv[1]
+    count = EVENTS[name]
+    with library.session():  # whatever is made once per process is none of an event's cost
+        _programs(library, name)[1](count // 20)
+    start = time.perf_counter()
+    with library.session():
+        plain, captured = _programs(library, name)
+        calls = _seconds(captured, count)
+    total = time.perf_counter() - start
+    without = statistics.median(_seconds(plain, count) for _ in range(5))
+    per_event = 1e6 / count
+    measured = {"capture": (calls - without) * per_event, "total": (total - without) * per_event}
+    sys.stdout.write("\n" + json.dumps(measured) + "\n")
 
 
-def measure(scenarios: dict[str, tuple[Callable[[int], None], Callable[[int], None]]]) -> dict[str, float]:
-    """Time (plain, captured) pairs in turn; gives the microseconds that capture adds per event."""
-    added = {}
-    for name, (plain, captured) in scenarios.items():
-        count = CALLS[name]
-        plain(count // 10)
-        captured(count // 10)
-        differences = []
-        for _ in range(ROUNDS):
-            before = _seconds(plain, count)
-            differences.append((_seconds(captured, count) - before) / count * 1e6)
-        added[name] = statistics.median(differences)
-    return added
+def _programs(library: Library, name: str) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """Give a scenario as a plain and as a captured program of so many events."""
+    if name == "task":
+        function = library.task(work)
+        return (lambda count: _call(work, count)), (lambda count: _call(function, count))
+    if name == "loop":
+        return (lambda count: _iterate(range(count))), (lambda count: _iterate(library.loop(count)))
+    if name == "loop with two scalars":
+        return (lambda count: _report(PlainLoop(count))), (lambda count: _report(library.loop(count)))
+    import torch
+
+    torch.set_num_threads(1)
+    captured, plain = library.model()
+    batch = torch.zeros(BATCH)
+    return (lambda count: _forward(plain, batch, count)), (lambda count: _forward(captured, batch, count))
 
 
-def report(added: dict[str, float]) -> None:
-    """Print what was measured as the last line of the program."""
-    sys.stdout.write("\n" + json.dumps(added) + "\n")
+def _call(function: Callable[..., Any], count: int) -> None:
+    for number in range(count):
+        function(number, y=0.5)
+
+
+def _iterate(items: Iterable[int]) -> None:
+    for _ in items:
+        pass
+
+
+def _report(loop: Any) -> None:
+    for number in loop:
+        loop.end_iter({"loss": 0.25, "accuracy": number / 3})
+
+
+def _forward(model: Any, batch: Any, count: int) -> None:
+    import torch
+
+    with torch.no_grad():
+        for _ in range(count):
+            model(batch)
 
 
 def _seconds(function: Callable[[int], None], count: int) -> float:
