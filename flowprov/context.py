@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import CodeType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -49,6 +49,13 @@ class Extras(msgspec.Struct):
     tags: list[str] = []
     custom_metadata: dict[str, Any] = {}
     on_end: list[Callable[[BaseException | None], None]] = []
+
+
+class Opened(Protocol):
+    """What a journal keeps among its open scopes."""
+
+    def opened(self) -> Scope | None:
+        """Give the scope that is open now, if there is one."""
 
 
 class Scope(msgspec.Struct, eq=False):
@@ -108,6 +115,10 @@ class Scope(msgspec.Struct, eq=False):
     left_early: list[LeftEarly] | None = None
     closed: bool = False
     site: object = None
+
+    def opened(self) -> Scope | None:
+        """Give itself."""
+        return self
 
     def open_line(self) -> bytes | None:
         """Give the control record that says that this scope is open; None where its opening was written."""

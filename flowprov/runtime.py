@@ -205,6 +205,7 @@ def _start(settings: Settings | None) -> Runtime:
                 return _slot
             settings = load_settings()
         _set_hooks()
+        _say_what_has_no_effect(settings)
         before, _slot = _slot, Runtime(settings)
         place.active_buffer = Path(settings.journal.path)
         if before is None:
@@ -214,6 +215,26 @@ def _start(settings: Settings | None) -> Runtime:
             _slot.at_exit = before.at_exit
             _retire(before)
         return _slot
+
+
+def _say_what_has_no_effect(settings: Settings) -> None:
+    """Say of settings that this version accepts and does not act on yet; better said than silently missed."""
+    idle = [
+        name
+        for name, wanted in (
+            ("telemetry_capture", settings.telemetry_capture is not None),
+            ("sinks.redis", settings.sinks.redis.uri is not None),
+            ("sinks.mongodb", settings.sinks.mongodb.uri is not None),
+        )
+        if wanted
+    ]
+    if idle:
+        guard.say_once(
+            f"idle settings {idle}",
+            "flowprov %s has no use for %s yet; everything else is recorded.",
+            version,
+            " and ".join(idle),
+        )
 
 
 def _retire(before: Runtime) -> None:

@@ -33,6 +33,8 @@ class EpochLoop(Loop[T]):
     the forwards of every Nth epoch only, by position, from 0.
     """
 
+    _plain = False
+
     def __init__(
         self,
         items: Iterable[T] | int,
@@ -82,6 +84,8 @@ class BatchLoop(Loop[T]):
     ``instrumentation.torch.batch_loop`` turns the records off (null); ``capture_batches_at_every: N`` records
     every Nth batch only, with what is in it, by position, from 0.
     """
+
+    _plain = False
 
     def __init__(
         self,

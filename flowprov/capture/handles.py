@@ -10,7 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from flowprov import context, runtime
+import msgspec
+
+from flowprov import context, records, runtime
+from flowprov.capture.site import encode
 from flowprov.context import Extras, Scope
 
 P = ParamSpec("P")
@@ -70,9 +73,24 @@ class TaskHandle(_Handle):
 
 
 class WorkflowHandle(_Handle):
-    """The workflow that is current."""
+    """The workflow that is current.
+
+    In another process than the one that opened it (a Dask worker, a child), what is added is written at once,
+    and joined with the rest by reading.
+    """
 
     __slots__ = ()
+
+    def set_generated(self, **values: Any) -> None:
+        """Record values as generated; called again, it adds and overwrites."""
+        scope = self._scope
+        if scope is None or scope.workflow_id in scope.journal.open_scopes:
+            super().set_generated(**values)
+            return
+        with runtime.guarded("adding to a workflow of another process"):
+            generated: Any = msgspec.Raw(encode(values))
+            added = records.Workflow(workflow_id=scope.workflow_id, generated=generated)
+            scope.journal.append(records.encode(added))
 
     def __repr__(self) -> str:
         return f"<flowprov workflow {self.workflow_id}>"

@@ -172,10 +172,21 @@ def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: b
     offset = clock.offset
     key: Any = scope.key
     used: Any = scope.used
-    journal.append(
-        b'{"type":"task","task_id":%d%b,"started_at":%d,"used":%b,"status":"%b","ended_at":%d%b%b}\n'
-        % (key, scope.place, scope.started + offset, used, status, ended + offset, generated, tail)
+    line = b'{"type":"task","task_id":%d%b,"started_at":%d,"used":%b,"status":"%b","ended_at":%d%b%b}\n' % (
+        key,
+        scope.place,
+        scope.started + offset,
+        used,
+        status,
+        ended + offset,
+        generated,
+        tail,
     )
+    journal.count()  # journal.append, written out
+    try:
+        journal.quick(line)
+    except Exception as error:  # whatever the disk does, the program goes on; it is counted
+        journal.append_slowly(line, error)
 
 
 def with_extras(

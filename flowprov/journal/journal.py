@@ -32,7 +32,7 @@ from flowprov.journal.write_writer import WriteWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowprov.context import Scope
+    from flowprov.context import Opened
     from flowprov.journal.keeper import Keeper
     from flowprov.settings import JournalSettings
 
@@ -68,8 +68,12 @@ class Journal:
         Identifies the journal, and is the prefix of the ids of its tasks.
     next_number
         Call it for the number of a new task.
+    count, quick
+        What :meth:`append` does, for those who cannot afford the call: count a record, then hand it to the
+        writer; where that raises, :meth:`append_slowly` takes over.
     open_scopes
-        The scopes that are open now, by number or workflow id. Heartbeats read it.
+        What is open now, by number or workflow id: scopes, and loops, which know their iteration. Heartbeats
+        read it.
     main_thread
         Identifier of the thread that the header names; other threads are named in each record.
     """
@@ -89,14 +93,14 @@ class Journal:
 
     def _begin(self) -> None:
         self.closed = False
-        self.open_scopes: dict[records.LocalId, Scope] = {}
+        self.open_scopes: dict[records.LocalId, Opened] = {}
         self._said_open: set[records.LocalId] = set()
-        self._count = itertools.count(1).__next__
+        self.count = itertools.count(1).__next__
         self._counts_taken = 0
         self._dropped: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._writer: writer.Writer | None = None
-        self._append: Callable[[bytes], None] = _not_open  # the writer's own, once the file exists
+        self.quick: Callable[[bytes], object] = _not_open  # the writer's own, once the file exists
         self._stopped: str | None = None
         self._spare = (0, 0)
 
@@ -104,24 +108,28 @@ class Journal:
 
     def append(self, line: bytes) -> None:
         """Append one captured record, or count it as dropped."""
-        self._count()
+        self.count()
         try:
-            self._append(line)
+            self.quick(line)
         except Exception as error:  # whatever the disk does, the program goes on; it is counted
-            self._append_slowly(line, error)
+            self.append_slowly(line, error)
 
     # -- everything else ----------------------------------------------------------------------------------
 
-    def _append_slowly(self, line: bytes, error: Exception) -> None:
+    def append_slowly(self, line: bytes, error: Exception) -> None:
+        """Append what the quick way refused: the file is new, a segment is full, or there is trouble."""
         with self._lock:
             try:
-                if isinstance(error, _NotOpenError) and self._stopped is None and not self.closed:
+                if self._stopped is None and not self.closed:
                     if self._writer is None:
                         self._open()
-                    self._append(line)
-                    return
-            except Exception as opening_error:  # as above
-                error = opening_error
+                        self._writer.append(line)  # type: ignore[attr-defined]
+                        return
+                    if isinstance(error, (ValueError, _NotOpenError)):
+                        self._writer.append(line)
+                        return
+            except Exception as later_error:  # as above
+                error = later_error
             self._stop(error)
             self._dropped[self._stopped or "fault"] += 1
 
@@ -149,15 +157,20 @@ class Journal:
         if self._campaign is not None:
             made.append(records.encode(self._campaign))
         self.path, self._writer = created.path, made
-        self._append = self._append_and_sync if self.settings.sync == "record" else made.append
+        self._switched(made.quick)
         if self._keeper is not None:
             self._keeper.watch(self)
 
     def _make_writer(self, kind: str, descriptor: int) -> writer.Writer:
         if kind == "write":
             return WriteWriter(descriptor, self.settings.max_bytes)
-        wake = None if self._keeper is None else self._keeper.wake
-        return MappedWriter(descriptor, self.settings.max_bytes, on_switch=wake)
+        return MappedWriter(descriptor, self.settings.max_bytes, on_switch=self._switched)
+
+    def _switched(self, quick: Callable[[bytes], object]) -> None:
+        """Use the new segment of the writer, and have the next one prepared."""
+        self.quick = self._append_and_sync if self.settings.sync == "record" else quick
+        if self._keeper is not None:
+            self._keeper.wake()
 
     def _append_and_sync(self, line: bytes) -> None:
         made = self._writer
@@ -196,7 +209,7 @@ class Journal:
             self._stopped = "closed"
         else:
             self._stopped = error.reason if isinstance(error, writer.JournalFull) else "write_error"
-        self._append = _stopped
+        self.quick = _stopped
         what = {
             "disk_full": "the disk is full",
             "max_bytes": "journal.max_bytes is reached",
@@ -214,7 +227,7 @@ class Journal:
     def drop(self, reason: str) -> None:
         """Count an event that was met and could not be made a record."""
         with self._lock:
-            self._count()
+            self.count()
             self._dropped[reason] += 1
 
     def counts(self) -> tuple[int, int, dict[str, int]]:
@@ -222,7 +235,7 @@ class Journal:
         with self._lock:
             # Reading an itertools.count takes one from it; how many were taken is known.
             self._counts_taken += 1
-            captured = self._count() - self._counts_taken
+            captured = self.count() - self._counts_taken
             dropped = dict(self._dropped)
         return captured, captured - sum(dropped.values()), dropped
 
@@ -251,7 +264,8 @@ class Journal:
         if self._writer is None or self.closed:
             return
         clock.look_again()
-        still_open = list(self.open_scopes.items())
+        opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.opened())]
+        still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
         for key, scope in still_open:
             if key not in self._said_open and (line := scope.open_line()) is not None:
                 self._write_open(line)

@@ -54,7 +54,8 @@ class MappedWriter:
     first, largest
         Sizes of the first and of the largest segment in bytes; rounded up to whole pages.
     on_switch
-        Called after a new segment was taken: the time to have :meth:`prepare` called from another thread.
+        Called after a new segment was taken, with the new :attr:`quick`: the time to have :meth:`prepare`
+        called from another thread.
     """
 
     name = "mapped"
@@ -66,7 +67,7 @@ class MappedWriter:
         *,
         first: int = 64 * 1024,
         largest: int = 4 << 20,
-        on_switch: Callable[[], None] | None = None,
+        on_switch: Callable[[Callable[[bytes], object]], None] | None = None,
     ) -> None:
         self._descriptor = descriptor
         self._max_bytes = max_bytes
@@ -81,8 +82,9 @@ class MappedWriter:
         self._wanted = first
         self._current = self._make(0, first)
         self._write = self._current.map.write
-        if _without_gil():
-            self.append = self._append_locked  # type: ignore[method-assign]
+        # One C call under the GIL; without the GIL it needs the lock.
+        self._locked = _without_gil()
+        self.quick: Callable[[bytes], object] = self.append if self._locked else self._write
 
     def append(self, line: bytes) -> None:
         """Append one line, whole or not at all.
@@ -94,34 +96,25 @@ class MappedWriter:
         OSError
             If a new segment cannot be made for another reason.
         """
-        try:
-            self._write(line)
-        except ValueError:  # the segment has no room for it, or was retired by another thread just now
-            with self._lock:
-                self._append_further(line)
-
-    def _append_locked(self, line: bytes) -> None:
         with self._lock:
             try:
                 self._write(line)
-            except ValueError:  # as in append
+            except ValueError:  # the segment has no room for it, or was retired by another thread just now
                 self._append_further(line)
 
     def _append_further(self, line: bytes) -> None:
         """Append to the next segment; the lock is held."""
-        length = len(line)
-        with contextlib.suppress(ValueError):  # another thread may have moved on while this one waited
-            self._write(line)
-            return
-        segment = self._take_next(length)
+        segment = self._take_next(len(line))
         old, self._current = self._current, segment
         self._write = segment.map.write
+        if not self._locked:
+            self.quick = self._write
         _fill(old)
         self._retired.append(old)
         self._switched = True
         segment.map.write(line)
         if self._on_switch is not None:
-            self._on_switch()
+            self._on_switch(self.quick)
 
     def _take_next(self, length: int) -> Segment:
         segment, self._next = self._next, None

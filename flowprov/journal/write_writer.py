@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import threading
+from collections.abc import Callable
 
 from flowprov.journal.writer import JournalFull
 
@@ -37,6 +38,7 @@ class WriteWriter:
         self._size = os.fstat(descriptor).st_size
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self.quick: Callable[[bytes], object] = self.append
 
     def append(self, line: bytes) -> None:
         """Append one line, whole or not at all.

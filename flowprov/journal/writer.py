@@ -6,6 +6,7 @@ Flows in: the journal's settings and its folder. Flows out: the name of the writ
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class Writer(Protocol):
     """One way to append lines to a file that this process alone writes."""
 
     name: str
+
+    @property
+    def quick(self) -> Callable[[bytes], object]:
+        """Give the shortest way to append; where it raises ValueError, :meth:`append` is the way."""
 
     def append(self, line: bytes) -> None:
         """Append a line; once this returns, the line survives the death of the process."""

@@ -51,10 +51,14 @@ class WorkflowRuns:
 
     def __init__(self) -> None:
         self._runs: list[WorkflowRun] = []
+        self._additions: list[Workflow] = []
 
     def add(self, message: Workflow, journal: JournalSummary) -> None:
-        """Take an opening or an ending in."""
-        ends = message.status not in OPEN and not (message.status is None and message.ended_at is None)
+        """Take an opening, an ending, or what another process added in."""
+        if message.status is None and message.started_at is None and message.ended_at is None:
+            self._additions.append(message)
+            return
+        ends = message.status not in OPEN
         if ends:
             for run in reversed(self._runs):
                 if run.journal.path == journal.path and not run.ended:
@@ -68,6 +72,14 @@ class WorkflowRuns:
         The rest is said by the lowest rank, and by others where it says nothing. There is no end while one of
         them has none.
         """
+        folded = self._fold_runs() if self._runs else self._additions[0]
+        for addition in self._additions:
+            # The process that opened the workflow has the last word, and says where it ran.
+            united = {name: getattr(_overlay(addition, folded), name) for name in _UNITED}
+            folded = msgspec.structs.replace(folded, **united)
+        return folded
+
+    def _fold_runs(self) -> Workflow:
         results = sorted((run.result() for run in self._runs), key=lambda w: (w.rank or 0, w.started_at or 0))
         if len(results) == 1:
             return results[0]

@@ -203,3 +203,30 @@ def test_captured_is_written_plus_dropped(buffer: Path) -> None:
     found = lines(buffer)
     kept = len(of_type(found, records.Task)) + len(of_type(found, records.Workflow))
     assert captured == written + sum(dropped.values()) == kept == 22
+
+
+def test_settings_that_have_no_effect_yet_are_said(buffer: Path, caplog: pytest.LogCaptureFixture) -> None:
+    flowprov.configure(
+        journal={"path": str(buffer)},
+        telemetry_capture={"cpu": True},
+        sinks={"redis": {"uri": "redis://user:secret@host"}},
+    )
+    assert "no use for telemetry_capture and sinks.redis yet" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_child_process_adds_to_the_workflow_of_its_parent(tmp_path: Path) -> None:
+    code = """
+        import os
+        import flowprov
+        with flowprov.workflow("W", workflow_id="w") as workflow:
+            workflow.set_generated(mine=1)
+            if os.fork() == 0:
+                flowprov.current_workflow().set_generated(theirs=2)
+                os._exit(0)
+            os.wait()
+    """
+    run(code, tmp_path)
+    row = only(flowprov.read_buffer(tmp_path / "flowprov_buffer", return_df=False))
+    assert row["generated"] == {"mine": 1, "theirs": 2}
+    assert row["status"] == "FINISHED"

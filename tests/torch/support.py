@@ -116,4 +116,5 @@ def open_scopes() -> int:
     """Count the tasks that are open in the current journal."""
     scope = context.find()
     assert scope is not None
-    return sum(1 for each in scope.journal.open_scopes.values() if each.key is not None)
+    opened = [each.opened() for each in scope.journal.open_scopes.values()]
+    return sum(1 for each in opened if each is not None and each.key is not None)
