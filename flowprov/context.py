@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 import msgspec
 
 from flowprov.clock import clock
-from flowprov.records import LocalId, full_id
+from flowprov.records import LocalId
 
 if TYPE_CHECKING:
     from flowprov.journal.journal import Journal
@@ -173,6 +173,11 @@ def find() -> Scope | None:
     return current.get() or resolve()
 
 
+def is_open(scope: Scope) -> bool:
+    """Whether this process opened a scope and has not ended it: its record is this process's to write."""
+    return any(holder.opened() is scope for holder in list(scope.journal.open_scopes.values()))
+
+
 def links_of(scope: Scope) -> bytes:
     """Give the part of a child's line that names its workflow and parent task."""
     made = scope.links
@@ -238,21 +243,3 @@ def reset() -> None:
     """Forget every open scope: for tests."""
     current.set(None)
     open_workflows.clear()
-
-
-__all__ = [
-    "Extras",
-    "LeftEarly",
-    "Scope",
-    "current",
-    "find",
-    "full_id",
-    "handed_over",
-    "inherited",
-    "leave",
-    "links_of",
-    "open_workflows",
-    "reset",
-    "resolve",
-    "resolvers",
-]

@@ -189,6 +189,7 @@ class Loop(Generic[T]):
                 except Exception as error:  # whatever the disk does, the program goes on; it is counted
                     journal.append_slowly(ready, error)
             except Exception as error:  # the guard
+                _claim(scope)
                 close_after_fault(scope, "recording the end of an iteration", error)
         journal.open_scopes.pop(one_pass.group, None)
 
@@ -256,8 +257,8 @@ class Loop(Generic[T]):
 
 def _claim(scope: Scope) -> None:
     """Make an iteration one whose record is owed, unless the process from which this was forked owes it."""
-    journal, key = scope.journal, cast("int", scope.key)
-    if key >= journal.first_number:
+    journal, key = scope.journal, scope.key
+    if isinstance(key, int) and key >= journal.first_number:
         journal.open_scopes[key] = scope
 
 

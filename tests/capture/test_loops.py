@@ -12,7 +12,7 @@ import pytest
 from tqdm import tqdm
 
 import flowprov
-from flowprov import records
+from flowprov import records, runtime
 from tests.support import lines, of_type, only, tasks
 
 
@@ -191,6 +191,25 @@ def test_capture_off_makes_it_a_plain_loop(buffer: Path) -> None:
     assert lines(buffer) == []
 
 
+def test_a_fault_of_ours_costs_one_record_counted_and_the_loop_goes_on(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("our own fault")
+
+    loop = flowprov.Loop(3)
+    for i in loop:
+        loop.end_iter({"i": i})
+    monkeypatch.setattr("flowprov.capture.loops.generated_part", broken)
+    assert list(flowprov.Loop(["a", "b"])) == ["a", "b"]
+    for _ in loop:
+        loop.end_iter({"x": 1})
+    (journal,) = runtime.get().journals()
+    captured, written, dropped = journal.counts()
+    assert (captured, written, dropped) == (9, 6, {"fault": 3})
+    assert _positions(tasks(buffer)) == [0, 1, 2, 0, 1]
+
+
 def test_a_loop_can_be_run_again_as_a_group_of_its_own(buffer: Path) -> None:
     loop = flowprov.Loop(2)
     list(loop)
@@ -301,7 +320,7 @@ def test_a_handle_of_an_iteration_adds_to_it(buffer: Path) -> None:
 
 
 def test_a_keyboard_interrupt_between_scopes_leaves_nothing_open(buffer: Path) -> None:
-    from flowprov import context, runtime
+    from flowprov import context
 
     with flowprov.workflow("W"):
         with pytest.raises(KeyboardInterrupt), flowprov.task_scope("outer"):

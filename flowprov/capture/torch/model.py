@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
-from flowprov import guard, runtime
+from flowprov import context, guard, runtime
 from flowprov.capture.torch.profile import describe
 from flowprov.capture.workflow import write_ending, write_opening
 from flowprov.context import Scope, links_of
@@ -178,8 +178,7 @@ def _task_around(scope: Scope | None) -> Scope | None:
 def _open_around(scope: Scope | None) -> Scope | None:
     """Find the innermost scope that has a record of its own, which this process is going to end."""
     while scope is not None:
-        key = scope.workflow_id if scope.key is None else scope.key
-        if scope.recorded and scope.journal.open_scopes.get(key) is scope:
+        if scope.recorded and context.is_open(scope):
             return scope
         scope = scope.parent
     return None
