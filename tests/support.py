@@ -40,11 +40,16 @@ def start(
 
 
 def run(
-    code: str, folder: Path, *arguments: str, env: Mapping[str, str] | None = None, status: int | None = 0
+    code: str,
+    folder: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    status: int | None = 0,
+    timeout: float = 120,
 ) -> tuple[str, str]:
     """Run a program to its end; gives what it printed and what it complained of."""
     with start(code, folder, *arguments, env=env) as process:
-        printed, complained = process.communicate(timeout=120)
+        printed, complained = process.communicate(timeout=timeout)
     if status is not None:
         assert process.returncode == status, complained
     return printed, complained
