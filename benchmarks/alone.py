@@ -1,0 +1,133 @@
+"""What an event costs by flowprov's own measure: beside one write, in threads, beside a busy thread.
+
+Flows in: nothing. Flows out: a table of ratios, each taken side by side in this process::
+
+    python benchmarks/alone.py
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+import flowprov
+from flowprov import records, runtime
+
+ROUNDS = 9
+CALLS = 20_000
+
+
+@flowprov.task
+def step(x: int, y: float = 2.0) -> float:
+    """Do next to nothing."""
+    return x * y
+
+
+def record_a_task(count: int) -> None:
+    """Call the captured function."""
+    for number in range(count):
+        step(number, y=0.5)
+
+
+def encode_and_write(descriptor: int) -> Callable[[int], None]:
+    """Give the least that keeping such a record can cost: its encoding, and one write."""
+    encoder = msgspec.json.Encoder()
+
+    def program(count: int) -> None:
+        for number in range(count):
+            task = records.Task(
+                task_id=number,
+                workflow_id="01a1fd62-91fc-701c-a676-43a8cfba25f7",
+                activity_id="step",
+                status="FINISHED",
+                used={"x": number, "y": 0.5},
+                generated={"result": number * 0.5},
+                started_at=time.time_ns(),
+                ended_at=time.time_ns(),
+            )
+            os.write(descriptor, encoder.encode(task) + b"\n")
+
+    return program
+
+
+def in_threads(count: int) -> None:
+    """Call the captured function from four threads, so often in all."""
+    threads = [threading.Thread(target=record_a_task, args=(count // 4,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def longest_append(calls: int) -> list[float]:
+    """Time single appends of a full record beside a busy thread; gives the seconds of the longest ones."""
+    (journal,) = runtime.get().journals()
+    line = b'{"type":"task","task_id":0%b}\n' % (b" " * 200)
+    taken = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        journal.append(line)
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[-5:]
+
+
+def seconds(program: Callable[[int], None]) -> float:
+    """Time a program."""
+    start = time.perf_counter()
+    program(CALLS)
+    return time.perf_counter() - start
+
+
+def ratio(one: Callable[[int], None], other: Callable[[int], None]) -> float:
+    """Compare two programs that run in turn; the median."""
+    return statistics.median(seconds(one) / seconds(other) for _ in range(ROUNDS))
+
+
+def import_ratio() -> float:
+    """Compare ``import flowprov`` with an empty program."""
+
+    def run(code: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - start
+
+    return statistics.median(run("import flowprov") / run("pass") for _ in range(ROUNDS))
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, (Path(folder) / "plain").open("ab") as plain:
+        flowprov.configure(journal={"path": folder})
+        with flowprov.workflow("benchmark"):
+            record_a_task(CALLS)
+            print(f"import flowprov / an empty program        {import_ratio():5.2f}  (goal 3)")
+            write = encode_and_write(plain.fileno())
+            print(
+                f"a task / encoding it and one write        {ratio(record_a_task, write):5.2f}  (goal 1.25)"
+            )
+            print(
+                f"four threads / one, per task              {ratio(in_threads, record_a_task):5.2f}  (goal 1.7)"
+            )
+            stop = threading.Event()
+            busy = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)])
+            busy.start()
+            longest = longest_append(CALLS)
+            stop.set()
+            busy.join()
+            print(
+                f"longest appends beside a busy thread      {', '.join(f'{1e3 * s:.2f}' for s in longest)} ms"
+            )
+        runtime.reset()
+
+
+if __name__ == "__main__":
+    main()
