@@ -24,8 +24,9 @@ tests: $(READY)
 soak: $(READY)  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak
 
-benchmark: $(READY)  ## the added cost of each event, beside Flowcept in an environment of its own
+benchmark: $(READY)  ## what an event costs, beside Flowcept (in an environment of its own) and by itself
 	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/alone.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -282,24 +282,28 @@ def _set_finalizer() -> None:
 
 
 def _before_fork() -> None:
-    # With our thread stopped no lock of ours can be held by a thread that the child will not have.
-    if _slot is not None:
-        _slot.keeper.stop(timeout=0.2)
+    # With our threads stopped no lock of ours can be held by a thread that the child will not have.
+    for each in _all():
+        each.keeper.stop(timeout=0.2)
 
 
 def _after_fork_here() -> None:
-    if _slot is not None:
-        _slot.keeper.resume()
+    for each in _all():
+        each.keeper.resume()
 
 
 def _after_fork_there() -> None:
     global _slot_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _slot_lock = threading.RLock()
-    _retired.clear()
     guard.reset()
-    if _slot is not None:
+    for each in _all():
         with guarded("starting anew in a forked child"):
-            _slot.begin_anew()
+            each.begin_anew()
+
+
+def _all() -> list[Runtime]:
+    """List the runtime in force and those that were replaced while something was open in them."""
+    return [*_retired, *filter(None, [_slot])]
 
 
 class _Anchor:
@@ -317,7 +321,7 @@ def shutdown() -> None:
     for callback in runtime.at_exit:
         with guarded("closing at exit"):
             callback()
-    for each in (*_retired, runtime):
+    for each in _all():
         each.close()
 
 

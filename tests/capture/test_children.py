@@ -124,6 +124,35 @@ def test_scopes_that_were_open_at_a_fork_are_recorded_once_and_by_the_parent(tmp
     assert [workflow.status for workflow in workflows] == ["RUNNING", "FINISHED"]
 
 
+def test_a_fork_inside_a_workflow_of_replaced_settings_leaves_the_parents_journal_alone(
+    tmp_path: Path,
+) -> None:
+    code = """
+        import os
+        import flowprov
+
+        @flowprov.task
+        def f(who): pass
+
+        with flowprov.workflow("W"):
+            flowprov.configure(journal={"path": "other"})
+            f("before")
+            pid = os.fork()
+            f("child" if pid == 0 else "parent")
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+    """
+    run(code, tmp_path)
+    assert {task.used["who"]: task.pid for task in tasks(tmp_path) if task.used}.keys() == {
+        "before",
+        "child",
+        "parent",
+    }
+    headers = of_type(lines(tmp_path), records.Header)
+    assert len({header.pid for header in headers}) == len(headers) == 2
+
+
 def test_a_forked_child_writes_while_its_parent_does(tmp_path: Path) -> None:
     code = """
         import os
