@@ -166,7 +166,7 @@ class Loop(Generic[T]):
             self._scope = one_pass.scope = scope
             try:
                 yield item
-            except BaseException as error:
+            except BaseException as error:  # recorded, and raised on unchanged
                 self._leave(scope, error)
                 journal.open_scopes.pop(one_pass.group, None)
                 raise

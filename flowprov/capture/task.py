@@ -88,7 +88,7 @@ def _wrap_function(function: Any, site: Site) -> Any:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # recorded, and raised on unchanged
             fail(scope, error, site.tags, site.custom_metadata)
             raise
         finish(scope, site, result)
@@ -105,7 +105,7 @@ def _wrap_coroutine(function: Any, site: Site) -> Any:
             return await function(*args, **kwargs)
         try:
             result = await function(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # recorded, and raised on unchanged
             fail(scope, error, site.tags, site.custom_metadata)
             raise
         finish(scope, site, result)
@@ -151,7 +151,7 @@ def _wrap_async_generator(function: Any, site: Site) -> Any:
             await generator.aclose()
             end_generator(scope, site, count, None, left_early=True)
             raise
-        except BaseException as error:
+        except BaseException as error:  # recorded, and raised on unchanged
             if scope is not None:
                 fail(scope, error, site.tags, site.custom_metadata)
             raise
@@ -181,7 +181,7 @@ class Resumed(Generator[Any, Any, Any]):
         resume(self._scope)
         try:
             self._generator.close()
-        except BaseException as error:
+        except BaseException as error:  # recorded, and raised on unchanged
             fail(self._scope, error, self._site.tags, self._site.custom_metadata)
             raise
         end_generator(self._scope, self._site, self._count, None, left_early=True)
@@ -193,7 +193,7 @@ class Resumed(Generator[Any, Any, Any]):
         except StopIteration as stop:
             end_generator(self._scope, self._site, self._count, stop.value, left_early=False)
             raise
-        except BaseException as error:
+        except BaseException as error:  # recorded, and raised on unchanged
             fail(self._scope, error, self._site.tags, self._site.custom_metadata)
             raise
         suspend(self._scope)

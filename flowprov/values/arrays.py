@@ -49,9 +49,7 @@ def tensor_raw(tensor: Any) -> msgspec.Raw:
             return found
     except (KeyboardInterrupt, SystemExit):
         raise
-    except (
-        BaseException
-    ):  # the attributes are foreign code, and a native one may panic with any BaseException
+    except BaseException:  # the attributes are foreign code; a native extension may panic with any of these
         return msgspec.Raw(_encode(array_summary(tensor)))
     summary = array_summary(tensor)
     raw = msgspec.Raw(_encode(summary))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,20 +136,6 @@ def test_abandoning_leaves_the_file_as_it_is(opened: Open, tmp_path: Path) -> No
     before = path.read_bytes()
     writer.abandon()
     assert path.read_bytes() == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte; needs the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_keeps_what_was_appended(opened: Open, small_disk: Path) -> None:

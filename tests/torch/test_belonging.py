@@ -335,3 +335,18 @@ def test_a_model_on_default_device_settings_is_recorded_alike(buffer: Path) -> N
     model(batch())
     first, second = forwards(buffer)
     assert first.used == second.used
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_loader_is_looped_over_as_it_is(buffer: Path, workers: int) -> None:
+    data = torch.utils.data.TensorDataset(torch.arange(6.0).reshape(6, 1))
+    loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=workers)
+    with flowprov.workflow("W"):
+        loop = flowprov.BatchLoop(loader)
+        assert len(loop) == 3
+        seen = [rows for (rows,) in loop]
+    assert torch.equal(torch.cat(seen), data.tensors[0])
+    used = [task.used for task in tasks(buffer) if task.activity_id == "train_batch_iteration"]
+    assert [each["batch"][0]["shape"] for each in used if each] == [[2, 1]] * 3
+    headers = list(buffer.rglob("*.jsonl"))
+    assert len(headers) == 1, "workers that captured nothing leave nothing behind"
