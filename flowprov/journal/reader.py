@@ -13,13 +13,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from flowprov import records
 from flowprov.journal.format import SUFFIX, end_of_records, lines
 from flowprov.records import Campaign, Footer, Header, Record
+
+R = TypeVar("R")
 
 PIECE = 1 << 20
 _UNKNOWN = 0  # for times and numbers that a lost header would have told
@@ -75,7 +77,7 @@ class JournalContents(NamedTuple):
     position: int
 
 
-class JournalReader:
+class JournalReader(Generic[R]):
     """Reads a journal from a position on, and again what came since.
 
     Parameters
@@ -85,7 +87,7 @@ class JournalReader:
     position
         Where to begin, in bytes: 0, or a ``position`` of an earlier reader.
     decode
-        Makes a record of a line.
+        Makes a record, or what else is wanted, of a line; raises if the line is none.
     missing_ok
         Take a file that is not there (any more) as one that holds nothing.
 
@@ -103,7 +105,7 @@ class JournalReader:
         self,
         path: Path,
         position: int = 0,
-        decode: Callable[[bytes], Record] = records.decode,
+        decode: Callable[[bytes], R] = records.decode,  # type: ignore[assignment]
         *,
         missing_ok: bool = False,
     ) -> None:
@@ -114,7 +116,7 @@ class JournalReader:
         self._decode = decode
         self._missing_ok = missing_ok
 
-    def read(self) -> Iterator[tuple[int, Record]]:
+    def read(self) -> Iterator[tuple[int, R]]:
         """Give each record from the position on with its offset, until the present end of the file.
 
         Raises
@@ -164,7 +166,7 @@ class JournalReader:
 
     def _look(
         self, descriptor: int, start: int, data: bytes
-    ) -> tuple[list[tuple[int, int, Record]], list[Damage]]:
+    ) -> tuple[list[tuple[int, int, R]], list[Damage]]:
         found, damages = self._take_apart(start, data)
         for _ in range(_SECOND_LOOKS):
             if not damages or (again := os.pread(descriptor, len(data), start)) == data:
@@ -174,8 +176,8 @@ class JournalReader:
                 found, damages = self._take_apart(start, data)
         return found, damages
 
-    def _take_apart(self, start: int, data: bytes) -> tuple[list[tuple[int, int, Record]], list[Damage]]:
-        found: list[tuple[int, int, Record]] = []
+    def _take_apart(self, start: int, data: bytes) -> tuple[list[tuple[int, int, R]], list[Damage]]:
+        found: list[tuple[int, int, R]] = []
         damages: list[Damage] = []
         decode, path = self._decode, self.path
         for place, line in lines(data):
@@ -204,7 +206,7 @@ def read_journal(path: Path, start: int = 0) -> JournalContents:
     OSError
         If the file cannot be opened or read; nothing in its content raises.
     """
-    reader = JournalReader(path, start)
+    reader: JournalReader[Record] = JournalReader(path, start)
     found = [record for _, record in reader.read()]
     header = next((record for record in found if type(record) is Header), None) or read_header(path)
     return JournalContents(path, header, found, reader.damages, reader.unfinished, reader.position)

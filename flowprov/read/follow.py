@@ -14,7 +14,7 @@ from flowprov.journal.format import folder_name
 from flowprov.journal.reader import JournalReader
 from flowprov.read.messages import reader_of
 from flowprov.read.source import Source, campaign_key, glance
-from flowprov.records import Header, Task, Workflow, complete_task, complete_workflow
+from flowprov.records import Header, Record, Task, Workflow, complete_task, complete_workflow
 
 
 class Follower(Iterator[Task | Workflow]):
@@ -47,7 +47,7 @@ class Follower(Iterator[Task | Workflow]):
         self.campaign_id: str | None = campaign_id or position.get("campaign_id")
         self._source = source
         self._begin: dict[str, int] = dict(position.get("journals", {}))
-        self._readers: dict[str, tuple[JournalReader, Header]] = {}
+        self._readers: dict[str, tuple[JournalReader[Record], Header]] = {}
         self._passed_over: set[str] = set()
         self._now: Iterator[Task | Workflow] = iter(())
 

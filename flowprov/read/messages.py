@@ -31,7 +31,7 @@ _RESTORED = (
 )
 
 
-def reader_of(journal: JournalSummary, position: int = 0) -> JournalReader:
+def reader_of(journal: JournalSummary, position: int = 0) -> JournalReader[Record]:
     """Open a journal for reading with values restored; one that was gathered elsewhere meanwhile is empty."""
     return JournalReader(journal.path, position, decode_restored, missing_ok=True)
 

@@ -17,6 +17,7 @@ from flowprov.journal import place
 from flowprov.journal.format import find_journals, folder_name
 from flowprov.journal.reader import header_from_place
 from flowprov.journal.summary import JournalSummary, summarise
+from flowprov.read.remote import Mirror, open_remote
 from flowprov.settings import load_settings
 
 logger = logging.getLogger("flowprov")
@@ -31,30 +32,34 @@ class Source:
     Parameters
     ----------
     given
-        A buffer, campaign or host folder, or one journal. None: the buffer folder of this process.
+        A buffer, campaign or host folder, one journal, or the URI of a server to which journals were
+        delivered. None: the buffer folder of this process.
 
     Raises
     ------
     JournalError
-        If the path does not exist, or if it is a URI.
+        If the path does not exist, or the URI names no server that can be read.
+    SinkError
+        If the server cannot be reached, when it is read.
     """
 
     def __init__(self, given: str | os.PathLike[str] | None = None) -> None:
         self._given: Path | None = None
+        self._mirror: Mirror | None = None
         if given is None:
             return
         if isinstance(given, str) and _URI.match(given):
-            kind = given.partition("://")[0]
-            raise JournalError(
-                f"{kind}:// cannot be read: this version reads journals only. Give the path of a buffer "
-                "folder, a campaign folder, a host folder or one .jsonl journal."
-            )
+            self._mirror = Mirror(open_remote(given))
+            return
         self._given = Path(given)
         if not self._given.exists():
             raise JournalError(_not_there(self._given))
 
     def paths(self) -> list[Path]:
         """List the journals that are there now, whatever their campaign."""
+        if self._mirror is not None:
+            self._mirror.refresh()
+            return find_journals(self._mirror.folder)
         if self._given is None:
             return _of_this_process()
         return find_journals(self._given) if self._given.is_dir() else [self._given]
@@ -62,6 +67,8 @@ class Source:
     def summaries(self) -> list[JournalSummary]:
         """Look at all journals that are there now."""
         found = [glance(path) for path in self.paths()]
+        if self._mirror is not None:
+            return [self._mirror.judge(summary) for summary in found if summary is not None]
         if self._given is not None and found == [None] and self._given.is_file():
             # Asked for by name: whatever it holds is to be reported.
             return [

@@ -1,6 +1,7 @@
 """What a sink is: three methods, and two ways to fail.
 
-Flows in: lines of journals, in order, each with its position. Flows out: nothing; a sink keeps them on a server.
+Flows in: lines of journals, in order, each with its position. Flows out: nothing; a sink keeps them on a
+server.
 
 A record is identified by its journal and its position in it, so delivering twice changes nothing: the server
 itself, or the identifier of the document, refuses the second copy.
@@ -13,6 +14,10 @@ from typing import NamedTuple, Protocol
 
 from flowprov.errors import FlowprovError
 from flowprov.records import Header
+
+# Schemes of the URIs for which there is a sink.
+REDIS = ("redis", "rediss", "unix")
+MONGODB = ("mongodb", "mongodb+srv")
 
 
 class Entry(NamedTuple):

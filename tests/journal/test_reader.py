@@ -57,7 +57,7 @@ def test_a_growing_journal_is_read_on_from_where_it_was_left(tmp_path: Path, wri
     journal = open_journal(tmp_path, writer)
     journal.append(records.encode(step(0)))
     assert journal.path is not None
-    reader = JournalReader(journal.path)
+    reader: JournalReader[records.Record] = JournalReader(journal.path)
     seen: list[int | str] = []
     for number in range(1, 3_000):  # through several segments of the mapped writer
         journal.append(records.encode(step(number, used={"text": "x" * (number % 200)})))
@@ -73,7 +73,7 @@ def test_a_growing_journal_is_read_on_from_where_it_was_left(tmp_path: Path, wri
 
 def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(tmp_path: Path) -> None:
     path = write(tmp_path, header(), *map(step, range(5)))
-    reader = JournalReader(path)
+    reader: JournalReader[records.Record] = JournalReader(path)
     first = []
     for _, record in reader.read():
         first.append(record)
@@ -91,7 +91,8 @@ def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(
     whole = path.stat().st_size
     with path.open("ab") as file:
         file.write(b"\0" * 100_000)
-    reading = JournalReader(path).read()
+    reader: JournalReader[records.Record] = JournalReader(path)
+    reading = reader.read()
     found = [next(reading)[1]]
     os.truncate(path, whole)
     found += [record for _, record in reading]

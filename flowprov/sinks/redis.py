@@ -1,0 +1,217 @@
+"""Redis as a sink: one Stream per journal.
+
+Flows in: entries of journals. Flows out: stream entries whose ids are made from the records' positions, so
+that the server itself refuses a second copy, and its last id says where delivery stands. A set per campaign
+lists its journals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from flowprov.errors import MissingExtraError
+from flowprov.records import Header
+from flowprov.settings import redact_uri
+from flowprov.sinks.base import Entry, SinkRefusedError, SinkUnavailableError
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError as error:
+    raise MissingExtraError("redis", "redis", "deliver records to Redis") from error
+
+R = TypeVar("R")
+
+CAMPAIGNS = "flowprov:campaigns"
+_FIELD = b"r"
+_PAGE = 1_000
+# Adds entries behind an id that the stream must have reached; in one step, as the server may be replaced by
+# an empty one between two. An id that the stream has passed is an entry that is there already.
+_ADD = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local reached = #last > 0 and tonumber(string.match(last[1][1], '^%d+')) or 0
+if reached < tonumber(ARGV[1]) then
+    return 'LOST'
+end
+for i = 3, #ARGV, 2 do
+    local answer
+    if ARGV[2] == '' then
+        answer = redis.pcall('XADD', KEYS[1], ARGV[i], 'r', ARGV[i + 1])
+    else
+        answer = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[i], 'r', ARGV[i + 1])
+    end
+    if type(answer) == 'table' and answer.err and not string.find(answer.err, 'equal or smaller') then
+        return answer
+    end
+end
+return 'OK'
+"""
+
+
+def campaign_key(campaign_id: str) -> str:
+    """Name the set of a campaign's journals."""
+    return f"flowprov:campaign:{campaign_id}"
+
+
+def journal_key(journal_id: str) -> str:
+    """Name the stream of a journal."""
+    return f"flowprov:journal:{journal_id}"
+
+
+class RedisConnection:
+    """A client that is made when it is needed, and anew after every failure.
+
+    Parameters
+    ----------
+    uri
+        ``redis://``, ``rediss://`` or ``unix://``.
+    timeout
+        Seconds that connecting, and every answer, may take: a frozen server must not hang us.
+    """
+
+    def __init__(self, uri: str, timeout: float = 5.0) -> None:
+        self._uri = uri
+        self._timeout = timeout
+        self._client: Any = None
+
+    def ask(self, question: Callable[[Any], R]) -> R:
+        """Ask the server something.
+
+        Raises
+        ------
+        SinkUnavailableError, SinkRefusedError
+            If it cannot be reached, or will not answer.
+        """
+        try:
+            if self._client is None:
+                self._client = redis.Redis.from_url(
+                    self._uri,
+                    socket_timeout=self._timeout,
+                    socket_connect_timeout=self._timeout,
+                    retry=Retry(NoBackoff(), 0),  # when to try again is decided above, for all sinks alike
+                )
+            return question(self._client)
+        except redis.exceptions.AuthenticationError as error:
+            raise self._refused(error) from None
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            self.close()
+            raise SinkUnavailableError(f"{self.shown} cannot be reached ({type(error).__name__})") from None
+        except redis.exceptions.RedisError as error:
+            raise self._refused(error) from None
+
+    @property
+    def shown(self) -> str:
+        """The URI without credentials."""
+        return redact_uri(self._uri)
+
+    def _refused(self, error: Exception) -> SinkRefusedError:
+        self.close()
+        return SinkRefusedError(f"{self.shown} refuses: {redact_uri(str(error))}")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+class RedisSink:
+    """Delivers journals to Redis Streams.
+
+    Parameters
+    ----------
+    uri, timeout
+        See :class:`RedisConnection`.
+    maxlen
+        Trim each stream to about so many entries; None keeps all.
+    """
+
+    name = "redis"
+
+    def __init__(self, uri: str, *, maxlen: int | None = None, timeout: float = 5.0) -> None:
+        self._connection = RedisConnection(uri, timeout)
+        self._maxlen = maxlen
+        self._reached: dict[str, int] = {}
+
+    def resume_after(self, header: Header) -> int | None:
+        """Give the position of the last entry that the stream ever took."""
+        self._reached.pop(header.journal_id, None)
+        last = self._connection.ask(lambda client: _last_id(client, journal_key(header.journal_id)))
+        return None if last is None else last - 1
+
+    def deliver(self, header: Header, entries: Sequence[Entry]) -> None:
+        """Add entries to the stream of their journal."""
+        journal_id = header.journal_id
+        if journal_id not in self._reached:
+            self._connection.ask(lambda client: self._list(client, header))
+        reached = self._reached.get(journal_id, 0)
+        key = journal_key(journal_id)
+        answer = self._connection.ask(lambda client: self._add(client, key, reached, entries))
+        if answer == b"LOST":
+            del self._reached[journal_id]
+            raise SinkUnavailableError(f"{self._connection.shown} came back with less than it had")
+        self._reached[journal_id] = max(reached, entries[-1].position + 1)
+
+    def _list(self, client: Any, header: Header) -> None:
+        client.sadd(CAMPAIGNS, header.campaign_id)
+        client.sadd(campaign_key(header.campaign_id), header.journal_id)
+
+    def _add(self, client: Any, key: str, reached: int, entries: Sequence[Entry]) -> Any:
+        arguments: list[Any] = [reached, "" if self._maxlen is None else self._maxlen]
+        for entry in entries:
+            arguments += (f"{entry.position + 1}-0", entry.line)
+        return client.eval(_ADD, 1, key, *arguments)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+class RedisSource:
+    """Reads back what a :class:`RedisSink` delivered."""
+
+    def __init__(self, uri: str, *, timeout: float = 5.0) -> None:
+        self._connection = RedisConnection(uri, timeout)
+
+    def campaign_ids(self) -> list[str]:
+        """List the campaigns."""
+        return sorted(map(_text, self._connection.ask(lambda client: client.smembers(CAMPAIGNS))))
+
+    def journal_ids(self, campaign_id: str | None = None) -> list[str]:
+        """List the journals of a campaign, or of all."""
+        campaigns = self.campaign_ids() if campaign_id is None else [campaign_id]
+        found: list[str] = []
+        for each in campaigns:
+            found += sorted(map(_text, self._members(campaign_key(each))))
+        return found
+
+    def entries(self, journal_id: str, after: int | None = None) -> Iterator[Entry]:
+        """Give the entries of a journal behind a position, in order."""
+        key = journal_key(journal_id)
+        while page := self._page(key, "-" if after is None else f"({after + 1}-0"):
+            for identifier, fields in page:
+                after = int(_text(identifier).partition("-")[0]) - 1
+                yield Entry(after, fields[_FIELD])
+
+    def _members(self, key: str) -> Any:
+        return self._connection.ask(lambda client: client.smembers(key))
+
+    def _page(self, key: str, begin: str) -> Any:
+        return self._connection.ask(lambda client: client.xrange(key, min=begin, count=_PAGE))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+def _last_id(client: Any, key: str) -> int | None:
+    """Give the last id that a stream gave out, trimmed entries included; None where there is no stream."""
+    if not client.exists(key):
+        return None
+    return int(_text(client.xinfo_stream(key)["last-generated-id"]).partition("-")[0])
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
