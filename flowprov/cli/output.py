@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from flowprov.read.lineage import printable
+from flowprov.records import Campaign
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -39,6 +42,11 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # The interpreter flushes once more at its end, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def heading(campaign: Campaign) -> str:
+    """Name a campaign, as a first line."""
+    return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:

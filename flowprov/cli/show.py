@@ -9,7 +9,7 @@ import textwrap
 
 import click
 
-from flowprov.cli.output import say, source_options
+from flowprov.cli.output import heading, say, source_options
 from flowprov.read.buffer import Buffer, campaign_of
 from flowprov.read.lineage import tree
 from flowprov.read.source import Source
@@ -35,5 +35,4 @@ def show(default: str | None, source: str | None, campaign: str | None, depth: i
     source = source or default
     found = campaign_of(Source(source).expect(campaign))
     rows = Buffer(source).records(campaign_id=found.campaign_id, merge=True)
-    name = f"{found.name}  {found.campaign_id}" if found.name else found.campaign_id
-    say(f"campaign {name}\n{textwrap.indent(tree(rows, most=most, depth=depth), '  ')}".rstrip())
+    say(f"{heading(found)}\n{textwrap.indent(tree(rows, most=most, depth=depth), '  ')}".rstrip())

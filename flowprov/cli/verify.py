@@ -12,7 +12,8 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.output import say, source_options, table
+from flowprov.cli.output import heading, say, source_options, table
+from flowprov.read.lineage import printable
 from flowprov.read.verify import JournalCheck, Unended, Verification
 from flowprov.read.verify import verify as verify_campaign
 
@@ -38,9 +39,8 @@ def verify(default: str | None, source: str | None, campaign: str | None, *, as_
 
 def as_text(found: Verification) -> str:
     """Write what was found for people; the verdict is the last line."""
-    name = f"{found.campaign.name}  {found.campaign.campaign_id}" if found.campaign.name else None
     parts = [
-        [f"campaign {name or found.campaign.campaign_id}"],
+        [heading(found.campaign)],
         table(_HEAD, [_row(check) for check in found.journals], numbers=4),
         _legend(found),
         _section("wrong", [line for check in found.journals for line in _wrong(check)]),
@@ -117,7 +117,8 @@ def _wrong(check: JournalCheck) -> list[str]:
     if not check.reasons:
         return []
     damages = [
-        f"  {each.path}:{each.offset}  {each.length} bytes  {each.reason}" for each in check.report.damages
+        f"  {each.path}:{each.offset}  {each.length} bytes  {printable(each.reason)}"
+        for each in check.report.damages
     ]
     return [
         str(check.report.path),
@@ -128,7 +129,13 @@ def _wrong(check: JournalCheck) -> list[str]:
 
 def _scopes(scopes: list[Unended]) -> list[str]:
     rows = [
-        (each.kind, each.name or "(unnamed)", each.id, f"{each.hostname} pid {each.pid}") for each in scopes
+        (
+            each.kind,
+            printable(each.name or "(unnamed)"),
+            printable(each.id),
+            f"{each.hostname} pid {each.pid}",
+        )
+        for each in scopes
     ]
     return table(("KIND", "NAME", "ID", "WHERE"), rows) if rows else []
 

@@ -147,7 +147,7 @@ def _plain(rows: Rows) -> Iterable[dict[str, Any]]:
 
 def _name(row: dict[str, Any]) -> str:
     name = row["activity_id"] if row["task_id"] is not None else row["name"]
-    return _printable(str(name or "(unnamed)"))
+    return printable(str(name or "(unnamed)"))
 
 
 def _label(row: dict[str, Any], name: str, status: str) -> str:
@@ -171,17 +171,17 @@ def _scalars(generated: Any) -> str:
     if not isinstance(generated, dict):
         return ""
     found = [(name, value) for name, value in generated.items() if isinstance(value, (bool, int, float, str))]
-    written = [f"{_printable(str(name))}={_scalar(value)}" for name, value in found[:_MOST_VALUES]]
+    written = [f"{printable(str(name))}={_scalar(value)}" for name, value in found[:_MOST_VALUES]]
     return " ".join([*written, *(["..."] if len(found) > _MOST_VALUES else [])])
 
 
 def _scalar(value: float | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = _printable(str(value))
+    text = printable(str(value))
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 
 
-def _printable(text: str) -> str:
-    """Keep a recorded text on its line, and from steering a terminal."""
+def printable(text: str) -> str:
+    """Give a recorded text so that it stays on its line and steers no terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -6,15 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+
 import flowprov as package
+from flowprov.cli import main
 from tests.cli.support import flowprov
-from tests.support import clean_environment, run
+from tests.support import REPOSITORY, clean_environment, run
 
 _PROGRAM = "import flowprov\nwith flowprov.workflow('Elsewhere'):\n    pass"
 
 
 def test_it_tells_its_version(tmp_path: Path) -> None:
     assert flowprov("--version", cwd=tmp_path).out == f"flowprov, version {package.__version__}\n"
+
+
+def test_the_installed_command_is_this_one() -> None:
+    assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
+    assert isinstance(main, click.Group)
+    assert sorted(main.commands) == ["show", "verify"]
 
 
 def test_set_chooses_the_buffer(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_it_shows_campaign_workflow_and_tasks_with_what_they_generated(recorded:
     said = flowprov("show", cwd=recorded)
     assert (said.status, said.err) == (0, "")
     first, workflow, epoch, step, *rest = said.out.splitlines()
-    assert first.startswith("campaign nightly  ")
+    assert first.startswith("campaign  nightly  ")
     assert workflow.startswith("  Training  FINISHED  ")
     assert workflow.endswith("best=0.01")
     assert epoch.startswith("    epoch_iteration  FINISHED  ")

@@ -184,6 +184,19 @@ def test_what_was_dropped_is_told_by_its_reason(tmp_path: Path) -> None:
     assert (told["state"], told["captured"]) == ("closed", told["written"] + told["dropped"]["max_bytes"])
 
 
+def test_a_name_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    code = """
+        import flowprov, os
+        with flowprov.campaign("a\\nb"), flowprov.workflow("red \\x1b[31m"):
+            os._exit(1)
+    """
+    run(code, tmp_path, status=1)
+    said = _verify(tmp_path)
+    assert "\x1b" not in said.out
+    assert r"red \x1b[31m" in said.out
+    assert r"campaign  a\nb  " in said.out
+
+
 def test_of_several_campaigns_the_latest_or_the_named_one_is_checked(tmp_path: Path) -> None:
     killed(tmp_path)
     first = only(_verify(tmp_path, "--json").json["journals"])["path"]
