@@ -1,9 +1,10 @@
 """How records are read: from journals, folded, as a DataFrame, as lineage."""
 
-from flowprov.read.buffer import Buffer, JournalReport, read_buffer
+from flowprov.read.buffer import Buffer, read_buffer
 from flowprov.read.follow import Follower
 from flowprov.read.frame import COLUMNS
 from flowprov.read.lineage import ancestors, children, tree
+from flowprov.read.report import JournalReport
 
 __all__ = [
     "COLUMNS",

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
@@ -19,13 +18,11 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.follow import Follower
 from flowprov.read.frame import samples_to_frame, to_dicts, to_frame
 from flowprov.read.merge import Row, fold
-from flowprov.read.messages import reader_of, records_of
+from flowprov.read.messages import records_of
+from flowprov.read.report import JournalReport, report_on
 from flowprov.read.source import Source, by_campaign
 from flowprov.records import (
     Campaign,
-    Footer,
-    Header,
-    Heartbeat,
     Sample,
     Task,
     Workflow,
@@ -36,32 +33,6 @@ from flowprov.records import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class JournalReport(NamedTuple):
-    """A journal and what it holds, to compare with what its writer says.
-
-    Attributes
-    ----------
-    path, header, footer, alive
-        The journal, who wrote it, its footer (None if it was not closed), and whether its writer is there.
-    captured, written, dropped
-        What the footer says, else the last heartbeat: events met, events written, events lost by reason.
-    found
-        Events that were read: it equals ``written`` where there is a footer and nothing is damaged.
-    damages
-        What could not be read.
-    """
-
-    path: Path
-    header: Header
-    footer: Footer | None
-    alive: bool
-    captured: int
-    written: int
-    dropped: dict[str, int]
-    found: int
-    damages: list[Damage]
 
 
 class Buffer:
@@ -137,7 +108,7 @@ class Buffer:
 
     def campaigns(self) -> list[Campaign]:
         """List the campaigns of the source, the one with the latest record last."""
-        return [_campaign(journals) for journals in by_campaign(self._source.summaries()).values()]
+        return [campaign_of(journals) for journals in by_campaign(self._source.summaries()).values()]
 
     def follow(
         self, poll: float = 0.5, position: Mapping[str, Any] | None = None, *, campaign_id: str | None = None
@@ -161,7 +132,7 @@ class Buffer:
 
     def journals(self, *, campaign_id: str | None = None) -> list[JournalReport]:
         """Read every journal and report on it."""
-        return [_report(journal) for journal in self._source.campaign(campaign_id)]
+        return [report_on(journal) for journal in self._source.campaign(campaign_id)]
 
 
 @overload
@@ -232,32 +203,7 @@ def read_buffer(
     return to_frame(list(records)) if return_df else to_dicts(list(records))
 
 
-def _report(journal: JournalSummary) -> JournalReport:
-    reader = reader_of(journal)
-    found, counts = 0, None
-    for _, record in reader.read():
-        if type(record) in (Task, Workflow):
-            found += 1
-        elif isinstance(record, Heartbeat):
-            counts = record
-    said = journal.footer or counts
-    damages = list(reader.damages)
-    if reader.unfinished is not None and not journal.alive:
-        damages.append(reader.unfinished)
-    return JournalReport(
-        journal.path,
-        journal.header,
-        journal.footer,
-        journal.alive,
-        said.captured if said else 0,
-        said.written if said else 0,
-        (said.dropped if said else None) or {},
-        found,
-        damages,
-    )
-
-
-def _campaign(journals: Iterable[JournalSummary]) -> Campaign:
+def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
     """Give what is known of a campaign: its name where one of its journals tells it."""
     journals = list(journals)
     started = min(

@@ -5,6 +5,7 @@ Flows in: rows of any form (a DataFrame, dicts, records). Flows out: ids, and te
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -26,12 +27,17 @@ _WANTED = (
     "started_at",
     "ended_at",
     "duration",
+    "generated",
 )
+_MOST_VALUES = 4  # of what a step generated, on its line
+_LONGEST_VALUE = 40
+_UNITS = ((1e6, "µs"), (1e3, "ms"), (1.0, "s"))
 
 
 class _Node(NamedTuple):
     key: str
     parents: tuple[str | None, ...]  # the nearest first; the first that is known counts
+    kind: tuple[str, str]  # name and status: siblings of one kind are folded
     label: str
 
 
@@ -60,42 +66,53 @@ def children(rows: Rows, task_id: str) -> list[str]:
     return [key for key in nodes if key != task_id and _parent(nodes, key) == task_id]
 
 
-def tree(rows: Rows, *, most: int = 6) -> str:
+def tree(rows: Rows, *, most: int = 6, depth: int | None = None) -> str:
     """Draw rows as a tree of text: workflows, the tasks in them, the tasks in those.
+
+    Each line has a name, a status, a duration and the first scalars that were generated.
 
     Parameters
     ----------
     rows
         What ``read_buffer`` or ``Buffer.records`` gave.
     most
-        How many children of one name are shown under one parent; the others are counted.
+        How many children of one name and status are shown under one parent; the others are counted.
+    depth
+        How many levels are shown; None: all. Of what lies below, the number is told.
     """
     nodes = _nodes(rows)
     below: dict[str | None, list[str]] = {}
     for key in nodes:
         below.setdefault(_parent(nodes, key), []).append(key)
     drawn: list[str] = []
-    waiting = [(key, 0) for key in reversed(below.get(None, []))]
+    waiting = [(line, 0) for line in reversed(_shortened(nodes, below.get(None, []), most))]
     while waiting:
-        key, depth = waiting.pop()
+        key, level = waiting.pop()
         if key not in nodes:
-            drawn.append("  " * depth + key)
+            drawn.append("  " * level + key)
             continue
-        drawn.append("  " * depth + nodes[key].label)
-        waiting += [(line, depth + 1) for line in reversed(_shortened(nodes, below.get(key, []), most))]
+        inside = below.get(key, [])
+        hidden = f"  ({len(inside)} inside)" if inside and level + 1 == depth else ""
+        drawn.append("  " * level + nodes[key].label + hidden)
+        if not hidden:
+            waiting += [(line, level + 1) for line in reversed(_shortened(nodes, inside, most))]
     return "\n".join(drawn)
 
 
 def _shortened(nodes: dict[str, _Node], keys: list[str], most: int) -> list[str]:
     """Give the keys that are shown, and in the place of the others how many there are."""
+    counts = Counter(nodes[key].kind for key in keys)
+    met: Counter[tuple[str, str]] = Counter()
     shown: list[str] = []
-    counts: dict[str, int] = {}
     for key in keys:
-        name = nodes[key].label.partition("  ")[0]
-        counts[name] = counts.get(name, 0) + 1
-        if counts[name] <= most:
+        kind = name, status = nodes[key].kind
+        met[kind] += 1
+        if met[kind] <= most:
             shown.append(key)
-    return shown + [f"... {count - most} more {name}" for name, count in counts.items() if count > most]
+        elif met[kind] == most + 1:
+            told = "" if status == "FINISHED" else f"  {status}"
+            shown.append(f"... {counts[kind] - most} more {name}{told}")
+    return shown
 
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
@@ -106,7 +123,8 @@ def _nodes(rows: Rows) -> dict[str, _Node]:
             parents: tuple[str | None, ...] = (row["parent_workflow_id"],)
         else:
             parents = (row["parent_task_id"], row["workflow_id"])
-        nodes[key] = _Node(key, parents, _label(row))  # of two messages the later one tells more
+        kind = (_name(row), str(row["status"] or ""))
+        nodes[key] = _Node(key, parents, kind, _label(row, *kind))  # of two messages the later one tells more
     return nodes
 
 
@@ -127,12 +145,43 @@ def _plain(rows: Rows) -> Iterable[dict[str, Any]]:
     )
 
 
-def _label(row: dict[str, Any]) -> str:
+def _name(row: dict[str, Any]) -> str:
     name = row["activity_id"] if row["task_id"] is not None else row["name"]
-    parts = [str(name or "(unnamed)"), str(row["status"] or "")]
+    return printable(str(name or "(unnamed)"))
+
+
+def _label(row: dict[str, Any], name: str, status: str) -> str:
+    parts = [name, status]
     duration = row["duration"]
     if duration is None and isinstance(row["started_at"], int) and isinstance(row["ended_at"], int):
         duration = (row["ended_at"] - row["started_at"]) / 1e9
     if duration is not None and duration == duration:  # noqa: PLR0124 - NaN is how a DataFrame says unknown
-        parts.append(f"{duration:.3g} s")
+        parts.append(_lasted(duration))
+    parts.append(_scalars(row["generated"]))
     return "  ".join(part for part in parts if part)
+
+
+def _lasted(seconds: float) -> str:
+    factor, unit = next(((f, u) for f, u in _UNITS if seconds * f < 1000), _UNITS[-1])
+    return f"{seconds * factor:.3g} {unit}" if unit != "s" else f"{seconds:.1f} s"
+
+
+def _scalars(generated: Any) -> str:
+    """Write the first scalars of a mapping, as ``name=value``."""
+    if not isinstance(generated, dict):
+        return ""
+    found = [(name, value) for name, value in generated.items() if isinstance(value, (bool, int, float, str))]
+    written = [f"{printable(str(name))}={_scalar(value)}" for name, value in found[:_MOST_VALUES]]
+    return " ".join([*written, *(["..."] if len(found) > _MOST_VALUES else [])])
+
+
+def _scalar(value: float | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = printable(str(value))
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """Give a recorded text so that it stays on its line and steers no terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]

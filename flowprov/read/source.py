@@ -41,11 +41,17 @@ class Source:
         If the path does not exist, or the URI names no server that can be read.
     SinkError
         If the server cannot be reached, when it is read.
+
+    Attributes
+    ----------
+    unreadable
+        Journals that could not be opened when :meth:`summaries` looked last, and why.
     """
 
     def __init__(self, given: str | os.PathLike[str] | None = None) -> None:
         self._given: Path | None = None
         self._mirror: Mirror | None = None
+        self.unreadable: dict[Path, str] = {}
         if given is None:
             return
         if isinstance(given, str) and _URI.match(given):
@@ -66,7 +72,8 @@ class Source:
 
     def summaries(self) -> list[JournalSummary]:
         """Look at all journals that are there now."""
-        found = [glance(path) for path in self.paths()]
+        self.unreadable = {}
+        found = [glance(path, self.unreadable) for path in self.paths()]
         if self._mirror is not None:
             return [self._mirror.judge(summary) for summary in found if summary is not None]
         if self._given is not None and found == [None] and self._given.is_file():
@@ -85,6 +92,32 @@ class Source:
             return groups.get(folder_name(campaign_id), [])
         return list(groups.values())[-1] if groups else []
 
+    def expect(self, campaign_id: str | None = None) -> list[JournalSummary]:
+        """Give the journals of a campaign, as :meth:`campaign` does, where there have to be some.
+
+        Raises
+        ------
+        JournalError
+            If there are none.
+        """
+        if found := self.campaign(campaign_id):
+            return found
+        where: object = self._given or ("the server" if self._mirror else default_folder())
+        if self.unreadable:
+            path, reason = next(iter(self.unreadable.items()))
+            raise JournalError(f"{path} cannot be read ({reason}). Give this user the right to read it.")
+        if campaign_id is None:
+            raise JournalError(
+                f"{where} holds no journal with records. Give the buffer folder of the run (its "
+                "journal.path), a campaign folder, a host folder or one .jsonl journal."
+            )
+        known = [journals[0].header.campaign_id for journals in by_campaign(self.summaries()).values()]
+        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        raise JournalError(
+            f"{where} holds no campaign {campaign_id!r}; "
+            + (f"it holds {', '.join(known[-_SHOWN:])}{more}." if known else "it holds none.")
+        )
+
 
 def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSummary]]:
     """Sort journals by campaign; the campaign with the latest record is last.
@@ -102,11 +135,13 @@ def campaign_key(summary: JournalSummary) -> str:
     return folder_name(summary.header.campaign_id)
 
 
-def glance(path: Path) -> JournalSummary | None:
-    """Summarise a journal; one that may not be read is said and passed over."""
+def glance(path: Path, unreadable: dict[Path, str] | None = None) -> JournalSummary | None:
+    """Summarise a journal; one that may not be read is said, noted in ``unreadable`` and passed over."""
     try:
         return summarise(path)
     except OSError as error:
+        if unreadable is not None:
+            unreadable[path] = error.strerror or str(error)
         logger.warning(
             "flowprov cannot read %s (%s): its records are missing here.", path, error.strerror or error
         )

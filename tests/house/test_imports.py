@@ -42,6 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "read": {"errors", "records", "values", "settings", "journal"},
     "preload": {"capture"},
+    "cli": {"errors", "records", "settings", "journal", "runtime", "read"},  # runtime: the version
+    "__main__": {"cli"},
 }
 MAY_IMPORT["capture.torch"] = MAY_IMPORT["capture"] | {"capture"}
 MAY_IMPORT["capture.dask"] = MAY_IMPORT["capture"] | {"capture"}

@@ -1,0 +1,59 @@
+"""The command line: ``flowprov``.
+
+Flows in: arguments, and the buffer that they name. Flows out: text for people, JSON for programs, and an exit
+status. Each command has a module; what they print comes from the room ``read``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from flowprov.cli import show, verify
+from flowprov.cli.output import Failure
+from flowprov.errors import FlowprovError
+from flowprov.runtime import version
+from flowprov.settings import load_settings, parse_assignment
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Says errors that a person can mend as one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FlowprovError as error:
+            raise Failure(str(error)) from error
+        except OSError as error:
+            raise Failure(
+                f"{error.filename or 'the source'} cannot be read: {error.strerror or error}"
+            ) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version, prog_name="flowprov")
+@click.option("--settings", "path", metavar="PATH", help="The settings file that names the buffer folder.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="A setting that goes above the file, as in journal.path=runs; can be repeated.",
+)
+@click.pass_context
+def main(context: click.Context, path: str | None, assignments: tuple[str, ...]) -> None:
+    """Look at what flowprov recorded.
+
+    Commands take a buffer folder, a campaign folder, a host folder or one journal; without one they take the
+    buffer folder of the settings.
+    """
+    if path is not None or assignments:
+        overrides = dict(map(parse_assignment, assignments))
+        context.obj = load_settings(path, overrides).journal.path
+
+
+main.add_command(show.show)
+main.add_command(verify.verify)

@@ -1,0 +1,85 @@
+"""What one journal holds, beside what its writer says that it wrote.
+
+Flows in: one journal. Flows out: a :class:`JournalReport`, and on the way each of its records to whoever has
+a use for it, so that a journal is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from flowprov.journal.reader import Damage
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.messages import reader_of
+from flowprov.records import Footer, Header, Heartbeat, Record, Task, Workflow
+
+
+class JournalReport(NamedTuple):
+    """A journal and what it holds, to compare with what its writer says.
+
+    Attributes
+    ----------
+    path, header, footer, alive
+        The journal, who wrote it, its footer (None if it was not closed), and whether its writer is there.
+    captured, written, dropped
+        What the footer says, else the last heartbeat: events met, events written, events lost by reason.
+    found
+        Events that were read: it equals ``written`` where there is a footer and nothing is damaged.
+    damages
+        What could not be read.
+    heartbeat
+        The last one; None if the process wrote none.
+    """
+
+    path: Path
+    header: Header
+    footer: Footer | None
+    alive: bool
+    captured: int
+    written: int
+    dropped: dict[str, int]
+    found: int
+    damages: list[Damage]
+    heartbeat: Heartbeat | None = None
+
+
+def report_on(journal: JournalSummary, take: Callable[[Record], object] | None = None) -> JournalReport:
+    """Read a journal and report on it.
+
+    Parameters
+    ----------
+    journal
+        The journal. Whether its writer was alive must have been looked up before.
+    take
+        Called with each record.
+    """
+    reader = reader_of(journal)
+    found, heartbeat, footer = 0, None, journal.footer
+    for _, record in reader.read():
+        if type(record) in (Task, Workflow):
+            found += 1
+        elif isinstance(record, Heartbeat):
+            heartbeat = record
+        elif isinstance(record, Footer):
+            footer = record  # it may have been closed since it was looked at
+        if take is not None:
+            take(record)
+    said = footer or heartbeat
+    alive = journal.alive and footer is None
+    damages = list(reader.damages)
+    if reader.unfinished is not None and not alive:
+        damages.append(reader.unfinished)
+    return JournalReport(
+        journal.path,
+        journal.header,
+        footer,
+        alive,
+        said.captured if said else 0,
+        said.written if said else 0,
+        (said.dropped if said else None) or {},
+        found,
+        damages,
+        heartbeat,
+    )

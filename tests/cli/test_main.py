@@ -1,0 +1,54 @@
+"""The command itself: its version, its settings, what it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+import flowprov as package
+from flowprov.cli import main
+from tests.cli.support import flowprov
+from tests.support import REPOSITORY, clean_environment, run
+
+_PROGRAM = "import flowprov\nwith flowprov.workflow('Elsewhere'):\n    pass"
+
+
+def test_it_tells_its_version(tmp_path: Path) -> None:
+    assert flowprov("--version", cwd=tmp_path).out == f"flowprov, version {package.__version__}\n"
+
+
+def test_the_installed_command_is_this_one() -> None:
+    assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
+    assert isinstance(main, click.Group)
+    assert sorted(main.commands) == ["show", "verify"]
+
+
+def test_set_chooses_the_buffer(tmp_path: Path) -> None:
+    run(_PROGRAM, tmp_path, env={"FLOWPROV__JOURNAL__PATH": "runs"})
+    said = flowprov("--set", "journal.heartbeat=3", "--set", "journal.path=runs", "show", cwd=tmp_path)
+    assert "Elsewhere" in said.out
+
+
+def test_a_settings_file_chooses_the_buffer(tmp_path: Path) -> None:
+    run(_PROGRAM, tmp_path, env={"FLOWPROV__JOURNAL__PATH": "runs"})
+    (tmp_path / "mine.yaml").write_text("journal: {path: runs}")
+    assert "Elsewhere" in flowprov("--settings", "mine.yaml", "show", cwd=tmp_path).out
+
+
+def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
+    for arguments in (["--set", "jornal.path=x"], ["--set", "nonsense"], ["--settings", "missing.yaml"]):
+        said = flowprov(*arguments, "verify", cwd=tmp_path)
+        assert (said.status, said.out) == (2, "")
+        assert said.err.startswith("Error: ")
+
+
+def test_importing_it_loads_no_framework() -> None:
+    code = "import sys, flowprov.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not {"pandas", "numpy", "torch", "dask", "distributed"} & loaded
