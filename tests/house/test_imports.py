@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "runtime",
         "handover",
     },
+    "sinks": {"errors", "records", "settings", "journal", "clock", "guard", "values"},
     "read": {"errors", "records", "values", "settings", "journal"},
     "preload": {"capture"},
     "cli": {"errors", "records", "settings", "journal", "runtime", "read"},  # runtime: the version
@@ -58,7 +59,8 @@ FRAMEWORKS = {
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
     "redis": set(),
-    "pymongo": set(),
+    "pymongo": {"sinks"},
+    "bson": {"sinks"},  # comes with pymongo
     "psutil": set(),
 }
 CORE = {"msgspec", "yaml", "uuid_utils", "click"}

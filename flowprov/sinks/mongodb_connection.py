@@ -1,0 +1,173 @@
+"""One connection to a MongoDB server: made at first use, dropped after a failure, silent about credentials.
+
+Flows in: an address and a timeout. Flows out: a database to work on, and for everything that the driver
+raises one of the two errors of a sink. Shared by the sink and by the reader.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from flowprov.errors import MissingExtraError
+from flowprov.settings import redact_text, redact_uri
+from flowprov.sinks.base import SinkError, SinkRefusedError, SinkUnavailableError
+
+try:
+    import pymongo
+    from bson.errors import BSONError
+    from bson.raw_bson import RawBSONDocument
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+    from pymongo.errors import (
+        BulkWriteError,
+        ConfigurationError,
+        ConnectionFailure,
+        OperationFailure,
+        PyMongoError,
+    )
+except ImportError as missing:
+    raise MissingExtraError("pymongo", "mongodb", "deliver records to MongoDB") from missing
+
+DEFAULT_DATABASE = "flowprov"
+Document: TypeAlias = dict[str, Any]
+Client: TypeAlias = "pymongo.MongoClient[Document]"
+
+_DUPLICATE_KEY = 11000
+_WRITE_NOT_REPLICATED = 64
+# What a server says that is going, coming, electing or too slow; from MongoDB's table of error codes.
+_PASSING = {
+    *(6, 7, 89, 9001),  # it cannot reach another one
+    *(50, _WRITE_NOT_REPLICATED, 262),  # out of time
+    *(91, 189, 11600, 11602),  # shutting down, stepping down
+    *(10107, 13435, 13436),  # no primary
+}
+_LEAVING_S = 0.2  # saying goodbye to a server that may be frozen
+_MESSAGE_LENGTH = 300
+
+
+class Connection:
+    """A client that is made when it is needed and forgotten when it failed or when the process forked.
+
+    Parameters
+    ----------
+    uri
+        ``mongodb://`` or ``mongodb+srv://`` address.
+    database
+        Name of the database; None takes the one in the path of the URI, else "flowprov".
+    timeout
+        Seconds that one exchange with the server may take.
+
+    Attributes
+    ----------
+    done
+        Names of what has been done on this connection and need not be done again; empty on a new one.
+    """
+
+    def __init__(self, uri: str, database: str | None, timeout: float) -> None:
+        self._uri = uri
+        self._name = database
+        self._timeout = timeout
+        self._client: Client | None = None
+        self._pid = 0
+        self._largest: int | None = None
+        self.done: set[str] = set()
+
+    @contextmanager
+    def database(self) -> Iterator[Database[Document]]:
+        """Work on the database; what the driver raises becomes an error of a sink and ends the connection."""
+        try:
+            client = self._connected()
+            yield client.get_default_database(DEFAULT_DATABASE) if self._name is None else client[self._name]
+        except (PyMongoError, BSONError, OSError, ValueError) as error:
+            # The driver raises ValueError for addresses and OSError for names that it cannot resolve.
+            self.close()
+            raise self._explained(error) from None  # the driver's own text may hold credentials and records
+
+    @contextmanager
+    def exchange(self) -> Iterator[Database[Document]]:
+        """Work on the database within the timeout, server selection and retries included."""
+        with self.database() as database, pymongo.timeout(self._timeout):
+            yield database
+
+    def largest_document(self) -> int:
+        """Give how many bytes the server takes in one document; asked once on each connection."""
+        if self._largest is None:
+            self._largest = int(self._connected().admin.command("hello")["maxBsonObjectSize"])
+        return self._largest
+
+    def close(self) -> None:
+        """Let go of the client, without waiting for a server that does not answer."""
+        client = self._client
+        self._forget()
+        if client is not None:
+            with pymongo.timeout(_LEAVING_S):
+                client.close()
+
+    def _forget(self) -> None:
+        self._client, self._largest, self.done = None, None, set()
+
+    def _connected(self) -> Client:
+        if self._client is not None and self._pid != os.getpid():
+            self._forget()  # not closed: its sessions are the parent's
+        if self._client is None:
+            limit = max(1, round(self._timeout * 1000))
+            self._client = pymongo.MongoClient(
+                self._uri,
+                serverSelectionTimeoutMS=limit,
+                connectTimeoutMS=limit,
+                socketTimeoutMS=limit,
+                waitQueueTimeoutMS=limit,
+                appname="flowprov",
+                # A write counts when most servers have it on their disks, whatever the address says.
+                w="majority",
+                journal=True,
+                wTimeoutMS=limit,
+            )
+            self._pid = os.getpid()
+        return self._client
+
+    def _explained(self, error: Exception) -> SinkError:
+        """Say what happened, for a person; nothing that the driver quotes of an address is repeated."""
+        shown = redact_uri(self._uri)
+        if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False) or _is_passing(error):
+            return SinkUnavailableError(f"MongoDB at {shown} does not answer: {_text(error)}")
+        if isinstance(error, OperationFailure):
+            return SinkRefusedError(f"MongoDB at {shown} takes no records: {_text(error)}")
+        if isinstance(error, OSError):
+            return SinkUnavailableError(f"MongoDB at {shown} cannot be reached: {_text(error)}")
+        # Messages about an address quote pieces of it, of a password that holds "@" or "/" too.
+        quotable = shown == self._uri or not isinstance(error, (ConfigurationError, ValueError))
+        reason = _text(error) if quotable else "is its user information percent-encoded?"
+        return SinkRefusedError(f"MongoDB at {shown} cannot be used: {type(error).__name__}: {reason}")
+
+
+def insert_new(collection: Collection[Document], documents: Sequence[RawBSONDocument]) -> None:
+    """Insert documents; those whose ``_id`` is there already count as inserted.
+
+    Raises
+    ------
+    OperationFailure
+        If any other is refused, or if the server does not confirm that they are safe.
+    """
+    try:
+        collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        details: Mapping[str, Any] = error.details or {}
+        unconfirmed = details.get("writeConcernErrors") or ()
+        refused = [one for one in details.get("writeErrors") or () if one.get("code") != _DUPLICATE_KEY]
+        for one in (*refused, *unconfirmed):
+            # Without `op`, which is the whole document.
+            raise OperationFailure(str(one.get("errmsg")), one.get("code")) from None
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, OperationFailure) and error.code in _PASSING
+
+
+def _text(error: Exception) -> str:
+    # What a server refuses it may quote in full, records and all: the beginning says enough.
+    text = redact_text(str(error).split(", full error:", maxsplit=1)[0])
+    return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"

@@ -1,0 +1,300 @@
+"""The MongoDB sink: what it keeps on a server, what is read back, what is queried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pymongo
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowprov import records
+from flowprov.records import (
+    Campaign,
+    Correction,
+    Error,
+    Footer,
+    Header,
+    Heartbeat,
+    OpenTask,
+    Record,
+    Sample,
+    Task,
+    Workflow,
+)
+from flowprov.sinks.base import Entry
+from flowprov.sinks.mongodb import MongoSink
+from flowprov.sinks.mongodb_documents import document_of, escape_name, unescape_name
+from flowprov.sinks.mongodb_reader import MongoSource
+from tests.sinks.mongodb_server import database_name, shared_mongodb
+
+__all__ = ["database_name", "shared_mongodb"]
+
+Database = pymongo.database.Database[dict[str, Any]]
+SIXTEEN_MIB = 16 * 1024 * 1024
+
+
+class Place:
+    """A sink, a reader and the database between them."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.client = pymongo.MongoClient[dict[str, Any]](uri)
+        self.database: Database = self.client[name]
+        self.sink = MongoSink(uri, database=name, timeout=20)
+        self.source = MongoSource(uri, database=name, timeout=20)
+
+    def held(self, header: Header) -> list[Entry]:
+        return list(self.source.entries(header.journal_id))
+
+
+@pytest.fixture
+def place(shared_mongodb: str, database_name: str) -> Iterator[Place]:
+    made = Place(shared_mongodb, database_name)
+    yield made
+    made.client.drop_database(database_name)
+    made.sink.close()
+    made.source.close()
+    made.client.close()
+
+
+def header_of(journal_id: str = "j1", campaign_id: str = "c1", **given: Any) -> Header:
+    known = {"schema": 1, "hostname": "node7", "pid": 42, "started_at": 1_000, "monotonic_ns": 5, **given}
+    return Header(journal_id=journal_id, campaign_id=campaign_id, **known)
+
+
+def entries_of(lines: Sequence[Record | bytes]) -> list[Entry]:
+    made, position = [], 0
+    for line in lines:
+        text = line if isinstance(line, bytes) else records.encode(line)[:-1]
+        made.append(Entry(position, text))
+        position += len(text) + 1
+    return made
+
+
+def tasks(count: int, **given: Any) -> list[Task]:
+    return [Task(task_id=number, workflow_id="w1", started_at=number, **given) for number in range(count)]
+
+
+def every_kind(header: Header) -> list[Record | bytes]:
+    return [
+        header,
+        Campaign(campaign_id="c1", name="a"),
+        Workflow(workflow_id="w1", name="train", status="RUNNING"),
+        Heartbeat(at=5, captured=1, open=[1]),
+        OpenTask(task_id=1, status="RUNNING"),
+        Task(task_id=2, parent_task_id=1, group_id=0, used={"lr": 0.5}, error=Error(type="ValueError")),
+        Sample(at=6, values={"host": {"cpu.percent": 3.5}}),
+        Correction(task_id=2, status="CANCELLED"),
+        b'{"type":"from the future"}',
+        b'{"type":"task","task_id":3,"used":{"torn',
+        b'{"not": "utf-8 \xff\xfe"}',
+        Footer(at=7, captured=3, written=3),
+    ]
+
+
+def test_every_line_is_read_back_as_it_was_in_its_order(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of(every_kind(header))
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+    assert list(place.source.entries("j1", after=given_[4].position)) == given_[5:]
+
+
+def test_lines_stand_in_the_collection_of_their_kind(place: Place) -> None:
+    place.sink.deliver(header_of(), entries_of(every_kind(header_of())))
+    kinds = {
+        name: sorted(place.database[name].distinct("type")) for name in ("tasks", "workflows", "journals")
+    }
+    control = ["campaign", "correction", "footer", "header", "heartbeat", "journal", "sample", "unreadable"]
+    assert kinds == {"tasks": ["open_task", "task"], "workflows": ["workflow"], "journals": control}
+
+
+def test_nothing_is_held_of_a_journal_that_was_never_delivered(place: Place) -> None:
+    assert place.sink.resume_after(header_of()) is None
+    assert place.held(header_of()) == []
+    assert place.source.campaign_ids() == []
+
+
+def test_delivery_resumes_behind_the_last_position(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, *tasks(5)])
+    place.sink.deliver(header, given_[:3])
+    assert place.sink.resume_after(header) == given_[2].position
+    place.sink.deliver(header, given_[3:])
+    assert place.sink.resume_after(header) == given_[-1].position
+    assert place.held(header) == given_
+
+
+def test_delivering_twice_and_overlapping_batches_change_nothing(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, *tasks(20)])
+    place.sink.deliver(header, given_[:12])
+    place.sink.deliver(header, given_[5:])
+    place.sink.deliver(header, given_[:3])
+    place.sink.deliver(header, [])
+    assert place.held(header) == given_
+    assert place.database.tasks.count_documents({}) == 20
+    assert place.sink.resume_after(header) == given_[-1].position
+
+
+def test_a_batch_that_was_cut_off_leaves_no_gap(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, *tasks(6)])
+    place.sink.deliver(header, given_[:2])
+    late = document_of(header, given_[5], SIXTEEN_MIB)  # an unordered insert may store any of a batch
+    place.database[late.collection].insert_one(dict(late.document))
+    assert place.sink.resume_after(header) == given_[1].position
+    assert list(place.source.entries("j1", confirmed=True)) == given_[:2]
+    place.sink.deliver(header, given_[2:])
+    assert place.held(header) == given_
+
+
+def test_a_long_batch_is_delivered_in_parts(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, *tasks(1_300)])
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+    assert place.sink.resume_after(header) == given_[-1].position
+
+
+def test_journals_and_campaigns_are_listed_and_kept_apart(place: Place) -> None:
+    journals = [
+        header_of("j2", "c1", started_at=2),
+        header_of("j1", "c1", started_at=1),
+        header_of("j3", "c2", started_at=3),
+    ]
+    for header in journals:
+        place.sink.deliver(header, entries_of([header, *tasks(3)]))
+    own = Workflow(workflow_id="w9", campaign_id="c9")
+    place.sink.deliver(journals[2], [Entry(10_000, records.encode(own)[:-1])])
+    assert place.source.campaign_ids() == ["c1", "c2", "c9"]
+    assert place.source.journal_ids() == ["j1", "j2", "j3"]
+    assert place.source.journal_ids("c1") == ["j1", "j2"]
+    assert place.source.journal_ids("c9") == ["j3"]
+    assert [len(place.held(header)) for header in journals] == [4, 4, 5]
+
+
+def test_questions_that_a_person_asks_are_answered(place: Place) -> None:
+    header = header_of(rank=3)
+    losses: list[dict[str, Any]] = [{"loss": 0.5}, {"loss": 2.5}, {"loss": {"$float": "NaN"}}]
+    made = [Task(task_id=i, workflow_id="w1", parent_task_id=0, generated=g) for i, g in enumerate(losses)]
+    place.sink.deliver(header, entries_of([header, Workflow(workflow_id="w1", name="train"), *made]))
+    found = place.database.tasks
+    assert found.count_documents({"workflow_id": "w1", "campaign_id": "c1", "rank": 3, "pid": 42}) == 3
+    assert [one["task_id"] for one in found.find({"generated.loss": {"$gt": 1}})] == ["j1-1"]
+    assert [one["task_id"] for one in found.find({"generated.loss": math.nan})] == ["j1-2"]
+    assert found.count_documents({"parent_task_id": "j1-0", "hostname": "node7"}) == 3
+    workflow = place.database.workflows.find_one({"name": "train"})
+    assert workflow is not None
+    assert workflow["campaign_id"] == "c1"
+
+
+def test_odd_field_names_can_be_queried_and_come_back(place: Place) -> None:
+    used = {
+        "a.b": 1,
+        "$set": {"": [{"$ref": "x", "$id": 1, "n.m": {"\0": 2}}]},
+        "%2E": 3,
+        "_id": 4,
+        "length": 5,
+    }
+    header = header_of()
+    given_ = entries_of([header, Task(task_id=1, used=used)])
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+    document = place.database.tasks.find_one({"used.a%2Eb": 1})
+    assert document is not None
+    assert unescaped(document["used"]) == used
+
+
+def unescaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {unescape_name(name): unescaped(content) for name, content in value.items()}
+    return [unescaped(one) for one in value] if isinstance(value, list) else value
+
+
+@given(st.lists(st.text(), unique=True))
+def test_escaped_names_are_harmless_distinct_and_reversible(names: list[str]) -> None:
+    escaped = [escape_name(name) for name in names]
+    assert [unescape_name(name) for name in escaped] == names
+    assert len(set(escaped)) == len(names)
+    assert not any(not name or name[0] == "$" or "." in name or "\0" in name for name in escaped)
+
+
+def test_integers_that_bson_cannot_hold_leave_the_line(place: Place) -> None:
+    header = header_of()
+    huge = b'{"type":"task","task_id":1,"used":{"seed":' + b"9" * 30 + b"}}"
+    mark = Task(task_id=2, used={"seed": {"$int": str(2**64)}})
+    given_ = entries_of([header, huge, mark])
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+    assert place.database.tasks.count_documents({"type": "task"}) == 2
+    assert place.database.tasks.count_documents({"used.seed.%24int": str(2**64)}) == 1
+
+
+@pytest.mark.parametrize("depth", [50, 95, 400, 5_000])
+def test_deep_values_are_delivered(place: Place, depth: int) -> None:
+    header = header_of()
+    deep = b'{"type":"task","task_id":1,"used":{"x":' + b"[" * depth + b"]" * depth + b"}}"
+    given_ = entries_of([header, deep])
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+
+
+def test_a_line_that_leaves_no_room_for_its_fields_is_kept_whole(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, Task(task_id=1, used={"text": "x" * (9 * 1024 * 1024)}), *tasks(2)])
+    place.sink.deliver(header, given_)
+    assert place.held(header) == given_
+    assert place.database.tasks.count_documents({"type": "task", "used": {"$exists": False}}) == 3
+
+
+def test_a_line_over_the_limit_of_the_server_is_cut_with_a_mark(place: Place) -> None:
+    header = header_of()
+    given_ = entries_of([header, Task(task_id=1, used={"text": "x" * (17 * 1024 * 1024)}), *tasks(2)])
+    place.sink.deliver(header, given_)
+    held = place.held(header)
+    assert [one.position for one in held] == [one.position for one in given_]
+    assert held[2:] == given_[2:]
+    assert given_[1].line.startswith(held[1].line)
+    assert len(held[1].line) > 15 * 1024 * 1024
+    document = place.database.tasks.find_one({"length": {"$exists": True}}, {"line": 0})
+    assert document is not None
+    assert document["length"] == len(given_[1].line)
+
+
+def test_the_database_is_that_of_the_address_or_flowprov(shared_mongodb: str) -> None:
+    name = "flowprov_test_of_address"
+    with pymongo.MongoClient[dict[str, Any]](shared_mongodb) as client:
+        server, _, options = shared_mongodb.partition("?")
+        address = server if server.count("/") > 2 else f"{server}/"
+        sink = MongoSink(f"{address.rpartition('/')[0]}/{name}?{options}", timeout=20)
+        sink.deliver(header_of(), entries_of([header_of()]))
+        sink.close()
+        assert client[name].journals.count_documents({"_id": "j1"}) == 1
+        client.drop_database(name)
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**62))
+def test_any_line_makes_a_document(line: bytes, position: int) -> None:
+    stored = document_of(header_of(), Entry(position, line), SIXTEEN_MIB).document
+    text = stored["line"]
+    assert (text.encode() if isinstance(text, str) else text) == line
+    assert stored["position"] == position
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), _json, max_size=4))
+def test_any_recorded_value_makes_a_document_with_its_line(used: dict[str, Any]) -> None:
+    line = records.encode(Task(task_id=1, used=used))[:-1]
+    stored = document_of(header_of(), Entry(7, line), SIXTEEN_MIB)
+    assert stored.collection == "tasks"
+    assert stored.document["line"].encode() == line
