@@ -218,22 +218,19 @@ def _start(settings: Settings | None) -> Runtime:
 
 
 def _say_what_has_no_effect(settings: Settings) -> None:
-    """Say of settings that this version accepts and does not act on yet; better said than silently missed."""
-    idle = [
-        name
-        for name, wanted in (
-            ("telemetry_capture", settings.telemetry_capture is not None),
-            ("sinks.redis", settings.sinks.redis.uri is not None),
-            ("sinks.mongodb", settings.sinks.mongodb.uri is not None),
-        )
-        if wanted
-    ]
-    if idle:
+    """Say of settings what this version does not do with them yet; better said than silently missed."""
+    if settings.telemetry_capture is not None:
         guard.say_once(
-            f"idle settings {idle}",
-            "flowprov %s has no use for %s yet; everything else is recorded.",
+            "idle telemetry",
+            "flowprov %s has no use for telemetry_capture yet; everything else is recorded.",
             version,
-            " and ".join(idle),
+        )
+    if settings.sinks.redis.uri is not None or settings.sinks.mongodb.uri is not None:
+        guard.say_once(
+            "idle sinks",
+            "flowprov %s does not start deliveries by itself yet: records wait in the buffer until "
+            "`flowprov ship` (or `flowprov ship --follow`, beside the run) delivers them.",
+            version,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flowprov.cli import show, verify
+from flowprov.cli import ship, show, verify
 from flowprov.cli.output import Failure
 from flowprov.errors import FlowprovError
 from flowprov.runtime import version
@@ -55,5 +55,6 @@ def main(context: click.Context, path: str | None, assignments: tuple[str, ...])
         context.obj = load_settings(path, overrides).journal.path
 
 
+main.add_command(ship.ship)
 main.add_command(show.show)
 main.add_command(verify.verify)

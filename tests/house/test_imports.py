@@ -41,9 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "handover",
     },
     "sinks": {"errors", "records", "settings", "journal", "clock", "guard", "values"},
-    "read": {"errors", "records", "values", "settings", "journal"},
+    "read": {"errors", "records", "values", "settings", "journal", "sinks"},
     "preload": {"capture"},
-    "cli": {"errors", "records", "settings", "journal", "runtime", "read"},  # runtime: the version
+    "cli": {"errors", "records", "settings", "journal", "runtime", "read", "sinks"},  # runtime: the version
     "__main__": {"cli"},
 }
 MAY_IMPORT["capture.torch"] = MAY_IMPORT["capture"] | {"capture"}
@@ -58,7 +58,7 @@ FRAMEWORKS = {
     "distributed": {"capture.dask"},
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
-    "redis": set(),
+    "redis": {"sinks"},
     "pymongo": {"sinks"},
     "bson": {"sinks"},  # comes with pymongo
     "psutil": set(),

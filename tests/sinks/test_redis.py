@@ -136,9 +136,9 @@ def test_a_full_or_read_only_server_refuses(server: RedisServer, sink: RedisSink
         sink.deliver(HEADER, entries(3))
     client.config_set("maxmemory", "0")
     sink.deliver(HEADER, entries(3))
-    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    client.replicaof("127.0.0.1", "1")
     with pytest.raises(SinkRefusedError, match=r"(?i)read.?only"):
         sink.deliver(HEADER, entries(6, 3))
-    client.execute_command("REPLICAOF", "NO", "ONE")
+    client.replicaof("NO", "ONE")
     sink.deliver(HEADER, entries(6, 3))
     assert held(server) == entries(6)
