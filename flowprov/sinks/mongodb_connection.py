@@ -7,6 +7,7 @@ raises one of the two errors of a sink. Shared by the sink and by the reader.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -46,6 +47,7 @@ _PASSING = {
 }
 _LEAVING_S = 0.2  # saying goodbye to a server that may be frozen
 _MESSAGE_LENGTH = 300
+_ASIDES = re.compile(r", full error:| \(configured timeouts:|, Timeout: .*Topology Description:")
 
 
 class Connection:
@@ -138,6 +140,8 @@ class Connection:
             return SinkRefusedError(f"MongoDB at {shown} takes no records: {_text(error)}")
         if isinstance(error, OSError):
             return SinkUnavailableError(f"MongoDB at {shown} cannot be reached: {_text(error)}")
+        if type(error.__cause__).__module__.startswith("dns."):  # a mongodb+srv name was not resolved
+            return SinkUnavailableError(f"MongoDB at {shown} cannot be reached: {_text(error.__cause__)}")
         # Messages about an address quote pieces of it, of a password that holds "@" or "/" too.
         quotable = shown == self._uri or not isinstance(error, (ConfigurationError, ValueError))
         reason = _text(error) if quotable else "is its user information percent-encoded?"
@@ -167,7 +171,7 @@ def _is_passing(error: Exception) -> bool:
     return isinstance(error, OperationFailure) and error.code in _PASSING
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException | None) -> str:
     # What a server refuses it may quote in full, records and all: the beginning says enough.
-    text = redact_text(str(error).split(", full error:", maxsplit=1)[0])
+    text = redact_text(_ASIDES.split(str(error), maxsplit=1)[0])
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"
