@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests soak benchmark clean
+.PHONY: campaign test lint types tests servers soak benchmark clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -18,8 +18,15 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-tests: $(READY)
+tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu"
+
+servers: $(READY)  ## what the tests of the sinks start, where it can be had; without it they skip and say so
+	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server) >/dev/null 2>&1 \
+	  || echo "redis-server cannot be installed here: the tests of Redis will skip"
+	@test -x .secantus/bin/secantusd-py || ($(PYTHON) -m venv .secantus \
+	  && .secantus/bin/pip install -q --disable-pip-version-check SecantusDB==0.7.0b3) >/dev/null 2>&1 \
+	  || echo "SecantusDB cannot be installed here: the tests of MongoDB will skip"
 
 soak: $(READY)  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak

@@ -79,7 +79,7 @@ def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(t
         first.append(record)
         if len(first) == 3:
             break
-    rest = [record for _, record in JournalReader(path, reader.position).read()]
+    rest = [record for _, record in JournalReader[records.Record](path, reader.position).read()]
     assert [r.task_id for r in (*first, *rest) if type(r) is Task] == [0, 1, 2, 3, 4]
 
 
