@@ -23,7 +23,7 @@ def test_it_tells_its_version(tmp_path: Path) -> None:
 def test_the_installed_command_is_this_one() -> None:
     assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
     assert isinstance(main, click.Group)
-    assert sorted(main.commands) == ["show", "verify"]
+    assert sorted(main.commands) == ["ship", "show", "verify"]
 
 
 def test_set_chooses_the_buffer(tmp_path: Path) -> None:

@@ -119,14 +119,12 @@ def test_a_server_that_comes_back_empty_is_told_all_again(server: RedisServer, s
     assert RedisSource(server.uri).campaign_ids() == ["c1"]
 
 
-def test_a_wrong_password_is_refused_and_not_told(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "redis", "--requirepass", "right")
-    server.start()
+def test_a_wrong_password_is_refused_and_not_told(server: RedisServer) -> None:
+    server.client().config_set("requirepass", "right")
     sink = RedisSink(f"redis://:wr0ng-s3cret@127.0.0.1:{server.port}/0", timeout=1.0)
     with pytest.raises(SinkRefusedError) as refused:
         sink.deliver(HEADER, entries(1))
     assert "wr0ng-s3cret" not in str(refused.value)
-    server.kill()
 
 
 def test_a_full_or_read_only_server_refuses(server: RedisServer, sink: RedisSink) -> None:

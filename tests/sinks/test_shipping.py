@@ -151,15 +151,13 @@ def test_a_server_that_is_away_leaves_everything_waiting_and_says_so(server: Ser
     assert len(assert_equal_frames(server.uri, tmp_path)) == 21
 
 
-def test_one_sink_that_is_down_does_not_hold_up_another(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "server")
-    server.start()
+@pytest.mark.parametrize("server", [_redis], indirect=True, ids=["redis"])
+def test_one_sink_that_is_down_does_not_hold_up_another(server: Server, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, "10")
     status, text = shipped(tmp_path, "--to", "redis://127.0.0.1:1/0", "--to", server.uri)
     assert status == 1
     assert "nothing waits" in text
     assert len(assert_equal_frames(server.uri, tmp_path)) == 21
-    server.kill()
 
 
 @pytest.mark.parametrize(
