@@ -241,12 +241,15 @@ class Journal:
 
     def control(self, record: records.Record) -> None:
         """Append a control record: it is not counted, and its loss is no loss of an event."""
+        self._control_line(records.encode(record))
+
+    def _control_line(self, line: bytes) -> None:
         if self._writer is None or self._stopped is not None:
             return
         try:
-            self._writer.append(records.encode(record))
+            self._writer.append(line)
         except Exception as error:  # the next event will meet the same and count it
-            guard.logger.debug("flowprov could not write a %s record: %s", type(record).__name__, error)
+            guard.logger.debug("flowprov could not write a control record: %s", error)
 
     def name_campaign(self, campaign: records.Campaign) -> None:
         """Record the name of the campaign."""
@@ -268,7 +271,7 @@ class Journal:
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
         for key, scope in still_open:
             if key not in self._said_open and (line := scope.open_line()) is not None:
-                self._write_open(line)
+                self._control_line(line)
         self._said_open = {key for key, _ in still_open}
         captured, written, dropped = self.counts()
         self.control(
@@ -285,13 +288,6 @@ class Journal:
                 self._writer.sync()
             except OSError as error:
                 guard.say_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
-
-    def _write_open(self, line: bytes) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.append(line)
-        except Exception as error:  # a control record; see control()
-            guard.logger.debug("flowprov could not write an open record: %s", error)
 
     def close(self) -> None:
         """Write the footer, cut the padding and close the file."""
