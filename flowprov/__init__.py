@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
     from flowprov.capture.epochs import BatchLoop, EpochLoop
     from flowprov.capture.handles import bind, current_task, current_workflow
     from flowprov.capture.loops import Loop
     from flowprov.capture.task import task, task_scope
     from flowprov.capture.torch import torch_capture, torch_release
-    from flowprov.capture.workflow import campaign, workflow
+    from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
     from flowprov.read import Buffer, read_buffer
     from flowprov.runtime import configure
@@ -32,7 +33,7 @@ _HOMES = {
     "SettingsError": "flowprov.errors",
     "UsageError": "flowprov.errors",
     "bind": "flowprov.capture.handles",
-    "campaign": "flowprov.capture.workflow",
+    "campaign": "flowprov.capture.campaign",
     "configure": "flowprov.runtime",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",

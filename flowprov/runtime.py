@@ -22,6 +22,7 @@ import msgspec
 
 from flowprov import context, guard, launchers
 from flowprov.context import Scope
+from flowprov.delivery import Delivery
 from flowprov.journal import Identity, Journal, Keeper, place
 from flowprov.records import Campaign, new_id
 from flowprov.settings import Settings, load_settings
@@ -43,13 +44,16 @@ class Runtime:
         Whether more than the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
     summariser
         Makes values recordable.
+    delivery
+        Has the journals delivered, where there are sinks.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.capturing = settings.instrumentation.enabled and not disabled()
         self.summariser = Summariser(redact=settings.privacy.redact)
-        self.keeper = Keeper()
+        self.delivery = Delivery(settings)
+        self.keeper = Keeper(self.delivery.look_after)
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
         self._campaign_id: str | None = None
@@ -125,11 +129,19 @@ class Runtime:
         for journal in self.journals():
             with guarded("closing a journal"):
                 journal.close()
+                self.delivery.look_after(journal, last=True)
+
+    def settle(self) -> None:
+        """Wait a little for what the sinks are owed, at the end of the program."""
+        for journal in self.journals():
+            with guarded("waiting for delivery"):
+                self.delivery.settle(journal, last=True)
 
     def begin_anew(self) -> None:
         """In a forked child: go on in journals of this process's own."""
         self._lock = threading.RLock()
-        self.keeper = Keeper()
+        self.delivery = Delivery(self.settings)
+        self.keeper = Keeper(self.delivery.look_after)
         for journal in self.journals():
             journal.begin_anew(self.keeper)
 
@@ -225,13 +237,6 @@ def _say_what_has_no_effect(settings: Settings) -> None:
             "flowprov %s has no use for telemetry_capture yet; everything else is recorded.",
             version,
         )
-    if settings.sinks.redis.uri is not None or settings.sinks.mongodb.uri is not None:
-        guard.say_once(
-            "idle sinks",
-            "flowprov %s does not start deliveries by itself yet: records wait in the buffer until "
-            "`flowprov ship` (or `flowprov ship --follow`, beside the run) delivers them.",
-            version,
-        )
 
 
 def _retire(before: Runtime) -> None:
@@ -320,6 +325,9 @@ def shutdown() -> None:
             callback()
     for each in _all():
         each.close()
+    if not context.open_workflows:  # of those that another process opened, that one waits
+        for each in _all():
+            each.settle()
 
 
 def reset() -> None:

@@ -24,7 +24,11 @@ def clean_environment(**added: str) -> dict[str, str]:
 
 
 def start(
-    code: str, folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+    code: str,
+    folder: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
 ) -> subprocess.Popen[str]:
     """Start a program as a script in ``folder``; its buffer is ``folder/flowprov_buffer``."""
     script = folder / "program.py"
@@ -33,6 +37,7 @@ def start(
         [sys.executable, str(script), *arguments],
         cwd=folder,
         env=clean_environment(**(env or {})),
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
-"""``campaign`` and ``workflow``: the scopes that hold tasks.
+"""``workflow``: the scope that holds tasks.
 
-Flows in: what the program opens and closes. Flows out: a campaign's name, and two records per workflow: one
-when it opens, written at once, so that a process that dies leaves word of it, and one when it ends.
+Flows in: what the program opens and closes. Flows out: two records per workflow: one when it opens, written
+at once, so that a process that dies leaves word of it, and one when it ends.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import os
 import sys
 import threading
 from collections import Counter
@@ -36,60 +35,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class campaign:  # noqa: N801 - used like a function, as contextlib's own are
-    """Name the campaign of this process for as long as it is open.
-
-    Parameters
-    ----------
-    name
-        A name for people.
-    campaign_id
-        Join an existing campaign; by default one that was handed to the process, else a new one.
-
-    Attributes
-    ----------
-    campaign_id
-        Id of the campaign.
-    """
-
-    def __init__(self, name: str | None = None, *, campaign_id: str | None = None) -> None:
-        self.name = name
-        self._given = campaign_id
-        self._campaign_id: str | None = campaign_id
-        self._before: list[str | None] = []
-
-    @property
-    def campaign_id(self) -> str:
-        """Id of the campaign."""
-        if self._campaign_id is None:
-            given, _, _ = context.inherited(os.environ)
-            self._campaign_id = given or launchers.campaign_id() or new_id()
-        return self._campaign_id
-
-    def start(self) -> Self:
-        """Open it, where a ``with`` block does not fit."""
-        held = runtime.get()
-        record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
-        held.name_campaign(record)
-        self._before.append(held.set_campaign(self.campaign_id))
-        return self
-
-    def stop(self) -> None:
-        """Close it; the campaign before is that of the process again."""
-        if self._before:
-            runtime.get().set_campaign(self._before.pop())
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        return f"<flowprov campaign {self.name or ''} {self.campaign_id}>"
-
-
-class workflow:  # noqa: N801 - as above
+class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     """Record a run, or a part of one, as a workflow.
 
     Use it as a context manager, as a decorator (each call is a workflow), or by ``start()`` and ``stop()``.
@@ -210,13 +156,16 @@ class workflow:  # noqa: N801 - as above
         self._scope = scope
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Close it.
+        """Close it; the last one of a process that is closed waits a little for what the sinks are owed.
 
         Parameters
         ----------
         error
             The exception that ended it, if one did.
         """
+        self._stop(error)
+
+    def _stop(self, error: BaseException | None, *, at_exit: bool = False) -> None:
         scope, self._scope = self._scope, None
         try:
             with runtime.guarded("leaving a Dask client's workflow"):
@@ -227,6 +176,9 @@ class workflow:  # noqa: N801 - as above
                     self._close(scope, error)
                 except Exception as fault:  # the guard
                     lost(scope, "closing a workflow", fault)
+                if not (context.open_workflows or at_exit):
+                    with runtime.guarded("waiting for delivery"):
+                        runtime.get().delivery.settle(scope.journal)
 
     def _close(self, scope: Scope, error: BaseException | None) -> None:
         close_inner([inner for inner in context.leave(scope) if inner.key is not None])
@@ -239,7 +191,7 @@ class workflow:  # noqa: N801 - as above
         """Close it at the end of the process; an exception that ended the program is its error."""
         interactive = hasattr(sys, "ps1")  # there, an exception ends a line and not the program
         error = None if interactive else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-        self.stop(error)
+        self._stop(error, at_exit=True)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -6,43 +6,53 @@ servers, a count for each, and the exit status: 0 if all was delivered, 1 if a s
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import os
 import socket
 import sys
 import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import click
 
 from flowprov.cli.output import Failure
-from flowprov.journal.format import folder_name
-from flowprov.settings import Settings, load_settings, parse_assignment, redact_uri
-from flowprov.sinks.ship import Ended, Shipment, follow, open_sink
+from flowprov.errors import FlowprovError
+from flowprov.journal.shipper import Progress, Report, ShipperFiles, shortened
+from flowprov.settings import Settings, load_settings, parse_assignment, redact_uri, settings_from_json
+from flowprov.sinks.ship import Shipment, follow, open_sink
 
 _TRY_FOR_S = 10.0  # by hand, a person waits
 _LOCK_FOR_S = 5.0
+_REPORT_EVERY_S = 0.1
+_BAR_EVERY_S = 0.2
 
 
 class Delivery(threading.Thread):
     """Delivers to one sink, independently of the others."""
 
-    def __init__(self, uri: str, shipment: Shipment, *, following: bool, give_up_after: float) -> None:
+    def __init__(
+        self, uri: str, shipment: Shipment, give_up_after: float, over: threading.Event | None
+    ) -> None:
         super().__init__(daemon=True)
         self.shown = redact_uri(uri)
         self.shipment = shipment
-        self.result: Ended | None = None
-        self._following = following
         self._give_up_after = give_up_after
+        self._over = over
 
     def run(self) -> None:
         """Deliver until all is there, or all that will be."""
-        if self._following:
-            self.result = follow(self.shipment, give_up_after=self._give_up_after)
-        else:
-            self.result = follow(self.shipment, give_up_after=self._give_up_after, until=lambda _: True)
-        self.shipment.sink.close()
+        try:
+            follow(self.shipment, give_up_after=self._give_up_after, over=self._over)
+            self.shipment.sink.close()
+        except BaseException as error:
+            self.shipment.trouble = f"a fault of flowprov's own: {type(error).__name__}"
+            raise
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to be expected of it."""
+        return self.shipment.idle or self.shipment.given_up or not self.is_alive()
 
 
 @click.command()
@@ -61,89 +71,136 @@ class Delivery(threading.Thread):
     is_flag=True,
     help="Go on until the journals of this host are closed and delivered, through failures of the servers.",
 )
+@click.option(
+    "--handed-over",
+    "lock",
+    type=int,
+    hidden=True,
+    help="For programs that start it: the descriptor of the lock; complete settings are on standard input.",
+)
 @click.pass_context
-def ship(context: click.Context, source: str | None, uris: tuple[str, ...], *, following: bool) -> None:
+def ship(
+    context: click.Context, source: str | None, uris: tuple[str, ...], *, following: bool, lock: int | None
+) -> None:
     """Deliver the journals of a buffer to Redis or MongoDB.
 
     What is there already is not delivered twice. Exit status: 0 if nothing waits any more, 1 if something
     does, 2 if it cannot begin.
     """
     given = context.find_root().params
-    settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"])))
+    if lock is not None:
+        os.nice(5)  # the program that is watched comes first
+        settings = settings_from_json(sys.stdin.buffer.read())
+    else:
+        settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"])))
     named = [settings.sinks.redis.uri, settings.sinks.mongodb.uri]
     targets = uris or tuple(uri for uri in named if uri is not None)
     if not targets:
         raise Failure("there is no sink: give --to URI, or set sinks.redis.uri or sinks.mongodb.uri")
-    folder = Path(source or settings.journal.path)
+    folder = Path(source or settings.journal.path).absolute()
     if not folder.exists():
         raise Failure(f"{folder} does not exist: give the buffer folder of the run (its journal.path)")
-    sys.exit(deliver(folder, targets, settings, following=following))
-
-
-def deliver(folder: Path, uris: tuple[str, ...], settings: Settings, *, following: bool) -> int:
-    """Deliver the journals of a folder to some sinks; gives the exit status."""
-    lock = _take_lock(folder) if following else None
-    if following and lock is None:
+    if not following:
+        sys.exit(deliver(folder, targets, settings))
+    files = ShipperFiles(folder, targets)
+    held = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_FOR_S)
+    if held is None:
         click.echo("another flowprov ship --follow delivers this buffer already")
-        return 0
-    host = socket.gethostname() if following else None
-    give_up_after = settings.sinks.give_up_after if following else _TRY_FOR_S
+        sys.exit(0)
+    with held:
+        status = follow_buffer(folder, targets, settings, files)
+    sys.exit(status)
+
+
+def deliver(folder: Path, uris: Sequence[str], settings: Settings) -> int:
+    """Deliver what waits in a folder now; gives the exit status."""
     deliveries = [
-        Delivery(
-            uri,
-            Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host),
-            following=following,
-            give_up_after=give_up_after,
-        )
+        Delivery(uri, Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder), _TRY_FOR_S, None)
         for uri in uris
     ]
     for delivery in deliveries:
         delivery.start()
-    _wait(deliveries)
-    return max(_report(delivery) for delivery in deliveries)
+    _show_progress(deliveries)
+    return max(_tell(delivery) for delivery in deliveries)
 
 
-def _wait(deliveries: list[Delivery]) -> None:
-    """Wait for all deliveries; a person at a terminal sees how far they are."""
-    shown = sys.stderr.isatty()
+def follow_buffer(folder: Path, uris: Sequence[str], settings: Settings, files: ShipperFiles) -> int:
+    """Deliver what comes in a folder from this host, until nothing can come; gives the exit status."""
+    over, host = threading.Event(), socket.gethostname()
+    try:
+        deliveries = [
+            Delivery(
+                uri,
+                Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host),
+                settings.sinks.give_up_after,
+                over,
+            )
+            for uri in uris
+        ]
+    except FlowprovError as error:
+        files.write_report(Report(pid=os.getpid(), failure=shortened(error)))
+        raise
     for delivery in deliveries:
-        while delivery.is_alive():
-            delivery.join(0.2)
-            if shown:
-                counts = ", ".join(f"{each.shown} {each.shipment.delivered:,}" for each in deliveries)
-                click.echo(f"\r{counts}", nl=False, err=True)
-    if shown:
-        click.echo(err=True)
+        delivery.start()
+    _report_until_over(files, deliveries)
+    over.set()
+    return max(_tell(delivery) for delivery in deliveries)
 
 
-def _report(delivery: Delivery) -> int:
-    result = delivery.result
-    if result is None:  # the thread died of a fault of ours; its traceback was printed
-        click.echo(f"{delivery.shown}: failed after {delivery.shipment.delivered:,} entries", err=True)
-        return 1
-    if result.error is None:
-        click.echo(f"{delivery.shown}: {result.delivered:,} entries delivered, nothing waits")
+def _report_until_over(files: ShipperFiles, deliveries: Sequence[Delivery]) -> None:
+    """Tell others how far all are, until nothing is to be expected of any."""
+    told = None
+    while True:
+        at_rest = all(delivery.at_rest for delivery in deliveries)
+        report = _report_on(deliveries)
+        if report != told:
+            with contextlib.suppress(OSError):  # a disk that is full: delivery itself writes nothing
+                files.write_report(report)
+                told = report
+        if at_rest:
+            return
+        deliveries[0].join(_REPORT_EVERY_S)
+
+
+def _report_on(deliveries: Sequence[Delivery]) -> Report:
+    return Report(
+        pid=os.getpid(),
+        sinks={
+            each.shown: Progress(
+                held=each.shipment.held,
+                trouble=None if each.shipment.trouble is None else shortened(each.shipment.trouble),
+            )
+            for each in deliveries
+        },
+    )
+
+
+def _show_progress(deliveries: Sequence[Delivery]) -> None:
+    """Wait for all deliveries; a person at a terminal sees how far they are."""
+    if not sys.stderr.isatty():
+        for delivery in deliveries:
+            delivery.join()
+        return
+    length = sum(delivery.shipment.waiting() for delivery in deliveries)
+    with click.progressbar(length=length, label="delivering", file=sys.stderr) as bar:
+        shown = 0
+        while shown < length and any(delivery.is_alive() for delivery in deliveries):
+            deliveries[0].join(_BAR_EVERY_S)
+            delivered = sum(delivery.shipment.delivered for delivery in deliveries)
+            bar.update(delivered - shown)
+            shown = delivered
+    for delivery in deliveries:
+        delivery.join()
+
+
+def _tell(delivery: Delivery) -> int:
+    shipment = delivery.shipment
+    if shipment.trouble is None:
+        click.echo(f"{delivery.shown}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0
     click.echo(
-        f"{delivery.shown}: {result.delivered:,} entries delivered, {delivery.shipment.waiting():,} wait: "
-        f"{result.error}. They stay in the buffer; the same command delivers them later.",
+        f"{delivery.shown}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
+        f"{shipment.trouble}. They stay in the buffer; the same command delivers them later.",
         err=True,
     )
     return 1
-
-
-def _take_lock(folder: Path) -> TextIO | None:
-    """Be the only one that follows a buffer on this host; waits a little for another that is about to end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / f".ship-{folder_name(socket.gethostname())}.lock").open("w")
-    deadline = time.monotonic() + _LOCK_FOR_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # noqa: PERF203 - held by another
-            if time.monotonic() > deadline:
-                lock.close()
-                return None
-            time.sleep(0.1)
-        else:
-            return lock

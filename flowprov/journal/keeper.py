@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING
 from flowprov import guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowprov.journal.journal import Journal
 
 
 class Keeper:
-    """Keeps the journals of a process going."""
+    """Keeps the journals of a process going.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    errand
+        Called with each journal when it is new and after each of its heartbeats.
+    """
+
+    def __init__(self, errand: Callable[[Journal], None] | None = None) -> None:
+        self._errand = errand
         self._journals: list[Journal] = []
+        self._new: list[Journal] = []
         self._due: dict[str, float] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -32,6 +42,7 @@ class Keeper:
         """Take care of a journal from now on; starts the thread at the first one."""
         with self._lock:
             self._journals.append(journal)
+            self._new.append(journal)
             self._due[journal.journal_id] = time.monotonic() + journal.settings.heartbeat
             self._start()
         self._wake.set()
@@ -64,12 +75,23 @@ class Keeper:
                 journal.prepare()
                 due = self._due[journal.journal_id]
                 if now >= due:
-                    journal.beat()
                     due = self._due[journal.journal_id] = now + journal.settings.heartbeat
+                    journal.beat()
+                    self._run_errand(journal)
                 pause = min(pause, due - now)
             except Exception as error:  # one journal's trouble must not stop the others' care
                 guard.fault("looking after a journal", error)
+        while self._new:
+            self._run_errand(self._new.pop(0))
         return max(pause, 0.001)
+
+    def _run_errand(self, journal: Journal) -> None:
+        if self._errand is None:
+            return
+        try:
+            self._errand(journal)
+        except Exception as error:  # an errand's trouble must not stop the care for the journals
+            guard.fault("looking after the delivery of a journal", error)
 
     def wake(self) -> None:
         """Have the journals looked after now."""

@@ -80,8 +80,26 @@ def summarise(path: Path) -> JournalSummary | None:
     return JournalSummary(path, header, footer, head.campaign, alive, last_at)
 
 
+def last_position(path: Path) -> int | None:
+    """Give the position of the last record that tells a time; None where there is none.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    found = _last_records(path)
+    return found[-1][0] if found else None
+
+
 def _read_tail(path: Path) -> tuple[int, Footer | None]:
     """Give the time of the last records, 0 if there is none, and the footer if it is among them."""
+    found = [record for _, record in _last_records(path)]
+    return max(map(time_of, found), default=0), next((r for r in found if isinstance(r, Footer)), None)
+
+
+def _last_records(path: Path) -> list[tuple[int, Record]]:
+    """Give the last records that tell a time, with their positions."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = os.fstat(descriptor).st_size
@@ -91,24 +109,24 @@ def _read_tail(path: Path) -> tuple[int, Footer | None]:
             tail = os.pread(descriptor, end - begin, begin) + tail
             if not tail.rstrip(b"\0 \n"):
                 tail = b""  # reserved room, or room that was given up
-            elif found := _last_records(tail):
-                return max(map(time_of, found)), next((r for r in found if isinstance(r, Footer)), None)
+            elif found := _with_times(tail, begin):
+                return found
             end = begin
     finally:
         os.close(descriptor)
-    return 0, None
+    return []
 
 
-def _last_records(tail: bytes) -> list[Record]:
+def _with_times(tail: bytes, begin: int) -> list[tuple[int, Record]]:
     """Decode the last lines that have a time; the first of the tail is cut, and passed over by that."""
     found = []
-    for _, line in list(lines(tail[: end_of_records(tail)]))[-_LAST_LINES:]:
+    for offset, line in list(lines(tail[: end_of_records(tail)]))[-_LAST_LINES:]:
         try:
             record = decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
         if time_of(record):
-            found.append(record)
+            found.append((begin + offset, record))
     return found
 
 

@@ -6,12 +6,11 @@ once. Where delivery stands is known by the server alone: no file of ours could 
 
 from __future__ import annotations
 
-import random
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from flowprov.errors import JournalError
 from flowprov.journal.format import find_journals, folder_name
@@ -19,9 +18,11 @@ from flowprov.journal.reader import JournalReader, read_head
 from flowprov.journal.summary import JournalSummary, summarise
 from flowprov.records import Footer, decode, encode
 from flowprov.settings import redact_uri
-from flowprov.sinks.base import MONGODB, REDIS, Entry, Sink, SinkError
+from flowprov.sinks.base import MONGODB, REDIS, Entry, Sink, SinkError, SinkRefusedError
 
 BATCH = 500  # entries, a few hundred kilobytes
+_SLOWEST_S = 30.0  # the longest pause between two attempts
+_SHARE = 5  # for each second of looking, so many of rest
 # Of a footer that a full disk drove into the room behind the header: it comes after all that was delivered.
 FOOTER_POSITION = 1 << 62
 
@@ -66,17 +67,49 @@ class Shipment:
     ----------
     delivered
         Entries that the sink took, redeliveries included.
+    trouble
+        Why the last attempt failed; None if it did not.
+    idle
+        Whether the last attempt found nothing to deliver, and nobody who writes.
+    given_up
+        Whether attempts have failed for so long that those who wait for it should not.
     """
 
     def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
         self.sink = sink
         self.delivered = 0
+        self.trouble: str | None = None
+        self.idle = False
+        self.given_up = False
         self._folder = folder
         self._host = None if host is None else folder_name(host)
         self._journals: dict[Path, _Journal] = {}
 
+    def attempt(self) -> None:
+        """Make a :meth:`round`; one that got on before it failed is no failure, the next one will tell.
+
+        Raises
+        ------
+        SinkError
+            If nothing could be delivered of what waits.
+        """
+        before = self.delivered
+        try:
+            self.round()
+        except SinkError as error:
+            self.trouble = str(error)
+            self.sink.close()
+            if self.delivered == before:
+                raise
+            self.idle = False
+        else:
+            self.trouble = None
+            self.idle = self.delivered == before and self.done
+
     def round(self) -> int:
         """Deliver what is there now and was not delivered yet; gives the number of entries.
+
+        A journal that is refused, or cannot be read, does not keep the others from being delivered.
 
         Raises
         ------
@@ -84,14 +117,27 @@ class Shipment:
             If the sink failed. What was delivered until then stays delivered; the rest waits.
         """
         before = self.delivered
+        refused: SinkError | None = None
         for path in self._paths():
-            journal = self._journals.get(path)
-            if journal is None:
-                journal = self._journals[path] = _Journal(path)
-            if not journal.done:
+            journal = self._journals.setdefault(path, _Journal(path))
+            if journal.done:
+                continue
+            try:
                 for count in journal.deliver(self.sink):
                     self.delivered += count
+            except SinkRefusedError as error:
+                refused = error
+            except OSError as error:
+                refused = SinkError(f"{path} cannot be read ({error.strerror or error})")
+        if refused is not None:
+            raise refused
         return self.delivered - before
+
+    @property
+    def held(self) -> dict[str, int]:
+        """For each journal, by its file's name, the position of the last line that the sink holds."""
+        journals = list(self._journals.values())
+        return {journal.path.name: journal.after for journal in journals if journal.after is not None}
 
     @property
     def done(self) -> bool:
@@ -174,53 +220,51 @@ def _checked(line: bytes) -> bytes:
     return line
 
 
-class Ended(NamedTuple):
-    """How the following of a buffer ended: the entries delivered, and why it gave up, if it did."""
-
-    delivered: int
-    error: SinkError | None
-
-
 def follow(
-    shipment: Shipment,
-    *,
-    give_up_after: float,
-    until: Callable[[Shipment], bool] = lambda shipment: shipment.done,
-    poll: float = 0.2,
-    slowest: float = 30.0,
-) -> Ended:
-    """Deliver until there is nothing left to come, through failures of the server.
+    shipment: Shipment, *, give_up_after: float, over: threading.Event | None = None, poll: float = 0.2
+) -> None:
+    """Deliver what is there, and what comes, through failures of the server.
 
     Parameters
     ----------
     shipment
-        What to deliver.
+        What to deliver; it tells how it went.
     give_up_after
-        Seconds without any success after which it ends with the rest undelivered.
-    until
-        Asked after each round that succeeded; ends when it says so.
+        Seconds of failing after which the shipment counts as given up.
+    over
+        Ends it when set. None: it ends when all that is there is delivered, or given up.
     poll
         Seconds between two looks at journals that are being written.
-    slowest
-        The longest pause between two attempts, in seconds; pauses double from 0.1, with jitter.
     """
-    pause, last_success = 0.1, time.monotonic()
     while True:
-        before = shipment.delivered
-        try:
-            shipment.round()
-        except SinkError as error:
-            shipment.sink.close()
-            now = time.monotonic()
-            if shipment.delivered > before:
-                pause, last_success = 0.1, now
-            if now - last_success >= give_up_after:
-                return Ended(shipment.delivered, error)
-            time.sleep(min(pause * random.uniform(0.5, 1.5), give_up_after))  # noqa: S311 - jitter
-            pause = min(pause * 2, slowest)
-            continue
-        pause, last_success = 0.1, time.monotonic()
-        if until(shipment):
-            return Ended(shipment.delivered, None)
-        if shipment.delivered == before:
-            time.sleep(poll)
+        began, before = time.monotonic(), shipment.delivered
+        _attempt(shipment, give_up_after)
+        if over is None or over.is_set():
+            return
+        if shipment.given_up:
+            over.wait(_SLOWEST_S)
+        elif shipment.delivered == before:
+            # A buffer of thousands of journals is looked at less often.
+            over.wait(max(poll, _SHARE * (time.monotonic() - began)))
+
+
+def _attempt(shipment: Shipment, give_up_after: float) -> None:
+    """Try until something is delivered or the time for it is over; one that was given up is tried once."""
+    import stamina
+
+    attempts = 1 if shipment.given_up else None
+    try:
+        for attempt in stamina.retry_context(
+            SinkError,
+            attempts=attempts,
+            timeout=give_up_after,
+            wait_initial=0.1,
+            wait_max=_SLOWEST_S,
+            wait_jitter=1.0,
+        ):
+            with attempt:
+                shipment.attempt()
+    except SinkError:
+        shipment.given_up = True
+    else:
+        shipment.given_up = False

@@ -25,7 +25,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guard": {"errors", "records", "values", "settings"},
     "journal": {"clock", "errors", "records", "values", "settings", "guard", "context"},
     "context": {"clock", "errors", "records", "values", "settings", "journal"},
-    "runtime": {"errors", "records", "values", "settings", "launchers", "guard", "context", "journal"},
+    "delivery": {"settings", "guard", "journal"},
+    "runtime": {
+        "errors",
+        "records",
+        "values",
+        "settings",
+        "launchers",
+        "guard",
+        "context",
+        "journal",
+        "delivery",
+    },
     "handover": {"settings", "guard", "context", "runtime"},
     "capture": {
         "clock",
@@ -59,6 +70,7 @@ FRAMEWORKS = {
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
     "redis": {"sinks"},
+    "stamina": {"sinks"},
     "pymongo": {"sinks"},
     "bson": {"sinks"},  # comes with pymongo
     "psutil": set(),

@@ -1,0 +1,292 @@
+"""A program whose settings name a sink: delivery starts by itself and costs it no more than was agreed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import flowprov
+from flowprov.journal.shipper import ShipperFiles
+from tests.sinks.redis_server import RedisServer
+from tests.support import run, start
+
+_DEAD = "redis://127.0.0.1:1/0"
+
+_PROGRAM = """
+    import os, sys, time
+    import flowprov
+
+    @flowprov.task
+    def step(number):
+        return {"number": number}
+
+    for _ in range(int(os.environ.get("WORKFLOWS", "1"))):
+        with flowprov.workflow("W"):
+            for number in range(10):
+                step(number)
+            closing = time.monotonic()
+        print("held up for", time.monotonic() - closing)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    made = RedisServer(tmp_path / "server")
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(autouse=True)
+def none_left(tmp_path: Path) -> Iterator[None]:
+    """No test leaves a process that delivers its buffer."""
+    yield
+    for process in shippers(tmp_path):
+        process.kill()
+
+
+def shippers(folder: Path) -> list[psutil.Process]:
+    """List the processes that deliver a buffer below a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "--handed-over" in command and command[-1].startswith(str(folder)):
+            found.append(process)
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def to(uri: str, **more: str) -> dict[str, str]:
+    return {"FLOWPROV__SINKS__REDIS__URI": uri, **more}
+
+
+def held_up(printed: str) -> list[float]:
+    return [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("held up")]
+
+
+def test_a_workflow_that_closed_can_be_read_from_the_server(server: RedisServer, tmp_path: Path) -> None:
+    _, complained = run(_PROGRAM, tmp_path, env=to(server.uri))
+    assert complained == ""
+    assert len(flowprov.read_buffer(server.uri)) == 11
+    wait_until(lambda: not shippers(tmp_path))
+    assert flowprov.Buffer(server.uri).journals()[0].footer is not None
+
+
+def test_what_no_workflow_holds_is_waited_for_at_the_end_of_the_program(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    program = """
+        import flowprov
+        step = flowprov.task(lambda: 1)
+        step()
+        step()
+    """
+    run(program, tmp_path, env=to(server.uri))
+    assert len(flowprov.read_buffer(server.uri)) == 3
+
+
+def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: Path) -> None:
+    program = (
+        _PROGRAM
+        + """
+    try:
+        os.wait()
+    except ChildProcessError:
+        print("no children")
+    """
+    )
+    assert "no children" in run(program, tmp_path, env=to(server.uri))[0]
+
+
+def test_a_server_that_is_away_holds_the_program_up_once_and_is_said_once(tmp_path: Path) -> None:
+    environment = to(_DEAD, WORKFLOWS="4", FLOWPROV__SINKS__STOP_TIMEOUT="1")
+    printed, complained = run(_PROGRAM, tmp_path, env=environment)
+    first, *later = held_up(printed)
+    assert 0.9 < first < 3
+    assert max(later) < 0.9
+    told = [line for line in complained.splitlines() if "records wait" in line]
+    assert len(told) == 1, complained
+    assert f"flowprov ship {tmp_path / 'flowprov_buffer'} --to {_DEAD}" in told[0]
+    assert "cannot be reached" in told[0]
+    assert " 13 to " in told[0]  # the header, the opening and the ending of the workflow, ten tasks
+
+
+def test_a_program_that_does_not_wait_is_not_held_up(server: RedisServer, tmp_path: Path) -> None:
+    printed, _ = run(_PROGRAM, tmp_path, env=to(server.uri, FLOWPROV__SINKS__STOP_TIMEOUT="0"))
+    assert held_up(printed)[0] < 0.3
+    wait_until(lambda: len(flowprov.Buffer(server.uri).campaigns()) == 1)
+    wait_until(lambda: not shippers(tmp_path))
+    assert len(flowprov.read_buffer(server.uri)) == 11
+
+
+def test_an_event_loop_is_not_held_up(tmp_path: Path) -> None:
+    program = """
+        import asyncio, time
+        import flowprov
+
+        async def ticks(found):
+            while True:
+                found.append(time.monotonic())
+                await asyncio.sleep(0.01)
+
+        async def main():
+            found = []
+            ticking = asyncio.create_task(ticks(found))
+            with flowprov.workflow("W"), flowprov.task_scope("t"):
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)
+            ticking.cancel()
+            print("longest pause", max(b - a for a, b in zip(found, found[1:])))
+
+        asyncio.run(main())
+    """
+    printed, _ = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="2"))
+    assert float(printed.split()[-1]) < 1.5
+
+
+def test_many_processes_share_one_that_delivers_and_children_do_not_wait(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    program = """
+        import multiprocessing, sys, time
+        import flowprov
+
+        @flowprov.task
+        def step(number):
+            time.sleep(0.05)
+            return number
+
+        if __name__ == "__main__":
+            with flowprov.workflow("W"):
+                with multiprocessing.get_context(sys.argv[1]).Pool(3) as pool:
+                    pool.map(step, range(12))
+                    pool.close()
+                    pool.join()
+    """
+    for method in ("fork", "spawn"):
+        (tmp_path / method).mkdir()
+        run(program, tmp_path / method, method, env=to(server.uri))
+        wait_until(lambda: not shippers(tmp_path))
+        frame = flowprov.read_buffer(server.uri)
+        assert len(frame) == 13, method
+        log = next((tmp_path / method / "flowprov_buffer").glob(".ship-*.log")).read_text()
+        assert log.count("nothing waits") == 1, log
+
+
+def test_one_that_was_killed_is_replaced_while_the_program_runs(server: RedisServer, tmp_path: Path) -> None:
+    program = """
+        import sys, time
+        import flowprov
+        step = flowprov.task(lambda: 1)
+        with flowprov.workflow("W"):
+            step()
+            print("begun", flush=True)
+            for line in sys.stdin:
+                step()
+    """
+    environment = to(server.uri, FLOWPROV__JOURNAL__HEARTBEAT="0.2")
+    script = tmp_path / "program.py"
+    with start(program, tmp_path, env=environment, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        for _ in range(2):
+            wait_until(lambda: len(shippers(tmp_path)) == 1)
+            shippers(tmp_path)[0].kill()
+            process.stdin.write("\n")
+            process.stdin.flush()
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert script.exists()
+    wait_until(lambda: not shippers(tmp_path))
+    assert len(flowprov.read_buffer(server.uri)) == 4
+
+
+def test_a_password_is_in_no_process_list_no_file_and_no_message(tmp_path: Path) -> None:
+    secret = "open-sesame"  # noqa: S105
+    server = RedisServer(tmp_path / "server", "--requirepass", "another")
+    server.start()
+    try:
+        uri = server.uri.replace("redis://", f"redis://:{secret}@")
+        environment = to(uri, FLOWPROV__SINKS__STOP_TIMEOUT="1.5")
+        _, complained = run(_PROGRAM, tmp_path, env=environment)
+        assert "records wait" in complained
+        assert "--to" not in complained
+        assert secret not in complained
+        for process in shippers(tmp_path):
+            assert secret not in " ".join(process.cmdline())
+        files = [path for path in (tmp_path / "flowprov_buffer").rglob("*") if path.is_file()]
+        assert len(files) >= 4
+        for path in files:
+            assert secret not in path.read_text()
+    finally:
+        server.kill()
+
+
+def test_a_client_that_is_not_installed_is_said_without_waiting(tmp_path: Path) -> None:
+    (tmp_path / "shadow" / "redis").mkdir(parents=True)
+    (tmp_path / "shadow" / "redis" / "__init__.py").write_text("raise ImportError('not here')")
+    paths = f"{tmp_path / 'shadow'}{os.pathsep}{Path(flowprov.__file__).parent.parent}"
+    printed, complained = run(_PROGRAM, tmp_path, env=to(_DEAD, PYTHONPATH=paths))
+    assert held_up(printed)[0] < 4
+    assert 'pip install "flowprov[redis]"' in complained
+
+
+def test_a_process_that_cannot_be_started_is_said_with_the_command(tmp_path: Path) -> None:
+    program = "import sys; sys.executable = ''\n" + _PROGRAM.replace("\n    ", "\n")
+    printed, complained = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.5"))
+    assert len(held_up(printed)) == 1
+    assert "cannot start" in complained
+    assert "flowprov ship" in complained
+
+
+def test_a_module_of_the_program_does_not_shadow_one_that_delivery_needs(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    (tmp_path / "queue.py").write_text("raise ImportError('this is the program\\'s own')")
+    program = "import sys; sys.path.pop(0)\n" + _PROGRAM.replace("\n    ", "\n")
+    run(program, tmp_path, env=to(server.uri))
+    assert len(flowprov.read_buffer(server.uri)) == 11
+
+
+def test_without_a_sink_nothing_is_started(tmp_path: Path) -> None:
+    run(_PROGRAM, tmp_path)
+    assert not list((tmp_path / "flowprov_buffer").glob(".ship*"))
+
+
+def test_following_a_buffer_twice_is_refused_kindly(tmp_path: Path) -> None:
+    files = ShipperFiles(tmp_path, [_DEAD])
+    lock = files.take_lock()
+    assert lock is not None
+    with lock:
+        assert files.take_lock() is None
+        ended = subprocess.run(
+            [sys.executable, "-m", "flowprov", "ship", "--follow", "--to", _DEAD, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "delivers this buffer already" in ended.stdout
+    again = files.take_lock()
+    assert again is not None
+    again.close()
+
+
+def test_a_report_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    files = ShipperFiles(tmp_path, [_DEAD])
+    assert files.read_report() is None
+    (tmp_path / f"{files.log.stem}.json").write_text(json.dumps({"pid": "x"}))
+    assert files.read_report() is None
