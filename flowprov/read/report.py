@@ -61,7 +61,9 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         if type(record) in (Task, Workflow):
             found += 1
         elif isinstance(record, Heartbeat):
-            heartbeat = record
+            # Not the last in the file: one behind the header is younger than those after it.
+            if heartbeat is None or record.captured >= heartbeat.captured:
+                heartbeat = record
         elif isinstance(record, Footer):
             footer = record  # it may have been closed since it was looked at
         if take is not None:
