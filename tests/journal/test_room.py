@@ -223,3 +223,19 @@ def test_what_is_too_long_for_the_room_is_not_written(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert not Room(path, len(before)).write(b"x" * FOOTER_ROOM)
     assert path.read_bytes() == before
+
+
+def test_a_torn_look_that_reads_like_a_heartbeat_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, header())
+    offset = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(padding_line(FOOTER_ROOM))
+    now = Heartbeat(at=2, captured=2000, written=2000)
+    Room(path, offset).write(records.encode(now))
+    whole = path.read_bytes()
+    torn = iter([whole.replace(b'"captured":2000', b'"captured":2999')])
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: next(torn, None) or real(*given))
+    assert read_journal(path).records[1:] == [now]
