@@ -31,6 +31,8 @@ class JournalReport(NamedTuple):
         What could not be read.
     heartbeat
         The last one; None if the process wrote none.
+    lines, last
+        How many records were read, control records included, and where the last one stands.
     """
 
     path: Path
@@ -43,6 +45,8 @@ class JournalReport(NamedTuple):
     found: int
     damages: list[Damage]
     heartbeat: Heartbeat | None = None
+    lines: int = 0
+    last: int | None = None
 
 
 def report_on(journal: JournalSummary, take: Callable[[Record], object] | None = None) -> JournalReport:
@@ -57,11 +61,15 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
     """
     reader = reader_of(journal)
     found, heartbeat, footer = 0, None, journal.footer
-    for _, record in reader.read():
+    count, last = 0, None
+    for last, record in reader.read():  # noqa: B007 - where the last one stands is reported
+        count += 1
         if type(record) in (Task, Workflow):
             found += 1
         elif isinstance(record, Heartbeat):
-            heartbeat = record
+            # Not the last in the file: one behind the header is younger than those after it.
+            if heartbeat is None or record.captured >= heartbeat.captured:
+                heartbeat = record
         elif isinstance(record, Footer):
             footer = record  # it may have been closed since it was looked at
         if take is not None:
@@ -82,4 +90,6 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         found,
         damages,
         heartbeat,
+        count,
+        last,
     )

@@ -82,6 +82,15 @@ class MongoSource:
                 yield entry
             last = entry.position
 
+    def count(self, journal_id: str) -> int:
+        """Count the lines of a journal that are held, among those up to which it was delivered."""
+        wanted = {"journal_id": journal_id, "position": {"$lte": self._delivered_to(journal_id)}}
+        found = 0
+        for name in COLLECTIONS:
+            with self._connection.exchange() as database:
+                found += database[name].count_documents(wanted)
+        return found
+
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()

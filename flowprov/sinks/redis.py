@@ -195,6 +195,10 @@ class RedisSource:
                 after = int(_text(identifier).partition("-")[0]) - 1
                 yield Entry(after, fields[_FIELD])
 
+    def count(self, journal_id: str) -> int:
+        """Count the lines of a journal that are held."""
+        return int(self._connection.ask(lambda client: client.xlen(journal_key(journal_id))))
+
     def _members(self, key: str) -> Any:
         return self._connection.ask(lambda client: client.smembers(key))
 

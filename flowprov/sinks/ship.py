@@ -199,7 +199,7 @@ class _Journal:
                 yield Entry(position, line)
 
     def _deliver_late_footer(self, sink: Sink, summary: JournalSummary) -> Iterator[int]:
-        footer = read_head(self.path).footer if summary.footer is not None else None
+        footer = read_head(self.path).late if summary.footer is not None else None
         if footer is None or not self._is_late(footer):
             return
         sink.deliver(summary.header, [Entry(FOOTER_POSITION, encode(footer).rstrip())])
@@ -211,7 +211,7 @@ class _Journal:
         if self.after is None or self.after >= FOOTER_POSITION:
             return False
         own = next((e.position for e in self.entries(None) if e.line == encode(footer).rstrip()), None)
-        return own is not None and own < self.after
+        return own is not None and own <= self.after
 
 
 def _checked(line: bytes) -> bytes:
