@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol, cast
 
 import msgspec
 
@@ -18,7 +17,7 @@ from flowprov import records
 from flowprov.errors import MissingExtraError
 from flowprov.journal.format import room_in_use
 from flowprov.journal.reader import PIECE, JournalReader
-from flowprov.read.remote import Remote, open_remote
+from flowprov.read.remote import open_remote
 from flowprov.read.report import JournalReport
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import REDIS, Entry, SinkError
@@ -55,13 +54,6 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     unknown: str | None = None
 
 
-class _Counting(Remote, Protocol):
-    """A server that can say how many lines it holds."""
-
-    def count(self, journal_id: str) -> int:
-        """Count the lines of a journal that are held."""
-
-
 class Place:
     """A sink that is asked what it holds; one that did not answer is not asked again.
 
@@ -88,7 +80,7 @@ class Place:
         self._maxlen = maxlen if uri.partition("://")[0] in REDIS else None
         self._unknown: str | None = None
         try:
-            self._sink, self._source = open_sink(uri), cast("_Counting", open_remote(uri))
+            self._sink, self._source = open_sink(uri), open_remote(uri)
         except MissingExtraError as error:
             self._unknown = str(error)
 

@@ -7,6 +7,7 @@ a use for it, so that a journal is read once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,8 +63,13 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
     reader = reader_of(journal)
     found, heartbeat, footer = 0, None, journal.footer
     count, last = 0, None
-    for last, record in reader.read():  # noqa: B007 - where the last one stands is reported
-        count += 1
+    missing: list[Damage] = []
+    read = reader.read()
+    first = next(read, None)
+    if first is not None and not isinstance(first[1], Header):
+        missing = _missing_beginning(journal, first[0], reader.damages)
+    for position, record in chain(() if first is None else (first,), read):
+        count, last = count + 1, position
         if type(record) in (Task, Workflow):
             found += 1
         elif isinstance(record, Heartbeat):
@@ -76,7 +82,7 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
             take(record)
     said = footer or heartbeat
     alive = journal.alive and footer is None
-    damages = list(reader.damages)
+    damages = [*missing, *reader.damages]
     if reader.unfinished is not None and not alive:
         damages.append(reader.unfinished)
     return JournalReport(
@@ -93,3 +99,10 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         count,
         last,
     )
+
+
+def _missing_beginning(journal: JournalSummary, first: int, damages: list[Damage]) -> list[Damage]:
+    """Tell of a beginning of which nothing is left: a server was told to keep only the end of a journal."""
+    if any(damage.offset < first for damage in damages):
+        return []  # it is there, and told of already
+    return [Damage(journal.path, 0, first, "its beginning is missing, the header with it")]

@@ -8,6 +8,7 @@ lists its journals.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from flowprov.errors import MissingExtraError
@@ -27,6 +28,7 @@ R = TypeVar("R")
 CAMPAIGNS = "flowprov:campaigns"
 _FIELD = b"r"
 _PAGE = 1_000
+_JOURNALS_AT_ONCE = 100
 # Adds entries behind an id that the stream must have reached; in one step, as the server may be replaced by
 # an empty one between two. An id that the stream has passed is an entry that is there already.
 _ADD = """
@@ -187,13 +189,28 @@ class RedisSource:
             found += sorted(map(_text, self._members(campaign_key(each))))
         return found
 
-    def entries(self, journal_id: str, after: int | None = None) -> Iterator[Entry]:
+    def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
+        """Give for each journal its first and its last entries in order, at most ``count`` of each."""
+        for begin in range(0, len(journal_ids), _JOURNALS_AT_ONCE):
+            keys = [journal_key(each) for each in journal_ids[begin : begin + _JOURNALS_AT_ONCE]]
+            answers = self._connection.ask(partial(_ends, keys, count))
+            for first, last in zip(answers[::2], answers[1::2], strict=True):
+                yield sorted({_entry(*each) for each in (*first, *last)})
+
+    def entries(
+        self,
+        journal_id: str,
+        after: int | None = None,
+        *,
+        confirmed: bool = False,  # noqa: ARG002 - a stream has no gaps
+    ) -> Iterator[Entry]:
         """Give the entries of a journal behind a position, in order."""
         key = journal_key(journal_id)
         while page := self._page(key, "-" if after is None else f"({after + 1}-0"):
-            for identifier, fields in page:
-                after = int(_text(identifier).partition("-")[0]) - 1
-                yield Entry(after, fields[_FIELD])
+            for each in page:
+                entry = _entry(*each)
+                after = entry.position
+                yield entry
 
     def count(self, journal_id: str) -> int:
         """Count the lines of a journal that are held."""
@@ -215,6 +232,18 @@ def _last_id(client: Any, key: str) -> int | None:
     if not client.exists(key):
         return None
     return int(_text(client.xinfo_stream(key)["last-generated-id"]).partition("-")[0])
+
+
+def _ends(keys: Sequence[str], count: int, client: Any) -> Any:
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.xrange(key, count=count)
+            pipeline.xrevrange(key, count=count)
+        return pipeline.execute()
+
+
+def _entry(identifier: bytes | str, fields: dict[bytes, bytes]) -> Entry:
+    return Entry(int(_text(identifier).partition("-")[0]) - 1, fields[_FIELD])
 
 
 def _text(value: bytes | str) -> str:
