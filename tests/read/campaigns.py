@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import records
-from flowprov.journal.format import find_journals, journal_path, padding_line
+from flowprov.journal.format import FOOTER_ROOM, find_journals, journal_path, padding_line
+from flowprov.journal.room import Room
 from flowprov.records import Campaign, Correction, Footer, Heartbeat, Sample, Workflow
 from tests.journal.support import NS, header, step, write
 from tests.support import clean_environment, run
@@ -113,17 +114,15 @@ def journal_with_room(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
     footer = Footer(at=9 * NS, captured=3, written=2, dropped={"no space": 1})
     path = write(folder, header(f"full-{uuid.uuid4()}", campaign_id, pid=7))
     path.write_bytes(
-        path.read_bytes() + padding_line(500) + b"".join(map(records.encode, (step(0), step(1))))
+        path.read_bytes() + padding_line(FOOTER_ROOM) + b"".join(map(records.encode, (step(0), step(1))))
     )
     return path, footer
 
 
 def drive_in(path: Path, footer: Footer) -> None:
     """Write a footer into the room behind the header, as a writer does when the disk is full."""
-    data = path.read_bytes()
-    begin = data.index(b"\n") + 1
-    line = records.encode(footer)
-    path.write_bytes(data[:begin] + line + data[begin + len(line) :])
+    offset = path.read_bytes().index(b"\n") + 1
+    assert Room(path, offset).write(records.encode(footer))
 
 
 def python(code: str, *arguments: str) -> str:
