@@ -6,6 +6,7 @@ once. Where delivery stands is known by the server alone: no file of ours could 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -246,6 +247,14 @@ def follow(
         elif shipment.delivered == before:
             # A buffer of thousands of journals is looked at less often.
             over.wait(max(poll, _SHARE * (time.monotonic() - began)))
+
+
+def without_notes_on_attempts() -> None:
+    """Keep stamina from logging each attempt in this process: what troubles a shipment is told once."""
+    with contextlib.suppress(ImportError):  # without an extra there is no sink to be tried again
+        import stamina.instrumentation
+
+        stamina.instrumentation.set_on_retry_hooks([])
 
 
 def _attempt(shipment: Shipment, give_up_after: float) -> None:

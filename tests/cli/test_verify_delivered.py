@@ -83,33 +83,33 @@ def _ship(folder: Path, uri: str, **env: str) -> None:
 def test_what_waits_makes_a_run_incomplete_until_it_is_delivered(server: Server, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path)
     total = len(only(find_journals(tmp_path / "flowprov_buffer")).read_bytes().split(b'{"type"')) - 1
-    said = _verify(tmp_path, "flowprov_buffer", "--to", server.uri)
+    said = _verify(tmp_path, "flowprov_buffer", "--to", server.uri())
     assert (said.status, said.verdict) == (1, "INCOMPLETE")
-    mend = f"`flowprov ship flowprov_buffer --to {server.uri}` delivers them."
-    assert said.out.splitlines()[-1] == f"INCOMPLETE: {total} records wait for {server.uri}: {mend}"
-    assert _counts(tmp_path, server.uri) == (total, 0, total, 0, 0)
-    _ship(tmp_path, server.uri)
-    said = _verify(tmp_path, "--to", server.uri)
+    mend = f"`flowprov ship flowprov_buffer --to {server.uri()}` delivers them."
+    assert said.out.splitlines()[-1] == f"INCOMPLETE: {total} records wait for {server.uri()}: {mend}"
+    assert _counts(tmp_path, server.uri()) == (total, 0, total, 0, 0)
+    _ship(tmp_path, server.uri())
+    said = _verify(tmp_path, "--to", server.uri())
     assert (said.status, said.verdict) == (0, "COMPLETE")
-    assert f"delivered to {server.uri}." in said.out
-    assert _counts(tmp_path, server.uri) == (total, total, 0, 0, 0)
+    assert f"delivered to {server.uri()}." in said.out
+    assert _counts(tmp_path, server.uri()) == (total, total, 0, 0, 0)
 
 
 def test_what_came_after_the_delivery_waits_and_is_no_fault_while_the_run_goes_on(
     server: Server, tmp_path: Path
 ) -> None:
     with running(tmp_path) as process:
-        said = _verify(tmp_path, "--to", server.uri)
+        said = _verify(tmp_path, "--to", server.uri())
         assert (said.status, said.verdict) == (0, "RUNNING")
-        assert f"records wait for {server.uri}, nothing amiss." in said.out
-        _ship(tmp_path, server.uri)
-        lines, held, waiting, *_ = _counts(tmp_path, server.uri)
+        assert f"records wait for {server.uri()}, nothing amiss." in said.out
+        _ship(tmp_path, server.uri())
+        lines, held, waiting, *_ = _counts(tmp_path, server.uri())
         assert (held, waiting) == (lines, 0)
         process.kill()
     path = only(find_journals(tmp_path / "flowprov_buffer"))
     with path.open("ab") as file:
         file.write(b'\n{"type":"sample","at":1,"values":{}}\n' * 2)
-    assert _counts(tmp_path, server.uri) == (lines + 2, lines, 2, 0, 0)
+    assert _counts(tmp_path, server.uri()) == (lines + 2, lines, 2, 0, 0)
 
 
 def test_the_sinks_of_the_settings_are_asked_and_credentials_are_not_shown(
@@ -138,13 +138,13 @@ def test_a_sink_that_cannot_be_reached_leaves_its_delivery_unknown_beside_one_th
     redis: RedisServer, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path)
-    _ship(tmp_path, redis.uri)
+    _ship(tmp_path, redis.uri())
     away = "redis://127.0.0.1:1/0"
-    said = _verify(tmp_path, "--to", redis.uri, "--to", away)
+    said = _verify(tmp_path, "--to", redis.uri(), "--to", away)
     assert (said.status, said.verdict) == (1, "INCOMPLETE")
     assert f"delivery to {away} unknown" in said.out.splitlines()[-1]
     assert only([line for line in said.out.splitlines() if "unknown: " in line]).startswith(f"  [2] {away}")
-    held, unknown = only(_verify(tmp_path, "--json", "--to", redis.uri, "--to", away).json["journals"])[
+    held, unknown = only(_verify(tmp_path, "--json", "--to", redis.uri(), "--to", away).json["journals"])[
         "deliveries"
     ]
     assert (held["held"], held["waiting"], unknown["held"]) == (held["lines"], 0, None)
@@ -153,15 +153,15 @@ def test_a_sink_that_cannot_be_reached_leaves_its_delivery_unknown_beside_one_th
 
 def test_lines_that_a_stream_lost_are_missing(redis: RedisServer, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path)
-    _ship(tmp_path, redis.uri)
+    _ship(tmp_path, redis.uri())
     client = redis.client()
     stream = only(client.keys("flowprov:journal:*"))
     client.xdel(stream, *_identifiers(client, stream)[3:5])
-    said = _verify(tmp_path, "--to", redis.uri)
+    said = _verify(tmp_path, "--to", redis.uri())
     assert (said.status, said.verdict) == (1, "INCOMPLETE")
-    assert f"2 records are missing on {redis.uri}" in said.out
-    lines = _counts(tmp_path, redis.uri)[0]
-    assert _counts(tmp_path, redis.uri) == (lines, lines - 2, 0, 0, 2)
+    assert f"2 records are missing on {redis.uri()}" in said.out
+    lines = _counts(tmp_path, redis.uri())[0]
+    assert _counts(tmp_path, redis.uri()) == (lines, lines - 2, 0, 0, 2)
 
 
 def test_documents_that_were_deleted_are_missing(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_documents_that_were_deleted_are_missing(tmp_path: Path) -> None:
     try:
         server.start()
         run(_PROGRAM, tmp_path)
-        _ship(tmp_path, server.uri)
-        with pymongo.MongoClient(server.uri) as client:
+        _ship(tmp_path, server.uri())
+        with pymongo.MongoClient(server.uri()) as client:
             client.flowprov.tasks.delete_one({})
-        lines = _counts(tmp_path, server.uri)[0]
-        assert _counts(tmp_path, server.uri) == (lines, lines - 1, 0, 0, 1)
+        lines = _counts(tmp_path, server.uri())[0]
+        assert _counts(tmp_path, server.uri()) == (lines, lines - 1, 0, 0, 1)
     finally:
         server.kill()
 
@@ -183,18 +183,18 @@ def test_a_stream_that_is_cut_to_its_length_is_trimmed_and_no_fault(
     redis: RedisServer, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path)
-    _ship(tmp_path, redis.uri)
+    _ship(tmp_path, redis.uri())
     client = redis.client()
     stream = only(client.keys("flowprov:journal:*"))
     client.xtrim(stream, maxlen=20, approximate=False)
     bound = {"FLOWPROV__SINKS__REDIS__MAXLEN": "20"}
-    lines, *rest = _counts(tmp_path, redis.uri, **bound)
+    lines, *rest = _counts(tmp_path, redis.uri(), **bound)
     assert rest == [20, 0, lines - 20, 0]
-    assert _verify(tmp_path, "--to", redis.uri, **bound).status == 0
-    assert _counts(tmp_path, redis.uri)[-1] == lines - 20, "without a bound nothing may be let go of"
+    assert _verify(tmp_path, "--to", redis.uri(), **bound).status == 0
+    assert _counts(tmp_path, redis.uri())[-1] == lines - 20, "without a bound nothing may be let go of"
     client.xdel(stream, _identifiers(client, stream)[3])
     bound["FLOWPROV__SINKS__REDIS__MAXLEN"] = "19"
-    assert _counts(tmp_path, redis.uri, **bound)[-2:] == (lines - 20, 1)
+    assert _counts(tmp_path, redis.uri(), **bound)[-2:] == (lines - 20, 1)
 
 
 def test_a_footer_behind_the_header_waits_until_it_is_delivered(redis: RedisServer, tmp_path: Path) -> None:
@@ -203,31 +203,31 @@ def test_a_footer_behind_the_header_waits_until_it_is_delivered(redis: RedisServ
     with start(endless, tmp_path, env=env) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "done\n"
-        _ship(tmp_path, redis.uri)
+        _ship(tmp_path, redis.uri())
         process.kill()
     path = only(find_journals(tmp_path / "flowprov_buffer"))
-    before = _counts(tmp_path, redis.uri)
+    before = _counts(tmp_path, redis.uri())
     assert before[0] == before[1]
     content = path.read_bytes()
     room = content.find(b"\n") + 1
     footer = b'{"type":"footer","at":9,"captured":51,"written":9,"dropped":{"max_bytes":42}}\n'
     path.write_bytes(content[:room] + footer + content[room + len(footer) :])
-    assert _counts(tmp_path, redis.uri) == (before[0] + 1, before[0], 1, 0, 0)
+    assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0], 1, 0, 0)
     for _ in range(2):
-        _ship(tmp_path, redis.uri)
-        assert _counts(tmp_path, redis.uri) == (before[0] + 1, before[0] + 1, 0, 0, 0)
+        _ship(tmp_path, redis.uri())
+        assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0] + 1, 0, 0, 0)
     redis.kill()
     redis.forget()
     redis.start()
-    _ship(tmp_path, redis.uri)
-    assert _counts(tmp_path, redis.uri) == (before[0] + 1, before[0] + 1, 0, 0, 0)
+    _ship(tmp_path, redis.uri())
+    assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0] + 1, 0, 0, 0)
 
 
 def test_a_server_as_the_source_is_checked_by_itself(redis: RedisServer, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path)
-    _ship(tmp_path, redis.uri)
-    said = _verify(tmp_path, redis.uri, FLOWPROV__SINKS__REDIS__URI=redis.uri)
+    _ship(tmp_path, redis.uri())
+    said = _verify(tmp_path, redis.uri(), FLOWPROV__SINKS__REDIS__URI=redis.uri())
     assert (said.status, said.verdict, "deliver" in said.out) == (0, "COMPLETE", False)
-    refused = _verify(tmp_path, redis.uri, "--to", redis.uri)
+    refused = _verify(tmp_path, redis.uri(), "--to", redis.uri())
     assert (refused.status, refused.out) == (2, "")
     assert "give the buffer folder" in refused.err

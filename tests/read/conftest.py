@@ -10,10 +10,10 @@ import pymongo
 import pytest
 
 from tests.read.places import REAL, Place, fresh_database
-from tests.sinks.mongodb_server import own_mongodb, shared_mongodb
+from tests.sinks.conftest import own_mongodb, shared, shared_mongodb
 from tests.sinks.redis_server import RedisServer
 
-__all__ = ["own_mongodb", "shared_mongodb"]
+__all__ = ["own_mongodb", "shared", "shared_mongodb"]
 
 Uris = Callable[[str], str]
 

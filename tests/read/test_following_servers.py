@@ -21,8 +21,9 @@ from flowprov.sinks.mongodb import MongoSink
 from flowprov.sinks.mongodb_documents import document_of
 from tests.journal.support import NS, header, step, write
 from tests.read.places import SERVERS, Place, deliver
-from tests.sinks.mongodb_server import MongoServer, free_port
+from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
+from tests.sinks.server_process import free_port
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
 
     def __init__(self, server: RedisServer | MongoServer) -> None:
         self._server = server
-        self.uri = server.uri
+        self.uri = server.uri()
         self.kill, self.start = server.kill, server.start
 
     def wipe(self) -> None:

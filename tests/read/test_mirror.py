@@ -129,17 +129,17 @@ def test_a_journal_of_which_the_beginning_was_trimmed_is_read_and_said_to_be_inc
     head = header("j1", "c/1 é", pid=3)
     steps = [step(number, number) for number in range(10)]
     write(tmp_path / "journals", head, *steps, Footer(at=NS, captured=10, written=10))
-    whole = Place("redis", own_redis.uri)
+    whole = Place("redis", own_redis.uri())
     whole.deliver(tmp_path / "journals")
     own_redis.client().xtrim("flowprov:journal:j1", maxlen=4, approximate=False)
     assert [each.campaign_id for each in whole.buffer.campaigns()] == ["c/1 é"]
-    rows = read_buffer(own_redis.uri, return_df=False)
+    rows = read_buffer(own_redis.uri(), return_df=False)
     assert [row["task_id"] for row in rows] == ["j1-7", "j1-8", "j1-9"]
     assert {(row["campaign_id"], row["hostname"], row["pid"]) for row in rows} == {("c/1 é", "", 0)}
     assert len(list(whole.buffer.follow().available())) == 3
     damage = only(whole.buffer.damages())
     assert (damage.offset, damage.reason) == (0, "its beginning is missing, the header with it")
-    found = verify(own_redis.uri)
+    found = verify(own_redis.uri())
     assert found.verdict == "INCOMPLETE"
     assert only(found.journals).reasons == ["7 events missing: 10 written, 3 found", "1 damaged place"]
 
