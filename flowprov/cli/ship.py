@@ -22,7 +22,7 @@ from flowprov.journal.shipper import Progress, Report, ShipperFiles, shortened
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_uri, settings_from_json
 from flowprov.sinks.ship import Shipment, follow, open_sink, without_notes_on_attempts
 
-_TRY_FOR_S = 10.0  # by hand, a person waits
+_TRY_FOR_S = 8.0  # by hand, a person waits
 _LOCK_FOR_S = 5.0
 _REPORT_EVERY_S = 0.1
 _BAR_EVERY_S = 0.2

@@ -268,8 +268,8 @@ def _attempt(shipment: Shipment, give_up_after: float) -> None:
             attempts=attempts,
             timeout=give_up_after,
             wait_initial=0.1,
-            wait_max=_SLOWEST_S,
-            wait_jitter=1.0,
+            wait_max=min(_SLOWEST_S, give_up_after / 4),
+            wait_jitter=0.5,
         ):
             with attempt:
                 shipment.attempt()
