@@ -7,10 +7,20 @@ anything else by its type and a short repr. `marks` lists the forms of what JSON
 
 from __future__ import annotations
 
-from flowprov.values.arrays import tensor_json
+from flowprov.values.arrays import array_summary, tensor_json, tensor_raw
 from flowprov.values.marks import JSONable, restore
 from flowprov.values.redaction import is_secret_key, redact_urls
 from flowprov.values.summariser import Summariser
 from flowprov.values.walk import Limits
 
-__all__ = ["JSONable", "Limits", "Summariser", "is_secret_key", "redact_urls", "restore", "tensor_json"]
+__all__ = [
+    "JSONable",
+    "Limits",
+    "Summariser",
+    "array_summary",
+    "is_secret_key",
+    "redact_urls",
+    "restore",
+    "tensor_json",
+    "tensor_raw",
+]

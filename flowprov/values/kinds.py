@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from flowprov.values.arrays import array_summary, frame_summary, tensor_raw
+from flowprov.values.arrays import array_summary, frame_summary
 from flowprov.values.marks import JSONable, encodable, float_json, int_json, type_name
 from flowprov.values.walk import Handler, Unreadable, Walk, describe, take
 
@@ -240,8 +240,8 @@ def keep_namespace(walk: Walk, value: Any, depth: int) -> JSONable:
 
 def keep_array(walk: Walk, value: Any, _depth: int) -> JSONable:
     """Keep what a tensor or an array is like."""
-    if walk.raw:
-        return tensor_raw(value)  # type: ignore[return-value]  # goes to the encoder only
+    if walk.arrays is not None:
+        return walk.arrays(value)  # type: ignore[return-value]  # goes to the encoder only
     return array_summary(value)
 
 

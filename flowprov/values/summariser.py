@@ -6,8 +6,8 @@ journal's line. Plain scalars never leave the first loop; everything else takes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import msgspec
 
@@ -39,11 +39,20 @@ class Summariser:
         Whether secrets are concealed: values by their names (at any depth), credentials in URLs. Under the
         name of a secret None, booleans and summaries of tensors are kept, as they tell nothing of it, and
         numbers where the name is that of a token.
+    arrays
+        Gives what is kept of a tensor or array when values are encoded, as ready JSON; it must not raise.
     """
 
-    __slots__ = ("_limits", "_names", "_redact")
+    __slots__ = ("_arrays", "_limits", "_names", "_redact")
 
-    def __init__(self, limits: Limits | None = None, *, redact: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        redact: bool = True,
+        arrays: Callable[[Any], msgspec.Raw] = tensor_raw,
+    ) -> None:
+        self._arrays = arrays
         self._limits = limits or Limits()
         self._redact = redact
         self._names = Names(self._limits.max_repr, redact=redact)
@@ -132,7 +141,7 @@ class Summariser:
                 ):
                     entries[key] = value
                 elif _handlers.get(kind) is keep_array:
-                    entries[key] = cast("JSONable", tensor_raw(value))
+                    entries[key] = cast("JSONable", self._arrays(value))
                 else:
                     walk = walk or self._walk(raw=True)
                     walk.nodes = 0
@@ -144,7 +153,8 @@ class Summariser:
             return self._encode_carefully(mapping)
 
     def _walk(self, *, raw: bool) -> Walk:
-        return Walk(self._limits, redact=self._redact, raw=raw, kinds=KINDS, names=self._names)
+        arrays = self._arrays if raw else None
+        return Walk(self._limits, redact=self._redact, arrays=arrays, kinds=KINDS, names=self._names)
 
     def _form(self, walk: Walk, value: object, key: str | None) -> JSONable:
         return walk.node(value, 0) if key is None else walk.named(value, key, 0)

@@ -69,20 +69,28 @@ class Walk:
     ----------
     limits, redact
         As the `Summariser` has them.
-    raw
-        Whether summaries of tensors may be ready JSON (for encoding) or must be dicts.
+    arrays
+        Gives the summary of a tensor or array as ready JSON, for encoding; None: summaries must be dicts.
     kinds
         What becomes of objects, by their types.
     names
         How keys are written.
     """
 
-    __slots__ = ("_open", "kinds", "limits", "names", "nodes", "raw", "redact")
+    __slots__ = ("_open", "arrays", "kinds", "limits", "names", "nodes", "redact")
 
-    def __init__(self, limits: Limits, *, redact: bool, raw: bool, kinds: Kinds, names: Names) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        redact: bool,
+        arrays: Callable[[Any], msgspec.Raw] | None,
+        kinds: Kinds,
+        names: Names,
+    ) -> None:
         self.limits = limits
         self.redact = redact
-        self.raw = raw
+        self.arrays = arrays
         self.kinds = kinds
         self.names = names
         self.nodes = 0

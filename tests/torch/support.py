@@ -87,6 +87,16 @@ def forwards(buffer: Path) -> list[records.Task]:
     return [task for task in tasks(buffer) if task.subtype == "parent_forward"]
 
 
+def children(buffer: Path) -> list[records.Task]:
+    """Read the forwards of child modules, in the order in which they ended."""
+    return [task for task in tasks(buffer) if task.subtype == "child_forward"]
+
+
+def paths(found: list[records.Task]) -> list[str]:
+    """Give the module path of each forward."""
+    return [str(metadata(task)["module_path"]) for task in found]
+
+
 def openings(buffer: Path) -> list[records.Workflow]:
     """Read the openings of the workflows of models."""
     return [each for each in of_type(lines(buffer), records.Workflow) if each.subtype == "torch_model"]

@@ -131,21 +131,6 @@ def test_the_argument_goes_above_the_setting(buffer: Path) -> None:
     assert openings(buffer) == []
 
 
-def test_asking_for_children_is_answered_once_and_records_parents(
-    buffer: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _configure(buffer, what="parent_and_children", children_mode="lightweight")
-    for _ in range(2):
-        Net()(batch())
-    assert len(forwards(buffer)) == 2
-    assert [each.message for each in caplog.records if "children" in each.message] == [
-        "flowprov records the forwards of models only in this version, not of their children."
-    ]
-
-
-# -- the workflow of a model --------------------------------------------------------------------------------
-
-
 def test_each_instance_is_a_workflow_that_ends_with_the_enclosing_one(buffer: Path) -> None:
     with flowprov.workflow("W", workflow_id="w"):
         first, second = Net(), Net()
@@ -238,7 +223,13 @@ def test_what_was_given_at_construction_is_recorded_with_the_workflow(buffer: Pa
     forward = only(forwards(buffer))
     assert forward.campaign_id == "other"
     assert forward.workflow_id == opening.workflow_id
-    assert metadata(forward) == {"trial": 7, "is_training": True, "epoch": None, "module_path": ""}
+    assert metadata(forward) == {
+        "trial": 7,
+        "is_training": True,
+        "grad_enabled": True,
+        "epoch": None,
+        "module_path": "",
+    }
 
 
 def test_without_registration_forwards_belong_to_the_enclosing_workflow(buffer: Path) -> None:

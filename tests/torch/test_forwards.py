@@ -41,7 +41,12 @@ def test_a_forward_is_one_record_with_its_input_and_output(buffer: Path) -> None
     assert forward.status == "FINISHED"
     assert forward.used == {"x": summary(4, 3)}
     assert forward.generated == {"output": summary(4, 2)}
-    assert forward.custom_metadata == {"is_training": True, "epoch": None, "module_path": ""}
+    assert forward.custom_metadata == {
+        "is_training": True,
+        "grad_enabled": True,
+        "epoch": None,
+        "module_path": "",
+    }
     assert forward.ended_at is not None
     assert forward.started_at is not None
     assert forward.ended_at >= forward.started_at

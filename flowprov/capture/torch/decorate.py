@@ -16,9 +16,10 @@ from typing import Any, TypeVar, overload
 import msgspec
 import torch
 
-from flowprov import context, guard, runtime
+from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
-from flowprov.capture.torch.hooks import CapturedModule, captured_of, install, remove
+from flowprov.capture.torch.attach import attach, captured_of, release
+from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.model import Given, Model
 from flowprov.errors import UsageError
 from flowprov.settings import TorchSettings
@@ -147,7 +148,7 @@ def torch_release(model: torch.nn.Module | type[torch.nn.Module]) -> None:
         if isinstance(decoration, Decoration) and decoration.owner is model:
             decoration.undo()
     else:
-        remove(model)
+        release(model)
 
 
 class Decoration:
@@ -264,28 +265,36 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
         return
     settings = held.settings.instrumentation.torch
     what = options.what or settings.what
-    if what == "parent_and_children":
-        guard.say_once(
-            "children", "flowprov records the forwards of models only in this version, not of their children."
-        )
     registers = settings.register_workflow if given.save_workflow is None else bool(given.save_workflow)
     profiles = options.get_profile if given.get_profile is None else given.get_profile
     if what is None and not registers:
         return
     with runtime.guarded("capturing a model"):
         built_in = enclosing(context.current.get()) if registers else None
+        name = options.name or original_name(model)
         made = Model(
-            options.name or type(model).__name__,
+            name,
             given,
             registers=registers,
             profiles=bool(profiles),
             built_in=built_in,
         )
         if what is not None:
-            remove(model)  # of a copy: the hooks that do nothing
-            install(model, CapturedModule(made))
+            attach(model, made, _choose(options, settings) if what == "parent_and_children" else None)
         if built_in is not None and (complete or what is None):
             made.open(model, built_in)
+
+
+def _choose(options: Options, settings: TorchSettings) -> Choice:
+    """Choose what is recorded of the modules in a model: by the arguments, else by the settings."""
+    depth = settings.depth if options.depth is None else options.depth
+    mode = options.children_mode or settings.children_mode or "lightweight"
+    return Choice(
+        depth=None if depth == "all" else int(depth),
+        include=settings.include if options.include is None else options.include,
+        exclude=settings.exclude if options.exclude is None else options.exclude,
+        inspects="tensor_inspection" in mode,
+    )
 
 
 def _check(options: Options) -> None:

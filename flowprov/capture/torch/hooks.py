@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -22,7 +23,8 @@ from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.tensors import Inputs, encode_output, name_outputs
+from flowprov.capture.torch.modes import Mode, describe, mode_of
+from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
 from flowprov.context import Scope
@@ -46,15 +48,15 @@ class Forward(Scope):
         Identity of the frame of ``Module._call_impl`` that runs the forward.
     thread
         The thread that runs it.
-    training
-        Whether the module was in training mode.
+    mode
+        Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
     handled
         The exception that was being handled when it began, which is therefore none of its own.
     """
 
     call: int = 0
     thread: int = 0
-    training: bool = False
+    mode: Mode = ()
     handled: BaseException | None = None
 
 
@@ -67,18 +69,46 @@ class CapturedModule:
         The captured model to which the module belongs.
     path
         Path of the module in it, "" for the model itself.
-    subtype
-        Recorded with each forward.
+    name
+        Of the activity: that of the module's class.
+    detail
+        How much is kept of its inputs and outputs.
+    at_first
+        Called with the module before its first forward is recorded.
+
+    Attributes
+    ----------
+    model, path
+        As above.
     """
 
-    __slots__ = ("_fragment", "_inputs", "_model", "_path", "_tails")
+    __slots__ = ("_at_first", "_detail", "_epoch", "_fragment", "_inputs", "_tails", "model", "path")
 
-    def __init__(self, model: Model, path: str = "", subtype: str = "parent_forward") -> None:
-        self._model = model
-        self._path = path
-        self._fragment = b'%b,"subtype":"%b"' % (model.fragment, subtype.encode())
+    def __init__(
+        self,
+        model: Model,
+        path: str,
+        name: str,
+        detail: Detail,
+        at_first: Callable[[torch.nn.Module], None] | None = None,
+    ) -> None:
+        self.model = model
+        self.path = path
+        self._fragment = model.fragment(name, "child_forward" if path else "parent_forward")
+        self._detail = detail
+        self._at_first = at_first
         self._inputs: Inputs | None = None
-        self._tails: tuple[object, bytes, bytes] | None = None
+        self._epoch: object = None
+        self._tails: dict[Mode, bytes] = {}
+
+    def is_called_in_its_model(self, module: torch.nn.Module, current: Scope | None) -> bool:
+        """Whether a forward of a child belongs to this model: several may share a module."""
+        scope = current
+        while scope is not None:
+            if isinstance(scope, Forward) and isinstance(scope.site, CapturedModule):
+                return scope.site.model is self.model
+            scope = scope.previous
+        return captures_of(module)[0] is self  # called by itself: one of the models records it
 
     def begin(
         self,
@@ -91,7 +121,7 @@ class CapturedModule:
     ) -> None:
         """Open the scope of a forward."""
         inputs = self._inputs or self._prepare(parent, module)
-        model = self._model
+        model = self.model
         journal = parent.journal
         thread = _thread()
         number = journal.next_number()
@@ -103,7 +133,7 @@ class CapturedModule:
             number,
             model.workflow_id or parent.workflow_id,
             place,
-            inputs.encode(args, kwargs),
+            inputs.encode(args, kwargs, self._detail),
             0,
             0,
             previous,
@@ -114,7 +144,7 @@ class CapturedModule:
             site=self,
             call=id(call),
             thread=thread,
-            training=module.training,
+            mode=mode_of(module),
             handled=_exc_info()[1],
         )
         journal.open_scopes[number] = scope
@@ -126,40 +156,41 @@ class CapturedModule:
         error = _exc_info()[1]
         handled, scope.handled = scope.handled, None
         if error is not None and error is not handled:
-            fail(scope, error, (), self._metadata(scope.training, scope.epoch))
+            metadata = self._metadata(scope.mode, scope.epoch)
+            if isinstance(error, torch.OutOfMemoryError):
+                metadata["out_of_memory"] = True
+            fail(scope, error, (), metadata)
             return
         if scope.extras is None:
-            write_end(scope, now, encode_output(output), self._tail(scope.training, scope.epoch))
+            write_end(scope, now, encode_output(output, self._detail), self._tail(scope.mode, scope.epoch))
         else:
-            metadata = self._metadata(scope.training, scope.epoch)
+            metadata = self._metadata(scope.mode, scope.epoch)
             write_end(scope, now, *with_extras(scope, name_outputs(output), (), metadata))
 
     def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
-        """Do what is due at the first forward; since the construction ``forward`` may have been replaced."""
-        self._model.open(module, parent)
+        """Do what is due at the first forward; since the construction parts may have been replaced."""
+        if not self.path:
+            self.model.open(module, parent)
+            if self._at_first is not None:
+                self._at_first(module)
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 
-    def _metadata(self, training: bool, epoch: Any) -> dict[str, Any]:  # noqa: FBT001 - a value to record
-        return {
-            **self._model.custom_metadata,
-            "is_training": training,
-            "epoch": epoch,
-            "module_path": self._path,
-        }
+    def _metadata(self, mode: Mode, epoch: Any) -> dict[str, Any]:
+        return {**self.model.custom_metadata, **describe(mode), "epoch": epoch, "module_path": self.path}
 
-    def _tail(self, training: bool, epoch: Any) -> bytes:  # noqa: FBT001 - a value to record
-        tails = self._tails
-        if tails is not None and tails[0] is epoch:
-            return tails[1] if training else tails[2]
-        if epoch.__class__ not in _KEPT_EPOCHS:
-            return tail_of((), self._metadata(training, epoch))
-        made = (epoch, tail_of((), self._metadata(True, epoch)), tail_of((), self._metadata(False, epoch)))
-        self._tails = made
-        return made[1] if training else made[2]
+    def _tail(self, mode: Mode, epoch: Any) -> bytes:
+        if self._epoch is not epoch:
+            if epoch.__class__ not in _KEPT_EPOCHS:
+                return tail_of((), self._metadata(mode, epoch))
+            self._epoch, self._tails = epoch, {}
+        tail = self._tails.get(mode)
+        if tail is None:
+            tail = self._tails[mode] = tail_of((), self._metadata(mode, epoch))
+        return tail
 
 
-class _Hook:
+class Hook:
     """Base of both hooks."""
 
     __slots__ = ("captured",)
@@ -171,7 +202,7 @@ class _Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-class Before(_Hook):
+class Before(Hook):
     """Opens the scope of a forward."""
 
     __slots__ = ()
@@ -190,13 +221,14 @@ class Before(_Hook):
                 parent = enclosing(parent)
                 if parent is None:
                     return
-            if parent.forwards:
-                self.captured.begin(parent, previous, call, module, args, kwargs)
+            captured = self.captured
+            if parent.forwards and (not captured.path or captured.is_called_in_its_model(module, previous)):
+                captured.begin(parent, previous, call, module, args, kwargs)
         except Exception as error:  # the guard: the forward runs whatever happens to us
             _lost(parent, "recording the start of a forward", error)
 
 
-class After(_Hook):
+class After(Hook):
     """Closes the scope of a forward and writes its line."""
 
     __slots__ = ()
@@ -249,7 +281,7 @@ def _is_running(scope: Forward, call: FrameType | None) -> bool:
     frame = None if call is None else call.f_back
     while frame is not None:
         # A frame may lie where another one was: what it runs decides.
-        if id(frame) == scope.call and scope.site is captured_of(frame.f_locals.get("self")):
+        if id(frame) == scope.call and scope.site in captures_of(frame.f_locals.get("self")):
             return True
         frame = frame.f_back
     return False
@@ -262,36 +294,7 @@ def _lost(parent: Scope | None, place: str, error: Exception) -> None:
         lost(parent, place, error)
 
 
-# -- putting them on, finding them, taking them off ---------------------------------------------------------
-
-
-def install(module: torch.nn.Module, captured: CapturedModule) -> None:
-    """Put both hooks on a module."""
-    module.register_forward_pre_hook(Before(captured), with_kwargs=True)
-    module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
-
-
-def captured_of(module: object) -> CapturedModule | None:
-    """Give what captures a module, None where nothing does."""
-    for hook in dict(getattr(module, "_forward_pre_hooks", None) or ()).values():
-        if isinstance(hook, Before):
-            return hook.captured
-    return None
-
-
-def remove(module: torch.nn.Module) -> None:
-    """Take off the hooks of a module, those that a copy was left with too."""
-    kept_for_pre = (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)  # noqa: SLF001 - see below
-    kept_for_post = (
-        module._forward_hooks,  # noqa: SLF001 - torch gives no other way to the hooks of a copy
-        module._forward_hooks_with_kwargs,  # noqa: SLF001 - as above
-        module._forward_hooks_always_called,  # noqa: SLF001 - as above
-    )
-    for kept in (kept_for_pre, kept_for_post):
-        for number in [number for number, hook in kept[0].items() if _is_ours(hook)]:
-            for each in kept:
-                each.pop(number, None)
-
-
-def _is_ours(hook: object) -> bool:
-    return isinstance(hook, _Hook) or getattr(hook, "__func__", None) is contextlib.nullcontext.__exit__
+def captures_of(module: object) -> list[CapturedModule]:
+    """List what captures a module: a model of which it is a part, or itself as one."""
+    hooks = dict(getattr(module, "_forward_pre_hooks", None) or ()).values()
+    return [hook.captured for hook in hooks if isinstance(hook, Before)]

@@ -74,22 +74,25 @@ class Model:
         Id of its workflow; None until that opened, or if there is none.
     custom_metadata
         Recorded with each forward.
-    fragment
-        The part of a forward's line that names campaign and activity.
+    preparing
+        Held while what is due at the first forward is done.
     """
 
     def __init__(
-        self, name: str, given: Given, *, registers: bool, profiles: bool, built_in: Scope | None
+        self,
+        name: str,
+        given: Given,
+        *,
+        registers: bool,
+        profiles: bool,
+        built_in: Scope | None,
     ) -> None:
         self.name = name
         self.workflow_id: str | None = None
         self.custom_metadata = _as_mapping(given.custom_metadata)
-        self.fragment = b',"activity_id":' + msgspec.json.encode(name)
-        if given.campaign_id is not None:  # forwards lie in the journal of the current scope, of any campaign
-            self.fragment += b',"campaign_id":' + msgspec.json.encode(given.campaign_id)
         self._given = given
         self._registers = registers
-        self._opening = threading.RLock()
+        self.preparing = threading.RLock()
         self._profiles = profiles
         self._built_in = built_in
         self._workflow = b""
@@ -103,6 +106,15 @@ class Model:
                 "(register_workflow or save_workflow), so its profile is not either.",
                 name,
             )
+
+    def fragment(self, activity: str, subtype: str) -> bytes:
+        """Give the part of a forward's line that says what it is."""
+        made = b',"activity_id":' + msgspec.json.encode(activity)
+        if (
+            self._given.campaign_id is not None
+        ):  # it lies in the journal of the current scope, of any campaign
+            made += b',"campaign_id":' + msgspec.json.encode(self._given.campaign_id)
+        return made + b',"subtype":' + msgspec.json.encode(subtype)
 
     def links(self, parent: Scope) -> bytes:
         """Give the part of a forward's line that names its workflow and parent task."""
@@ -127,7 +139,7 @@ class Model:
         current
             The current scope; the workflow belongs to the one in which the model was built, if that is known.
         """
-        with self._opening:
+        with self.preparing:
             if not self._registers:
                 return
             self._registers = False  # whatever comes of it, it is tried once

@@ -6,18 +6,38 @@ device and size: nothing of its contents is read, so nothing waits for a device.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
 
 from flowprov.capture import site
-from flowprov.values.arrays import tensor_raw
+from flowprov.capture.torch.inspection import encode_inspected, inspect_tensor
+from flowprov.values import tensor_raw
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask
 _function_modes: Callable[[], int] = getattr(_C, "_len_torch_function_stack", int)
+
+
+class Detail(NamedTuple):
+    """How much is kept of inputs and outputs.
+
+    Attributes
+    ----------
+    tensor
+        Encodes one tensor.
+    mapping
+        Encodes inputs or outputs by name.
+    """
+
+    tensor: Callable[[Any], msgspec.Raw]
+    mapping: Callable[[Mapping[str, Any]], bytes]
+
+
+PLAIN = Detail(tensor_raw, site.encode)
+INSPECTED = Detail(inspect_tensor, encode_inspected)
 
 
 class Inputs:
@@ -40,17 +60,17 @@ class Inputs:
         self._rest: str | None = None
         self._first: bytes | None = None
         try:
-            parameters = inspect.signature(forward).parameters.values()
+            parameters = signature(forward).parameters.values()
         except (TypeError, ValueError):  # a callable of C
             return
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         self._names = tuple(each.name for each in parameters if each.kind in kinds)
         self._rest = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), None)
 
         if self._names:
             self._first = b'{"%b":%%b}' % msgspec.json.encode(self._names[0])[1:-1].replace(b"%", b"%%")
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], detail: Detail) -> bytes:
         """Encode the inputs of one call."""
         first = self._first
         if (
@@ -60,8 +80,8 @@ class Inputs:
             and first is not None
             and not _function_modes()
         ):
-            return first % tensor_raw(args[0])
-        return encode(self.name(args, kwargs))
+            return first % detail.tensor(args[0])
+        return encode(self.name(args, kwargs), detail)
 
     def name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Give the inputs of one call by name."""
@@ -96,18 +116,18 @@ def name_outputs(output: Any) -> dict[str, Any]:
     return {"output": output}
 
 
-def encode_output(output: Any) -> bytes:
+def encode_output(output: Any, detail: Detail) -> bytes:
     """Encode the output of one call as the part of a line that says what it generated."""
     if output.__class__ is torch.Tensor and not _function_modes():
-        return b',"generated":{"output":%b}' % tensor_raw(output)
-    return b',"generated":' + encode(name_outputs(output))
+        return b',"generated":{"output":%b}' % detail.tensor(output)
+    return b',"generated":' + encode(name_outputs(output), detail)
 
 
-def encode(named: Mapping[str, Any]) -> bytes:
+def encode(named: Mapping[str, Any], detail: Detail) -> bytes:
     """Encode inputs or outputs."""
     if _function_modes():
         # A mode (a default device is one, a counter of the user's another) is called for each attribute of a
         # tensor that is read; what capture reads is none of its business.
         with _C.DisableTorchFunction():
-            return site.encode(named)
-    return site.encode(named)
+            return detail.mapping(named)
+    return detail.mapping(named)
