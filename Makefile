@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix soak benchmark clean
+.PHONY: campaign test lint types tests servers sinks-matrix faults soak benchmark clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -40,6 +40,9 @@ sinks-matrix:
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider tests/sinks -k "redis and not shipping"; \
 	  rm -rf $$place; \
 	done
+
+faults: $(READY) servers  ## every fault of delivery, played and counted; writes docs/explanation/faults.md
+	$(BIN)/python -m tests.faults
 
 soak: $(READY)  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak

@@ -130,9 +130,7 @@ SCENARIOS = [
         "two commands deliver one buffer at once",
         writers_fail.two_deliveries,
     ),
-    Scenario(
-        "two_hosts", "two hosts write and deliver one buffer", writers_fail.two_hosts, always=_ONE
-    ),
+    Scenario("two_hosts", "two hosts write and deliver one buffer", writers_fail.two_hosts, always=_ONE),
     Scenario(
         "disk_full",
         "the disk under the buffer is full; the program counts what it could not write",

@@ -5,8 +5,9 @@ Flows in: a stage. Flows out: what happened there.
 
 from __future__ import annotations
 
-from tests.faults.servers import PASSWORD
 from tests.faults.stage import Program, Stage
+
+_PASSWORD = "open-sesame"  # noqa: S105 - of a server that lives for seconds
 
 
 def no_fault(stage: Stage) -> None:
@@ -98,13 +99,13 @@ def _refuses(stage: Stage, how: str) -> None:
 
 
 def wrong_password(stage: Stage) -> None:
+    stage.protect(_PASSWORD)
     stage.server.start()
-    stage.server.protect()
     stage.environment.update(stage.to(stage.server.uri("wrong")))
     program = stage.run(FLOWPROV__SINKS__GIVE_UP_AFTER="1")
     stage.await_shippers_gone()
-    assert PASSWORD not in program.said
-    stage.environment.update(stage.to(stage.server.uri(PASSWORD)))
+    assert "wrong" not in program.said
+    stage.environment.update(stage.to(stage.server.uri()))
     stage.ship()
 
 

@@ -157,6 +157,7 @@ class Stage:
 
     def __init__(self, folder: Path, sink: str) -> None:
         self.sink = sink
+        self._place = folder
         self.folder = folder / "run"
         self.folder.mkdir()
         self.buffer = self.folder / "flowprov_buffer"
@@ -186,9 +187,7 @@ class Stage:
         self._programs.append(program)
         return program
 
-    def run(
-        self, how: str = "alone", *wrapper: str, delivering: bool = True, **environment: str
-    ) -> Program:
+    def run(self, how: str = "alone", *wrapper: str, delivering: bool = True, **environment: str) -> Program:
         """Run the program to its end."""
         program = self.start(how, *wrapper, delivering=delivering, **environment)
         program.finish()
@@ -198,8 +197,13 @@ class Stage:
         """Put a proxy before the server; programs and commands pass through it from now on."""
         proxy = Proxy(self.server.port, **faults)
         self._to_undo.callback(proxy.close)
-        self.environment.update(self.to(self.server.uri(port=proxy.port)))
+        address = self.server.uri().replace(f":{self.server.port}/", f":{proxy.port}/")
+        self.environment.update(self.to(address))
         return proxy
+
+    def protect(self, password: str) -> None:
+        """Take a server that lets nobody in without a password."""
+        self.server = make_server(self.sink, self._place / "protected", password)
 
     def undo(self, callback: Callable[[], object]) -> None:
         """Have something done when the scenario is over."""
