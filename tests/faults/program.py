@@ -26,7 +26,7 @@ WORKERS = 3
 
 
 class Seen(NamedTuple):
-    """What a part of the program knows of itself: its calls, their sum, and the longest of them in seconds."""
+    """What a part of the program knows of itself: its calls, their sum, and seconds of the longest."""
 
     captured: int
     total: int
@@ -39,6 +39,12 @@ def step(number: int) -> dict[str, object]:
     return {"square": number * number, "text": TEXT}
 
 
+def say(line: str) -> None:
+    """Tell whoever started the program."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def work(numbers: Iterable[int]) -> Seen:
     """Make steps; what the program waits for at a gate, or paces itself, does not count as theirs."""
     captured = total = 0
@@ -47,7 +53,7 @@ def work(numbers: Iterable[int]) -> Seen:
     tally = os.open(counter, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if counter else None
     for number in numbers:
         if number in GATES:
-            print("gate", flush=True)
+            say("gate")
             sys.stdin.readline()
         began = time.monotonic()
         total += int(str(step(number)["square"]))
@@ -70,7 +76,7 @@ def tell(parts: Iterable[Seen], closing: float) -> None:
         "held_up": max(longest) + closing,
         "at": time.monotonic(),
     }
-    print(json.dumps(told), flush=True)
+    say(json.dumps(told))
 
 
 def shares() -> list[range]:

@@ -71,7 +71,7 @@ class Proxy:
         while True:
             try:
                 yield self._listener.accept()[0]
-            except OSError:  # closed
+            except OSError:  # noqa: PERF203 - closed
                 return
 
     def _requests(self, wire: _Wire) -> None:

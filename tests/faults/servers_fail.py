@@ -56,7 +56,7 @@ def comes_back_with_its_data(stage: Stage) -> None:
 
 
 def frozen_then_thawed(stage: Stage) -> None:
-    program = _half_way(stage, GATES="0.5 0.9", PACE="0.002")
+    program = _half_way(stage, gates="0.5 0.9", PACE="0.002")
     stage.server.freeze()
     program.go_on()
     program.at_gate()
@@ -133,10 +133,10 @@ def _cut(stage: Stage, *, answer_only: bool) -> None:
     assert proxy.cut == 4
 
 
-def _half_way(stage: Stage, **environment: str) -> Program:
+def _half_way(stage: Stage, *, gates: str = "0.5", **environment: str) -> Program:
     """Give a program that stopped at half, when some of its records are on the server."""
     stage.server.start()
-    program = stage.start(**{"GATES": "0.5", **environment})
+    program = stage.start(GATES=gates, delivering=True, **environment)
     program.at_gate()
     stage.await_some_delivered()
     return program
