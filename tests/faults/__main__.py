@@ -20,7 +20,7 @@ _SERVERS = {"redis": "Redis", "mongodb": "MongoDB"}
 _INTRODUCTION = """# What faults cost
 
 `make faults` printed this table. Each row is a real program in a process of its own, with a real server, to
-which the fault was really done; `tests/faults` holds them all, and the tests run them with each change.
+which the fault was really done; `tests/faults` holds them, and the tests do each of them at least once.
 "Captured" was counted by the program itself, "in the journal" in the bytes of its files, "delivered in the
 end" in the rows of the server, each record once; none of the three asked flowprov. No server held a record
 twice, unless a row says so. "Held up" is the longest step, the closing of the workflow and the end of the
