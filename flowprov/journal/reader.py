@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from flowprov import records
-from flowprov.journal.format import SUFFIX, end_of_records, lines
+from flowprov.journal.format import SUFFIX, end_of_records, is_room, lines
 from flowprov.records import Campaign, Footer, Header, Record
 
 R = TypeVar("R")
@@ -157,7 +157,7 @@ class JournalReader(Generic[R]):
             rest = data[cut:]
             if not parts:
                 # Reserved room is forgotten as it is read: a journal may end with megabytes of it.
-                rest = rest.lstrip(b"\0")
+                rest = b"" if is_room(rest) else rest.lstrip(b"\0")
                 start = end - len(rest)
             if rest:
                 parts.append(rest)
