@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers soak benchmark clean
+.PHONY: campaign test lint types tests servers sinks-matrix soak benchmark clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -27,6 +27,19 @@ servers: $(READY)  ## what the tests of the sinks start, where it can be had; wi
 	@test -x .secantus/bin/secantusd-py || ($(PYTHON) -m venv .secantus \
 	  && .secantus/bin/pip install -q --disable-pip-version-check SecantusDB==0.7.0b3) >/dev/null 2>&1 \
 	  || echo "SecantusDB cannot be installed here: the tests of MongoDB will skip"
+
+# The tests of Redis with each redis-py that pyproject.toml allows, in environments that are thrown away.
+REDIS_VERSIONS ?= 6 7 8
+sinks-matrix:
+	@set -e; for version in $(REDIS_VERSIONS); do \
+	  place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	  $(PYTHON) -m venv $$place; \
+	  $$place/bin/pip install -q --disable-pip-version-check "redis==$$version.*" \
+	    msgspec PyYAML uuid-utils click pymongo pandas pytest pytest-timeout hypothesis; \
+	  $$place/bin/python -c 'import redis; print("redis-py", redis.__version__)'; \
+	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider tests/sinks -k "redis and not shipping"; \
+	  rm -rf $$place; \
+	done
 
 soak: $(READY)  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak

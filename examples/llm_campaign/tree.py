@@ -6,13 +6,14 @@ duration.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import textwrap
 from typing import Any
 
 import pandas as pd
 
+from flowprov.read import tree
+
 Row = dict[str, Any]
-Children = dict[str | None, list[Row]]
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
@@ -36,32 +37,22 @@ def format_tree(frame: pd.DataFrame) -> str:
         One row per message, with the columns of flowprov's tasks and workflows.
     """
     rows = rows_of(frame)
-    workflows = {row["workflow_id"]: row for row in rows if row["type"] == "workflow"}
     rows.sort(key=lambda row: str(row["status"]) != "RUNNING")  # so that the end of a task replaces its start
-    tasks = {row["task_id"]: row for row in rows if row["type"] == "task"}
-    children: Children = defaultdict(list)
-    for row in workflows.values():
-        parent = row["parent_workflow_id"]
-        children[parent if parent in workflows else row["campaign_id"]].append(row)
-    for row in tasks.values():
-        parent = row["parent_task_id"]
-        home = row["workflow_id"] if row["workflow_id"] in workflows else row["campaign_id"]
-        children[parent if parent in tasks else home].append(row)
+    known = sorted({_id(row): row for row in rows}.values(), key=_start)
     lines = []
     for campaign_id in sorted({str(row["campaign_id"]) for row in rows}):
+        own = {_id(row): row for row in known if str(row["campaign_id"]) == campaign_id}
+
+        def line(key: str, own: dict[str, Row] = own) -> str:
+            return f"{_label(own[key])}  {own[key]['status']}  {_duration(own[key])}"
+
         lines.append(f"campaign {campaign_id}")
-        lines += _branches(campaign_id, children, 1)
+        lines.append(textwrap.indent(tree(own.values(), most=len(own), label=line), "  "))
     return "\n".join(lines)
 
 
-def _branches(parent: str, children: Children, depth: int) -> list[str]:
-    """Write what hangs under a node, in the order in which it started."""
-    lines = []
-    for row in sorted(children.get(parent, []), key=_start):
-        own_id = row["task_id"] if row["type"] == "task" else row["workflow_id"]
-        lines.append(f"{'  ' * depth}{_label(row)}  {row['status']}  {_duration(row)}")
-        lines += _branches(own_id, children, depth + 1)
-    return lines
+def _id(row: Row) -> str:
+    return str(row["task_id"] if row["type"] == "task" else row["workflow_id"])
 
 
 def _start(row: Row) -> float:

@@ -20,9 +20,9 @@ from flowprov.cli.output import Failure
 from flowprov.errors import FlowprovError
 from flowprov.journal.shipper import Progress, Report, ShipperFiles, shortened
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_uri, settings_from_json
-from flowprov.sinks.ship import Shipment, follow, open_sink
+from flowprov.sinks.ship import Shipment, follow, open_sink, without_notes_on_attempts
 
-_TRY_FOR_S = 10.0  # by hand, a person waits
+_TRY_FOR_S = 8.0  # by hand, a person waits
 _LOCK_FOR_S = 5.0
 _REPORT_EVERY_S = 0.1
 _BAR_EVERY_S = 0.2
@@ -88,6 +88,7 @@ def ship(
     does, 2 if it cannot begin.
     """
     given = context.find_root().params
+    without_notes_on_attempts()
     if lock is not None:
         os.nice(5)  # the program that is watched comes first
         settings = settings_from_json(sys.stdin.buffer.read())

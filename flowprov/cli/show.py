@@ -33,6 +33,7 @@ def show(default: str | None, source: str | None, campaign: str | None, depth: i
     Each line has a status, a duration and the first scalars that were generated.
     """
     source = source or default
-    found = campaign_of(Source(source).expect(campaign))
+    place = Source(source)  # held for as long as its journals are read
+    found = campaign_of(place.expect(campaign))
     rows = Buffer(source).records(campaign_id=found.campaign_id, merge=True)
     say(f"{heading(found)}\n{textwrap.indent(tree(rows, most=most, depth=depth), '  ')}".rstrip())

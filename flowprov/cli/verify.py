@@ -1,21 +1,26 @@
 """``flowprov verify``: whether all that a campaign captured is there.
 
 Flows in: a campaign. Flows out: what is to be said of its journals, as text or JSON, and the exit status:
-0 all is there (so far), 1 something is missing, damaged, dropped or interrupted, 2 it cannot be read.
+0 all is there (so far), 1 something is missing, damaged, dropped, interrupted or not delivered, 2 it cannot
+be read.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
 import click
 import msgspec
 
-from flowprov.cli.output import heading, say, source_options, table
+from flowprov.cli.delivered import complaints, delivered, unsettled
+from flowprov.cli.output import Failure, heading, say, source_options, table
+from flowprov.read.delivered import Place
 from flowprov.read.lineage import printable
 from flowprov.read.verify import JournalCheck, Unended, Verification
 from flowprov.read.verify import verify as verify_campaign
+from flowprov.settings import load_settings, parse_assignment, redact_uri
 
 _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "FOUND")
 
@@ -23,22 +28,64 @@ _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "F
 @click.command()
 @source_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def verify(default: str | None, source: str | None, campaign: str | None, *, as_json: bool) -> None:
-    """Check that all that was captured is there.
+@click.option(
+    "--to",
+    "uris",
+    multiple=True,
+    metavar="URI",
+    help="A sink to ask what it holds, in place of those of the settings; can be repeated. Other users of a "
+    "machine can see arguments: give credentials by FLOWPROV__SINKS__REDIS__URI or "
+    "FLOWPROV__SINKS__MONGODB__URI.",
+)
+@click.pass_context
+def verify(
+    context: click.Context,
+    source: str | None,
+    campaign: str | None,
+    uris: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Check that all that was captured is there, and delivered where there are sinks.
 
-    Exit status: 0 if it is, or is so far; 1 if something is missing, damaged, dropped or interrupted; 2 if it
-    cannot be read.
+    Exit status: 0 if it is, or is so far; 1 if something is missing, damaged, dropped, interrupted or not
+    delivered; 2 if it cannot be read.
     """
-    found = verify_campaign(source or default, campaign_id=campaign)
-    say(msgspec.json.encode(as_dict(found)).decode() if as_json else as_text(found))
+    sinks = _sinks(context, uris, from_server="://" in (source or ""))
+    found = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
+    for sink in sinks:
+        sink.close()
+    command = shlex.join(["flowprov", "ship", *filter(None, [source])])
+    complained = complaints(found, command, named=bool(uris))
+    say(msgspec.json.encode(as_dict(found)).decode() if as_json else as_text(found, complained))
     if found.unreadable:
         sys.exit(2)
     sys.exit(1 if found.verdict == "INCOMPLETE" else 0)
 
 
-def as_text(found: Verification) -> str:
-    """Write what was found for people; the verdict is the last line."""
+def _sinks(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[Place]:
+    """Give the sinks that are to be asked: none if the campaign itself is read from one."""
+    if from_server:
+        if uris:
+            raise Failure("--to asks what a sink holds of a buffer: give the buffer folder, not a server")
+        return []
+    given = context.find_root().params
+    settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"]))).sinks
+    named = [uri for uri in (settings.redis.uri, settings.mongodb.uri) if uri is not None]
+    apart = {redact_uri(uri): uri for uri in uris or named}  # as people see them
+    return [Place(uri, maxlen=settings.redis.maxlen) for uri in apart.values()]
+
+
+def as_text(found: Verification, complained: list[str]) -> str:
+    """Write what was found for people; the verdict is the last line.
+
+    Parameters
+    ----------
+    found
+        What was found.
+    complained
+        What is amiss with its delivery.
+    """
     parts = [
         [heading(found.campaign)],
         table(_HEAD, [_row(check) for check in found.journals], numbers=4),
@@ -47,7 +94,8 @@ def as_text(found: Verification) -> str:
         _section("interrupted", _scopes(found.interrupted)),
         _section("still open", _scopes(found.open)),
         _section("cannot be read", [f"{path}: {why}" for path, why in found.unreadable.items()]),
-        [_verdict(found)],
+        _section("delivered", delivered(found.journals)),
+        [_verdict(found, complained)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -89,6 +137,7 @@ def _journal(check: JournalCheck) -> dict[str, Any]:
             for damage in report.damages
         ],
         "reasons": check.reasons,
+        "deliveries": msgspec.to_builtins(check.deliveries),
     }
 
 
@@ -144,21 +193,24 @@ def _section(title: str, lines: list[str]) -> list[str]:
     return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
 
 
-def _verdict(found: Verification) -> str:
+def _verdict(found: Verification, complained: list[str]) -> str:
     events = sum(check.report.found for check in found.journals)
     running = sum(check.state == "running" for check in found.journals)
     journals = _count(len(found.journals), "journal")
     if found.verdict == "COMPLETE":
-        return f"COMPLETE: {journals}, closed; all {_count(events, 'event')} that were captured are there."
+        there = f"all {_count(events, 'event')} that were captured are there"
+        return f"COMPLETE: {journals}, closed; {there}{unsettled(found)}."
     if found.verdict == "RUNNING":
         so_far = _count(events, "event")
-        return f"RUNNING: {running} of {journals} still written; {so_far} so far, nothing amiss."
+        so_far += f" so far{unsettled(found)}"
+        return f"RUNNING: {running} of {journals} still written; {so_far}, nothing amiss."
     faulty = sum(bool(check.reasons) for check in found.journals)
     told = [
         f"{faulty} of {journals} at fault" if faulty else "",
         f"{_count(len(found.interrupted), 'scope')} interrupted" if found.interrupted else "",
         f"{_count(len(found.unreadable), 'journal')} cannot be read" if found.unreadable else "",
         f"{running} still written" if running else "",
+        *complained,
     ]
     return f"INCOMPLETE: {'; '.join(filter(None, told))}."
 

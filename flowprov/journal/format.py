@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".jsonl"
-FOOTER_ROOM = 2048  # bytes after the header, kept so that a full disk cannot keep the footer out
+FOOTER_ROOM = 2048  # bytes after the header, for the last words of a journal that can grow no more (room.py)
 _BRACE = ord("{")
 _ROOM = bytes(1 << 20)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -47,6 +47,22 @@ def is_room(data: bytes) -> bool:
     Programs that follow a journal look at megabytes of room several times a second.
     """
     return len(data) <= len(_ROOM) and _ROOM.startswith(data)
+
+
+def room_in_use(data: bytes) -> bool:
+    """Whether a record stands in the room behind the header, where it may be overwritten while it is read.
+
+    Parameters
+    ----------
+    data
+        The beginning of a journal.
+    """
+    room = data.find(b"\n") + 1
+    return (
+        room > 0
+        and data[room : room + 1] == b"{"
+        and data[room + FOOTER_ROOM - 1 : room + FOOTER_ROOM] == b"\n"
+    )
 
 
 def lines(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -27,6 +27,7 @@ from flowprov.journal import place, writer
 from flowprov.journal.format import FOOTER_ROOM, padding_line
 from flowprov.journal.liveness import process_start
 from flowprov.journal.mapped_writer import MappedWriter
+from flowprov.journal.room import Room
 from flowprov.journal.write_writer import WriteWriter
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from flowprov.context import Opened
     from flowprov.journal.keeper import Keeper
     from flowprov.settings import JournalSettings
+
+
+_OPEN_IN_ROOM = 20  # open scopes that are named where there is little room
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +106,7 @@ class Journal:
         self._writer: writer.Writer | None = None
         self.quick: Callable[[bytes], object] = _not_open  # the writer's own, once the file exists
         self._stopped: str | None = None
-        self._spare = (0, 0)
+        self._room: Room | None = None
 
     # -- the hot path -------------------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class Journal:
         header = records.encode(self._header())
         made.append(header)
         made.append(padding_line(FOOTER_ROOM))
-        self._spare = (len(header), FOOTER_ROOM)
+        self._room = Room(created.path, len(header))
         if self._campaign is not None:
             made.append(records.encode(self._campaign))
         self.path, self._writer = created.path, made
@@ -240,16 +244,33 @@ class Journal:
         return captured, captured - sum(dropped.values()), dropped
 
     def control(self, record: records.Record) -> None:
-        """Append a control record: it is not counted, and its loss is no loss of an event."""
-        self._control_line(records.encode(record))
+        """Append a control record: it is not counted; if it is lost, that is said once."""
+        error = self._control_line(records.encode(record))
+        if error is not None and self._stopped is None and not self.closed:
+            guard.say_once(
+                f"control {self.journal_id}",
+                "flowprov could not write to %s (%s): a correction or a name is missing there. Events that "
+                "find no room will be counted as dropped, and that will be said.",
+                self.path,
+                error,
+            )
 
-    def _control_line(self, line: bytes) -> None:
-        if self._writer is None or self._stopped is not None:
-            return
+    def _control_line(self, line: bytes) -> Exception | None:
+        """Append a control line; gives why it could not be.
+
+        It does not stop the journal: where a long line finds no room a short event may, and a disk that is
+        full now need not be when the next event comes. An event that finds none stops it.
+        """
+        if self._writer is None:
+            return None  # nothing was captured, so there is nothing to say
+        if self._stopped is not None:
+            return _StoppedError(self._stopped)
         try:
             self._writer.append(line)
-        except Exception as error:  # the next event will meet the same and count it
+        except Exception as error:  # whatever the disk does, the program goes on
             guard.logger.debug("flowprov could not write a control record: %s", error)
+            return error
+        return None
 
     def name_campaign(self, campaign: records.Campaign) -> None:
         """Record the name of the campaign."""
@@ -269,20 +290,25 @@ class Journal:
         clock.look_again()
         opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.opened())]
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
-        for key, scope in still_open:
-            if key not in self._said_open and (line := scope.open_line()) is not None:
-                self._control_line(line)
-        self._said_open = {key for key, _ in still_open}
+        unsaid = {
+            key
+            for key, scope in still_open
+            if key not in self._said_open
+            and (line := scope.open_line()) is not None
+            and self._control_line(line) is not None
+        }
+        self._said_open = {key for key, _ in still_open} - unsaid
         captured, written, dropped = self.counts()
-        self.control(
-            records.Heartbeat(
-                at=clock.now(),
-                captured=captured,
-                written=written,
-                dropped=dropped or None,
-                open=[key for key, _ in still_open[:100]],
-            )
+        heartbeat = records.Heartbeat(
+            at=clock.now(),
+            captured=captured,
+            written=written,
+            dropped=dropped or None,
+            open=[key for key, _ in still_open[:100]],
         )
+        if self._control_line(records.encode(heartbeat)) is not None:
+            fewer = [key for key, _ in still_open[:_OPEN_IN_ROOM]]
+            self._write_to_room(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
         if self.settings.sync == "interval":
             try:
                 self._writer.sync()
@@ -302,27 +328,24 @@ class Journal:
                     captured=captured,
                     written=written,
                     dropped=dropped or None,
-                    open=list(itertools.islice(self.open_scopes, 20)) or None,
+                    open=list(itertools.islice(self.open_scopes, _OPEN_IN_ROOM)) or None,
                 )
             )
             try:
                 self._writer.append(footer)
-            except Exception:  # a full disk: the room behind the header was kept for this
-                self._write_footer_to_spare(footer)
+            except Exception as error:  # a full disk: the room behind the header was kept for this
+                if not self._write_to_room(footer):
+                    guard.say_once(
+                        f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error
+                    )
             self.closed = True
             if self.settings.sync != "off":
                 self._writer.sync()
             self._writer.close()
 
-    def _write_footer_to_spare(self, footer: bytes) -> None:
-        offset, room = self._spare
-        if self.path is None or len(footer) > room:
-            return
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.pwrite(descriptor, footer, offset)
-        finally:
-            os.close(descriptor)
+    def _write_to_room(self, line: bytes) -> bool:
+        with self._lock:  # a heartbeat that comes late must not take the place of the footer
+            return not self.closed and self._room is not None and self._room.write(line)
 
     def begin_anew(self, keeper: Keeper) -> None:
         """In a forked child: leave the parent's file as it is and go on in a new journal.

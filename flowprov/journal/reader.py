@@ -18,14 +18,15 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from flowprov import records
-from flowprov.journal.format import SUFFIX, end_of_records, is_room, lines
-from flowprov.records import Campaign, Footer, Header, Record
+from flowprov.journal.format import SUFFIX, end_of_records, is_room, lines, room_in_use
+from flowprov.records import Campaign, Footer, Header, Heartbeat, Record
 
 R = TypeVar("R")
 
 PIECE = 1 << 20
 _UNKNOWN = 0  # for times and numbers that a lost header would have told
-# A damaged line may be one whose bytes were on their way from the writer's memory when it was read.
+# A damaged line may be one whose bytes were on their way from the writer's memory when it was read; one
+# behind the header may have been overwritten at that moment.
 _SECOND_LOOKS = 3
 # RecursionError: brackets nested by the thousand; ValueError: bytes that are no UTF-8.
 _NO_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -168,8 +169,9 @@ class JournalReader(Generic[R]):
         self, descriptor: int, start: int, data: bytes
     ) -> tuple[list[tuple[int, int, R]], list[Damage]]:
         found, damages = self._take_apart(start, data)
+        doubtful = start == 0 and room_in_use(data)
         for _ in range(_SECOND_LOOKS):
-            if not damages or (again := os.pread(descriptor, len(data), start)) == data:
+            if not (damages or doubtful) or (again := os.pread(descriptor, len(data), start)) == data:
                 break
             if len(again) == len(data) and again.endswith(b"\n"):
                 data = again
@@ -218,11 +220,21 @@ def read_header(path: Path) -> Header:
 
 
 class Head(NamedTuple):
-    """What stands in the first piece of a journal: the header, and a footer that a full disk drove there."""
+    """What stands in the first piece of a journal: the header, and what a full disk drove there.
+
+    Attributes
+    ----------
+    header, campaign, footer, heartbeat
+        The first of each kind.
+    late
+        The footer, if it stands in the room behind the header: before records that were written earlier.
+    """
 
     header: Header | None
     campaign: Campaign | None
     footer: Footer | None
+    heartbeat: Heartbeat | None
+    late: Footer | None
 
 
 def read_head(path: Path, size: int = 16 * 1024) -> Head:
@@ -240,20 +252,30 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     OSError
         If the file cannot be opened or read.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         data = file.read(size)
+        for _ in range(_SECOND_LOOKS):
+            if not room_in_use(data) or (again := os.pread(file.fileno(), size, 0)) == data:
+                break
+            data = again
     found: dict[type, Record] = {}
-    for _, line in lines(data):
+    late = None
+    room = data.find(b"\n") + 1 if room_in_use(data) else None
+    for offset, line in lines(data):
         try:
             record = records.decode(line)
         except _NO_RECORD:
             continue
         found.setdefault(type(record), record)
-    header, campaign, footer = found.get(Header), found.get(Campaign), found.get(Footer)
+        if offset == room and isinstance(record, Footer):
+            late = record
+    header, campaign, footer, heartbeat = map(found.get, (Header, Campaign, Footer, Heartbeat))
     return Head(
         header if isinstance(header, Header) else None,
         campaign if isinstance(campaign, Campaign) else None,
         footer if isinstance(footer, Footer) else None,
+        heartbeat if isinstance(heartbeat, Heartbeat) else None,
+        late,
     )
 
 

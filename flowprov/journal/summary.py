@@ -75,7 +75,8 @@ def summarise(path: Path) -> JournalSummary | None:
         return None
     header = head.header or header_from_place(path)
     footer = head.footer or footer
-    last_at = max(last_at, header.started_at)
+    # The latest heartbeat of a journal that can grow no more stands behind the header.
+    last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
     alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
     return JournalSummary(path, header, footer, head.campaign, alive, last_at)
 

@@ -1,7 +1,7 @@
 """The public way to read: ``Buffer`` and ``read_buffer``.
 
-Flows in: a source. Flows out: records, tables, telemetry, and word of what could not be read. Nothing is kept
-between two calls: each reads what is there at that moment.
+Flows in: a source. Flows out: records, tables, telemetry, and word of what could not be read. Each call gives
+what is there at that moment.
 """
 
 from __future__ import annotations
@@ -36,20 +36,33 @@ if TYPE_CHECKING:
 
 
 class Buffer:
-    """The records of a folder of journals.
+    """The records of a source; it looks the same whatever the source is.
 
     Every method reads one campaign: the one that ``campaign_id`` names, else the one with the latest record.
 
     Parameters
     ----------
     source
-        A buffer folder, a campaign folder, a host folder or one journal. None: the buffer folder with which
-        this process was configured, else that of the settings.
+        A path: a buffer folder, a campaign folder, a host folder or one journal. Or the URI of a server to
+        which journals were delivered: ``redis://host:6379/0`` (also ``rediss://``, ``unix://``) or
+        ``mongodb://host/database`` (also ``mongodb+srv://``; the database "flowprov" where none is named).
+        None: the buffer folder with which this process was configured, else that of the settings.
 
     Raises
     ------
     JournalError
-        If the source does not exist or is of a kind that this version does not read.
+        If the path does not exist, or the URI is of no kind that this version reads.
+    MissingExtraError
+        If the client library of the server is not installed.
+    SinkError
+        By every method that reads, if the server cannot be reached or refuses.
+
+    Notes
+    -----
+    What is read of a server is kept in a temporary folder as long as the buffer is, so that the same buffer
+    asks only for what came since. Two things are not known of a server. Damaged lines are not delivered: of
+    them only the counts tell. And a writer that left no footer counts as there until it has been silent for
+    three heartbeats, as there is no lock to ask for.
     """
 
     def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
@@ -107,20 +120,24 @@ class Buffer:
         )
 
     def campaigns(self) -> list[Campaign]:
-        """List the campaigns of the source, the one with the latest record last."""
+        """List the campaigns of the source, the one with the latest record last.
+
+        Of a server only the beginnings and ends of journals are fetched for it: a name that a campaign was
+        given in the middle of its journals is not seen.
+        """
         return [campaign_of(journals) for journals in by_campaign(self._source.summaries()).values()]
 
     def follow(
         self, poll: float = 0.5, position: Mapping[str, Any] | None = None, *, campaign_id: str | None = None
     ) -> Follower:
-        """Give messages as they come, those of journals that appear later too.
+        """Give messages as they come, those of journals that appear later too; see :class:`Follower`.
 
         Parameters
         ----------
         poll
             Seconds between two looks.
         position
-            The ``position`` of an earlier follower, to go on behind it.
+            The ``position`` of an earlier follower, to go on behind it: of any source of the same campaign.
         campaign_id
             The campaign.
         """
@@ -175,8 +192,7 @@ def read_buffer(
     Parameters
     ----------
     source
-        A buffer folder, a campaign folder, a host folder or one journal. None: the buffer folder with which
-        this process was configured, else that of the settings.
+        A path, a URI or None, as :class:`Buffer` takes it.
     campaign_id
         The campaign; by default the one with the latest record.
     workflow_id
@@ -194,10 +210,10 @@ def read_buffer(
 
     Raises
     ------
-    JournalError
-        If the source does not exist or is of a kind that this version does not read.
+    JournalError, SinkError
+        As :class:`Buffer` says.
     MissingExtraError
-        If a DataFrame is asked for and pandas is not installed.
+        If a DataFrame is asked for and pandas is not installed, or a server and its client library is not.
     """
     records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
     return to_frame(list(records)) if return_df else to_dicts(list(records))
@@ -218,6 +234,8 @@ def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
 
 def _named_later(journal: JournalSummary) -> Campaign | None:
     """Search a journal for the name of its campaign, which can be given at any time."""
+    if not journal.path.exists():  # gathered elsewhere meanwhile
+        return None
     rest = b""
     with journal.path.open("rb") as file:
         while piece := file.read(PIECE):

@@ -6,7 +6,7 @@ Flows in: rows of any form (a DataFrame, dicts, records). Flows out: ids, and te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from flowprov.records import Task, Workflow
@@ -66,7 +66,9 @@ def children(rows: Rows, task_id: str) -> list[str]:
     return [key for key in nodes if key != task_id and _parent(nodes, key) == task_id]
 
 
-def tree(rows: Rows, *, most: int = 6, depth: int | None = None) -> str:
+def tree(
+    rows: Rows, *, most: int = 6, depth: int | None = None, label: Callable[[str], str] | None = None
+) -> str:
     """Draw rows as a tree of text: workflows, the tasks in them, the tasks in those.
 
     Each line has a name, a status, a duration and the first scalars that were generated.
@@ -79,6 +81,8 @@ def tree(rows: Rows, *, most: int = 6, depth: int | None = None) -> str:
         How many children of one name and status are shown under one parent; the others are counted.
     depth
         How many levels are shown; None: all. Of what lies below, the number is told.
+    label
+        Gives the line of a task or workflow, by its id; None: as described.
     """
     nodes = _nodes(rows)
     below: dict[str | None, list[str]] = {}
@@ -93,7 +97,7 @@ def tree(rows: Rows, *, most: int = 6, depth: int | None = None) -> str:
             continue
         inside = below.get(key, [])
         hidden = f"  ({len(inside)} inside)" if inside and level + 1 == depth else ""
-        drawn.append("  " * level + nodes[key].label + hidden)
+        drawn.append("  " * level + (label(key) if label else nodes[key].label) + hidden)
         if not hidden:
             waiting += [(line, level + 1) for line in reversed(_shortened(nodes, inside, most))]
     return "\n".join(drawn)

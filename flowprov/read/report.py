@@ -7,6 +7,7 @@ a use for it, so that a journal is read once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ class JournalReport(NamedTuple):
         What could not be read.
     heartbeat
         The last one; None if the process wrote none.
+    lines, last
+        How many records were read, control records included, and where the last one stands.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class JournalReport(NamedTuple):
     found: int
     damages: list[Damage]
     heartbeat: Heartbeat | None = None
+    lines: int = 0
+    last: int | None = None
 
 
 def report_on(journal: JournalSummary, take: Callable[[Record], object] | None = None) -> JournalReport:
@@ -57,18 +62,27 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
     """
     reader = reader_of(journal)
     found, heartbeat, footer = 0, None, journal.footer
-    for _, record in reader.read():
+    count, last = 0, None
+    missing: list[Damage] = []
+    read = reader.read()
+    first = next(read, None)
+    if first is not None and not isinstance(first[1], Header):
+        missing = _missing_beginning(journal, first[0], reader.damages)
+    for position, record in chain(() if first is None else (first,), read):
+        count, last = count + 1, position
         if type(record) in (Task, Workflow):
             found += 1
         elif isinstance(record, Heartbeat):
-            heartbeat = record
+            # Not the last in the file: one behind the header is younger than those after it.
+            if heartbeat is None or record.captured >= heartbeat.captured:
+                heartbeat = record
         elif isinstance(record, Footer):
             footer = record  # it may have been closed since it was looked at
         if take is not None:
             take(record)
     said = footer or heartbeat
     alive = journal.alive and footer is None
-    damages = list(reader.damages)
+    damages = [*missing, *reader.damages]
     if reader.unfinished is not None and not alive:
         damages.append(reader.unfinished)
     return JournalReport(
@@ -82,4 +96,13 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         found,
         damages,
         heartbeat,
+        count,
+        last,
     )
+
+
+def _missing_beginning(journal: JournalSummary, first: int, damages: list[Damage]) -> list[Damage]:
+    """Tell of a beginning of which nothing is left: a server was told to keep only the end of a journal."""
+    if any(damage.offset < first for damage in damages):
+        return []  # it is there, and told of already
+    return [Damage(journal.path, 0, first, "its beginning is missing, the header with it")]

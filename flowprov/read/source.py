@@ -1,7 +1,7 @@
 """Where the records are: from what a person gave to the journals of one campaign.
 
-Flows in: nothing, a path or a URI. Flows out: summaries of the journals to read. The folder is looked at anew
-each time, so that what appears later is found.
+Flows in: nothing, a path or a URI. Flows out: summaries of the journals to read. The folder or server is
+looked at anew each time, so that what appears later is found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowprov.journal import place
 from flowprov.journal.format import find_journals, folder_name
 from flowprov.journal.reader import header_from_place
 from flowprov.journal.summary import JournalSummary, summarise
-from flowprov.read.remote import Mirror, open_remote
+from flowprov.read.mirror import Mirror
 from flowprov.settings import load_settings
 
 logger = logging.getLogger("flowprov")
@@ -32,8 +32,7 @@ class Source:
     Parameters
     ----------
     given
-        A buffer, campaign or host folder, one journal, or the URI of a server to which journals were
-        delivered. None: the buffer folder of this process.
+        A path, a URI or None, as :class:`flowprov.Buffer` takes it.
 
     Raises
     ------
@@ -45,7 +44,7 @@ class Source:
     Attributes
     ----------
     unreadable
-        Journals that could not be opened when :meth:`summaries` looked last, and why.
+        Journals that could not be opened when they were looked at last, and why.
     """
 
     def __init__(self, given: str | os.PathLike[str] | None = None) -> None:
@@ -55,42 +54,64 @@ class Source:
         if given is None:
             return
         if isinstance(given, str) and _URI.match(given):
-            self._mirror = Mirror(open_remote(given))
+            self._mirror = Mirror(given)
             return
         self._given = Path(given)
         if not self._given.exists():
             raise JournalError(_not_there(self._given))
 
-    def paths(self) -> list[Path]:
-        """List the journals that are there now, whatever their campaign."""
-        if self._mirror is not None:
-            self._mirror.refresh()
-            return find_journals(self._mirror.folder)
-        if self._given is None:
-            return _of_this_process()
-        return find_journals(self._given) if self._given.is_dir() else [self._given]
+    def to_follow(self) -> Source:
+        """Give a source of the same journals for who reads them again and again while they grow."""
+        if self._mirror is None:
+            return self
+        following = Source()
+        following._mirror = self._mirror.to_follow()
+        return following
+
+    def paths(self, campaign_id: str) -> list[Path]:
+        """List the journals that are there now: all, or where they must be fetched those of a campaign."""
+        return self._files() if self._mirror is None else self._mirror.fetch(campaign_id)
+
+    def glance(self, path: Path) -> JournalSummary | None:
+        """Summarise a journal; one that may not be read is said, noted as unreadable and passed over."""
+        try:
+            summary = summarise(path)
+        except OSError as error:
+            self.unreadable[path] = error.strerror or str(error)
+            logger.warning(
+                "flowprov cannot read %s (%s): its records are missing here.", path, error.strerror or error
+            )
+            return None
+        return summary if summary is None or self._mirror is None else self._mirror.judge(summary)
 
     def summaries(self) -> list[JournalSummary]:
-        """Look at all journals that are there now."""
-        self.unreadable = {}
-        found = [glance(path, self.unreadable) for path in self.paths()]
-        if self._mirror is not None:
-            return [self._mirror.judge(summary) for summary in found if summary is not None]
-        if self._given is not None and found == [None] and self._given.is_file():
+        """Look at all journals that are there now; of those on a server only the ends can be read."""
+        found = self._summarised(self._files() if self._mirror is None else self._mirror.glances())
+        if not found and self._given is not None and self._given.is_file():
             # Asked for by name: whatever it holds is to be reported.
-            return [
-                JournalSummary(
-                    self._given, header_from_place(self._given), None, None, alive=False, last_at=0
-                )
-            ]
-        return [summary for summary in found if summary is not None]
+            header = header_from_place(self._given)
+            return [JournalSummary(self._given, header, None, None, alive=False, last_at=0)]
+        return found
 
     def campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
         """Give the journals of a campaign: the given one, else the one with the latest record."""
-        groups = by_campaign(self.summaries())
-        if campaign_id is not None:
-            return groups.get(folder_name(campaign_id), [])
-        return list(groups.values())[-1] if groups else []
+        if campaign_id is None or self._mirror is None:
+            groups = by_campaign(self.summaries())
+            key = next(reversed(groups), "") if campaign_id is None else folder_name(campaign_id)
+            if self._mirror is None or key not in groups:
+                return groups.get(key, [])
+            campaign_id = groups[key][0].header.campaign_id
+        found = self._summarised(self.paths(campaign_id))
+        return by_campaign(found).get(folder_name(campaign_id), [])
+
+    def _summarised(self, paths: list[Path]) -> list[JournalSummary]:
+        self.unreadable = {}
+        return [summary for path in paths if (summary := self.glance(path)) is not None]
+
+    def _files(self) -> list[Path]:
+        if self._given is None:
+            return _of_this_process()
+        return find_journals(self._given) if self._given.is_dir() else [self._given]
 
     def expect(self, campaign_id: str | None = None) -> list[JournalSummary]:
         """Give the journals of a campaign, as :meth:`campaign` does, where there have to be some.
@@ -133,19 +154,6 @@ def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSu
 def campaign_key(summary: JournalSummary) -> str:
     """Give the name of a campaign's folder, by which journals of one campaign are known."""
     return folder_name(summary.header.campaign_id)
-
-
-def glance(path: Path, unreadable: dict[Path, str] | None = None) -> JournalSummary | None:
-    """Summarise a journal; one that may not be read is said, noted in ``unreadable`` and passed over."""
-    try:
-        return summarise(path)
-    except OSError as error:
-        if unreadable is not None:
-            unreadable[path] = error.strerror or str(error)
-        logger.warning(
-            "flowprov cannot read %s (%s): its records are missing here.", path, error.strerror or error
-        )
-        return None
 
 
 def default_folder() -> Path:

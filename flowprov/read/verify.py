@@ -1,7 +1,8 @@
 """Whether a campaign is complete: what its processes say that they recorded, against what is there.
 
-Flows in: the journals of a campaign. Flows out: a :class:`Verification`: for each journal how it ended and
-what is wrong with it, what was never ended, and one verdict.
+Flows in: the journals of a campaign, and the sinks to which they are delivered. Flows out: a
+:class:`Verification`: for each journal how it ended, what is wrong with it and what each sink holds of it;
+what was never ended; and one verdict.
 
 All records are read, few are kept: what may have been left open. Only where something may, the journals are
 read a second time for its end, so that memory does not grow with a long run.
@@ -10,7 +11,7 @@ read a second time for its end, so that memory does not grow with a long run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from flowprov.journal.format import folder_name
 from flowprov.journal.reader import header_from_place
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
+from flowprov.read.delivered import Delivery, Place
 from flowprov.read.merge import Row, fold
 from flowprov.read.messages import records_of
 from flowprov.read.report import JournalReport, report_on
@@ -51,6 +53,8 @@ class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
         Whether a footer tells the counts.
     reasons
         What is wrong with it, one sentence each; empty if nothing is.
+    deliveries
+        What each sink holds of it, in the order of the sinks.
     """
 
     report: JournalReport
@@ -59,6 +63,7 @@ class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
     written: int
     exact: bool
     reasons: list[str]
+    deliveries: list[Delivery] = []
 
 
 class Unended(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,14 +122,35 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return [each for each in self.unended if each.status != Status.INTERRUPTED.value]
 
     @property
+    def running(self) -> bool:
+        """Whether a writer is still there."""
+        return any(check.state == "running" for check in self.journals)
+
+    @property
+    def undelivered(self) -> list[Delivery]:
+        """Deliveries at fault: unknown, with lines missing or, once no writer is there, waiting."""
+        return [
+            each
+            for check in self.journals
+            for each in check.deliveries
+            if each.unknown is not None or each.missing or (each.waiting and not self.running)
+        ]
+
+    @property
     def verdict(self) -> Verdict:
         """COMPLETE if all is there; RUNNING if it is so far; else INCOMPLETE."""
-        if self.unreadable or self.interrupted or any(check.reasons for check in self.journals):
+        faulty = any(check.reasons for check in self.journals)
+        if self.unreadable or self.interrupted or faulty or self.undelivered:
             return "INCOMPLETE"
-        return "RUNNING" if any(check.state == "running" for check in self.journals) else "COMPLETE"
+        return "RUNNING" if self.running else "COMPLETE"
 
 
-def verify(source: str | os.PathLike[str] | None = None, *, campaign_id: str | None = None) -> Verification:
+def verify(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    campaign_id: str | None = None,
+    sinks: Sequence[Place] = (),
+) -> Verification:
     """Check whether all that a campaign captured is there.
 
     Parameters
@@ -134,6 +160,9 @@ def verify(source: str | os.PathLike[str] | None = None, *, campaign_id: str | N
         this process was configured, else that of the settings.
     campaign_id
         The campaign; by default the one with the latest record.
+    sinks
+        Where it should have been delivered. The source has to be a folder or journal then: positions in what
+        is read back from a server are not those of the journal.
 
     Raises
     ------
@@ -151,7 +180,8 @@ def verify(source: str | os.PathLike[str] | None = None, *, campaign_id: str | N
     for journal in journals:
         gathered = _Unsettled()
         report = report_on(journal, gathered.take)
-        checks.append(check(report))
+        deliveries = [sink.look(report) for sink in sinks]
+        checks.append(msgspec.structs.replace(check(report), deliveries=deliveries))
         kept.append((journal._replace(alive=report.alive, footer=report.footer), gathered.records))
     return Verification(
         campaign=campaign_of(journals),

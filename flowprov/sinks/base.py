@@ -9,7 +9,7 @@ itself, or the identifier of the document, refuses the second copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from flowprov.errors import FlowprovError
@@ -74,3 +74,25 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of the connection."""
+
+
+def in_parts(entries: Sequence[Entry], most: int, most_bytes: int) -> Iterator[list[Entry]]:
+    """Divide a batch into parts that one exchange with a server can carry; a long line is a part by itself.
+
+    Parameters
+    ----------
+    entries
+        The batch; of an empty one there are no parts.
+    most, most_bytes
+        Entries, and bytes of lines, of one part.
+    """
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if part and (len(part) >= most or size + len(entry.line) > most_bytes):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.line)
+    if part:
+        yield part

@@ -6,27 +6,40 @@ position, so the server refuses a second copy.
 
 After a batch was confirmed, the journal's own document learns up to where it is held (``delivered_to``). The
 documents are inserted before that, in no order: a batch that was cut off is delivered again, never skipped.
+
+A document that the server refuses for what it holds (a validator or a unique index that somebody made) is
+kept as its bare line, where its collection takes none in ``journals``: one line never holds up a journal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flowprov.records import Header
-from flowprov.sinks.base import Entry
+from flowprov.sinks.base import Entry, SinkUnavailableError, in_parts
 from flowprov.sinks.mongodb_connection import Connection, Document, insert_new
-from flowprov.sinks.mongodb_documents import COLLECTIONS, JOURNALS, TASKS, WORKFLOWS, Stored, document_of
+from flowprov.sinks.mongodb_documents import (
+    COLLECTIONS,
+    JOURNALS,
+    TASKS,
+    WORKFLOWS,
+    Stored,
+    bare_line,
+    document_of,
+)
 
 try:
+    from bson.raw_bson import RawBSONDocument
     from pymongo import IndexModel
-    from pymongo.database import Database
+    from pymongo.collection import Collection
+    from pymongo.errors import OperationFailure
 except ImportError as missing:
     from flowprov.errors import MissingExtraError
 
     raise MissingExtraError("pymongo", "mongodb", "deliver records to MongoDB") from missing
 
-# One exchange has to end within the timeout, on a slow server too.
+# One exchange has to end within the timeout, on a slow server too: it is one question, or few.
 _EXCHANGE_LINES = 500
 _EXCHANGE_BYTES = 4 * 1024 * 1024
 
@@ -41,6 +54,8 @@ _INDEXES: dict[str, list[list[str]]] = {
     WORKFLOWS: [["journal_id", "position"], ["campaign_id", "started_at"], ["workflow_id"]],
     JOURNALS: [["journal_id", "position"], ["type", "campaign_ids"]],
 }
+# There is another index of that name or of those fields, or there are as many as the server allows.
+_INDEX_CONFLICTS = {67, 85, 86}
 _INDEXED = ""  # in Connection.done, beside ids of journals
 
 
@@ -61,6 +76,7 @@ class MongoSink:
 
     def __init__(self, uri: str, *, database: str | None = None, timeout: float = 5.0) -> None:
         self._connection = Connection(uri, database, timeout)
+        self._reached: dict[str, int] = {}
 
     def resume_after(self, header: Header) -> int | None:
         """Give the position up to which a journal is held without a gap, None if nothing of it is.
@@ -69,6 +85,7 @@ class MongoSink:
         ------
         SinkUnavailableError, SinkRefusedError
         """
+        self._reached.pop(header.journal_id, None)
         with self._connection.exchange() as database:
             found = database[JOURNALS].find_one({"_id": header.journal_id}, {"delivered_to": 1})
         return None if found is None else found.get("delivered_to")
@@ -83,31 +100,84 @@ class MongoSink:
         ------
         SinkUnavailableError, SinkRefusedError
         """
-        for part in _parts(entries):
-            with self._connection.exchange() as database:
-                self._prepare(database, header)
+        for part in in_parts(entries, _EXCHANGE_LINES, _EXCHANGE_BYTES):
+            self._prepare(header)
+            with self._connection.exchange():
                 largest = self._connection.largest_document()
-                _store(database, header, [document_of(header, entry, largest) for entry in part])
-                _mark_delivered(database, header, part[-1].position)
+            self._store(header, [document_of(header, entry, largest) for entry in part])
+            self._mark_delivered(header, part[-1].position)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
 
-    def _prepare(self, database: Database[Document], header: Header) -> None:
+    def _prepare(self, header: Header) -> None:
         """Make indexes and the journal's own document, once on each connection."""
-        done = self._connection.done
-        if _INDEXED not in done:
+        if _INDEXED not in self._connection.done:
             for collection, indexes in _INDEXES.items():
-                database[collection].create_indexes(
-                    [IndexModel([(field, 1) for field in fields]) for fields in indexes]
-                )
-            done.add(_INDEXED)
-        if header.journal_id not in done:
-            database[JOURNALS].update_one(
-                {"_id": header.journal_id}, {"$setOnInsert": _journal_document(header)}, upsert=True
-            )
-            done.add(header.journal_id)
+                models = [IndexModel([(field, 1) for field in fields]) for fields in indexes]
+                with self._connection.exchange() as database:
+                    _make_indexes(database[collection], models)
+            self._connection.done.add(_INDEXED)
+        if header.journal_id not in self._connection.done:
+            self._tell(header, {"$setOnInsert": _journal_document(header)}, upsert=True)
+            self._connection.done.add(header.journal_id)
+
+    def _store(self, header: Header, stored: Sequence[Stored]) -> None:
+        others = {one.campaign_id for one in stored} - {header.campaign_id, None}
+        if others:  # workflows may name a campaign of their own
+            self._tell(header, {"$addToSet": {"campaign_ids": {"$each": sorted(map(str, others))}}})
+        for collection in COLLECTIONS:
+            documents = [one.document for one in stored if one.collection == collection]
+            if documents:
+                self._insert(collection, documents)
+
+    def _insert(self, collection: str, documents: Sequence[RawBSONDocument]) -> None:
+        with self._connection.exchange() as database:
+            refused = insert_new(database[collection], documents)
+        for place in dict.fromkeys((collection, JOURNALS)):
+            if not refused:
+                return
+            bare = [bare_line(one.document) for one in refused]
+            with self._connection.exchange() as database:
+                refused = insert_new(database[place], bare)
+        if refused:
+            with self._connection.database():
+                raise refused[0].error
+
+    def _mark_delivered(self, header: Header, position: int) -> None:
+        """Say how far the journal is held; the server must hold what it held when it was last told.
+
+        The driver goes on with a server that came back empty, or older, as if nothing had happened.
+        """
+        known: dict[str, Any] = {"_id": header.journal_id}
+        reached = self._reached.get(header.journal_id)
+        if reached is not None:
+            known["delivered_to"] = {"$gte": reached}
+        with self._connection.exchange() as database:
+            marked = database[JOURNALS].update_one(known, {"$max": {"delivered_to": position}})
+        if not marked.matched_count:
+            self._reached.pop(header.journal_id, None)
+            self._connection.close()  # what was done on it may be undone
+            raise SinkUnavailableError(f"{self._connection.shown} came back with less than it had")
+        self._reached[header.journal_id] = position if reached is None else max(reached, position)
+
+    def _tell(self, header: Header, change: dict[str, Any], *, upsert: bool = False) -> None:
+        """Change the journal's own document."""
+        with self._connection.exchange() as database:
+            database[JOURNALS].update_one({"_id": header.journal_id}, change, upsert=upsert)
+
+
+def _make_indexes(collection: Collection[Document], indexes: list[IndexModel]) -> None:
+    """Make indexes; one that somebody else's stands against is gone without, as questions are only slower."""
+    try:
+        collection.create_indexes(indexes)
+    except OperationFailure as error:
+        if error.code not in _INDEX_CONFLICTS:
+            raise
+        if len(indexes) > 1:  # of several, the server may have made none
+            for one in indexes:
+                _make_indexes(collection, [one])
 
 
 def _journal_document(header: Header) -> dict[str, Any]:
@@ -120,33 +190,3 @@ def _journal_document(header: Header) -> dict[str, Any]:
         "rank": header.rank,
         "started_at": header.started_at,
     }
-
-
-def _store(database: Database[Document], header: Header, stored: Sequence[Stored]) -> None:
-    others = {one.campaign_id for one in stored} - {header.campaign_id, None}
-    if others:  # workflows may name a campaign of their own
-        database[JOURNALS].update_one(
-            {"_id": header.journal_id}, {"$addToSet": {"campaign_ids": {"$each": sorted(map(str, others))}}}
-        )
-    for collection in COLLECTIONS:
-        documents = [one.document for one in stored if one.collection == collection]
-        if documents:
-            insert_new(database[collection], documents)
-
-
-def _mark_delivered(database: Database[Document], header: Header, position: int) -> None:
-    database[JOURNALS].update_one({"_id": header.journal_id}, {"$max": {"delivered_to": position}})
-
-
-def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Divide a batch into parts that one exchange can carry."""
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if part and (len(part) >= _EXCHANGE_LINES or size + len(entry.line) > _EXCHANGE_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += len(entry.line)
-    if part:
-        yield part

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flowprov.errors import MissingExtraError
 from flowprov.settings import redact_text, redact_uri
@@ -44,6 +44,11 @@ _PASSING = {
     *(50, _WRITE_NOT_REPLICATED, 262),  # out of time
     *(91, 189, 11600, 11602),  # shutting down, stepping down
     *(10107, 13435, 13436),  # no primary
+}
+# What is said of the server or of the user, when a document is refused, and not of what it holds.
+_NOT_OF_A_DOCUMENT = _PASSING | {
+    *(13, 18, 8000),  # no right, not authenticated, over a quota
+    *(14031, 146),  # out of disk, out of memory
 }
 _LEAVING_S = 0.2  # saying goodbye to a server that may be frozen
 _MESSAGE_LENGTH = 300
@@ -100,6 +105,11 @@ class Connection:
             self._largest = int(self._connected().admin.command("hello")["maxBsonObjectSize"])
         return self._largest
 
+    @property
+    def shown(self) -> str:
+        """The server's name, for a person, without credentials."""
+        return f"MongoDB at {redact_uri(self._uri)}"
+
     def close(self) -> None:
         """Let go of the client, without waiting for a server that does not answer."""
         client = self._client
@@ -133,38 +143,74 @@ class Connection:
 
     def _explained(self, error: Exception) -> SinkError:
         """Say what happened, for a person; nothing that the driver quotes of an address is repeated."""
-        shown = redact_uri(self._uri)
+        shown = self.shown
         if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False) or _is_passing(error):
-            return SinkUnavailableError(f"MongoDB at {shown} does not answer: {_text(error)}")
+            return SinkUnavailableError(f"{shown} does not answer: {_text(error)}")
         if isinstance(error, OperationFailure):
-            return SinkRefusedError(f"MongoDB at {shown} takes no records: {_text(error)}")
+            return SinkRefusedError(f"{shown} takes no records: {_text(error)}")
         if isinstance(error, OSError):
-            return SinkUnavailableError(f"MongoDB at {shown} cannot be reached: {_text(error)}")
+            return SinkUnavailableError(f"{shown} cannot be reached: {_text(error)}")
         if type(error.__cause__).__module__.startswith("dns."):  # a mongodb+srv name was not resolved
-            return SinkUnavailableError(f"MongoDB at {shown} cannot be reached: {_text(error.__cause__)}")
+            return SinkUnavailableError(f"{shown} cannot be reached: {_text(error.__cause__)}")
         # Messages about an address quote pieces of it, of a password that holds "@" or "/" too.
-        quotable = shown == self._uri or not isinstance(error, (ConfigurationError, ValueError))
+        quotable = redact_uri(self._uri) == self._uri or not isinstance(
+            error, (ConfigurationError, ValueError)
+        )
         reason = _text(error) if quotable else "is its user information percent-encoded?"
-        return SinkRefusedError(f"MongoDB at {shown} cannot be used: {type(error).__name__}: {reason}")
+        return SinkRefusedError(f"{shown} cannot be used: {type(error).__name__}: {reason}")
 
 
-def insert_new(collection: Collection[Document], documents: Sequence[RawBSONDocument]) -> None:
+class Refused(NamedTuple):
+    """A document that the server does not take for what it holds."""
+
+    document: RawBSONDocument
+    error: OperationFailure
+
+
+def insert_new(collection: Collection[Document], documents: Sequence[RawBSONDocument]) -> list[Refused]:
     """Insert documents; those whose ``_id`` is there already count as inserted.
+
+    Returns
+    -------
+    list[Refused]
+        Those that the server refuses for what they hold: by a validator, by an index of somebody else's.
 
     Raises
     ------
     OperationFailure
-        If any other is refused, or if the server does not confirm that they are safe.
+        If any is refused for another reason, or if the server does not confirm that they are safe.
     """
     try:
         collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         details: Mapping[str, Any] = error.details or {}
+        errors = [
+            one for one in details.get("writeErrors") or () if not _is_there(collection, documents, one)
+        ]
         unconfirmed = details.get("writeConcernErrors") or ()
-        refused = [one for one in details.get("writeErrors") or () if one.get("code") != _DUPLICATE_KEY]
-        for one in (*refused, *unconfirmed):
-            # Without `op`, which is the whole document.
-            raise OperationFailure(str(one.get("errmsg")), one.get("code")) from None
+        of_the_server = [one for one in errors if one.get("code") in _NOT_OF_A_DOCUMENT]
+        for one in (*of_the_server, *unconfirmed):
+            raise _failure(one) from None
+        return [Refused(documents[one["index"]], _failure(one)) for one in errors]
+    return []
+
+
+def _is_there(
+    collection: Collection[Document], documents: Sequence[RawBSONDocument], error: Mapping[str, Any]
+) -> bool:
+    """Whether a document was refused because it is there, and not for a key that it shares with another."""
+    if error.get("code") != _DUPLICATE_KEY:
+        return False
+    if error.get("keyPattern") == {"_id": 1}:
+        return True
+    # Old servers do not say which key it was; others may name the one that a document shares with itself.
+    identifier = documents[error["index"]]["_id"]
+    return collection.find_one({"_id": identifier}, {"_id": 1}) is not None
+
+
+def _failure(error: Mapping[str, Any]) -> OperationFailure:
+    # Without `op`, which is the whole document.
+    return OperationFailure(str(error.get("errmsg")), error.get("code"))
 
 
 def _is_passing(error: Exception) -> bool:

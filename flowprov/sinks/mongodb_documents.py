@@ -33,6 +33,7 @@ COLLECTIONS = (JOURNALS, WORKFLOWS, TASKS)
 UNREADABLE = "unreadable"
 """The ``type`` of a document whose line is no record that this version knows."""
 
+_BARE = ("_id", "journal_id", "position", "campaign_id", "type", "line", "length")
 _DEEPEST = 90  # MongoDB takes 100 levels
 _ROOM_FOR_NAMES = 4096  # bytes of a document beside its line
 _AWKWARD = re.compile(r"^\$|[%.\0]")
@@ -81,6 +82,7 @@ def document_of(header: Header, entry: Entry, largest: int) -> Stored:
     }
     collection, decoded = _decoded(header, entry.line)
     campaign_id = decoded.get("campaign_id")
+    identity["campaign_id"] = campaign_id or header.campaign_id
     identity["type"] = decoded.get("type", UNREADABLE)
     line = _text_or_bytes(entry.line)
     encoded = _encoded({**decoded, **identity, "line": line}, largest)
@@ -88,8 +90,20 @@ def document_of(header: Header, entry: Entry, largest: int) -> Stored:
         encoded = _encoded({**identity, "line": line}, largest)
     if encoded is None:
         beginning = entry.line[: max(0, largest - _ROOM_FOR_NAMES)]
-        encoded = bson.encode({**identity, "line": beginning, "length": len(entry.line)})
+        encoded = bson.encode(
+            {
+                **identity,
+                "campaign_id": header.campaign_id,  # its own may be what is long
+                "line": beginning,
+                "length": len(entry.line),
+            }
+        )
     return Stored(collection, RawBSONDocument(encoded), campaign_id)
+
+
+def bare_line(document: RawBSONDocument) -> RawBSONDocument:
+    """Leave of a document what it needs to be read back: no value of its record, and its line."""
+    return RawBSONDocument(bson.encode({name: document[name] for name in _BARE if name in document}))
 
 
 def document_id(journal_id: str, position: int) -> str:

@@ -5,7 +5,7 @@ Flows in: an address. Flows out: ids of campaigns and journals, and the entries 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from typing import Any
 
@@ -54,6 +54,14 @@ class MongoSource:
             found = list(database[JOURNALS].find(wanted, {"started_at": 1}))
         return [one["_id"] for one in sorted(found, key=lambda one: (one["started_at"], one["_id"]))]
 
+    def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
+        """Give for each journal its first control records and its last lines, at most ``count`` of each."""
+        for journal_id in journal_ids:
+            with self._connection.exchange() as database:
+                found = set(_some(database[JOURNALS], journal_id, 1, count))
+                last = {each for name in COLLECTIONS for each in _some(database[name], journal_id, -1, count)}
+            yield sorted(found.union(sorted(last)[-count:]))
+
     def entries(
         self, journal_id: str, after: int | None = None, *, confirmed: bool = False
     ) -> Iterator[Entry]:
@@ -82,6 +90,15 @@ class MongoSource:
                 yield entry
             last = entry.position
 
+    def count(self, journal_id: str) -> int:
+        """Count the lines of a journal that are held, among those up to which it was delivered."""
+        wanted = {"journal_id": journal_id, "position": {"$lte": self._delivered_to(journal_id)}}
+        found = 0
+        for name in COLLECTIONS:
+            with self._connection.exchange() as database:
+                found += database[name].count_documents(wanted)
+        return found
+
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
@@ -98,9 +115,20 @@ class MongoSource:
                 found = database[collection].find(wanted, {"position": 1, "line": 1, "_id": 0})
                 try:
                     for document in found.sort("position", 1):
-                        position, line = document["position"], document["line"]
-                        places = {**places, "$gt": position}
-                        yield Entry(position, line.encode() if isinstance(line, str) else bytes(line))
+                        places = {**places, "$gt": document["position"]}
+                        yield _entry(document)
                 except CursorNotFound:
                     continue  # the server forgets a cursor that rests for ten minutes: go on behind the last
                 return
+
+
+def _some(collection: Any, journal_id: str, direction: int, count: int) -> Iterator[Entry]:
+    # The journal's own document has no position.
+    wanted = {"journal_id": journal_id, "position": {"$gt": _BEFORE_ALL}}
+    found = collection.find(wanted, {"position": 1, "line": 1, "_id": 0})
+    return map(_entry, found.sort("position", direction).limit(count))
+
+
+def _entry(document: dict[str, Any]) -> Entry:
+    line = document["line"]
+    return Entry(document["position"], line.encode() if isinstance(line, str) else bytes(line))

@@ -6,6 +6,7 @@ once. Where delivery stands is known by the server alone: no file of ours could 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -208,7 +209,7 @@ class _Journal:
                 yield Entry(position, line)
 
     def _deliver_late_footer(self, sink: Sink, summary: JournalSummary) -> Iterator[int]:
-        footer = read_head(self.path).footer if summary.footer is not None else None
+        footer = read_head(self.path).late if summary.footer is not None else None
         if footer is None or not self._is_late(footer):
             return
         sink.deliver(summary.header, [Entry(FOOTER_POSITION, encode(footer).rstrip())])
@@ -220,7 +221,7 @@ class _Journal:
         if self.after is None or self.after >= FOOTER_POSITION:
             return False
         own = next((e.position for e in self.entries(None) if e.line == encode(footer).rstrip()), None)
-        return own is not None and own < self.after
+        return own is not None and own <= self.after
 
 
 def _checked(line: bytes) -> bytes:
@@ -257,6 +258,14 @@ def follow(
             over.wait(max(poll, _SHARE * shipment.looking))
 
 
+def without_notes_on_attempts() -> None:
+    """Keep stamina from logging each attempt in this process: what troubles a shipment is told once."""
+    with contextlib.suppress(ImportError):  # without an extra there is no sink to be tried again
+        import stamina.instrumentation
+
+        stamina.instrumentation.set_on_retry_hooks([])
+
+
 def _attempt(shipment: Shipment, give_up_after: float) -> None:
     """Try until something is delivered or the time for it is over; one that was given up is tried once."""
     import stamina
@@ -268,8 +277,8 @@ def _attempt(shipment: Shipment, give_up_after: float) -> None:
             attempts=attempts,
             timeout=give_up_after,
             wait_initial=0.1,
-            wait_max=_SLOWEST_S,
-            wait_jitter=1.0,
+            wait_max=min(_SLOWEST_S, give_up_after / 4),
+            wait_jitter=0.5,
         ):
             with attempt:
                 shipment.attempt()

@@ -12,7 +12,7 @@ from flowprov import records
 from flowprov.journal.format import find_journals
 from flowprov.read.buffer import Buffer
 from tests.cli.support import Said, flowprov, killed, running
-from tests.support import lines, of_type, only, run
+from tests.support import lines, of_type, only, run, start
 
 _FINISHED = """
     import flowprov
@@ -182,6 +182,38 @@ def test_what_was_dropped_is_told_by_its_reason(tmp_path: Path) -> None:
     assert told["dropped"]["max_bytes"] > 0
     assert f"events dropped: max_bytes {told['dropped']['max_bytes']}" in said.out
     assert (told["state"], told["captured"]) == ("closed", told["written"] + told["dropped"]["max_bytes"])
+
+
+def test_a_process_that_goes_on_after_its_journal_is_full_tells_its_drops_while_it_runs(
+    tmp_path: Path,
+) -> None:
+    endless = """
+        import time
+        import flowprov
+
+        @flowprov.task
+        def step(number):
+            return "x" * 100
+
+        with flowprov.workflow("Endless"):
+            for number in range(100):
+                step(number)
+            print("waiting", flush=True)
+            time.sleep(600)
+    """
+    with start(endless, tmp_path, env={**_BEATING, "FLOWPROV__JOURNAL__MAX_BYTES": "8192"}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        deadline = time.monotonic() + 30
+        while not (told := only(_verify(tmp_path, "--json").json["journals"]))["dropped"]:
+            assert time.monotonic() < deadline
+        said = _verify(tmp_path)
+        process.kill()
+    assert (told["state"], told["captured"], told["damages"]) == ("running", 101, [])
+    assert told["dropped"] == {"max_bytes": 101 - told["found"]}
+    assert (said.status, said.verdict) == (1, "INCOMPLETE")
+    after = only(_verify(tmp_path, "--json").json["journals"])
+    assert (after["state"], after["dropped"]) == ("gone", told["dropped"])
 
 
 def test_a_name_does_not_steer_the_terminal(tmp_path: Path) -> None:

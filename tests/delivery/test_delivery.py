@@ -79,11 +79,11 @@ def held_up(printed: str) -> list[float]:
 
 
 def test_a_workflow_that_closed_can_be_read_from_the_server(server: RedisServer, tmp_path: Path) -> None:
-    _, complained = run(_PROGRAM, tmp_path, env=to(server.uri))
+    _, complained = run(_PROGRAM, tmp_path, env=to(server.uri()))
     assert complained == ""
-    assert len(flowprov.read_buffer(server.uri)) == 11
+    assert len(flowprov.read_buffer(server.uri())) == 11
     wait_until(lambda: not shippers(tmp_path))
-    assert flowprov.Buffer(server.uri).journals()[0].footer is not None
+    assert flowprov.Buffer(server.uri()).journals()[0].footer is not None
 
 
 def test_what_no_workflow_holds_is_waited_for_at_the_end_of_the_program(
@@ -95,8 +95,8 @@ def test_what_no_workflow_holds_is_waited_for_at_the_end_of_the_program(
         step()
         step()
     """
-    run(program, tmp_path, env=to(server.uri))
-    assert len(flowprov.read_buffer(server.uri)) == 3
+    run(program, tmp_path, env=to(server.uri()))
+    assert len(flowprov.read_buffer(server.uri())) == 3
 
 
 def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: P
         print("no children")
     """
     )
-    assert "no children" in run(program, tmp_path, env=to(server.uri))[0]
+    assert "no children" in run(program, tmp_path, env=to(server.uri()))[0]
 
 
 def test_a_server_that_is_away_holds_the_program_up_once_and_is_said_once(tmp_path: Path) -> None:
@@ -126,11 +126,11 @@ def test_a_server_that_is_away_holds_the_program_up_once_and_is_said_once(tmp_pa
 
 
 def test_a_program_that_does_not_wait_is_not_held_up(server: RedisServer, tmp_path: Path) -> None:
-    printed, _ = run(_PROGRAM, tmp_path, env=to(server.uri, FLOWPROV__SINKS__STOP_TIMEOUT="0"))
+    printed, _ = run(_PROGRAM, tmp_path, env=to(server.uri(), FLOWPROV__SINKS__STOP_TIMEOUT="0"))
     assert held_up(printed)[0] < 0.3
-    wait_until(lambda: len(flowprov.Buffer(server.uri).campaigns()) == 1)
+    wait_until(lambda: len(flowprov.Buffer(server.uri()).campaigns()) == 1)
     wait_until(lambda: not shippers(tmp_path))
-    assert len(flowprov.read_buffer(server.uri)) == 11
+    assert len(flowprov.read_buffer(server.uri())) == 11
 
 
 def test_an_event_loop_is_not_held_up(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_many_processes_share_one_that_delivers_and_children_do_not_wait(
     """
     for method in ("fork", "spawn"):
         (tmp_path / method).mkdir()
-        run(program, tmp_path / method, method, env=to(server.uri))
+        run(program, tmp_path / method, method, env=to(server.uri()))
         wait_until(lambda: not shippers(tmp_path))
-        frame = flowprov.read_buffer(server.uri)
+        frame = flowprov.read_buffer(server.uri())
         assert len(frame) == 13, method
         log = next((tmp_path / method / "flowprov_buffer").glob(".ship-*.log")).read_text()
         assert log.count("nothing waits") == 1, log
@@ -198,7 +198,7 @@ def test_one_that_was_killed_is_replaced_while_the_program_runs(server: RedisSer
             for line in sys.stdin:
                 step()
     """
-    environment = to(server.uri, FLOWPROV__JOURNAL__HEARTBEAT="0.2")
+    environment = to(server.uri(), FLOWPROV__JOURNAL__HEARTBEAT="0.2")
     script = tmp_path / "program.py"
     with start(program, tmp_path, env=environment, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -211,7 +211,7 @@ def test_one_that_was_killed_is_replaced_while_the_program_runs(server: RedisSer
         assert process.wait(30) == 0
     assert script.exists()
     wait_until(lambda: not shippers(tmp_path))
-    assert len(flowprov.read_buffer(server.uri)) == 4
+    assert len(flowprov.read_buffer(server.uri())) == 4
 
 
 def test_a_password_is_in_no_process_list_no_file_and_no_message(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_password_is_in_no_process_list_no_file_and_no_message(tmp_path: Path)
     server = RedisServer(tmp_path / "server", "--requirepass", "another")
     server.start()
     try:
-        uri = server.uri.replace("redis://", f"redis://:{secret}@")
+        uri = server.uri().replace("redis://", f"redis://:{secret}@")
         environment = to(uri, FLOWPROV__SINKS__STOP_TIMEOUT="1.5")
         _, complained = run(_PROGRAM, tmp_path, env=environment)
         assert "records wait" in complained
@@ -257,8 +257,8 @@ def test_a_module_of_the_program_does_not_shadow_one_that_delivery_needs(
 ) -> None:
     (tmp_path / "queue.py").write_text("raise ImportError('this is the program\\'s own')")
     program = "import sys; sys.path.pop(0)\n" + _PROGRAM.replace("\n    ", "\n")
-    run(program, tmp_path, env=to(server.uri))
-    assert len(flowprov.read_buffer(server.uri)) == 11
+    run(program, tmp_path, env=to(server.uri()))
+    assert len(flowprov.read_buffer(server.uri())) == 11
 
 
 def test_without_a_sink_nothing_is_started(tmp_path: Path) -> None:

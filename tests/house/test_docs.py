@@ -31,6 +31,7 @@ NOT_RUN = {
     "docs/how-to/README.md": [
         "it starts a cluster; examples/llm_campaign runs the same in a test",
         "it needs a server; tests/sinks/test_shipping.py does the same",
+        "it needs a server; tests/read/test_following_servers.py does the same",
     ]
 }
 

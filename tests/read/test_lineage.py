@@ -46,6 +46,12 @@ def test_a_tree_shows_what_is_inside_what_and_counts_the_many(recorded: dict[str
     assert all("FINISHED" in line for line in drawn[:5])
 
 
+def test_a_tree_takes_its_lines_from_who_knows_better(recorded: dict[str, str]) -> None:
+    names = {each: name for name, each in recorded.items()}
+    drawn = tree(read_buffer(), most=2, label=lambda key: names.get(key, "other"))
+    assert drawn.splitlines()[:4] == ["outer", "  inner", "    fit", "      first"]
+
+
 def test_links_that_lead_nowhere_or_in_a_circle_do_no_harm() -> None:
     rows: list[Task | Workflow] = [
         Task(task_id="a", parent_task_id="b"),

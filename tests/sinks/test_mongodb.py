@@ -1,4 +1,4 @@
-"""The MongoDB sink: what it keeps on a server, what is read back, what is queried."""
+"""What is particular to MongoDB: which documents it keeps, where, and what is queried."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ from flowprov.sinks.base import Entry
 from flowprov.sinks.mongodb import MongoSink
 from flowprov.sinks.mongodb_documents import document_of, escape_name, unescape_name
 from flowprov.sinks.mongodb_reader import MongoSource
-from tests.sinks.mongodb_server import database_name, shared_mongodb
-
-__all__ = ["database_name", "shared_mongodb"]
 
 Database = pymongo.database.Database[dict[str, Any]]
 SIXTEEN_MIB = 16 * 1024 * 1024
@@ -47,6 +44,7 @@ class Place:
         self.source = MongoSource(uri, database=name, timeout=20)
 
     def held(self, header: Header) -> list[Entry]:
+        """Read back what is held of a journal."""
         return list(self.source.entries(header.journal_id))
 
 
@@ -112,34 +110,6 @@ def test_lines_stand_in_the_collection_of_their_kind(place: Place) -> None:
     assert kinds == {"tasks": ["open_task", "task"], "workflows": ["workflow"], "journals": control}
 
 
-def test_nothing_is_held_of_a_journal_that_was_never_delivered(place: Place) -> None:
-    assert place.sink.resume_after(header_of()) is None
-    assert place.held(header_of()) == []
-    assert place.source.campaign_ids() == []
-
-
-def test_delivery_resumes_behind_the_last_position(place: Place) -> None:
-    header = header_of()
-    given_ = entries_of([header, *tasks(5)])
-    place.sink.deliver(header, given_[:3])
-    assert place.sink.resume_after(header) == given_[2].position
-    place.sink.deliver(header, given_[3:])
-    assert place.sink.resume_after(header) == given_[-1].position
-    assert place.held(header) == given_
-
-
-def test_delivering_twice_and_overlapping_batches_change_nothing(place: Place) -> None:
-    header = header_of()
-    given_ = entries_of([header, *tasks(20)])
-    place.sink.deliver(header, given_[:12])
-    place.sink.deliver(header, given_[5:])
-    place.sink.deliver(header, given_[:3])
-    place.sink.deliver(header, [])
-    assert place.held(header) == given_
-    assert place.database.tasks.count_documents({}) == 20
-    assert place.sink.resume_after(header) == given_[-1].position
-
-
 def test_a_batch_that_was_cut_off_leaves_no_gap(place: Place) -> None:
     header = header_of()
     given_ = entries_of([header, *tasks(6)])
@@ -150,14 +120,6 @@ def test_a_batch_that_was_cut_off_leaves_no_gap(place: Place) -> None:
     assert list(place.source.entries("j1", confirmed=True)) == given_[:2]
     place.sink.deliver(header, given_[2:])
     assert place.held(header) == given_
-
-
-def test_a_long_batch_is_delivered_in_parts(place: Place) -> None:
-    header = header_of()
-    given_ = entries_of([header, *tasks(1_300)])
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
-    assert place.sink.resume_after(header) == given_[-1].position
 
 
 def test_journals_and_campaigns_are_listed_and_kept_apart(place: Place) -> None:

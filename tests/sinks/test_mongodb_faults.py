@@ -1,41 +1,28 @@
-"""The MongoDB sink when its server is away, frozen, killed, or refuses."""
+"""In which ways MongoDB refuses: users, documents, disks; and what is told of it."""
 
 from __future__ import annotations
 
-import os
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import bson
 import pymongo
 import pytest
-from pymongo.errors import OperationFailure
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import BulkWriteError, OperationFailure
 
-from flowprov.sinks.base import SinkRefusedError, SinkUnavailableError
+from flowprov.records import Task
+from flowprov.sinks.base import Entry, SinkRefusedError, SinkUnavailableError
 from flowprov.sinks.mongodb import MongoSink
-from flowprov.sinks.mongodb_connection import Connection
+from flowprov.sinks.mongodb_connection import Connection, insert_new
 from flowprov.sinks.mongodb_reader import MongoSource
-from tests.sinks.mongodb_server import MongoServer, database_name, free_port, own_mongodb, shared_mongodb
-from tests.sinks.test_mongodb import entries_of, header_of, tasks
-
-__all__ = ["database_name", "own_mongodb", "shared_mongodb"]
+from tests.sinks.mongodb_server import MongoServer
+from tests.sinks.test_mongodb import Database, entries_of, header_of, tasks
 
 TIMEOUT = 1.0
-PATIENCE = 10.0  # far above the timeout, far below any default of the driver
-
-
-def test_a_server_that_is_away_is_said_within_the_timeout_and_without_credentials() -> None:
-    sink = MongoSink(f"mongodb://ada:geheim@127.0.0.1:{free_port()}/x", timeout=TIMEOUT)
-    started = time.monotonic()
-    with pytest.raises(SinkUnavailableError) as caught:
-        sink.resume_after(header_of())
-    with pytest.raises(SinkUnavailableError):
-        sink.deliver(header_of(), entries_of([header_of()]))
-    assert time.monotonic() - started < PATIENCE
-    assert "127.0.0.1" in str(caught.value)
-    assert "geheim" not in str(caught.value)
-    assert "ada" not in str(caught.value)
-    sink.close()
+HEADER = header_of()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the driver's own, of odd options
@@ -58,93 +45,6 @@ def test_an_address_that_is_none_is_refused_without_its_credentials(uri: str) ->
         assert secret not in str(caught.value)
 
 
-def test_making_a_sink_connects_to_nothing() -> None:
-    sink = MongoSink("mongodb://nowhere.invalid", timeout=TIMEOUT)
-    sink.close()
-    sink.close()
-
-
-def test_a_frozen_server_is_said_within_the_timeout_and_served_after_it(own_mongodb: MongoServer) -> None:
-    sink = MongoSink(own_mongodb.uri, timeout=TIMEOUT)
-    fresh = MongoSink(own_mongodb.uri, timeout=TIMEOUT)
-    header = header_of()
-    given = entries_of([header, *tasks(4)])
-    patient = MongoSink(own_mongodb.uri, timeout=20)
-    patient.deliver(header, given[:1])
-    assert sink.resume_after(header) == 0
-    own_mongodb.freeze()
-    for asked in (sink, fresh, sink):
-        started = time.monotonic()
-        with pytest.raises(SinkUnavailableError):
-            asked.deliver(header, given)
-        assert time.monotonic() - started < PATIENCE
-    own_mongodb.thaw()
-    patient.deliver(header, given)
-    assert list(MongoSource(own_mongodb.uri).entries("j1")) == given
-    for made in (sink, fresh, patient):
-        made.close()
-
-
-def test_what_was_confirmed_before_a_kill_is_there_once_after_it(own_mongodb: MongoServer) -> None:
-    header = header_of()
-    given = entries_of([header, *tasks(300)])
-    sink = MongoSink(own_mongodb.uri, timeout=20)
-    sink.deliver(header, given[:150])
-    own_mongodb.kill()
-    hasty = MongoSink(own_mongodb.uri, timeout=TIMEOUT)
-    with pytest.raises(SinkUnavailableError):
-        hasty.deliver(header, given[150:])
-    own_mongodb.start()
-    assert sink.resume_after(header) == given[149].position
-    source = MongoSource(own_mongodb.uri)
-    assert list(source.entries("j1")) == given[:150]
-    sink.deliver(header, given[100:])
-    assert list(source.entries("j1")) == given
-    for made in (sink, hasty, source):
-        made.close()
-
-
-def test_a_failed_call_is_tried_on_a_new_connection(own_mongodb: MongoServer) -> None:
-    sink = MongoSink(own_mongodb.uri, timeout=5)
-    sink.deliver(header_of(), entries_of([header_of()]))
-    own_mongodb.kill()
-    with pytest.raises(SinkUnavailableError):
-        sink.resume_after(header_of())
-    own_mongodb.start()
-    assert sink.resume_after(header_of()) == 0
-    sink.close()
-
-
-def test_a_wrong_password_and_missing_rights_are_refused_without_credentials(
-    own_mongodb: MongoServer,
-) -> None:
-    with pymongo.MongoClient[dict[str, Any]](own_mongodb.uri) as client:
-        reader = {"createUser": "ada", "pwd": "geheim", "roles": [{"role": "read", "db": "flowprov"}]}
-        client.flowprov.command(reader)
-    own_mongodb.kill()
-    own_mongodb.start("--auth")
-    for user in ("ada:falsch", "ada:geheim"):
-        sink = MongoSink(own_mongodb.uri.replace("://", f"://{user}@") + "/flowprov", timeout=5)
-        with pytest.raises(SinkRefusedError) as caught:
-            sink.deliver(header_of(), entries_of([header_of()]))
-        assert not any(word in str(caught.value) for word in ("geheim", "falsch"))
-        sink.close()
-
-
-def test_a_document_that_the_server_refuses_is_said_without_its_contents(
-    shared_mongodb: str, database_name: str
-) -> None:
-    with pymongo.MongoClient[dict[str, Any]](shared_mongodb) as client:
-        client[database_name].create_collection("tasks", validator={"rank": {"$gt": 1_000}})
-        sink = MongoSink(shared_mongodb, database=database_name, timeout=20)
-        with pytest.raises(SinkRefusedError) as caught:
-            sink.deliver(header_of(), entries_of([header_of(), *tasks(2, used={"word": "geheim"})]))
-        assert "geheim" not in str(caught.value)
-        assert sink.resume_after(header_of()) is None
-        sink.close()
-        client.drop_database(database_name)
-
-
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -163,25 +63,161 @@ def test_what_a_server_answers_is_refused_or_passing_by_its_code(code: int, kind
     connection.close()
 
 
-def test_a_forked_child_makes_a_client_of_its_own(
-    shared_mongodb: str, database_name: str, tmp_path: Path
-) -> None:
-    sink = MongoSink(shared_mongodb, database=database_name, timeout=20)
-    header = header_of()
-    given = entries_of([header, *tasks(2)])
-    sink.deliver(header, given[:1])
-    child = os.fork()
-    if child == 0:
-        try:
-            sink.deliver(header, given[:2])
-            (tmp_path / "done").touch()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert (tmp_path / "done").exists()
-    assert sink.resume_after(header) == given[1].position
-    sink.deliver(header, given)
-    assert sink.resume_after(header) == given[2].position
+def test_missing_rights_are_refused_without_credentials(own_mongodb: MongoServer) -> None:
+    with pymongo.MongoClient[dict[str, Any]](own_mongodb.uri()) as client:
+        reader = {"createUser": "ada", "pwd": "geheim", "roles": [{"role": "read", "db": "flowprov"}]}
+        client.flowprov.command(reader)
+    own_mongodb.kill()
+    own_mongodb.start("--auth")
+    sink = MongoSink(own_mongodb.address("ada:geheim@", "flowprov"), timeout=5)
+    with pytest.raises(SinkRefusedError) as caught:
+        sink.deliver(HEADER, entries_of([HEADER]))
+    assert "geheim" not in str(caught.value)
     sink.close()
+
+
+@pytest.fixture
+def database(shared_mongodb: str, database_name: str) -> Iterator[Database]:
+    """A database in which somebody else may have made collections before us."""
     with pymongo.MongoClient[dict[str, Any]](shared_mongodb) as client:
+        yield client[database_name]
         client.drop_database(database_name)
+
+
+@pytest.fixture
+def sink(shared_mongodb: str, database: Database) -> Iterator[MongoSink]:
+    with closing(MongoSink(shared_mongodb, database=database.name, timeout=20)) as made:
+        yield made
+
+
+def held(uri: str, database: Database) -> list[Entry]:
+    with closing(MongoSource(uri, database=database.name)) as source:
+        return list(source.entries(HEADER.journal_id))
+
+
+MIXED = entries_of([HEADER, *tasks(2), Task(task_id=7, used={"word": "geheim"}), *tasks(5)[2:]])
+
+
+def deliver_twice(sink: MongoSink, entries: Sequence[Entry]) -> None:
+    for _ in range(2):
+        sink.deliver(HEADER, entries)
+    assert sink.resume_after(HEADER) == entries[-1].position
+
+
+def test_a_document_that_a_validator_refuses_is_kept_as_its_bare_line(
+    sink: MongoSink, database: Database, shared_mongodb: str
+) -> None:
+    database.create_collection("tasks", validator={"used.word": {"$exists": False}})
+    deliver_twice(sink, MIXED)
+    assert held(shared_mongodb, database) == MIXED
+    assert database.tasks.count_documents({"hostname": "node7"}) == 5
+    position, line = MIXED[3]
+    assert database.tasks.find_one({"position": position}) == {
+        "_id": f"j1:{position}",
+        "journal_id": "j1",
+        "position": position,
+        "campaign_id": "c1",
+        "type": "task",
+        "line": line.decode(),
+    }
+
+
+def test_a_line_that_its_collection_takes_in_no_form_is_kept_in_another(
+    sink: MongoSink, database: Database, shared_mongodb: str
+) -> None:
+    database.create_collection("tasks", validator={"task_id": {"$in": ["j1-0", "j1-3"]}})
+    deliver_twice(sink, MIXED)
+    assert held(shared_mongodb, database) == MIXED
+    assert database.tasks.count_documents({}) == 2
+    assert database.journals.count_documents({"type": "task"}) == 4
+
+
+def test_a_unique_index_of_somebody_else_hides_no_line(
+    sink: MongoSink, database: Database, shared_mongodb: str
+) -> None:
+    for field in ("task_id", "used.n"):
+        database.tasks.create_index([(field, 1)], unique=True)
+    entries = entries_of([HEADER, *(Task(task_id=1, used={"n": number % 2}) for number in range(6))])
+    deliver_twice(sink, entries)
+    assert held(shared_mongodb, database) == entries
+
+
+def test_a_line_that_is_taken_nowhere_is_refused_without_its_contents(
+    sink: MongoSink, database: Database
+) -> None:
+    for name in ("tasks", "journals"):
+        database.create_collection(name, validator={"type": {"$ne": "task"}})
+    with pytest.raises(SinkRefusedError, match="validation") as caught:
+        sink.deliver(HEADER, MIXED)
+    assert "geheim" not in str(caught.value)
+    assert sink.resume_after(HEADER) is None
+
+
+@pytest.mark.parametrize("said_by", ["the server", "an old server"])
+def test_a_document_that_is_there_is_told_from_one_with_a_key_in_common(
+    database: Database, said_by: str
+) -> None:
+    """A stand-in takes away which key it was: servers before MongoDB 4.2 do not say."""
+
+    class Forgetful:
+        def insert_many(self, documents: Any, *, ordered: bool) -> None:
+            try:
+                database.tasks.insert_many(documents, ordered=ordered)
+            except BulkWriteError as error:
+                for one in error.details["writeErrors"]:
+                    del one["keyPattern"], one["keyValue"]
+                raise
+
+        def find_one(self, *asked: Any) -> Any:
+            return database.tasks.find_one(*asked)
+
+    collection: Any = Forgetful() if said_by == "an old server" else database.tasks
+    database.tasks.create_index([("key", 1)], unique=True)
+    first, second = (RawBSONDocument(bson.encode({"_id": number, "key": 5})) for number in (1, 2))
+    assert insert_new(collection, [first]) == []
+    assert [one.document for one in insert_new(collection, [first, second])] == [second]
+
+
+def test_a_server_without_room_keeps_nothing_back_and_is_asked_for_no_bare_line(tmp_path: Path) -> None:
+    server = MongoServer(tmp_path / "mongodb")
+    try:
+        server.start("--enable-test-commands")
+        with (
+            pymongo.MongoClient[dict[str, Any]](server.uri()) as client,
+            closing(MongoSink(server.uri(), timeout=20)) as sink,
+        ):
+            sink.deliver(HEADER, MIXED[:2])
+            full = {"failCommands": ["insert"], "errorCode": 14031}
+            client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=full)
+            with pytest.raises(SinkRefusedError):
+                sink.deliver(HEADER, MIXED)
+            client.admin.command("configureFailPoint", "failCommand", mode="off")
+            assert sink.resume_after(HEADER) == MIXED[1].position
+            sink.deliver(HEADER, MIXED)
+            assert client.flowprov.tasks.count_documents({"hostname": "node7"}) == 6
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("code", "unconfirmed", "raised"),
+    [(14031, False, True), (13, False, True), (91, False, True), (64, True, True), (10334, False, False)],
+)
+def test_only_what_is_said_of_a_document_is_held_against_it(
+    code: int, *, unconfirmed: bool, raised: bool
+) -> None:
+    """A stand-in answers: no server at hand can be made to say these of one document among others."""
+    documents = [RawBSONDocument(bson.encode({"_id": number})) for number in range(3)]
+    said = {"index": 1, "code": code, "errmsg": "no"}
+    details = {"writeConcernErrors" if unconfirmed else "writeErrors": [said]}
+
+    class Unwilling:
+        def insert_many(self, *_: Any, **__: Any) -> None:
+            raise BulkWriteError(details)
+
+    collection: Any = Unwilling()
+    if raised:
+        with pytest.raises(OperationFailure):
+            insert_new(collection, documents)
+    else:
+        assert [one.document for one in insert_new(collection, documents)] == [documents[1]]

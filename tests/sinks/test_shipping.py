@@ -5,50 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 import pytest
 
 import flowprov
-from tests.sinks.mongodb_server import EXECUTABLE, MongoServer
-from tests.sinks.redis_server import RedisServer
+from tests.sinks.kinds import RedisKind
+from tests.sinks.server_process import ServerProcess
 from tests.support import clean_environment, run, start
 
 
-class Server(Protocol):
-    """What these tests do to a server."""
-
-    @property
-    def uri(self) -> str:
-        """Say where it is."""
-
-    def start(self, *options: str) -> None:
-        """Start it, with the data that it had."""
-
-    def kill(self) -> None:
-        """Kill it without warning."""
-
-
-def _redis(folder: Path) -> Server:
-    return RedisServer(folder)
-
-
-def _mongodb(folder: Path) -> Server:
-    if not EXECUTABLE.exists():
-        pytest.skip("NO MONGODB SERVER: see tests/sinks/mongodb_server.py for how to install one")
-    return MongoServer(folder)
-
-
-@pytest.fixture(params=[_redis, _mongodb], ids=["redis", "mongodb"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    make: Callable[[Path], Server] = request.param
-    made = make(tmp_path / "server")
-    made.start()
-    yield made
-    made.kill()
+@pytest.fixture
+def server(server: ServerProcess) -> ServerProcess:
+    """A server of the test's own; it runs."""
+    server.start()
+    return server
 
 
 _PROGRAM = """
@@ -95,28 +67,28 @@ def assert_equal_frames(uri: str, folder: Path) -> pd.DataFrame:
 
 
 def test_a_finished_run_is_delivered_once_and_reads_the_same_from_the_server(
-    server: Server, tmp_path: Path
+    server: ServerProcess, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path, "700")
-    status, text = shipped(tmp_path, "--to", server.uri)
+    status, text = shipped(tmp_path, "--to", server.uri())
     assert (status, "nothing waits" in text) == (0, True), text
-    frame = assert_equal_frames(server.uri, tmp_path)
+    frame = assert_equal_frames(server.uri(), tmp_path)
     assert len(frame) == 1401
-    status, text = shipped(tmp_path, "--to", server.uri)
+    status, text = shipped(tmp_path, "--to", server.uri())
     assert (status, "0 entries delivered" in text) == (0, True), text
-    assert len(assert_equal_frames(server.uri, tmp_path)) == 1401
+    assert len(assert_equal_frames(server.uri(), tmp_path)) == 1401
 
 
-def test_a_killed_run_is_delivered_and_reads_interrupted(server: Server, tmp_path: Path) -> None:
+def test_a_killed_run_is_delivered_and_reads_interrupted(server: ServerProcess, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, "100", "die", status=None)
-    assert shipped(tmp_path, "--to", server.uri)[0] == 0
-    rows = flowprov.Buffer(server.uri).frame()
+    assert shipped(tmp_path, "--to", server.uri())[0] == 0
+    rows = flowprov.Buffer(server.uri()).frame()
     assert len(rows) == 42
     assert rows.loc[0, "name"] == "W"
 
 
 def test_following_a_run_delivers_it_while_the_server_dies_and_comes_back(
-    server: Server, tmp_path: Path
+    server: ServerProcess, tmp_path: Path
 ) -> None:
     slow = (
         _PROGRAM.replace("step(number)\n", "step(number); time.sleep(0.004)\n", 2)
@@ -128,7 +100,7 @@ def test_following_a_run_delivers_it_while_the_server_dies_and_comes_back(
         while not list(tmp_path.rglob("*.jsonl")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        with ship(tmp_path, "--follow", "--to", server.uri, "flowprov_buffer") as follower:
+        with ship(tmp_path, "--follow", "--to", server.uri(), "flowprov_buffer") as follower:
             time.sleep(0.8)  # let it be in the middle of it
             server.kill()
             time.sleep(0.5)
@@ -136,28 +108,30 @@ def test_following_a_run_delivers_it_while_the_server_dies_and_comes_back(
             assert program.wait(60) == 0
             printed, complained = follower.communicate(timeout=60)
     assert follower.returncode == 0, printed + complained
-    assert len(assert_equal_frames(server.uri, tmp_path)) == 1401
+    assert len(assert_equal_frames(server.uri(), tmp_path)) == 1401
 
 
-def test_a_server_that_is_away_leaves_everything_waiting_and_says_so(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_away_leaves_everything_waiting_and_says_so(
+    server: ServerProcess, tmp_path: Path
+) -> None:
     run(_PROGRAM, tmp_path, "10")
     server.kill()
-    status, text = shipped(tmp_path, "--to", server.uri)
+    status, text = shipped(tmp_path, "--to", server.uri())
     assert status == 1
     assert "wait" in text
     assert "the same command delivers them later" in text
     server.start()
-    assert shipped(tmp_path, "--to", server.uri)[0] == 0
-    assert len(assert_equal_frames(server.uri, tmp_path)) == 21
+    assert shipped(tmp_path, "--to", server.uri())[0] == 0
+    assert len(assert_equal_frames(server.uri(), tmp_path)) == 21
 
 
-@pytest.mark.parametrize("server", [_redis], indirect=True, ids=["redis"])
-def test_one_sink_that_is_down_does_not_hold_up_another(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [RedisKind], indirect=True, ids=["redis"])
+def test_one_sink_that_is_down_does_not_hold_up_another(server: ServerProcess, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, "10")
-    status, text = shipped(tmp_path, "--to", "redis://127.0.0.1:1/0", "--to", server.uri)
+    status, text = shipped(tmp_path, "--to", "redis://127.0.0.1:1/0", "--to", server.uri())
     assert status == 1
     assert "nothing waits" in text
-    assert len(assert_equal_frames(server.uri, tmp_path)) == 21
+    assert len(assert_equal_frames(server.uri(), tmp_path)) == 21
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""Places to read from: one server of each kind for the whole session, or a real one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from tests.read.places import REAL, Place, fresh_database
+from tests.sinks.conftest import own_mongodb, shared, shared_mongodb
+from tests.sinks.redis_server import RedisServer
+
+__all__ = ["own_mongodb", "shared", "shared_mongodb"]
+
+Uris = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address, without a database, of a server that no test harms."""
+    if REAL["redis"]:
+        yield REAL["redis"]
+        return
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--databases", "1000")
+    try:
+        server.start()
+        yield f"redis://127.0.0.1:{server.port}"
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def fresh_uri(request: pytest.FixtureRequest) -> Iterator[Uris]:
+    """Gives a URI of a kind, of a database that is empty; of a real Redis, its only one."""
+    numbers = itertools.count(1)
+    databases: list[str] = []
+
+    def make(kind: str) -> str:
+        server: str = request.getfixturevalue(f"shared_{kind}")
+        if kind == "redis":
+            return server if REAL["redis"] else f"{server}/{next(numbers)}"
+        databases.append(fresh_database(server))
+        return databases[-1]
+
+    yield make
+    for uri in databases if REAL["mongodb"] else ():  # ours is gone, and its data with it
+        with pymongo.MongoClient[dict[str, object]](uri) as client:
+            client.drop_database(client.get_default_database().name)
+
+
+@pytest.fixture
+def place_of(tmp_path: Path, fresh_uri: Uris) -> Callable[[str], Place]:
+    """Gives an empty place of a kind; that of the kind "folder" is where journals are written."""
+    return lambda kind: Place(kind, tmp_path / "journals" if kind == "folder" else fresh_uri(kind))

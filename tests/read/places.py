@@ -1,0 +1,58 @@
+"""Where a reader finds a campaign: the folder of its journals, and servers to which they were delivered.
+
+``FLOWPROV_TEST_REDIS_URI`` and ``FLOWPROV_TEST_MONGODB_URI`` name real servers for the tests that do no harm
+to theirs: those deliver under fresh ids, ask for these, and flush nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from flowprov.read import Buffer
+from flowprov.sinks.ship import Shipment, open_sink
+
+KINDS = ("folder", "redis", "mongodb")
+SERVERS = KINDS[1:]
+REAL = {kind: os.environ.get(f"FLOWPROV_TEST_{kind.upper()}_URI") for kind in SERVERS}
+
+
+class Place(NamedTuple):
+    """One source for the journals of a folder."""
+
+    kind: str
+    source: str | Path
+
+    @property
+    def shared(self) -> bool:
+        """Whether it may hold campaigns that are not ours."""
+        return self.kind == "redis" and REAL["redis"] is not None
+
+    @property
+    def buffer(self) -> Buffer:
+        """Read it, from the beginning."""
+        return Buffer(self.source)
+
+    def deliver(self, folder: Path) -> int:
+        """Bring it up to date."""
+        if self.kind == "folder":
+            assert folder == self.source
+            return 0
+        return deliver(str(self.source), folder)
+
+
+def deliver(uri: str, folder: Path, *, maxlen: int | None = None) -> int:
+    """Deliver what is in a folder now; gives the number of entries."""
+    sink = open_sink(uri, maxlen=maxlen)
+    try:
+        return Shipment(sink, folder).round()
+    finally:
+        sink.close()
+
+
+def fresh_database(uri: str) -> str:
+    """Give the URI of a MongoDB database that nobody else uses."""
+    return urlsplit(uri)._replace(path=f"/flowprov_test_{uuid.uuid4().hex[:12]}").geturl()

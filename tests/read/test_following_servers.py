@@ -1,0 +1,178 @@
+"""Following through a server: it may go away, come back empty, or take lines in no order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from flowprov import records
+from flowprov.read import Buffer, Follower
+from flowprov.records import Footer, Record, Task
+from flowprov.sinks.base import Entry, SinkError
+from flowprov.sinks.mongodb import MongoSink
+from flowprov.sinks.mongodb_documents import document_of
+from tests.journal.support import NS, header, step, write
+from tests.read.places import SERVERS, Place, deliver
+from tests.sinks.mongodb_server import MongoServer
+from tests.sinks.redis_server import RedisServer
+from tests.sinks.server_process import free_port
+
+
+class Server:
+    """A server of our own that goes, comes back and may have lost everything."""
+
+    def __init__(self, server: RedisServer | MongoServer) -> None:
+        self._server = server
+        self.uri = server.uri()
+        self.kill, self.start = server.kill, server.start
+
+    def wipe(self) -> None:
+        """Throw all data away."""
+        if isinstance(self._server, RedisServer):
+            self._server.client().flushall()
+        else:
+            with pymongo.MongoClient[dict[str, Any]](self.uri) as client:
+                client.drop_database("flowprov")
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    if request.param == "mongodb":
+        yield Server(request.getfixturevalue("own_mongodb"))
+        return
+    redis = RedisServer(tmp_path / "redis")
+    try:
+        redis.start()
+        yield Server(redis)
+    finally:
+        redis.kill()
+
+
+class Growing:
+    """A journal that grows, and is delivered by hand."""
+
+    def __init__(self, folder: Path) -> None:
+        self.header = header(str(uuid.uuid4()), str(uuid.uuid4()))
+        self.folder = folder
+        self.path = write(folder, self.header, step(0))
+
+    def add(self, *numbers: int) -> None:
+        """Write more steps."""
+        with self.path.open("ab") as file:
+            file.write(b"".join(records.encode(step(number)) for number in numbers))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Growing:
+    return Growing(tmp_path / "journals")
+
+
+def numbers(messages: list[Any]) -> list[int]:
+    assert all(isinstance(message, Task) for message in messages)
+    return [int(str(message.task_id).rpartition("-")[2]) for message in messages]
+
+
+def available(follower: Follower) -> list[int]:
+    return numbers(list(follower.available()))
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_server_that_restarts_is_waited_for_and_said_once(
+    server: Server, journal: Growing, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(server.uri, journal.folder)
+    follower = Buffer(server.uri).follow(poll=0.01)
+    given = [next(follower)]
+    server.kill()
+    reader = threading.Thread(target=lambda: given.extend(next(follower) for _ in range(2)), daemon=True)
+    with caplog.at_level(logging.INFO, "flowprov"):
+        reader.start()
+        wait_for(lambda: "away" in caplog.text)
+        server.start()
+        journal.add(1, 2)
+        deliver(server.uri, journal.folder)
+        reader.join(timeout=60)
+    assert numbers(given) == [0, 1, 2]
+    assert caplog.text.count("is away") == 1
+    assert caplog.text.count("is back") == 1
+
+
+@pytest.mark.parametrize("scheme", SERVERS)
+def test_a_server_that_was_never_there_is_an_error(scheme: str) -> None:
+    follower = Buffer(f"{scheme}://127.0.0.1:{free_port()}").follow()
+    with pytest.raises(SinkError, match=r"127\.0\.0\.1"):
+        next(follower)
+
+
+def test_a_server_that_was_wiped_and_filled_again_gives_nothing_twice(
+    server: Server, journal: Growing
+) -> None:
+    journal.add(1, 2)
+    deliver(server.uri, journal.folder)
+    buffer = Buffer(server.uri)
+    follower = buffer.follow()
+    assert available(follower) == [0, 1, 2]
+    assert len(list(buffer.records())) == 3
+    server.wipe()
+    assert available(follower) == []
+    assert list(buffer.records()) == []
+    journal.add(3)
+    write(journal.folder, header(str(uuid.uuid4()), journal.header.campaign_id, pid=1), step(4))
+    deliver(server.uri, journal.folder)
+    assert sorted(available(follower)) == [3, 4]
+    assert available(follower) == []
+    assert len(list(buffer.records())) == 5
+
+
+def test_a_journal_that_is_closed_is_given_to_its_end(
+    journal: Growing, place_of: Callable[[str], Place]
+) -> None:
+    place = place_of("redis")
+    follower = place.buffer.follow(campaign_id=journal.header.campaign_id)
+    journal.add(1, 2, 3)
+    place.deliver(journal.folder)
+    assert available(follower) == [0, 1, 2, 3]
+    with journal.path.open("ab") as file:
+        file.write(records.encode(Footer(at=9 * NS, captured=4, written=4)))
+    place.deliver(journal.folder)
+    late = write(journal.folder, header(str(uuid.uuid4()), journal.header.campaign_id, pid=1), step(9))
+    assert available(follower) == []
+    place.deliver(late)
+    assert available(follower) == [9]
+
+
+def test_from_mongodb_nothing_is_given_before_what_is_in_front_of_it(
+    place_of: Callable[[str], Place],
+) -> None:
+    place = place_of("mongodb")
+    head = header(str(uuid.uuid4()), str(uuid.uuid4()))
+    written: list[Record] = [head, *map(step, range(5))]
+    lines = [records.encode(each).rstrip() for each in written]
+    entries = [Entry(1_000 * number, line) for number, line in enumerate(lines)]
+    sink = MongoSink(str(place.source))
+    sink.deliver(head, entries[:3])
+    with pymongo.MongoClient[dict[str, Any]](str(place.source)) as client:
+        early = document_of(head, entries[4], 1 << 24)  # an unordered insert was cut off
+        client.get_default_database()[early.collection].insert_one(early.document)
+        buffer = place.buffer
+        follower = buffer.follow()
+        assert available(follower) == [0, 1]
+        assert numbers(list(buffer.messages())) == [0, 1, 3], "who does not follow is given all that is there"
+        sink.deliver(head, entries[3:])
+        assert available(follower) == [2, 3, 4]
+        assert numbers(list(buffer.messages())) == [0, 1, 2, 3, 4]
+    sink.close()

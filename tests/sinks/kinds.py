@@ -1,0 +1,159 @@
+"""The kinds of sinks that one contract suite runs over: what it needs to know of each."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import pymongo
+import redis
+
+from flowprov.records import Header
+from flowprov.sinks.base import Entry, Sink
+from flowprov.sinks.mongodb import MongoSink
+from flowprov.sinks.mongodb_reader import MongoSource
+from flowprov.sinks.redis import CAMPAIGNS, RedisSink, RedisSource, campaign_key, journal_key
+from tests.sinks.mongodb_server import MongoServer
+from tests.sinks.redis_server import RedisServer
+from tests.sinks.server_process import ServerProcess
+
+# A server that somebody else uses too must be left as it was: all that a run of tests makes bears this name.
+RUN = f"flowprov_test_{uuid.uuid4().hex[:12]}"
+
+
+class Source(Protocol):
+    """Reads back what a sink delivered."""
+
+    def campaign_ids(self) -> list[str]:
+        """List the campaigns."""
+
+    def journal_ids(self, campaign_id: str | None = None) -> list[str]:
+        """List the journals of a campaign, or of all."""
+
+
+class Kind(Protocol):
+    """One kind of sink."""
+
+    name: str
+    uri_variable: str
+
+    def server(self, folder: Path, password: str | None = None) -> ServerProcess:
+        """Make a server of a test's own, not started."""
+
+    def sink(self, uri: str, timeout: float) -> Sink:
+        """Make a sink."""
+
+    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back what a server holds of a journal."""
+
+    def journals(self, uri: str, campaign_id: str) -> list[str]:
+        """List the journals of a campaign, sorted."""
+
+    def clean(self, uri: str) -> None:
+        """Remove what this run of tests has left on a server."""
+
+
+class RedisKind:
+    """Redis Streams."""
+
+    name = "redis"
+    uri_variable = "FLOWPROV_TEST_REDIS_URI"
+
+    def server(self, folder: Path, password: str | None = None) -> ServerProcess:
+        """Make a server of a test's own, not started."""
+        return RedisServer(folder, password=password)
+
+    def sink(self, uri: str, timeout: float) -> Sink:
+        """Make a sink."""
+        return RedisSink(uri, timeout=timeout)
+
+    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back what a server holds of a journal."""
+        with closing(RedisSource(uri)) as source:
+            return list(source.entries(journal_id, after))
+
+    def journals(self, uri: str, campaign_id: str) -> list[str]:
+        """List the journals of a campaign, sorted."""
+        with closing(RedisSource(uri)) as source:
+            return _journals(source, campaign_id)
+
+    def clean(self, uri: str) -> None:
+        """Remove what this run of tests has left on a server."""
+        with closing(RedisSource(uri)) as source, redis.Redis.from_url(uri) as client:
+            for campaign_id in source.campaign_ids():
+                if campaign_id.startswith(RUN):
+                    client.delete(*map(journal_key, source.journal_ids(campaign_id)))
+                    client.delete(campaign_key(campaign_id))
+                    client.srem(CAMPAIGNS, campaign_id)
+
+
+class MongoKind:
+    """MongoDB, in a database of the tests' own."""
+
+    name = "mongodb"
+    uri_variable = "FLOWPROV_TEST_MONGODB_URI"
+
+    def server(self, folder: Path, password: str | None = None) -> ServerProcess:
+        """Make a server of a test's own, not started."""
+        return MongoServer(folder, password=password)
+
+    def sink(self, uri: str, timeout: float) -> Sink:
+        """Make a sink."""
+        return MongoSink(uri, database=RUN, timeout=timeout)
+
+    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back what a server holds of a journal."""
+        with closing(MongoSource(uri, database=RUN)) as source:
+            return list(source.entries(journal_id, after))
+
+    def journals(self, uri: str, campaign_id: str) -> list[str]:
+        """List the journals of a campaign, sorted."""
+        with closing(MongoSource(uri, database=RUN)) as source:
+            return _journals(source, campaign_id)
+
+    def clean(self, uri: str) -> None:
+        """Remove what this run of tests has left on a server."""
+        with pymongo.MongoClient[dict[str, object]](uri) as client:
+            client.drop_database(RUN)
+
+
+def given_uri(kind: Kind) -> str | None:
+    """Give the server that whoever runs the tests named for those that do it no harm."""
+    return os.environ.get(kind.uri_variable)
+
+
+def new_header(campaign_id: str | None = None) -> Header:
+    """Make the header of a new journal."""
+    return Header(
+        schema=1,
+        journal_id=str(uuid.uuid4()),
+        campaign_id=campaign_id or f"{RUN}_{uuid.uuid4().hex[:8]}",
+        hostname="host",
+        pid=1,
+        started_at=1,
+        monotonic_ns=1,
+    )
+
+
+def placed(*lines: bytes, start: int = 0, gap: int = 1) -> list[Entry]:
+    """Give lines their positions, as they would stand in a journal."""
+    found, position = [], start
+    for line in lines:
+        found.append(Entry(position, line))
+        position += len(line) + gap
+    return found
+
+
+def numbered(count: int) -> list[Entry]:
+    """Make entries that can be told apart."""
+    return placed(*(b'{"type":"task","task_id":%d}' % number for number in range(count)))
+
+
+def _journals(source: Source, campaign_id: str) -> list[str]:
+    assert campaign_id in source.campaign_ids()
+    found = source.journal_ids(campaign_id)
+    assert set(found) <= set(source.journal_ids())
+    return sorted(found)

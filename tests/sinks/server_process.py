@@ -1,0 +1,87 @@
+"""A server of a test's own: a process with a port and a folder, to be frozen, killed, emptied, restarted."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_PATIENCE = 60.0
+
+
+def free_port() -> int:
+    """Find a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """What servers of all kinds have in common; a kind says how it is started and where it is.
+
+    Parameters
+    ----------
+    folder
+        Where it keeps its data and its log.
+    password
+        Let nobody in without it.
+    """
+
+    def __init__(self, folder: Path, password: str | None = None) -> None:
+        self.port = free_port()
+        self.password = password
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start it, with the data that it left if any, and wait until it answers."""
+        raise NotImplementedError
+
+    def uri(self, password: str | None = None) -> str:
+        """Say where it is; with its own password, if it has any, unless another one is given."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Kill it without warning, frozen or not."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Stop it; connections stay open and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def forget(self) -> None:
+        """Throw its data away, while it is down."""
+        assert self._process is None
+        shutil.rmtree(self.folder)
+
+    def _launch(self, command: Sequence[str], greeting: bytes = b"") -> None:
+        """Start a process and wait until it takes connections, and answers a greeting if there is one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + _PATIENCE
+        while not self._answers(greeting):
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, f"{command[0]} does not answer"
+            time.sleep(0.02)
+
+    def _answers(self, greeting: bytes) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(greeting)
+                return not greeting or bool(connection.recv(100))
+        except OSError:
+            return False

@@ -1,0 +1,25 @@
+"""How many lines of a journal a server holds, by its own count."""
+
+from __future__ import annotations
+
+import uuid
+
+from flowprov.read.remote import open_remote
+from flowprov.records import encode
+from flowprov.sinks.base import Entry
+from flowprov.sinks.ship import open_sink
+from tests.journal.support import header, step
+
+
+def test_lines_are_counted_once_and_by_their_journal(uri: str) -> None:
+    sink, source = open_sink(uri), open_remote(uri)
+    first, second, none = (str(uuid.uuid4()) for _ in range(3))
+    assert source.count(first) == 0
+    entries = [Entry(0, encode(header(first)).rstrip())]
+    entries += [Entry(number * 300, encode(step(number)).rstrip()) for number in range(1, 1_200)]
+    sink.deliver(header(first), entries)
+    sink.deliver(header(first), entries[-10:])
+    sink.deliver(header(second), entries[:3])
+    assert (source.count(first), source.count(second), source.count(none)) == (1_200, 3, 0)
+    sink.close()
+    source.close()
