@@ -41,12 +41,13 @@ sinks-matrix:
 	  rm -rf $$place; \
 	done
 
-soak: $(READY)  ## the tests that take many minutes
+soak: $(READY) servers  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak
 
-benchmark: $(READY)  ## what an event costs, beside Flowcept (in an environment of its own) and by itself
+benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery
 	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/alone.py
+	$(BIN)/python -m benchmarks.delivery
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
