@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix soak benchmark clean
+.PHONY: campaign test lint types tests servers sinks-matrix faults soak benchmark clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -35,18 +35,22 @@ sinks-matrix:
 	  place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
 	  $(PYTHON) -m venv $$place; \
 	  $$place/bin/pip install -q --disable-pip-version-check "redis==$$version.*" \
-	    msgspec PyYAML uuid-utils click pymongo pandas pytest pytest-timeout hypothesis; \
+	    msgspec PyYAML uuid-utils click stamina pymongo pandas pytest pytest-timeout hypothesis; \
 	  $$place/bin/python -c 'import redis; print("redis-py", redis.__version__)'; \
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider tests/sinks -k "redis and not shipping"; \
 	  rm -rf $$place; \
 	done
 
-soak: $(READY)  ## the tests that take many minutes
+faults: $(READY) servers  ## every fault of delivery, played and counted; writes docs/explanation/faults.md
+	$(BIN)/python -m tests.faults
+
+soak: $(READY) servers  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak
 
-benchmark: $(READY)  ## what an event costs, beside Flowcept (in an environment of its own) and by itself
+benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery
 	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/alone.py
+	$(BIN)/python -m benchmarks.delivery
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -222,7 +222,7 @@ def _held_by(report: Report | None, uri: str) -> dict[str, int]:
 
 def _why(report: Report | None, uri: str) -> str:
     if report is None:
-        return " (the process that delivers has not begun yet)"
+        return " (the process that delivers has not reported yet)"
     progress = report.sinks.get(redact_uri(uri))
     trouble = report.failure or (progress.trouble if progress else None) or ""
     return f" ({trouble.removeprefix(redact_uri(uri)).lstrip()})" if trouble else ""

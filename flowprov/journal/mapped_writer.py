@@ -105,11 +105,12 @@ class MappedWriter:
     def _append_further(self, line: bytes) -> None:
         """Append to the next segment; the lock is held."""
         segment = self._take_next(len(line))
-        old, self._current = self._current, segment
+        old = self._current
+        _fill(old)  # before anything stands behind it: readers take it that nothing comes there any more
+        self._current = segment
         self._write = segment.map.write
         if not self._locked:
             self.quick = self._write
-        _fill(old)
         self._retired.append(old)
         self._switched = True
         segment.map.write(line)

@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from flowprov import records
-from flowprov.journal.format import SUFFIX, end_of_records, lines, room_in_use
+from flowprov.journal.format import SUFFIX, end_of_records, is_room, lines, room_in_use
 from flowprov.records import Campaign, Footer, Header, Heartbeat, Record
 
 R = TypeVar("R")
@@ -143,12 +143,28 @@ class JournalReader(Generic[R]):
             os.close(descriptor)
 
     def _pieces(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
-        """Give stretches of the file that end with a newline, each with its offset."""
+        """Give stretches of the file that end with a newline, each with its offset.
+
+        A writer may fill reserved room while it is looked at, or between two looks: what stands behind room
+        is taken only after that room was looked at again. Records are written one after the other, so room
+        that is still there by then stays empty.
+        """
         self.unfinished = None
-        start = end = self.position
+        start = end = self.position  # what was not given yet begins at start, what was not read at end
+        settled = 0  # room before it stays empty
+        in_room = False
         parts: list[bytes] = []
         while data := os.pread(descriptor, PIECE, end):
+            room = 0 if in_room else data.find(b"\0", max(0, settled - end))
+            behind = room + _length_of_room(data[room:]) if room >= 0 else len(data)
+            if behind < len(data):
+                settled, end, in_room = end + behind, start, False
+                parts.clear()
+                continue
+            in_room = room >= 0
             end += len(data)
+            # Room is forgotten as it is read: a journal may end with megabytes of it.
+            data = data[:room] if in_room else data
             cut = end_of_records(data)
             if cut:
                 whole = b"".join((*parts, data[:cut]))
@@ -157,9 +173,9 @@ class JournalReader(Generic[R]):
                 parts.clear()
             rest = data[cut:]
             if not parts:
-                # Reserved room is forgotten as it is read: a journal may end with megabytes of it.
-                rest = rest.lstrip(b"\0")
-                start = end - len(rest)
+                empty = _length_of_room(rest)
+                rest = rest[empty:]
+                start += empty
             if rest:
                 parts.append(rest)
         if torn := b"".join(parts).rstrip(b"\0 \t\r\v\f"):
@@ -292,6 +308,10 @@ def header_from_place(path: Path) -> Header:
         started_at=_UNKNOWN,
         monotonic_ns=_UNKNOWN,
     )
+
+
+def _length_of_room(data: bytes) -> int:
+    return len(data) if is_room(data) else len(data) - len(data.lstrip(b"\0"))
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from flowprov.journal import liveness
-from flowprov.journal.format import end_of_records, lines
+from flowprov.journal.format import end_of_records, is_room, lines
 from flowprov.journal.reader import header_from_place, read_head
 from flowprov.records import Campaign, Footer, Header, Record, decode
 
@@ -108,7 +108,7 @@ def _last_records(path: Path) -> list[tuple[int, Record]]:
         while end > 0 and len(tail) < _LARGEST_TAIL:
             begin = max(0, end - _BLOCK)
             tail = os.pread(descriptor, end - begin, begin) + tail
-            if not tail.rstrip(b"\0 \n"):
+            if is_room(tail) or not tail.rstrip(b"\0 \n"):
                 tail = b""  # reserved room, or room that was given up
             elif found := _with_times(tail, begin):
                 return found

@@ -37,6 +37,7 @@ _BARE = ("_id", "journal_id", "position", "campaign_id", "type", "line", "length
 _DEEPEST = 90  # MongoDB takes 100 levels
 _ROOM_FOR_NAMES = 4096  # bytes of a document beside its line
 _AWKWARD = re.compile(r"^\$|[%.\0]")
+_AS_IT_IS = frozenset((str, int, float, bool, type(None)))  # nearly all values: not worth a call each
 
 
 class Stored(NamedTuple):
@@ -157,11 +158,16 @@ def _for_bson(value: Any, depth: int = 0) -> Any:
             number = restore(value)
             if isinstance(number, float):
                 return number
-        return {escape_name(name): _for_bson(content, depth + 1) for name, content in value.items()}
+        return {
+            (name if name.isidentifier() else escape_name(name)): (
+                content if type(content) in _AS_IT_IS else _for_bson(content, depth + 1)
+            )
+            for name, content in value.items()
+        }
     if isinstance(value, (list, tuple)):
         if depth > _DEEPEST:
             raise _TooDeepError
-        return [_for_bson(content, depth + 1) for content in value]
+        return [content if type(content) in _AS_IT_IS else _for_bson(content, depth + 1) for content in value]
     return value
 
 

@@ -74,6 +74,8 @@ class Shipment:
         Whether the last attempt found nothing to deliver, and nobody who writes.
     given_up
         Whether attempts have failed for so long that those who wait for it should not.
+    looking
+        Seconds that the last round spent on journals in which nothing was new.
     """
 
     def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
@@ -82,6 +84,7 @@ class Shipment:
         self.trouble: str | None = None
         self.idle = False
         self.given_up = False
+        self.looking = 0.0
         self._folder = folder
         self._host = None if host is None else folder_name(host)
         self._journals: dict[Path, _Journal] = {}
@@ -119,6 +122,8 @@ class Shipment:
         """
         before = self.delivered
         refused: SinkError | None = None
+        self.looking = 0.0
+        began, seen = time.monotonic(), before
         for path in self._paths():
             journal = self._journals.setdefault(path, _Journal(path))
             if journal.done:
@@ -130,6 +135,10 @@ class Shipment:
                 refused = error
             except OSError as error:
                 refused = SinkError(f"{path} cannot be read ({error.strerror or error})")
+            now = time.monotonic()
+            if self.delivered == seen:
+                self.looking += now - began
+            began, seen = now, self.delivered
         if refused is not None:
             raise refused
         return self.delivered - before
@@ -235,18 +244,18 @@ def follow(
     over
         Ends it when set. None: it ends when all that is there is delivered, or given up.
     poll
-        Seconds between two looks at journals that are being written.
+        Seconds of rest between two looks at journals that are being written.
     """
     while True:
-        began, before = time.monotonic(), shipment.delivered
         _attempt(shipment, give_up_after)
         if over is None or over.is_set():
             return
         if shipment.given_up:
             over.wait(_SLOWEST_S)
-        elif shipment.delivered == before:
-            # A buffer of thousands of journals is looked at less often.
-            over.wait(max(poll, _SHARE * (time.monotonic() - began)))
+        else:
+            # Also after something was delivered: a program that records steadily would be followed line by
+            # line, at the cost of a core. A buffer of thousands of journals is looked at less often.
+            over.wait(max(poll, _SHARE * shipment.looking))
 
 
 def without_notes_on_attempts() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flowprov.journal import mapped_writer
 from flowprov.journal.format import lines
 from flowprov.journal.mapped_writer import MappedWriter
 from flowprov.journal.write_writer import WriteWriter
@@ -71,6 +72,28 @@ def test_records_cross_many_segments_in_order(opened: Open, tmp_path: Path) -> N
     writer.close()
     assert _read(path) == wanted
     assert b"\0" not in path.read_bytes()
+
+
+def test_nothing_is_written_behind_a_segment_before_its_rest_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j"
+    writer = MappedWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), first=mmap.PAGESIZE)
+    fill, tried = mapped_writer._fill, []
+
+    def beside_another_thread(segment: mapped_writer.Segment) -> None:
+        fill(segment)
+        with pytest.raises(ValueError, match="out of range"):
+            writer.quick(b'{"too":"early"}\n')
+        tried.append(segment.offset)
+
+    monkeypatch.setattr(mapped_writer, "_fill", beside_another_thread)
+    wanted = _numbered(200)
+    for line in wanted:
+        writer.append(line)
+    assert len(tried) >= 1
+    assert _read(path) == wanted
+    writer.close()
 
 
 def test_a_record_larger_than_any_segment_is_kept_whole(opened: Open, tmp_path: Path) -> None:

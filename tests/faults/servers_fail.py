@@ -1,0 +1,142 @@
+"""Faults of servers and of the way to them.
+
+Flows in: a stage. Flows out: what happened there.
+"""
+
+from __future__ import annotations
+
+from tests.faults.stage import Program, Stage
+
+_PASSWORD = "open-sesame"  # noqa: S105 - of a server that lives for seconds
+
+
+def no_fault(stage: Stage) -> None:
+    stage.server.start()
+    stage.run(FLOWPROV__SINKS__STOP_TIMEOUT="5")
+    stage.await_shippers_gone()
+
+
+def away_at_the_start(stage: Stage) -> None:
+    program = stage.start(GATES="0.5")
+    program.at_gate()
+    stage.await_trouble()
+    stage.server.start()
+    program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+
+
+def dies_and_stays_away(stage: Stage) -> None:
+    program = _half_way(stage, FLOWPROV__SINKS__GIVE_UP_AFTER="1")
+    stage.server.kill()
+    program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+    stage.server.start()
+    stage.ship()
+
+
+def comes_back_empty(stage: Stage) -> None:
+    program = _half_way(stage)
+    stage.server.kill()
+    stage.server.forget()
+    stage.server.start()
+    program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+
+
+def comes_back_with_its_data(stage: Stage) -> None:
+    program = _half_way(stage)
+    stage.server.kill()
+    stage.server.start()
+    program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+
+
+def frozen_then_thawed(stage: Stage) -> None:
+    program = _half_way(stage, gates="0.5 0.9", PACE="0.002")
+    stage.server.freeze()
+    program.go_on()
+    program.at_gate()
+    stage.server.thaw()
+    program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+
+
+def frozen_to_the_end(stage: Stage) -> None:
+    program = _half_way(stage)
+    stage.server.freeze()
+    program.go_on()
+    program.finish()
+    stage.await_trouble()
+    stage.server.thaw()
+    stage.await_shippers_gone()
+
+
+def read_only(stage: Stage) -> None:
+    _refuses(stage, "read-only")
+
+
+def out_of_memory(stage: Stage) -> None:
+    _refuses(stage, "out of memory")
+
+
+def refuses_documents(stage: Stage) -> None:
+    _refuses(stage, "every document")
+
+
+def _refuses(stage: Stage, how: str) -> None:
+    program = _half_way(stage)
+    stage.server.refuse(how)
+    program.go_on()
+    program.finish()
+    stage.await_trouble()
+    stage.server.accept()
+    stage.await_shippers_gone()
+
+
+def wrong_password(stage: Stage) -> None:
+    stage.protect(_PASSWORD)
+    stage.server.start()
+    stage.environment.update(stage.to(stage.server.uri("wrong")))
+    program = stage.run(FLOWPROV__SINKS__GIVE_UP_AFTER="1")
+    stage.await_shippers_gone()
+    assert "wrong" not in program.said
+    stage.environment.update(stage.to(stage.server.uri()))
+    stage.ship()
+
+
+def slow(stage: Stage) -> None:
+    stage.server.start()
+    stage.behind(delay=0.1)
+    stage.run()
+    stage.await_shippers_gone()
+
+
+def cut_in_a_batch(stage: Stage) -> None:
+    _cut(stage, answer_only=False)
+
+
+def cut_before_the_answer(stage: Stage) -> None:
+    _cut(stage, answer_only=True)
+
+
+def _cut(stage: Stage, *, answer_only: bool) -> None:
+    stage.server.start()
+    # A connection says hello in less than these bytes; a batch of 500 lines is many times as long.
+    proxy = stage.behind(cut_after=10_000, cuts=4, answer_only=answer_only)
+    stage.run(TASKS="2000")
+    stage.await_shippers_gone()
+    assert proxy.cut == 4
+
+
+def _half_way(stage: Stage, *, gates: str = "0.5", **environment: str) -> Program:
+    """Give a program that stopped at half, when some of its records are on the server."""
+    stage.server.start()
+    program = stage.start(GATES=gates, delivering=True, **environment)
+    program.at_gate()
+    stage.await_some_delivered()
+    return program

@@ -1,0 +1,66 @@
+"""Faults of what is around: the disk, the bytes on it, and the clock.
+
+Flows in: a stage. Flows out: what happened there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.faults.stage import Stage, is_task, journal_lines
+
+_HOUR_S = 3600
+_CLOCK = Path(__file__).with_name("clock.c")
+
+
+def disk_full(stage: Stage) -> None:
+    disk = stage.folder / "disk"
+    disk.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mounting, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small disk")
+    stage.undo(lambda: subprocess.run(["umount", "--lazy", str(disk)], check=True))
+    stage.buffer = disk / "buffer"
+    stage.environment["FLOWPROV__JOURNAL__PATH"] = str(stage.buffer)
+    stage.server.start()
+    stage.run(TASKS="4000", TEXT="500")
+    stage.await_shippers_gone()
+
+
+def damaged_journal(stage: Stage) -> None:
+    stage.server.start()
+    stage.run(delivering=False)
+    lines = [row for row in journal_lines(stage.buffer) if is_task(row.line)]
+    victim = lines[len(lines) // 2]
+    path = next(stage.buffer.rglob(f"*{victim.journal}.jsonl"))
+    with path.open("r+b") as file:
+        file.seek(victim.position + 10)
+        file.write(b"\xff\x01damage")
+    stage.ship()
+    said = stage.verify()[1]
+    assert [damage["offset"] for each in said["journals"] for damage in each["damages"]] == [victim.position]
+
+
+def clock_jumps(stage: Stage) -> None:
+    library, offset = stage.folder / "clock.so", stage.folder / "offset"
+    compiling = ["cc", "-shared", "-fPIC", "-o", str(library), str(_CLOCK), "-ldl"]
+    if shutil.which("cc") is None or subprocess.run(compiling, capture_output=True, check=False).returncode:
+        pytest.skip("needs a C compiler, for a clock that can be set")
+    offset.write_text("0")
+    stage.environment.update(LD_PRELOAD=str(library), CLOCK_OFFSET_FILE=str(offset))
+    stage.server.start()
+    program = stage.start(GATES="0.3 0.6", PACE="0.001")
+    for jump in (_HOUR_S, -_HOUR_S):
+        program.at_gate()
+        stage.await_some_delivered()
+        offset.write_text(str(jump))
+        program.go_on()
+    program.finish()
+    stage.await_shippers_gone()
+    beats = [json.loads(row.line)["at"] for row in stage.server.rows() if b'"type":"heartbeat"' in row.line]
+    assert max(beats) - min(beats) > _HOUR_S * 1_000_000_000, "the clock was set, and it was seen"
