@@ -93,7 +93,9 @@ def torch_capture(
         Which forwards are recorded: ``"parent_only"`` or ``"parent_and_children"``. This argument and those
         below go above the settings; None leaves the choice to these.
     children_mode, depth, include, exclude
-        What is recorded of child modules. This version records parents only.
+        What is kept of the forwards of child modules, how many levels of them (a number, or ``"all"``), and
+        patterns over their paths, as in ``encoder.layers.*.self_attn`` ("*" stands for dots, too): those
+        within ``depth`` are recorded that fit one to include, if there are any, and none to exclude.
     get_profile
         Whether the workflow describes the model (``custom_metadata.model_profile``).
 
@@ -108,12 +110,11 @@ def torch_capture(
     custom_metadata, get_profile, save_workflow, capture_enabled``. They are taken out before the user's
     ``__init__`` is called; those that its signature names (a ``**kwargs`` names none) are passed on as well.
 
-    Recorded are calls of the model (``model(x)``), not of ``model.forward(x)``: torch runs no hooks for that.
+    Recorded are calls ``model(x)``, not ``model.forward(x)``: torch runs no hooks for that.
     What ``deepcopy``, ``pickle`` and ``torch.load`` yield is a model of its own, which is not captured; wrap
     it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
     :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced, exported
     or compiled.
-
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
