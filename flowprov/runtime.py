@@ -323,9 +323,10 @@ def shutdown() -> None:
     for callback in runtime.at_exit:
         with guarded("closing at exit"):
             callback()
+    inherits = not all(map(context.is_open, context.open_workflows))
     for each in _all():
         each.close()
-    if not context.open_workflows:  # of those that another process opened, that one waits
+    if not inherits:  # the process that opened the first workflow waits
         for each in _all():
             each.settle()
 

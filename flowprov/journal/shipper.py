@@ -1,7 +1,8 @@
 """The files by which a buffer, its writers and the process that delivers it know of each other.
 
 Flows in: a buffer folder and the sinks to which it is delivered. Flows out: whether somebody delivers it on
-this host (a lock), how far they are (a report), and where they write what troubles them (a log).
+this host (a lock), how far they are (a report), and where they write what troubles them (a log). The first
+two go to the temporary folder where the buffer's file system does not take them.
 
 The report is for people and for programs that wait at their end. Delivery itself never reads it: where that
 stands is known by the servers alone.
@@ -9,10 +10,13 @@ stands is known by the servers alone.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -113,30 +117,64 @@ class ShipperFiles:
         except OSError:
             pass
         try:
-            return _locked(self._elsewhere())
+            return _locked(self._elsewhere(".lock"))
         except BlockingIOError:
             return None
 
-    def _elsewhere(self) -> Path:
+    def _elsewhere(self, suffix: str) -> Path:
         place = hashlib.sha256(bytes(self._folder.absolute())).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"flowprov-{os.getuid()}-{place}{self._stem}.lock"
+        return _private_folder() / f"{place}{self._stem}{suffix}"
 
     def write_report(self, report: Report) -> None:
-        """Tell others; nobody reads half a report."""
-        fresh = self._report.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(report))
-        fresh.replace(self._report)
+        """Tell others; nobody reads half a report.
+
+        Raises
+        ------
+        OSError
+            If it can be written nowhere.
+        """
+        try:
+            _replace(self._report, report)
+        except OSError:  # a full disk: those who wait would wait in vain
+            _replace(self._elsewhere(".json"), report)
+        else:
+            with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
+                self._elsewhere(".json").unlink(missing_ok=True)
 
     def forget_report(self) -> None:
         """Take away what an earlier process said."""
         self._report.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
+            self._elsewhere(".json").unlink(missing_ok=True)
 
     def read_report(self) -> Report | None:
         """Give the latest report, None if there is none."""
-        try:
-            return msgspec.json.decode(self._report.read_bytes(), type=Report)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        # What is in the temporary folder is there only if it is the later one.
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return _read(self._elsewhere(".json"))
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return _read(self._report)
+        return None
+
+
+def _private_folder() -> Path:
+    """Give a folder of this user in the temporary one, where others can plant neither links nor reports."""
+    folder = Path(tempfile.gettempdir()) / f"flowprov-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EACCES, "is not this user's alone", str(folder))
+    return folder
+
+
+def _read(path: Path) -> Report:
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def _replace(path: Path, report: Report) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(report))
+    fresh.replace(path)
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 import flowprov
-from flowprov.journal.shipper import ShipperFiles
+from flowprov.journal.shipper import Report, ShipperFiles
 from tests.sinks.redis_server import RedisServer
 from tests.support import run, start
 
@@ -97,6 +98,28 @@ def test_what_no_workflow_holds_is_waited_for_at_the_end_of_the_program(
     """
     run(program, tmp_path, env=to(server.uri()))
     assert len(flowprov.read_buffer(server.uri())) == 3
+
+
+def test_a_workflow_that_is_never_closed_is_waited_for_at_the_end_of_the_program(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    program = """
+        import flowprov
+        flowprov.workflow("W").start()
+        flowprov.task(lambda: 1)()
+    """
+    run(program, tmp_path, env=to(server.uri()))
+    assert len(flowprov.read_buffer(server.uri())) == 2
+
+
+def test_what_is_left_of_a_workflow_that_is_never_closed_is_said(tmp_path: Path) -> None:
+    program = """
+        import flowprov
+        flowprov.workflow("W").start()
+        flowprov.task(lambda: 1)()
+    """
+    _, complained = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.2"))
+    assert "records wait" in complained
 
 
 def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: Path) -> None:
@@ -289,4 +312,36 @@ def test_a_report_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     files = ShipperFiles(tmp_path, [_DEAD])
     assert files.read_report() is None
     (tmp_path / f"{files.log.stem}.json").write_text(json.dumps({"pid": "x"}))
+    assert files.read_report() is None
+
+
+def test_a_report_that_the_buffer_does_not_take_is_read_from_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, buffer = tmp_path / "temporary", tmp_path / "buffer"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    writer, reader = ShipperFiles(buffer, [_DEAD]), ShipperFiles(buffer, [_DEAD])
+    writer.write_report(Report(pid=1))  # the buffer is not there, as one on a full disk takes nothing
+    assert reader.read_report() == Report(pid=1)
+    buffer.mkdir()
+    writer.write_report(Report(pid=2))
+    assert reader.read_report() == Report(pid=2)
+    assert not list(temporary.rglob("*.json"))
+    buffer.rename(tmp_path / "away")
+    writer.write_report(Report(pid=3))
+    reader.forget_report()
+    assert reader.read_report() is None
+
+
+def test_a_temporary_folder_that_others_may_write_to_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    planted = tmp_path / f"flowprov-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    files = ShipperFiles(tmp_path / "nowhere", [_DEAD])
+    with pytest.raises(PermissionError, match="this user's alone"):
+        files.write_report(Report(pid=1))
     assert files.read_report() is None

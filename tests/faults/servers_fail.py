@@ -117,20 +117,21 @@ def slow(stage: Stage) -> None:
 
 
 def cut_in_a_batch(stage: Stage) -> None:
-    _cut(stage, answer_only=False)
+    _cut(stage, taken=False)
 
 
 def cut_before_the_answer(stage: Stage) -> None:
-    _cut(stage, answer_only=True)
+    _cut(stage, taken=True)
 
 
-def _cut(stage: Stage, *, answer_only: bool) -> None:
+def _cut(stage: Stage, *, taken: bool) -> None:
     stage.server.start()
     # A connection says hello in less than these bytes; a batch of 500 lines is many times as long.
-    proxy = stage.behind(cut_after=10_000, cuts=4, answer_only=answer_only)
+    proxy = stage.behind()
+    proxy.cut_each(4, after=10_000, taken=taken)
     stage.run(TASKS="2000")
     stage.await_shippers_gone()
-    assert proxy.cut == 4
+    assert proxy.cuts == 4
 
 
 def _half_way(stage: Stage, *, gates: str = "0.5", **environment: str) -> Program:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from tests.faults.proxy import Proxy
 from tests.faults.servers import Row, make_server
+from tests.sinks.proxy import Proxy
 from tests.support import clean_environment
 
 _PROGRAM = Path(__file__).with_name("program.py")
@@ -193,12 +193,12 @@ class Stage:
         program.finish()
         return program
 
-    def behind(self, **faults: Any) -> Proxy:
+    def behind(self, *, delay: float = 0.0) -> Proxy:
         """Put a proxy before the server; programs and commands pass through it from now on."""
-        proxy = Proxy(self.server.port, **faults)
+        proxy = Proxy(self.server)
+        proxy.delay = delay
         self._to_undo.callback(proxy.close)
-        address = self.server.uri().replace(f":{self.server.port}/", f":{proxy.port}/")
-        self.environment.update(self.to(address))
+        self.environment.update(self.to(proxy.uri()))
         return proxy
 
     def protect(self, password: str) -> None:

@@ -6,31 +6,49 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Literal
-
-from tests.sinks.server_process import ServerProcess
+from typing import Literal, Protocol
 
 Direction = Literal["requests", "answers"]
+
+
+class Server(Protocol):
+    """What a proxy must know of the server behind it."""
+
+    port: int
+
+    def uri(self) -> str:
+        """Give its address."""
 
 
 class Proxy:
     """Passes bytes between clients and a server on the loopback, until it is told otherwise.
 
+    Parameters
+    ----------
+    server
+        The server, which need not run yet.
+
     Attributes
     ----------
     delay
         Seconds that every answer is held back.
+    cuts
+        How many connections :meth:`cut_each` has cut.
     """
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: Server) -> None:
         self.delay = 0.0
+        self.cuts = 0
         self._server = server
         self._lock = threading.Lock()
         self._left: dict[Direction, int] = {}  # bytes that still pass before all is cut
         self._is_cut = threading.Event()
-        self._open: set[socket.socket] = set()
+        self._due = 0  # connections that are still to be cut, each for itself
+        self._due_after = 0
+        self._taken = False
+        self._open: set[_Wire] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._in_thread(self._accept)
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def uri(self) -> str:
         """Give the server's address, by way of here."""
@@ -42,8 +60,24 @@ class Proxy:
         with self._lock:
             self._left = {direction: count}
 
+    def cut_each(self, times: int, *, after: int, taken: bool) -> None:
+        """Cut so many connections, each when it has asked for more than some bytes.
+
+        Parameters
+        ----------
+        times
+            How many; those behind them are left alone.
+        after
+            Bytes of requests that a connection may pass.
+        taken
+            Whether the server gets the request that is one too many: then its answer is lost. Otherwise the
+            request is.
+        """
+        with self._lock:
+            self._due, self._due_after, self._taken = times, after, taken
+
     def mend(self) -> bool:
-        """Take connections and let everything pass again; says whether they had been cut."""
+        """Take connections and let everything pass again; says whether all had been cut."""
         with self._lock:
             self._left = {}
             was_cut = self._is_cut.is_set()
@@ -56,42 +90,54 @@ class Proxy:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            self._hang_up()
+        self._hang_up()
 
     def _accept(self) -> None:
         with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._listener.accept()
                 with self._lock:
-                    if not self._is_cut.is_set() and self._join(client):
-                        continue
-                client.close()
+                    joined = not self._is_cut.is_set() and self._join(client)
+                if not joined:
+                    client.close()
 
     def _join(self, client: socket.socket) -> bool:
         try:
             server = socket.create_connection(("127.0.0.1", self._server.port))
         except OSError:
             return False
-        self._open |= {client, server}
-        self._in_thread(self._pass, client, server, "requests")
-        self._in_thread(self._pass, server, client, "answers")
+        wire = _Wire(client, server)
+        self._open.add(wire)
+        for direction in ("requests", "answers"):
+            threading.Thread(target=self._pass, args=(wire, direction), daemon=True).start()
         return True
 
-    def _pass(self, source: socket.socket, target: socket.socket, direction: Direction) -> None:
+    def _pass(self, wire: _Wire, direction: Direction) -> None:
+        source, target = wire.ends(direction)
         with suppress(OSError):  # one end is gone; the other one follows
             while received := source.recv(65_536):
-                if direction == "answers" and self.delay:
+                if direction == "answers":
                     time.sleep(self.delay)
+                    if wire.loses_answers:
+                        break
+                elif self._is_due(wire, len(received)) and not wire.loses_answers:
+                    break
                 target.sendall(self._let_through(received, direction))
-                with self._lock:
-                    if self._left.get(direction) == 0:
-                        self._is_cut.set()
-                        self._hang_up()
+                if self._left.get(direction) == 0:
+                    self._is_cut.set()
+                    self._hang_up()
+        wire.close()
+        self._open.discard(wire)
+
+    def _is_due(self, wire: _Wire, asked: int) -> bool:
         with self._lock:
-            for end in (source, target):
-                _hang_up(end)
-                self._open.discard(end)
+            wire.asked += asked
+            if not self._due or wire.asked <= self._due_after or wire.loses_answers:
+                return False
+            self._due -= 1
+            self.cuts += 1
+            wire.loses_answers = self._taken
+            return True
 
     def _let_through(self, received: bytes, direction: Direction) -> bytes:
         with self._lock:
@@ -102,16 +148,26 @@ class Proxy:
             return received[:left]
 
     def _hang_up(self) -> None:
-        for end in self._open:
-            _hang_up(end)
-        self._open.clear()
-
-    @staticmethod
-    def _in_thread(target: object, *arguments: object) -> None:
-        threading.Thread(target=target, args=arguments, daemon=True).start()  # type: ignore[arg-type]
+        for wire in list(self._open):
+            wire.close()
 
 
-def _hang_up(end: socket.socket) -> None:
-    with suppress(OSError):  # the other side was first
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()
+class _Wire:
+    """The two ends of a connection that passes through."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self._client, self._server = client, server
+        self.asked = 0
+        self.loses_answers = False  # and is cut when the first one comes
+
+    def ends(self, direction: Direction) -> tuple[socket.socket, socket.socket]:
+        """Give the end from which bytes come and the one to which they go."""
+        both = (self._client, self._server)
+        return both if direction == "requests" else both[::-1]
+
+    def close(self) -> None:
+        """Cut both ends."""
+        for end in (self._client, self._server):
+            with suppress(OSError):  # the other side was first
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
