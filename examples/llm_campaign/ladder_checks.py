@@ -1,4 +1,4 @@
-"""What the record of the example campaign must hold at each of the six settings.
+"""What the record of the example campaign must hold at each of the eight settings.
 
 Flows in: the frame of one run and the losses that its training printed. Flows out: a list of sentences about
 what is wrong; none where all is right. Each step holds what the step before it holds, and adds its own.
@@ -18,7 +18,28 @@ Problems = Iterator[str]
 
 EPOCHS = 4
 FORWARDS_OF_AN_EPOCH = 6  # 2 batches of training, 4 of validation
-EXPECTED_ROWS = {1: 3, 2: 4, 3: 8, 4: 14, 5: 15, 6: 33}
+# The modules that a forward of the model calls: its four parts; in these, the dropout of the positions, two
+# layers of the encoder, and eight modules in each (its out_proj and the ModuleList are never called).
+PARTS = ("embedding", "pos_encoder", "encoder", "decoder")
+PARTS_OF_A_LAYER = ("self_attn", "linear1", "linear2", "norm1", "norm2", "dropout", "dropout1", "dropout2")
+LAYERS = tuple(f"encoder.layers.{number}" for number in range(2))
+MODULES = (
+    *PARTS,
+    "pos_encoder.dropout",
+    *LAYERS,
+    *(f"{layer}.{part}" for layer in LAYERS for part in PARTS_OF_A_LAYER),
+)
+_FORWARDS = EPOCHS * FORWARDS_OF_AN_EPOCH  # 24
+EXPECTED_ROWS = {
+    1: 3,  # the search, and two messages of its Dask task
+    2: 3 + 1,  # the data preparation
+    3: 4 + EPOCHS,
+    4: 8 + FORWARDS_OF_AN_EPOCH,  # of one epoch
+    5: 14 + 1,  # the model
+    6: 4 + EPOCHS + _FORWARDS + 1,  # 33
+    7: 33 + _FORWARDS * len(PARTS),  # 33 + 24 * 4 = 129
+    8: 33 + _FORWARDS * len(MODULES),  # 33 + 24 * 23 = 585
+}
 
 
 class Recorded:
@@ -41,6 +62,7 @@ class Recorded:
         self.epochs = [row for row in self._of("iteration") if row["activity_id"] == "epoch_iteration"]
         self.epochs.sort(key=lambda row: int(row["used"].get("i", -1)))
         self.forwards = self._of("parent_forward")
+        self.children = self._of("child_forward")
 
     def _of(self, subtype: str) -> list[Row]:
         return [row for row in self.tasks if row["subtype"] == subtype]
@@ -121,6 +143,18 @@ def step_6(recorded: Recorded) -> Problems:
     yield from check_model_workflow(recorded)
 
 
+def step_7(recorded: Recorded) -> Problems:
+    """Check the forwards of the four parts of the model."""
+    yield from step_6(recorded)
+    yield from check_children(recorded, PARTS)
+
+
+def step_8(recorded: Recorded) -> Problems:
+    """Check the forwards of every module that is called."""
+    yield from step_6(recorded)
+    yield from check_children(recorded, MODULES)
+
+
 STEPS: dict[int, Callable[[Recorded], Problems]] = {
     1: step_1,
     2: step_2,
@@ -128,6 +162,8 @@ STEPS: dict[int, Callable[[Recorded], Problems]] = {
     4: step_4,
     5: step_5,
     6: step_6,
+    7: step_7,
+    8: step_8,
 }
 
 
@@ -164,6 +200,25 @@ def check_forwards(recorded: Recorded, epochs: list[Row]) -> Problems:
     training = Counter(row["custom_metadata"].get("is_training") for row in recorded.forwards)
     if training != {True: 2 * len(epochs), False: 4 * len(epochs)}:
         yield f"forwards by is_training: {dict(training)}, expected 2 in training and 4 not in each epoch"
+
+
+def check_children(recorded: Recorded, modules: tuple[str, ...]) -> Problems:
+    """Look for each module once in each forward, under the forward of the module that holds it."""
+    paths = {row["task_id"]: row["custom_metadata"]["module_path"] for row in recorded.children}
+    paths |= {row["task_id"]: "" for row in recorded.forwards}
+    for row in recorded.children:
+        path, above = paths[row["task_id"]], paths.get(row["parent_task_id"])
+        # A ModuleList is never called: what it holds is called by the module that holds the list.
+        expected = path.rpartition(".")[0].removesuffix(".layers")
+        if above != expected:
+            yield f"the forward of {path} stands under that of {above!r}, expected {expected!r}"
+        if not describes_tensor(row["used"]) or not describes_tensor(row["generated"]):
+            yield f"the forward of {path} holds no tensors: {row['used']}, {row['generated']}"
+    found = Counter(paths[row["task_id"]] for row in recorded.children)
+    wanted = dict.fromkeys(modules, len(recorded.forwards))
+    if found != wanted:
+        yield f"forwards by module: {dict(found)}, expected {wanted}"
+    yield from all_are(recorded.children, "status", "FINISHED")
 
 
 def check_model_workflow(recorded: Recorded) -> Problems:

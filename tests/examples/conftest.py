@@ -1,4 +1,4 @@
-"""What the tests of the example share: its folder on the path and its scripts."""
+"""What the tests of the example share: its scripts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import pytest
 
 import flowprov
 from tests.examples.support import RunScript
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "llm_campaign"
-sys.path.insert(0, str(EXAMPLE))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from ladder_checks import MODULES, PARTS
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 LOSSES = [(4.0, 3.9), (3.5, 3.6), (3.1, 3.4), (2.9, 3.3)]
@@ -74,6 +75,22 @@ def _epoch(number: int, workflow_id: str) -> list[Row]:
     return [epoch, *forwards]
 
 
+def _children(forward: Row, modules: tuple[str, ...]) -> list[Row]:
+    """The forwards of modules in a forward."""
+    ids = {"": forward["task_id"]} | {path: f"{forward['task_id']}-{path}" for path in modules}
+    return [
+        forward
+        | {
+            "task_id": ids[path],
+            "activity_id": "Module",
+            "subtype": "child_forward",
+            "parent_task_id": ids[path.rpartition(".")[0].removesuffix(".layers")],
+            "custom_metadata": forward["custom_metadata"] | {"module_path": path},
+        }
+        for path in modules
+    ]
+
+
 def record_of(step: int) -> list[Row]:
     """Build the rows that a step of the ladder must leave."""
     running = _task(
@@ -99,6 +116,8 @@ def record_of(step: int) -> list[Row]:
     for number in range(4 if step >= 3 else 0):
         epoch, *forwards = _epoch(number, "TransformerModel" if step >= 5 else "SearchWorkflow")
         rows.append(epoch)
-        if step == 6 or (step >= 4 and number == 0):
+        if step >= 6 or (step >= 4 and number == 0):
             rows += forwards
+        for forward in forwards if step >= 7 else []:
+            rows += _children(forward, PARTS if step == 7 else MODULES)
     return rows

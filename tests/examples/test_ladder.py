@@ -1,4 +1,4 @@
-"""The whole ladder: the example campaign under each of its six settings, recorded as promised."""
+"""The whole ladder: the example campaign under each of its eight settings, recorded as promised."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ def test_each_step_records_exactly_what_it_promises(climb: RunScript) -> None:
         (4, 14, 14),
         (5, 15, 15),
         (6, 33, 33),
+        (7, 129, 129),
+        (8, 585, 585),
     ]
     assert {verdict for *_, verdict in rows} == {"ok"}
-    assert done.stdout.count("parent_forward TransformerModel") == 24  # the tree of the last step
+    assert done.stdout.count("parent_forward TransformerModel") == 24  # the tree of step 6
 
 
 def test_a_folder_with_an_earlier_ladder_is_left_alone(climb: RunScript, tmp_path: Path) -> None:

@@ -64,6 +64,22 @@ def test_forwards_of_an_epoch_that_should_be_left_out_are_said() -> None:
     assert "forwards by parent task" in problems(5, record_of(6), LOSSES)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("parent_task_id", "epoch0-forward0"), "the forward of pos_encoder.dropout stands under that of ''"),
+        (("used", {}), "the forward of pos_encoder.dropout holds no tensors"),
+        (("status", "ERROR"), "status of a row Module is 'ERROR'"),
+        (("custom_metadata", {"module_path": "decoder"}), "forwards by module"),
+    ],
+)
+def test_one_wrong_value_in_one_forward_of_a_module_is_said(wrong: tuple[str, Any], said: str) -> None:
+    column, value = wrong
+    rows = record_of(8)
+    next(row for row in rows if row["task_id"] == "epoch0-forward0-pos_encoder.dropout")[column] = value
+    assert said in problems(8, rows, LOSSES)
+
+
 def test_the_tree_shows_each_thing_once_under_what_it_belongs_to() -> None:
     lines = format_tree(pd.DataFrame(record_of(6))).splitlines()
     assert len(lines) == 1 + 33 - 1  # the campaign, and one line for the two messages of the Dask task
