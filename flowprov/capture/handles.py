@@ -10,10 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-import msgspec
-
-from flowprov import context, records, runtime
-from flowprov.capture.site import encode
+from flowprov import context, runtime
+from flowprov.capture.workflow import write_addition
 from flowprov.context import Extras, Scope
 
 P = ParamSpec("P")
@@ -88,9 +86,7 @@ class WorkflowHandle(_Handle):
             super().set_generated(**values)
             return
         with runtime.guarded("adding to a workflow of another process"):
-            generated: Any = msgspec.Raw(encode(values))
-            added = records.Workflow(workflow_id=scope.workflow_id, generated=generated)
-            scope.journal.append(records.encode(added))
+            write_addition(scope.journal, scope.workflow_id, generated=values)
 
     def __repr__(self) -> str:
         return f"<flowprov workflow {self.workflow_id}>"

@@ -294,6 +294,20 @@ def write_ending(
     scope.journal.append(records.encode(ending))
 
 
+def write_addition(
+    journal: Journal,
+    workflow_id: str,
+    *,
+    generated: Mapping[str, Any] | None = None,
+    custom_metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what is to be added to a workflow, of this process or another; reading joins it with the rest."""
+    addition: Any = records.Workflow(
+        workflow_id=workflow_id, generated=_raw(generated), custom_metadata=_raw(custom_metadata)
+    )
+    journal.append(records.encode(addition))
+
+
 def implicit_workflow() -> Scope | None:
     """Open the workflow of a program that opened none; None if nothing is to be captured.
 

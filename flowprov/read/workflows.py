@@ -75,7 +75,7 @@ class WorkflowRuns:
         folded = self._fold_runs() if self._runs else self._additions[0]
         for addition in self._additions:
             # The process that opened the workflow has the last word, and says where it ran.
-            united = {name: getattr(_overlay(addition, folded), name) for name in _UNITED}
+            united = {name: _under(getattr(addition, name), getattr(folded, name)) for name in _UNITED}
             folded = msgspec.structs.replace(folded, **united)
         return folded
 
@@ -101,6 +101,13 @@ class WorkflowRuns:
 def _overlay(below: Workflow, above: Workflow) -> Workflow:
     """Give what ``above`` says and, where it says nothing, what ``below`` says."""
     return msgspec.structs.replace(below, **overlaid(below, above, _UNITED))
+
+
+def _under(added: Any, said: Any) -> Any:
+    """Add what is new to a mapping and to the mappings in it (a model's profile grows)."""
+    if not isinstance(added, dict) or not isinstance(said, dict):
+        return added if said is None else said
+    return {**added, **{key: _under(added.get(key), value) for key, value in said.items()}}
 
 
 def overlaid(below: Any, above: Any, united: Iterable[str]) -> dict[str, Any]:

@@ -120,7 +120,10 @@ class CapturedModule:
         kwargs: dict[str, Any],
     ) -> None:
         """Open the scope of a forward."""
-        inputs = self._inputs or self._prepare(parent, module)
+        inputs = self._inputs
+        is_first = inputs is None
+        if inputs is None:
+            inputs = self._prepare(parent, module)
         model = self.model
         journal = parent.journal
         thread = _thread()
@@ -149,6 +152,8 @@ class CapturedModule:
         )
         journal.open_scopes[number] = scope
         _set(scope)
+        if is_first and not self.path:
+            model.observe(module, scope)
         scope.started = ticks()
 
     def end(self, scope: Forward, now: int, output: Any) -> None:

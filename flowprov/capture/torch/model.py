@@ -16,9 +16,11 @@ import msgspec
 import torch
 
 from flowprov import context, guard, runtime
+from flowprov.capture.torch import flops
 from flowprov.capture.torch.profile import describe
-from flowprov.capture.workflow import write_ending, write_opening
+from flowprov.capture.workflow import write_addition, write_ending, write_opening
 from flowprov.context import Scope, links_of
+from flowprov.journal import Journal
 from flowprov.records import new_id
 
 SUBTYPE = "torch_model"
@@ -159,6 +161,14 @@ class Model:
             self._workflow = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
             self.workflow_id = scope.workflow_id
         _end_with(scope, around, current)
+
+    def observe(self, module: torch.nn.Module, scope: Scope) -> None:
+        """Count the operations of the forward that runs in a scope, the first, for the profile."""
+        if self._profiles and self.workflow_id is not None:
+            flops.start(module, scope, functools.partial(self._add_to_profile, scope.journal))
+
+    def _add_to_profile(self, journal: Journal, found: dict[str, Any]) -> None:
+        write_addition(journal, str(self.workflow_id), custom_metadata={"model_profile": found})
 
     def _describe(self, module: torch.nn.Module) -> dict[str, Any]:
         if not self._profiles:
