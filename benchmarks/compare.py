@@ -19,8 +19,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scenarios import MODES
+
 HERE = Path(__file__).resolve().parent
-GOALS = {"task": 1 / 5, "loop": 1 / 3, "loop with two scalars": 2 / 3, "parent forward": 1 / 5}
+GOALS = {
+    "task": 1 / 5,
+    "loop": 1 / 3,
+    "loop with two scalars": 2 / 3,
+    "parent forward": 1 / 5,
+    "and 3 children": 1 / 5,
+    "and 3 inspected": 1 / 8,
+}
 PEER_SETTINGS = """
 log: {log_file_level: disable, log_stream_level: disable}
 project: {db_flush_mode: offline, dump_buffer: {enabled: true}, enrich_messages: true}
@@ -30,7 +39,7 @@ databases: {mongodb: {enabled: false}, lmdb: {enabled: false}}
 telemetry_capture: {}
 instrumentation:
   enabled: true
-  torch: {what: parent_only, children_mode: null, epoch_loop: default, batch_loop: default,
+  torch: {what: WHAT, children_mode: CHILDREN_MODE, epoch_loop: default, batch_loop: default,
           capture_epochs_at_every: 1, register_workflow: true}
 experiment: {user: benchmark}
 """
@@ -41,18 +50,19 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description="the added cost of each event, beside Flowcept 1.0.3")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--peer-env", type=Path, default=HERE / ".flowcept-env", help="made if missing")
+    arguments.add_argument("--only", choices=GOALS, help="this event alone")
     options = arguments.parse_args()
     peer_python = _peer_environment(options.peer_env)
     heads = (f"{'flowprov':>17}", f"{'Flowcept':>17}", f"{'ratio':>8}", f"{'goal':>8}", f"{'in calls':>14}")
     print(f"{'µs added to each':24}{''.join(heads)}")
     reached = True
-    for name, goal in GOALS.items():
+    for name in [options.only] if options.only else GOALS:
         own: list[dict[str, float]] = []
         peer: list[dict[str, float]] = []
         for _ in range(options.rounds):
             own.append(_run([sys.executable, str(HERE / "ours.py"), name]))
             peer.append(_run([str(peer_python), str(HERE / "peer.py"), name]))
-        reached &= _print_row(name, goal, own, peer)
+        reached &= _print_row(name, GOALS[name], own, peer)
     return 0 if reached else 1
 
 
@@ -60,7 +70,8 @@ def _run(command: list[str]) -> dict[str, float]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # where a user's buffer would be
         settings = Path(folder) / "peer_settings.yaml"
-        settings.write_text(PEER_SETTINGS)
+        what, mode = MODES.get(command[-1], ("parent_only", None))
+        settings.write_text(PEER_SETTINGS.replace("CHILDREN_MODE", mode or "null").replace("WHAT", what))
         environment["FLOWCEPT_SETTINGS_PATH"] = str(settings)
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False

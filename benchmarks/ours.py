@@ -20,12 +20,10 @@ def session() -> Iterator[None]:
     runtime.reset()
 
 
-def model() -> tuple[Any, Any]:
-    """Make a captured layer and its plain twin."""
-    import torch
-
-    plain = torch.nn.Linear(scenarios.BATCH[1], 8)
-    return flowprov.torch_capture(torch.nn.Linear(scenarios.BATCH[1], 8)), plain
+def model(kind: Any, mode: tuple[str, str | None]) -> Any:
+    """Capture a class of models."""
+    what, children_mode = mode
+    return flowprov.torch_capture(kind, what=what, children_mode=children_mode)
 
 
 scenarios.run(scenarios.Library(session, flowprov.task, lambda count: flowprov.Loop(range(count)), model))

@@ -8,17 +8,11 @@ import scenarios
 from flowcept import Flowcept, FlowceptLoop, flowcept_task
 
 
-def model() -> tuple[Any, Any]:
-    """Make a captured layer and its plain twin; the peer captures classes that it decorates."""
-    import torch
+def model(kind: Any, _: tuple[str, str | None]) -> Any:
+    """Capture a class of models; how closely, stands in the settings."""
     from flowcept import flowcept_torch
 
-    @flowcept_torch
-    class Captured(torch.nn.Linear):
-        def __init__(self, **_: Any) -> None:
-            super().__init__(scenarios.BATCH[1], 8)
-
-    return Captured(), torch.nn.Linear(scenarios.BATCH[1], 8)
+    return flowcept_torch(kind)
 
 
 scenarios.run(

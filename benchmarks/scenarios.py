@@ -15,7 +15,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-EVENTS = {"task": 50_000, "loop": 100_000, "loop with two scalars": 100_000, "parent forward": 10_000}
+EVENTS = {
+    "task": 50_000,
+    "loop": 100_000,
+    "loop with two scalars": 100_000,
+    "parent forward": 10_000,
+    "and 3 children": 5_000,
+    "and 3 inspected": 5_000,
+}
+# What is recorded of the model, and of the modules in it, in the scenarios of models; by the words of both.
+MODES = {
+    "parent forward": ("parent_only", None),
+    "and 3 children": ("parent_and_children", "lightweight"),
+    "and 3 inspected": ("parent_and_children", "tensor_inspection"),
+}
 BATCH = (64, 512)  # shape of what the model is given
 
 
@@ -29,13 +42,13 @@ class Library(NamedTuple):
     task, loop
         What wraps a function, and a number of iterations.
     model
-        Makes a captured model and its plain twin.
+        Captures a class of models, in a mode; the peer reads the mode from its settings.
     """
 
     session: Callable[[], AbstractContextManager[Any]]
     task: Callable[[Callable[..., Any]], Callable[..., Any]]
     loop: Callable[[int], Any]
-    model: Callable[[], tuple[Any, Any]]
+    model: Callable[[Any, tuple[str, str | None]], Any]
 
 
 def work(x: int, y: float = 2.0) -> int:  # noqa: ARG001 - an argument to record
@@ -85,9 +98,38 @@ def _programs(library: Library, name: str) -> tuple[Callable[[int], None], Calla
     import torch
 
     torch.set_num_threads(1)
-    captured, plain = library.model()
+    kind = _layer() if MODES[name][1] is None else _three_layers()
+    captured, plain = library.model(type("Captured", (kind,), {}), MODES[name])(), kind()
     batch = torch.zeros(BATCH)
     return (lambda count: _forward(plain, batch, count)), (lambda count: _forward(captured, batch, count))
+
+
+def _layer() -> Any:
+    """Give a class whose instances are one layer."""
+    import torch
+
+    class Layer(torch.nn.Linear):
+        def __init__(self, **_: Any) -> None:  # the peer hands its own arguments on
+            super().__init__(BATCH[1], 8)
+
+    return Layer
+
+
+def _three_layers() -> Any:
+    """Give a class whose instances have three layers."""
+    import torch
+
+    class Layers(torch.nn.Module):
+        def __init__(self, **_: Any) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(BATCH[1], 8)
+            self.second = torch.nn.ReLU()
+            self.third = torch.nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.third(self.second(self.first(x)))
+
+    return Layers
 
 
 def _call(function: Callable[..., Any], count: int) -> None:
