@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +28,8 @@ from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_o
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
 from flowprov.context import Scope
+
+K = TypeVar("K", bound="CapturedModule")
 
 _get = context.current.get
 _set = context.current.set
@@ -52,12 +54,18 @@ class Forward(Scope):
         Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
     handled
         The exception that was being handled when it began, which is therefore none of its own.
+    entered
+        It was opened around compiled code, and the module's own hooks ran in it after all.
+    met_children
+        It was opened around compiled code, and a child ran outside of the graph.
     """
 
     call: int = 0
     thread: int = 0
     mode: Mode = ()
     handled: BaseException | None = None
+    entered: bool = False
+    met_children: bool = False
 
 
 class CapturedModule:
@@ -78,11 +86,27 @@ class CapturedModule:
 
     Attributes
     ----------
-    model, path
+    model, path, name
         As above.
+    around
+        What captures the module from outside of compiled code, once it was compiled.
+    original
+        Of such a one: what captures the module itself.
     """
 
-    __slots__ = ("_at_first", "_detail", "_epoch", "_fragment", "_inputs", "_tails", "model", "path")
+    __slots__ = (
+        "_at_first",
+        "_detail",
+        "_epoch",
+        "_fragment",
+        "_inputs",
+        "_tails",
+        "around",
+        "model",
+        "name",
+        "original",
+        "path",
+    )
 
     def __init__(
         self,
@@ -94,12 +118,19 @@ class CapturedModule:
     ) -> None:
         self.model = model
         self.path = path
+        self.name = name
+        self.around: CapturedModule | None = None
+        self.original: CapturedModule | None = None
         self._fragment = model.fragment(name, "child_forward" if path else "parent_forward")
         self._detail = detail
         self._at_first = at_first
         self._inputs: Inputs | None = None
         self._epoch: object = None
         self._tails: dict[Mode, bytes] = {}
+
+    def like(self, kind: type[K]) -> K:
+        """Make one of another kind for the same module."""
+        return kind(self.model, self.path, self.name, self._detail, self._at_first)
 
     def is_called_in_its_model(self, module: torch.nn.Module, current: Scope | None) -> bool:
         """Whether a forward of a child belongs to this model: several may share a module."""
@@ -108,7 +139,8 @@ class CapturedModule:
             if isinstance(scope, Forward) and isinstance(scope.site, CapturedModule):
                 return scope.site.model is self.model
             scope = scope.previous
-        return captures_of(module)[0] is self  # called by itself: one of the models records it
+        first = captures_of(module)[0]  # called by itself: one of the models records it
+        return first is self or first is self.original
 
     def begin(
         self,
@@ -217,6 +249,8 @@ class Before(Hook):
             parent = previous = _get()
             if previous.__class__ is Forward:
                 parent = previous = _close_abandoned(previous, call)
+                if isinstance(previous, Forward) and _is_in_compiled(previous, self.captured):
+                    return
             if parent is None or parent.muted:
                 parent = enclosing(parent)
                 if parent is None:
@@ -267,6 +301,18 @@ def _opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) 
     return None
 
 
+def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
+    """Whether a forward is recorded already: compiled code ran, at its outset, as Python."""
+    around: Any = scope.site
+    if around.original is None:
+        return False
+    if around.original is captured and not scope.entered:
+        scope.entered = True
+        return True
+    scope.met_children = True
+    return False
+
+
 def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | None:
     """Close forwards that a KeyboardInterrupt ended: no hook ran then, and they still look current."""
     while isinstance(scope, Forward) and scope.thread == _thread() and not _is_running(scope, call):
@@ -281,8 +327,11 @@ def _is_running(scope: Forward, call: FrameType | None) -> bool:
     frame = None if call is None else call.f_back
     while frame is not None:
         # A frame may lie where another one was: what it runs decides.
-        if id(frame) == scope.call and scope.site in captures_of(frame.f_locals.get("self")):
-            return True
+        if id(frame) == scope.call:
+            site: Any = scope.site
+            found = captures_of(frame.f_locals.get("self"))
+            if site in found or site.original in found:
+                return True
         frame = frame.f_back
     return False
 
