@@ -23,7 +23,6 @@ def attach(module: torch.nn.Module, model: Model, choice: Choice | None) -> None
     Not earlier: between construction and first forward parts are replaced, wrapped and shared.
     """
     compiled.watch()
-    module = compiled.original_module(module)
     remove(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
     detail = INSPECTED if choice is not None and choice.inspects else PLAIN
     at_first = None if choice is None else functools.partial(install_children, choice, model)

@@ -1,12 +1,17 @@
 """Forwards of compiled modules, recorded around the compiled code.
 
-Flows in: modules that ``torch.compile`` or ``Module.compile`` was given, or is given later. Flows out: the same
-calls, with a forward recorded around each, as of the module that was compiled.
+Flows in: modules that were compiled, or are later, by ``torch.compile`` or in their place by
+``Module.compile``. Flows out: the same calls, with a forward recorded around each, as of the original module.
 
-Inside compiled code nothing can be recorded without breaking the graph: a hook there is part of the graph.
-What runs outside of it is the module that ``torch.compile`` returns, which takes hooks as any module does, and
-the function that ``Module.compile`` leaves in the module. torch tells nobody that it made them, so two of its
-functions are wrapped, once, when the first model is captured.
+Inside compiled code nothing can be recorded without breaking the graph: a hook there is part of it. What runs
+outside is the module that ``torch.compile`` returns, which takes hooks as any module does, and the function
+that ``Module.compile`` leaves in a module. torch tells nobody that it made them, so two methods of its own are
+followed by a function of ours, once a model was captured: ``OptimizedModule.__init__`` and ``Module.compile``.
+Their bodies, results and exceptions are torch's, and a module that is not captured is left alone.
+
+One forward is met in up to three ways, from outside to inside: at what ``torch.compile`` returned, at what
+``Module.compile`` left, and at the module's own hooks, where torch runs them as Python after all. The first
+that is met records it (see ``hooks``).
 """
 
 from __future__ import annotations
@@ -23,14 +28,14 @@ from typing import Any
 
 import torch
 
-from flowprov import context, runtime
+from flowprov import runtime
 from flowprov.capture.torch.choice import is_shell
-from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, Hook, captures_of
+from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
 from flowprov.capture.torch.tensors import Inputs
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.context import Scope
 
-_IN_GRAPH = "inside a compiled graph"
+_REASON = "the module was called through torch.compile"
 _HOME = "torch._dynamo.eval_frame"  # where OptimizedModule is defined; to import it takes a second
 _MARK = "__flowprov__"
 
@@ -63,7 +68,7 @@ class Around(CapturedModule):
         return inputs
 
     def _metadata(self, mode: Any, epoch: Any) -> dict[str, Any]:
-        return {**super()._metadata(mode, epoch), "children_not_recorded": _IN_GRAPH}
+        return {**super()._metadata(mode, epoch), "children_not_recorded": _REASON}
 
 
 def around(captured: CapturedModule) -> Around:
@@ -98,7 +103,7 @@ def shells_in(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 def uncover(module: torch.nn.Module) -> None:
     """Take the recording off the compiled call of a module that is not captured any more."""
-    call = vars(module).get("_compiled_call_impl")
+    call: Any = vars(module).get("_compiled_call_impl")
     if getattr(call, _MARK, None) is not None and not captures_of(module):
         vars(module)["_compiled_call_impl"] = call.__wrapped__
 
@@ -224,17 +229,15 @@ def _record(
 
 
 # Hooks look for the frame of the call behind the one that calls them: hence these two.
-def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Hook]:
-    made: list[Hook] = []
-    for captured in captures_of(module):
-        outside = around(captured)
-        Before(outside)(module, args, kwargs)
-        made.append(After(outside))
-    return made
+def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[After]:
+    captures = [around(captured) for captured in captures_of(module)]
+    for captured in captures:
+        Before(captured)(module, args, kwargs)
+    return [After(captured) for captured in captures]
 
 
 def _after(
-    hooks: list[Any], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    hooks: list[After], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> None:
     for hook in hooks:
         hook(module, args, kwargs, output)

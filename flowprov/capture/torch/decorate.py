@@ -20,6 +20,7 @@ from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
 from flowprov.capture.torch.attach import attach, captured_of, release
 from flowprov.capture.torch.choice import Choice, original_name
+from flowprov.capture.torch.compiled import original_module
 from flowprov.capture.torch.model import Given, Model
 from flowprov.errors import UsageError
 from flowprov.settings import TorchSettings
@@ -261,6 +262,7 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
     """Put the hooks on an instance, and open its workflow if it is complete."""
     if runtime.disabled() or given.capture_enabled is False:
         return
+    model = original_module(model)
     held = runtime.get()
     if not held.capturing or captured_of(model) is not None:
         return

@@ -54,8 +54,8 @@ class Forward(Scope):
         Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
     handled
         The exception that was being handled when it began, which is therefore none of its own.
-    entered
-        It was opened around compiled code, and the module's own hooks ran in it after all.
+    within
+        It was opened around compiled code, and this other way into the same forward was met in it.
     met_children
         It was opened around compiled code, and a child ran outside of the graph.
     """
@@ -64,7 +64,7 @@ class Forward(Scope):
     thread: int = 0
     mode: Mode = ()
     handled: BaseException | None = None
-    entered: bool = False
+    within: object = None
     met_children: bool = False
 
 
@@ -302,12 +302,15 @@ def _opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) 
 
 
 def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
-    """Whether a forward is recorded already: compiled code ran, at its outset, as Python."""
+    """Whether a forward is recorded already: one that is compiled can be entered in up to three ways."""
     around: Any = scope.site
     if around.original is None:
         return False
-    if around.original is captured and not scope.entered:
-        scope.entered = True
+    # From outside to inside; each but once, for a module may call itself.
+    if (captured is around and scope.within is None) or (
+        captured is around.original and scope.within is not captured
+    ):
+        scope.within = captured
         return True
     scope.met_children = True
     return False
