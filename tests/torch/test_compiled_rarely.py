@@ -137,11 +137,34 @@ def test_both_ways_of_compiling_at_once_record_once(buffer: Path) -> None:
     assert len(forwards(buffer)) == 4
 
 
-def test_a_compiled_function_records_no_forward_and_has_no_break(buffer: Path) -> None:
-    model = Net()
-    step = torch.compile(lambda x: model(x) + 1, backend="eager", fullgraph=True)
+def test_a_compiled_function_records_no_forward_has_no_break_and_it_is_said_once(
+    buffer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = capture(Plain(), name="Inside")
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    step = torch.compile(lambda x: model(x) + 1, backend=keep, fullgraph=True)
     with flowprov.workflow("W"):
-        assert torch.equal(step(batch()), model(batch()) + 1)
+        for rows in (4, 5, 6, 7):
+            assert torch.equal(step(batch(rows)), model(batch(rows)) + 1)
+    assert len(forwards(buffer)) == 4
+    assert len(graphs) == 2
+    assert caplog.text.count("Inside is called by other compiled code") == (torch.__version__ >= "2.13")
+
+
+@both
+def test_of_a_compiled_model_and_of_an_exported_one_nothing_is_said(
+    buffer: Path, compile_model: Compile, caplog: pytest.LogCaptureFixture
+) -> None:
+    with flowprov.workflow("W"):
+        compile_model(capture(Deep()), fullgraph=True)(batch())
+        for strict in (False, True):
+            torch.export.export(capture(Deep()), (batch(),), strict=strict)
+    assert "compiled code" not in caplog.text
     assert len(forwards(buffer)) == 1
 
 

@@ -5,8 +5,8 @@ Flows in: modules that were compiled, or are later, by ``torch.compile`` or in t
 
 Inside compiled code nothing can be recorded without breaking the graph: a hook there is part of it. What runs
 outside is the module that ``torch.compile`` returns, which takes hooks as any module does, and the function
-that ``Module.compile`` leaves in a module. torch tells nobody that it made them, so two methods of its own are
-followed by a function of ours, once a model was captured: ``OptimizedModule.__init__`` and ``Module.compile``.
+that ``Module.compile`` leaves in a module. torch tells nobody that it made them, so two of its methods are
+followed by a function of ours once a model was captured, ``OptimizedModule.__init__`` and ``Module.compile``.
 Their bodies, results and exceptions are torch's, and a module that is not captured is left alone.
 
 One forward is met in up to three ways, from outside to inside: at what ``torch.compile`` returned, at what

@@ -22,6 +22,7 @@ from flowprov import context, guard
 from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
 from flowprov.capture.site import tail_of
+from flowprov.capture.torch.missed import meet
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import Mode, describe, mode_of
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
@@ -241,7 +242,10 @@ class Before(Hook):
 
     def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run before a forward."""
-        if is_compiling() or is_traced():
+        if is_compiling():
+            meet(self)
+            return
+        if is_traced():
             return
         parent = None
         try:
