@@ -115,14 +115,7 @@ def torch_capture(
     What ``deepcopy``, ``pickle`` and ``torch.load`` yield is a model of its own, which is not captured; wrap
     it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
     :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced or
-    exported.
-
-    ``torch.compile(model)`` and ``model.compile()`` are recorded around the graph, which capture does not
-    break: one record for each call, as of the model that was compiled, also where that was done before it was
-    captured. What runs inside of the graph is not recorded; the record around it says so in
-    ``custom_metadata.children_not_recorded``. A model called by a compiled function is inside of its graph;
-    this is said once in the log.
-
+    exported; of a compiled one the call is, and nothing in the graph (``children_not_recorded`` says so).
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
