@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from flowprov import runtime
+from flowprov import guard, runtime
 from flowprov.capture.torch.choice import is_shell
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
 from flowprov.capture.torch.tensors import Inputs
@@ -120,7 +120,8 @@ def watch() -> None:
             sys.meta_path.insert(0, _Arrival())
         else:
             _watch_shells(home)
-            _shells.update(each for each in gc.get_objects() if type(each) is home.OptimizedModule)
+            made = home.OptimizedModule  # before anything was captured: an instance refers to its class
+            _shells.update(each for each in gc.get_referrers(made) if type(each) is made)
         _replace(torch.nn.Module, "compile", _after_compile)
 
 
@@ -230,7 +231,11 @@ def _record(
 
 # Hooks look for the frame of the call behind the one that calls them: hence these two.
 def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[After]:
-    captures = [around(captured) for captured in captures_of(module)]
+    try:
+        captures = [around(captured) for captured in captures_of(module)]
+    except Exception as error:  # the guard: the forward runs whatever happens to us
+        guard.fault("recording the start of a forward", error)
+        return []
     for captured in captures:
         Before(captured)(module, args, kwargs)
     return [After(captured) for captured in captures]
