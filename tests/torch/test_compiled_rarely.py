@@ -15,7 +15,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import flowprov
-from flowprov import records
+from flowprov import guard, records
 from tests.torch.compiling import Compile, anew, both, capture, in_place, twins
 from tests.torch.support import Calls, Net, Plain, batch, children, forwards, hooks, metadata, paths
 from tests.torch.test_children import FIRST, SECOND, Deep, Holds
@@ -252,3 +252,31 @@ def test_exceptions_of_the_compiler_pass(buffer: Path, compile_model: Compile) -
     with pytest.raises((RuntimeError, TypeError), match="nonsense"):
         compile_model(Net(), backend="eager", nonsense=True)
     assert forwards(buffer) == []
+
+
+@both
+def test_a_fault_of_ours_is_counted_and_the_model_compiles_and_runs(
+    buffer: Path, compile_model: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> Any:
+        raise LookupError
+
+    model = Net()
+    plain, expected = Plain(), compile_model(copy.deepcopy(model))(batch())
+    monkeypatch.setattr("flowprov.capture.torch.compiled.around", fail)
+    compiled = compile_model(model)
+    assert torch.equal(compiled(batch()), expected)
+    compile_model(plain)(batch())
+    assert sum(guard.faults().values()) == 1
+    assert forwards(buffer) == []
+    guard.reset()
+
+
+def test_a_compiled_forward_and_a_disabled_compiler_record_once(buffer: Path) -> None:
+    model = Net()
+    disabled = anew(Net(), disable=True)
+    with flowprov.workflow("W"):
+        model.forward = torch.compile(model.forward, backend="eager")  # type: ignore[method-assign]
+        model(batch())
+        disabled(batch())
+    assert len(forwards(buffer)) == 2
