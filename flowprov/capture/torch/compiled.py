@@ -22,7 +22,7 @@ import importlib.machinery
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -75,10 +75,15 @@ def around(captured: CapturedModule) -> Around:
     """Give what captures the same module from outside of compiled code."""
     made = captured.around
     if not isinstance(made, Around):
-        made = captured.like(Around)
+        made = captured.like(_kind_of(type(captured)))
         made.original = captured
         captured.around = made
     return made
+
+
+@functools.cache
+def _kind_of(kind: Hashable) -> type[Around]:
+    return Around if kind is CapturedModule else type("Around", (Around, kind), {"__slots__": ()})
 
 
 def original_module(module: torch.nn.Module) -> torch.nn.Module:

@@ -96,6 +96,7 @@ class CapturedModule:
     """
 
     __slots__ = (
+        "_asked_detail",
         "_at_first",
         "_detail",
         "_epoch",
@@ -123,7 +124,7 @@ class CapturedModule:
         self.around: CapturedModule | None = None
         self.original: CapturedModule | None = None
         self._fragment = model.fragment(name, "child_forward" if path else "parent_forward")
-        self._detail = detail
+        self._detail = self._asked_detail = detail  # some kinds make another of what they were asked for
         self._at_first = at_first
         self._inputs: Inputs | None = None
         self._epoch: object = None
@@ -131,7 +132,7 @@ class CapturedModule:
 
     def like(self, kind: type[K]) -> K:
         """Make one of another kind for the same module."""
-        return kind(self.model, self.path, self.name, self._detail, self._at_first)
+        return kind(self.model, self.path, self.name, self._asked_detail, self._at_first)
 
     def is_called_in_its_model(self, module: torch.nn.Module, current: Scope | None) -> bool:
         """Whether a forward of a child belongs to this model: several may share a module."""
