@@ -22,7 +22,7 @@ import importlib.machinery
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -75,14 +75,15 @@ def around(captured: CapturedModule) -> Around:
     """Give what captures the same module from outside of compiled code."""
     made = captured.around
     if not isinstance(made, Around):
-        made = captured.like(_kind_of(type(captured)))
+        kind: Any = type(captured)
+        made = captured.like(_kind_of(kind))
         made.original = captured
         captured.around = made
     return made
 
 
 @functools.cache
-def _kind_of(kind: Hashable) -> type[Around]:
+def _kind_of(kind: Any) -> type[Around]:
     return Around if kind is CapturedModule else type("Around", (Around, kind), {"__slots__": ()})
 
 
