@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from flowprov import guard
 
@@ -14,3 +15,14 @@ def no_faults_of_ours() -> Iterator[None]:
     """Fail a test in which a fault of flowprov's own was met, even though the program saw nothing of it."""
     yield
     assert guard.faults() == {}
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Have torch forget what it compiled and counted."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()

@@ -47,14 +47,6 @@ def test_export_with_unknown_sizes_keeps_them_unknown(buffer: Path) -> None:
     assert forwards(buffer) == []
 
 
-def test_compiling_meets_no_graph_break_and_records_nothing_yet(buffer: Path) -> None:
-    plain, captured = Plain(), Net()
-    captured.load_state_dict(plain.state_dict())
-    compiled = torch.compile(captured, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(batch()), plain(batch()))
-    assert forwards(buffer) == []
-
-
 def test_symbolic_tracing_and_make_fx_record_nothing(buffer: Path) -> None:
     model = Net()
     torch.fx.symbolic_trace(Calls(model))

@@ -10,7 +10,7 @@ import functools
 
 import torch
 
-from flowprov.capture.torch import unseen
+from flowprov.capture.torch import compiled, unseen
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Hook, captures_of
 from flowprov.capture.torch.model import Model
@@ -22,6 +22,7 @@ def attach(module: torch.nn.Module, model: Model, choice: Choice | None) -> None
 
     Not earlier: between construction and first forward parts are replaced, wrapped and shared.
     """
+    compiled.watch()
     remove(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
     detail = INSPECTED if choice is not None and choice.inspects else PLAIN
     at_first = None if choice is None else functools.partial(install_children, choice, model)
@@ -34,6 +35,7 @@ def _install(module: torch.nn.Module, captured: CapturedModule) -> None:
         unseen.prepare(module, _is_ours)
     module.register_forward_pre_hook(Before(captured), with_kwargs=True)
     module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
+    compiled.cover(module)
 
 
 def install_children(choice: Choice, model: Model, module: torch.nn.Module) -> None:
@@ -58,10 +60,11 @@ def captured_of(module: object) -> CapturedModule | None:
 
 def release(module: torch.nn.Module) -> None:
     """Take off the hooks of a model, and those that it has on its parts."""
+    module = compiled.original_module(module)
     captured = captured_of(module)
     remove(module)
     if captured is not None:
-        for part in module.modules():
+        for part in (*module.modules(), *compiled.shells_in(module)):
             remove(part, of=captured.model)
 
 
@@ -92,6 +95,7 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
             if meant:
                 for each in kept:
                     each.pop(number, None)
+    compiled.uncover(module)
 
 
 def _is_left_over(hook: object) -> bool:

@@ -43,9 +43,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         """Give the chosen modules with their paths, each once, the outer before the inner."""
         beyond: dict[str, str] = {}
         fitting: set[str] = set()
-        for path, module in model.named_modules():
-            if not path:
+        for found, module in model.named_modules():
+            if not found or is_shell(module):
                 continue
+            path = found.replace("._orig_mod", "")  # of what torch.compile made the original is the part
             fits = [pattern for pattern in self.include if fnmatchcase(path, pattern)]
             if self.include and not fits:
                 continue
@@ -72,6 +73,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             model,
             mend,
         )
+
+
+def is_shell(module: torch.nn.Module) -> bool:
+    """Whether a module is what ``torch.compile`` made of another one."""
+    cls = type(module)
+    return cls.__name__ == "OptimizedModule" and cls.__module__.startswith("torch._dynamo")
 
 
 def original_name(module: torch.nn.Module) -> str:

@@ -20,6 +20,7 @@ from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
 from flowprov.capture.torch.attach import attach, captured_of, release
 from flowprov.capture.torch.choice import Choice, original_name
+from flowprov.capture.torch.compiled import original_module
 from flowprov.capture.torch.model import Given, Model
 from flowprov.errors import UsageError
 from flowprov.settings import TorchSettings
@@ -113,8 +114,8 @@ def torch_capture(
     Recorded are calls ``model(x)``, not ``model.forward(x)``: torch runs no hooks for that.
     What ``deepcopy``, ``pickle`` and ``torch.load`` yield is a model of its own, which is not captured; wrap
     it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
-    :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced, exported
-    or compiled.
+    :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced or
+    exported; of a compiled one the call is, and nothing in the graph (``children_not_recorded`` says so).
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
@@ -261,6 +262,7 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
     """Put the hooks on an instance, and open its workflow if it is complete."""
     if runtime.disabled() or given.capture_enabled is False:
         return
+    model = original_module(model)
     held = runtime.get()
     if not held.capturing or captured_of(model) is not None:
         return

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,12 +22,15 @@ from flowprov import context, guard
 from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
 from flowprov.capture.site import tail_of
+from flowprov.capture.torch.missed import meet
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import Mode, describe, mode_of
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
 from flowprov.context import Scope
+
+K = TypeVar("K", bound="CapturedModule")
 
 _get = context.current.get
 _set = context.current.set
@@ -52,12 +55,18 @@ class Forward(Scope):
         Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
     handled
         The exception that was being handled when it began, which is therefore none of its own.
+    within
+        It was opened around compiled code, and this other way into the same forward was met in it.
+    met_children
+        It was opened around compiled code, and a child ran outside of the graph.
     """
 
     call: int = 0
     thread: int = 0
     mode: Mode = ()
     handled: BaseException | None = None
+    within: object = None
+    met_children: bool = False
 
 
 class CapturedModule:
@@ -78,11 +87,28 @@ class CapturedModule:
 
     Attributes
     ----------
-    model, path
+    model, path, name
         As above.
+    around
+        What captures the module from outside of compiled code, once it was compiled.
+    original
+        Of such a one: what captures the module itself.
     """
 
-    __slots__ = ("_at_first", "_detail", "_epoch", "_fragment", "_inputs", "_tails", "model", "path")
+    __slots__ = (
+        "_asked_detail",
+        "_at_first",
+        "_detail",
+        "_epoch",
+        "_fragment",
+        "_inputs",
+        "_tails",
+        "around",
+        "model",
+        "name",
+        "original",
+        "path",
+    )
 
     def __init__(
         self,
@@ -94,12 +120,19 @@ class CapturedModule:
     ) -> None:
         self.model = model
         self.path = path
+        self.name = name
+        self.around: CapturedModule | None = None
+        self.original: CapturedModule | None = None
         self._fragment = model.fragment(name, "child_forward" if path else "parent_forward")
-        self._detail = detail
+        self._detail = self._asked_detail = detail  # some kinds make another of what they were asked for
         self._at_first = at_first
         self._inputs: Inputs | None = None
         self._epoch: object = None
         self._tails: dict[Mode, bytes] = {}
+
+    def like(self, kind: type[K]) -> K:
+        """Make one of another kind for the same module."""
+        return kind(self.model, self.path, self.name, self._asked_detail, self._at_first)
 
     def is_called_in_its_model(self, module: torch.nn.Module, current: Scope | None) -> bool:
         """Whether a forward of a child belongs to this model: several may share a module."""
@@ -108,7 +141,8 @@ class CapturedModule:
             if isinstance(scope, Forward) and isinstance(scope.site, CapturedModule):
                 return scope.site.model is self.model
             scope = scope.previous
-        return captures_of(module)[0] is self  # called by itself: one of the models records it
+        first = captures_of(module)[0]  # called by itself: one of the models records it
+        return first is self or first is self.original
 
     def begin(
         self,
@@ -214,7 +248,10 @@ class Before(Hook):
 
     def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run before a forward."""
-        if is_compiling() or is_traced():
+        if is_compiling():
+            meet(self)
+            return
+        if is_traced():
             return
         parent = None
         try:
@@ -222,6 +259,8 @@ class Before(Hook):
             parent = previous = _get()
             if previous.__class__ is Forward:
                 parent = previous = _close_abandoned(previous, call)
+                if isinstance(previous, Forward) and _is_in_compiled(previous, self.captured):
+                    return
             if parent is None or parent.muted:
                 parent = enclosing(parent)
                 if parent is None:
@@ -272,6 +311,21 @@ def _opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) 
     return None
 
 
+def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
+    """Whether a forward is recorded already: one that is compiled can be entered in up to three ways."""
+    around: Any = scope.site
+    if around.original is None:
+        return False
+    # From outside to inside; each but once, for a module may call itself.
+    if (captured is around and scope.within is None) or (
+        captured is around.original and scope.within is not captured
+    ):
+        scope.within = captured
+        return True
+    scope.met_children = True
+    return False
+
+
 def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | None:
     """Close forwards that a KeyboardInterrupt ended: no hook ran then, and they still look current."""
     while isinstance(scope, Forward) and scope.thread == _thread() and not _is_running(scope, call):
@@ -286,8 +340,11 @@ def _is_running(scope: Forward, call: FrameType | None) -> bool:
     frame = None if call is None else call.f_back
     while frame is not None:
         # A frame may lie where another one was: what it runs decides.
-        if id(frame) == scope.call and scope.site in captures_of(frame.f_locals.get("self")):
-            return True
+        if id(frame) == scope.call:
+            site: Any = scope.site
+            found = captures_of(frame.f_locals.get("self"))
+            if site in found or site.original in found:
+                return True
         frame = frame.f_back
     return False
 
