@@ -281,7 +281,8 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
             built_in=built_in,
         )
         if what is not None:
-            attach(model, made, _choose(options, settings) if what == "parent_and_children" else None)
+            choice = _choose(options, settings) if what == "parent_and_children" else None
+            attach(model, made, choice, settings)
         if built_in is not None and (complete or what is None):
             made.open(model, built_in)
 
