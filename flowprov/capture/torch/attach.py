@@ -11,6 +11,7 @@ import functools
 import torch
 
 from flowprov.capture.torch import unseen
+from flowprov.capture.torch.backward import AfterForward
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Hook, captures_of
 from flowprov.capture.torch.model import Model
@@ -28,14 +29,16 @@ def attach(module: torch.nn.Module, model: Model, choice: Choice | None, setting
     detail = INSPECTED if choice is not None and choice.inspects else PLAIN
     kind = MeasuredModule if settings.tensor_statistics else CapturedModule
     at_first = None if choice is None else functools.partial(install_children, choice, model, kind)
-    _install(module, kind(model, "", model.name, detail, at_first))
+    _install(module, kind(model, "", model.name, detail, at_first), backward=settings.backward)
 
 
-def _install(module: torch.nn.Module, captured: CapturedModule) -> None:
-    """Put both hooks on a module."""
+def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
+    """Put both hooks on a module, and between them that which watches for its backward."""
     if isinstance(module, torch.nn.TransformerEncoderLayer):
         unseen.prepare(module, _is_ours)
     module.register_forward_pre_hook(Before(captured), with_kwargs=True)
+    if backward:
+        module.register_forward_hook(AfterForward(captured))
     module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
 
 

@@ -46,25 +46,25 @@ def is_immediate(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def collect_later(scope: Scope, numbers: torch.Tensor, correct: Callable[[list[float]], Correction]) -> None:
+def collect_later(around: Scope, numbers: torch.Tensor, correct: Callable[[list[float]], Correction]) -> None:
     """Read numbers when the device has computed them.
 
     Parameters
     ----------
-    scope
-        Of the record to which they belong.
+    around
+        The scope in which the record lies to which they belong.
     numbers
         A tensor of one dimension.
     correct
         Gives the correction of that record.
     """
-    journal = scope.journal
+    journal = around.journal
     if len(_waiting) >= MOST:
         _drop(journal, f"more than {MOST} wait to be computed")
         return
     copied, are_there = start_copy(numbers)
     _waiting.append(_Waiting(journal, copied, are_there, correct))
-    _collect_at_the_end_of(scope)
+    _collect_at_the_end_of(around)
 
 
 def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
@@ -125,13 +125,12 @@ def _drop(journal: Journal, reason: str) -> None:
     )
 
 
-def _collect_at_the_end_of(scope: Scope) -> None:
+def _collect_at_the_end_of(around: Scope | None) -> None:
     """Have the rest collected when the outermost scope ends that this process ends itself."""
     _prepare()
     outermost: Scope | None = None
-    around: Scope | None = scope
     while around is not None:
-        if around is not scope and around.recorded and context.is_open(around):
+        if around.recorded and context.is_open(around):
             outermost = around
         around = around.parent
     if outermost is not None and _collect_all not in outermost.extra().on_end:

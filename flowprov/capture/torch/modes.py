@@ -17,13 +17,13 @@ _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask in a tenth of
 _gradients = torch.is_grad_enabled
 any_autocast: Callable[[], bool] = getattr(_C, "_is_any_autocast_enabled", torch.is_autocast_enabled)
 # A forward inside autograd's own run is one that activation checkpointing computes again.
-_graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
+graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
 
 
 def mode_of(module: torch.nn.Module) -> Mode:
     """Give the modes under which a forward of a module begins."""
     autocast = _autocast_dtype() if any_autocast() else None
-    return (module.training, _gradients(), _graph_task() != -1, autocast)
+    return (module.training, _gradients(), graph_task() != -1, autocast)
 
 
 def describe(mode: Mode) -> dict[str, Any]:

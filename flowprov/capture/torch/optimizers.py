@@ -140,7 +140,7 @@ def _begin(optimizer: Optimizer, parent: Scope, call: FrameType, *, norm: bool) 
                 given: Any = msgspec.Raw(encode(_filled(used, iter(arrived))))
                 return Correction(task_id=key, used=given)  # type: ignore[arg-type]
 
-            collect_later(span.scope, numbers, correct)
+            collect_later(parent, numbers, correct)
     return span
 
 
@@ -205,18 +205,19 @@ def _gradient_norm(optimizer: Optimizer) -> torch.Tensor | None:
     gradients = [each for each in gradients if each.layout is not torch.strided or each.numel()]
     if not gradients or not all(map(is_computable, gradients)):
         return None
-    norm = _total_norm(gradients)
+    norm: torch.Tensor = _total_norm(gradients)
     # Of an optimizer that is to unscale them itself: a tensor that the scaler has put there.
     scale = getattr(optimizer, "grad_scale", None)
     if isinstance(scale, torch.Tensor):
-        norm = torch.div(norm, scale.to(norm.device))
+        norm = norm.div(scale.to(norm.device))
     return norm
 
 
 def _norm_of_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     first = tensors[0].device
     norms = [torch.linalg.vector_norm(each).to(first, torch.float32) for each in tensors]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
 
 
 # Torch's own, since 2.6, computes many at once.

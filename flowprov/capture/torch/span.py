@@ -43,7 +43,8 @@ class Span:
     def __init__(self, parent: Scope, place: bytes, used: bytes) -> None:
         journal = parent.journal
         number = journal.next_number()
-        self.scope = scope = Scope(journal, number, parent.workflow_id, place, used, parent=parent)
+        # Without its parent: what autograd keeps of a backward that raised must not keep that alive.
+        self.scope = scope = Scope(journal, number, parent.workflow_id, place, used)
         journal.open_scopes[number] = scope
         self._holder = open_around(parent)
         if self._holder is not None:

@@ -154,7 +154,7 @@ def _await(scope: Scope, field: str, assembled: _Assembled) -> None:
             together = torch.cat([each.computed.to(first, non_blocking=True) for each in awaited])
         else:
             together = torch.cat(by_device[first])
-        collect_later(scope, together, correct)
+        collect_later(scope.parent or scope, together, correct)
 
 
 # -- one tensor ---------------------------------------------------------------------------------------------
