@@ -58,7 +58,7 @@ class Opened(Protocol):
         """Give the scope that is open now, if there is one."""
 
 
-class Scope(msgspec.Struct, eq=False):
+class Scope(msgspec.Struct, eq=False, weakref=True):
     """An open workflow or task: what its children and its own record need.
 
     Attributes

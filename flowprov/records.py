@@ -170,6 +170,8 @@ class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
     task_id: LocalId
     status: str | None = None
     error: Error | None = None
+    used: JsonObject | None = None
+    generated: JsonObject | None = None
 
 
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):

@@ -46,6 +46,10 @@ class Runtime:
         Makes values recordable.
     delivery
         Has the journals delivered, where there are sinks.
+    at_exit
+        Called when the process ends.
+    at_heartbeat
+        Called by the keeper after each heartbeat of a journal, in a thread of its own.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,12 +57,13 @@ class Runtime:
         self.capturing = settings.instrumentation.enabled and not disabled()
         self.summariser = Summariser(redact=settings.privacy.redact)
         self.delivery = Delivery(settings)
-        self.keeper = Keeper(self.delivery.look_after)
+        self.keeper = Keeper(self._look_after)
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.at_exit: list[Callable[[], None]] = []
+        self.at_heartbeat: list[Callable[[], None]] = []
         encoding["_flowprov_encode"] = self.summariser.encode_mapping
 
     def campaign_id(self) -> str:
@@ -131,6 +136,11 @@ class Runtime:
                 journal.close()
                 self.delivery.look_after(journal, last=True)
 
+    def _look_after(self, journal: Journal) -> None:
+        self.delivery.look_after(journal)
+        for callback in self.at_heartbeat:
+            callback()
+
     def settle(self) -> None:
         """Wait a little for what the sinks are owed, at the end of the program."""
         for journal in self.journals():
@@ -141,7 +151,7 @@ class Runtime:
         """In a forked child: go on in journals of this process's own."""
         self._lock = threading.RLock()
         self.delivery = Delivery(self.settings)
-        self.keeper = Keeper(self.delivery.look_after)
+        self.keeper = Keeper(self._look_after)
         for journal in self.journals():
             journal.begin_anew(self.keeper)
 

@@ -4,6 +4,7 @@ from flowprov.read.buffer import Buffer, read_buffer
 from flowprov.read.follow import Follower
 from flowprov.read.frame import COLUMNS
 from flowprov.read.lineage import ancestors, children, tree
+from flowprov.read.nonfinite import first_nonfinite
 from flowprov.read.report import JournalReport
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "JournalReport",
     "ancestors",
     "children",
+    "first_nonfinite",
     "read_buffer",
     "tree",
 ]

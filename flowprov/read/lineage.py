@@ -6,7 +6,7 @@ Flows in: rows of any form (a DataFrame, dicts, records). Flows out: ids, and te
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from flowprov.records import Task, Workflow
@@ -121,7 +121,7 @@ def _shortened(nodes: dict[str, _Node], keys: list[str], most: int) -> list[str]
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
     nodes: dict[str, _Node] = {}
-    for row in _plain(rows):
+    for row in plain(rows, _WANTED):
         key = row["task_id"] or row["workflow_id"]
         if row["task_id"] is None:
             parents: tuple[str | None, ...] = (row["parent_workflow_id"],)
@@ -137,14 +137,14 @@ def _parent(nodes: dict[str, _Node], key: str) -> str | None:
     return next((p for p in node.parents if p in nodes), None) if node else None
 
 
-def _plain(rows: Rows) -> Iterable[dict[str, Any]]:
+def plain(rows: Rows, wanted: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Give the wanted fields of each row as a dict."""
     if hasattr(rows, "columns"):
         frame = cast("pd.DataFrame", rows)
-        columns = [frame[name] for name in _WANTED]
-        return (dict(zip(_WANTED, values, strict=True)) for values in zip(*columns, strict=True))
+        columns = [frame[name] for name in wanted]
+        return (dict(zip(wanted, values, strict=True)) for values in zip(*columns, strict=True))
     return (
-        {name: row.get(name) if isinstance(row, dict) else getattr(row, name, None) for name in _WANTED}
+        {name: row.get(name) if isinstance(row, dict) else getattr(row, name, None) for name in wanted}
         for row in rows
     )
 

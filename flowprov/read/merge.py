@@ -139,9 +139,9 @@ def _as_task(task: Task) -> Task:
 
 
 def _corrected(row: Row, correction: Correction) -> Row:
-    return msgspec.structs.replace(
-        row, status=correction.status or row.status, error=correction.error or row.error
-    )
+    changed = overlaid(row, correction, _UNITED)
+    del changed["task_id"]  # a row that is open has it in full, as the correction has
+    return msgspec.structs.replace(row, **changed)
 
 
 def _begun(row: Row) -> int:

@@ -242,7 +242,10 @@ class _Unsettled:
         if type(record) is Task:
             if record.status in _UNENDED:
                 self.records.append(record)
-        elif isinstance(record, (Workflow, OpenTask, Correction)):
+        elif isinstance(record, Correction):
+            if record.status is not None:  # others add statistics to a task, and may be many
+                self.records.append(record)
+        elif isinstance(record, (Workflow, OpenTask)):
             self.records.append(record)
 
 

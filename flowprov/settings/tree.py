@@ -68,6 +68,12 @@ class TorchSettings(Section, frozen=True, kw_only=True):
         How many levels of child modules are recorded.
     include, exclude
         Patterns over module paths.
+    tensor_statistics
+        Whether the contents of tensors that recorded forwards use and generate are summed up.
+    backward
+        Whether the backward passes of models are recorded.
+    optimizer
+        What is recorded of the steps of optimizers; None: nothing.
     """
 
     when_null: ClassVar[Mapping[str, Any] | None] = {
@@ -90,6 +96,9 @@ class TorchSettings(Section, frozen=True, kw_only=True):
     depth: Count | Literal["all"] = 1
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    tensor_statistics: bool = False
+    backward: bool = False
+    optimizer: Literal["steps", "steps_and_gradient_norm"] | None = None
 
 
 class InstrumentationSettings(Section, frozen=True, kw_only=True):

@@ -117,7 +117,14 @@ class Walk:
         if level != NOT_SECRET and not self._cannot_tell(value, level):
             self.nodes += 1
             return {"$redacted": True}
-        return self.node(value, depth)
+        if level in (NOT_SECRET, TOKEN_LIKE) or self.arrays is None:
+            return self.node(value, depth)
+        # What a caller adds to the summary of a tensor may tell of its contents.
+        arrays, self.arrays = self.arrays, None
+        try:
+            return self.node(value, depth)
+        finally:
+            self.arrays = arrays
 
     def _cannot_tell(self, value: object, level: int) -> bool:
         # Whether there is a password is no secret; tensors are never recorded by content; a number under the

@@ -126,6 +126,20 @@ def test_a_correction_changes_the_row_of_its_task_and_keeps_the_rest(tmp_path: P
     assert (row.status, row.error, row.custom_metadata) == ("ERROR", BROKEN, {"left_early": True})
 
 
+def test_a_correction_adds_what_was_learned_of_the_contents(tmp_path: Path) -> None:
+    rows = rows_of(
+        tmp_path,
+        Correction(task_id=3, used={"x": {"shape": [1], "mean": 0.5}}),
+        step(3, 1, used={"x": {"shape": [1]}}, generated={"y": 1}),
+        Correction(task_id=3, generated={"z": 2}),
+    )
+    row = only(rows)
+    assert isinstance(row, Task)
+    assert row.used == {"x": {"shape": [1], "mean": 0.5}}
+    assert row.generated == {"y": 1, "z": 2}
+    assert (row.task_id, row.status, row.error) == ("j1-3", "FINISHED", None)
+
+
 def test_control_records_are_no_rows(tmp_path: Path) -> None:
     assert rows_of(tmp_path, Heartbeat(at=1), Sample(at=1, values={}), FOOTER) == []
 

@@ -11,13 +11,16 @@ import functools
 import torch
 
 from flowprov.capture.torch import compiled, unseen
+from flowprov.capture.torch.backward import AfterForward
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Hook, captures_of
 from flowprov.capture.torch.model import Model
+from flowprov.capture.torch.statistics import MeasuredModule
 from flowprov.capture.torch.tensors import INSPECTED, PLAIN
+from flowprov.settings import TorchSettings
 
 
-def attach(module: torch.nn.Module, model: Model, choice: Choice | None) -> None:
+def attach(module: torch.nn.Module, model: Model, choice: Choice | None, settings: TorchSettings) -> None:
     """Put hooks on a model, and at its first forward on those of its parts that were chosen.
 
     Not earlier: between construction and first forward parts are replaced, wrapped and shared.
@@ -25,20 +28,25 @@ def attach(module: torch.nn.Module, model: Model, choice: Choice | None) -> None
     compiled.watch()
     remove(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
     detail = INSPECTED if choice is not None and choice.inspects else PLAIN
-    at_first = None if choice is None else functools.partial(install_children, choice, model)
-    _install(module, CapturedModule(model, "", model.name, detail, at_first))
+    kind = MeasuredModule if settings.tensor_statistics else CapturedModule
+    at_first = None if choice is None else functools.partial(install_children, choice, model, kind)
+    _install(module, kind(model, "", model.name, detail, at_first), backward=settings.backward)
 
 
-def _install(module: torch.nn.Module, captured: CapturedModule) -> None:
-    """Put both hooks on a module."""
+def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
+    """Put both hooks on a module, and between them that which watches for its backward."""
     if isinstance(module, torch.nn.TransformerEncoderLayer):
         unseen.prepare(module, _is_ours)
     module.register_forward_pre_hook(Before(captured), with_kwargs=True)
+    if backward:
+        module.register_forward_hook(AfterForward(captured))
     module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
     compiled.cover(module)
 
 
-def install_children(choice: Choice, model: Model, module: torch.nn.Module) -> None:
+def install_children(
+    choice: Choice, model: Model, kind: type[CapturedModule], module: torch.nn.Module
+) -> None:
     """Put hooks on the chosen modules in a model; what is a captured model itself is left to that."""
     with model.preparing:
         parts = (captured for part in module.modules() for captured in captures_of(part))
@@ -50,7 +58,7 @@ def install_children(choice: Choice, model: Model, module: torch.nn.Module) -> N
         for path, child in choice.modules(module):
             if child not in foreign:
                 remove(child, copies_only=True)
-                _install(child, CapturedModule(model, path, original_name(child), detail))
+                _install(child, kind(model, path, original_name(child), detail))
 
 
 def captured_of(module: object) -> CapturedModule | None:

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from flowprov import guard, runtime
+from flowprov.capture.torch.backward import AfterForward, is_watched
 from flowprov.capture.torch.choice import is_shell
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
 from flowprov.capture.torch.tensors import Inputs
@@ -197,11 +198,13 @@ def _shells_of(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 def _cover_shell(shell: torch.nn.Module, module: torch.nn.Module) -> None:
     """Put hooks on what ``torch.compile`` made of a captured module; they run outside of the graph."""
-    there = captures_of(shell)
+    there, watched = captures_of(shell), is_watched(module)
     for captured in captures_of(module):
         outside = around(captured)
         if outside not in there:
             shell.register_forward_pre_hook(Before(outside), with_kwargs=True)
+            if watched:
+                shell.register_forward_hook(AfterForward(outside))
             shell.register_forward_hook(After(outside), with_kwargs=True, always_call=True)
 
 
@@ -250,5 +253,8 @@ def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 def _after(
     hooks: list[After], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> None:
+    watched = is_watched(module)
     for hook in hooks:
+        if watched:
+            AfterForward(hook.captured)(module, args, output)
         hook(module, args, kwargs, output)

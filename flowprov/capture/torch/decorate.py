@@ -18,6 +18,7 @@ import torch
 
 from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
+from flowprov.capture.torch import optimizers
 from flowprov.capture.torch.attach import attach, captured_of, release
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.compiled import original_module
@@ -283,7 +284,10 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
             built_in=built_in,
         )
         if what is not None:
-            attach(model, made, _choose(options, settings) if what == "parent_and_children" else None)
+            choice = _choose(options, settings) if what == "parent_and_children" else None
+            attach(model, made, choice, settings)
+        if settings.optimizer is not None:
+            optimizers.install()
         if built_in is not None and (complete or what is None):
             made.open(model, built_in)
 

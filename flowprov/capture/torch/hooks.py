@@ -286,11 +286,11 @@ class After(Hook):
         now = ticks()
         captured, scope = self.captured, _get()
         try:
-            # The same test as that of _opened_by, which is for what is rare.
+            # The same test as that of opened_by, which is for what is rare.
             if not (
                 scope.__class__ is Forward and scope.site is captured and scope.call == id(_frame(1).f_back)
             ):
-                scope = _opened_by(captured, scope, _frame(1))
+                scope = opened_by(captured, scope, _frame(1))
             if scope is not None:
                 captured.end(scope, now, output)
         except Exception as error:  # the guard
@@ -300,7 +300,7 @@ class After(Hook):
                 close_after_fault(scope, "recording the end of a forward", error)
 
 
-def _opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
+def opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
     """Find the scope that the hook before this very call opened; None where it opened none."""
     # After an exception torch calls hooks from one frame further out than after a forward that returned.
     calls = (id(frame.f_back), id(frame))

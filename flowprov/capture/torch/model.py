@@ -178,7 +178,7 @@ class Model:
 
 def _end_with(workflow: Scope, *candidates: Scope) -> None:
     """Have a workflow end with the first of these scopes that is open, at the latest with the process."""
-    holder = next((found for scope in candidates if (found := _open_around(scope)) is not None), None)
+    holder = next((found for scope in candidates if (found := open_around(scope)) is not None), None)
     end = functools.partial(_end, workflow)
     if holder is None:
         runtime.get().at_exit.append(functools.partial(end, None))
@@ -197,7 +197,7 @@ def _task_around(scope: Scope | None) -> Scope | None:
     return None if scope is None or scope.key is None else scope
 
 
-def _open_around(scope: Scope | None) -> Scope | None:
+def open_around(scope: Scope | None) -> Scope | None:
     """Find the innermost scope that has a record of its own, which this process is going to end."""
     while scope is not None:
         if scope.recorded and context.is_open(scope):

@@ -15,15 +15,15 @@ Mode: TypeAlias = tuple[Any, ...]
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask in a tenth of a microsecond
 _gradients = torch.is_grad_enabled
-_any_autocast: Callable[[], bool] = getattr(_C, "_is_any_autocast_enabled", torch.is_autocast_enabled)
+any_autocast: Callable[[], bool] = getattr(_C, "_is_any_autocast_enabled", torch.is_autocast_enabled)
 # A forward inside autograd's own run is one that activation checkpointing computes again.
-_graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
+graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
 
 
 def mode_of(module: torch.nn.Module) -> Mode:
     """Give the modes under which a forward of a module begins."""
-    autocast = _autocast_dtype() if _any_autocast() else None
-    return (module.training, _gradients(), _graph_task() != -1, autocast)
+    autocast = _autocast_dtype() if any_autocast() else None
+    return (module.training, _gradients(), graph_task() != -1, autocast)
 
 
 def describe(mode: Mode) -> dict[str, Any]:
@@ -38,13 +38,13 @@ def describe(mode: Mode) -> dict[str, Any]:
 
 
 def _autocast_dtype() -> str | None:
-    for device in _DEVICES:
+    for device in DEVICES:
         if torch.is_autocast_enabled(device):
             return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
     return None
 
 
-_DEVICES = tuple(
+DEVICES = tuple(
     device
     for device in ("cuda", "cpu", "xpu", "mps", "hpu", "xla")
     if torch.amp.is_autocast_available(device)
