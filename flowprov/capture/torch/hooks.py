@@ -48,7 +48,7 @@ class Forward(Scope):
     Attributes
     ----------
     call
-        Identity of the frame of ``Module._call_impl`` that runs the forward.
+        The frame of ``Module._call_impl`` that runs the forward; let go of at its end.
     thread
         The thread that runs it.
     mode
@@ -61,7 +61,7 @@ class Forward(Scope):
         It was opened around compiled code, and a child ran outside of the graph.
     """
 
-    call: int = 0
+    call: FrameType | None = None
     thread: int = 0
     mode: Mode = ()
     handled: BaseException | None = None
@@ -179,7 +179,7 @@ class CapturedModule:
             parent.forwards,
             parent.epoch,
             site=self,
-            call=id(call),
+            call=call,
             thread=thread,
             mode=mode_of(module),
             handled=_exc_info()[1],
@@ -193,7 +193,7 @@ class CapturedModule:
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""
         error = _exc_info()[1]
-        handled, scope.handled = scope.handled, None
+        handled, scope.handled, scope.call = scope.handled, None, None
         if error is not None and error is not handled:
             metadata = self._metadata(scope.mode, scope.epoch)
             if isinstance(error, torch.OutOfMemoryError):
@@ -259,7 +259,11 @@ class Before(Hook):
             parent = previous = _get()
             if previous.__class__ is Forward:
                 parent = previous = _close_abandoned(previous, call)
-                if isinstance(previous, Forward) and _is_in_compiled(previous, self.captured):
+                if (
+                    previous.__class__ is Forward
+                    and previous.site.original is not None  # type: ignore[attr-defined]
+                    and _is_in_compiled(previous, self.captured)
+                ):
                     return
             if parent is None or parent.muted:
                 parent = enclosing(parent)
@@ -287,9 +291,7 @@ class After(Hook):
         captured, scope = self.captured, _get()
         try:
             # The same test as that of opened_by, which is for what is rare.
-            if not (
-                scope.__class__ is Forward and scope.site is captured and scope.call == id(_frame(1).f_back)
-            ):
+            if not (scope.__class__ is Forward and scope.site is captured and scope.call is _frame(1).f_back):
                 scope = opened_by(captured, scope, _frame(1))
             if scope is not None:
                 captured.end(scope, now, output)
@@ -303,7 +305,7 @@ class After(Hook):
 def opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
     """Find the scope that the hook before this very call opened; None where it opened none."""
     # After an exception torch calls hooks from one frame further out than after a forward that returned.
-    calls = (id(frame.f_back), id(frame))
+    calls = (frame.f_back, frame)
     while scope is not None:
         if isinstance(scope, Forward) and scope.site is captured and scope.call in calls:
             return scope
@@ -314,8 +316,6 @@ def opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -
 def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
     """Whether a forward is recorded already: one that is compiled can be entered in up to three ways."""
     around: Any = scope.site
-    if around.original is None:
-        return False
     # From outside to inside; each but once, for a module may call itself.
     if (captured is around and scope.within is None) or (
         captured is around.original and scope.within is not captured
@@ -337,15 +337,11 @@ def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | Non
 
 def _is_running(scope: Forward, call: FrameType | None) -> bool:
     """Whether the call that opened a scope is on the stack, around the given one."""
-    frame = None if call is None else call.f_back
+    wanted, frame = scope.call, call
     while frame is not None:
-        # A frame may lie where another one was: what it runs decides.
-        if id(frame) == scope.call:
-            site: Any = scope.site
-            found = captures_of(frame.f_locals.get("self"))
-            if site in found or site.original in found:
-                return True
         frame = frame.f_back
+        if frame is wanted:
+            return True
     return False
 
 

@@ -47,7 +47,6 @@ def inspect_tensor(tensor: Any) -> msgspec.Raw:
             tensor.device,
             tensor.layout,
             tensor.requires_grad,
-            tensor.nbytes,
         )
         found = _ready.get(key)
         if found is not None:
@@ -56,7 +55,12 @@ def inspect_tensor(tensor: Any) -> msgspec.Raw:
     except Exception:  # a nested tensor has no shape, a sparse one no size, a subclass may raise anything
         return msgspec.Raw(_encode(_describe(tensor)))
     raw = msgspec.Raw(told)
-    if tensor.__class__ in _KEPT and not tensor.is_quantized and all(type(each) is int for each in key[1]):
+    if (
+        tensor.__class__ in _KEPT
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and all(type(each) is int for each in key[1])
+    ):
         if len(_ready) >= _READY_SIZE:
             _ready.clear()
         _ready[key] = raw

@@ -96,7 +96,7 @@ class MeasuredModule(CapturedModule):
         if error is not None and error is not scope.handled:
             super().end(scope, now, output)
             return
-        scope.handled = None
+        scope.handled = scope.call = None
         generated, extras = name_outputs(output), scope.extras
         if extras is not None:
             generated = {**generated, **extras.generated}
