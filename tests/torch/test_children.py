@@ -282,3 +282,7 @@ def test_forwards_that_checkpointing_computes_again_are_flagged(buffer: Path, re
     with flowprov.workflow("W"):
         model(batch().requires_grad_()).sum().backward()
     assert [metadata(task).get("recomputed") for task in children(buffer)] == [None, True]
+    # Once it has what it needs, checkpointing leaves the forward by an exception of its own: no failure.
+    stopped = None if reentrant else True
+    assert [metadata(task).get("stopped_early") for task in children(buffer)] == [None, stopped]
+    assert {task.status for task in children(buffer)} == {records.Status.FINISHED}

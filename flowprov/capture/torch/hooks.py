@@ -23,7 +23,7 @@ from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.modes import Mode, describe, mode_of
+from flowprov.capture.torch.modes import Mode, StopRecomputation, describe, mode_of
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
@@ -159,6 +159,10 @@ class CapturedModule:
             metadata = self._metadata(scope.mode, scope.epoch)
             if isinstance(error, torch.OutOfMemoryError):
                 metadata["out_of_memory"] = True
+            if isinstance(error, StopRecomputation):
+                metadata["stopped_early"] = True
+                write_end(scope, now, *with_extras(scope, None, (), metadata))
+                return
             fail(scope, error, (), metadata)
             return
         if scope.extras is None:
