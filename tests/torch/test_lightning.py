@@ -185,6 +185,23 @@ def test_training_goes_on_from_a_checkpoint(buffer: Path, tmp_path: Path) -> Non
     assert len(forwards(buffer)) == 2 * EPOCHS * BATCHES
 
 
+@pytest.mark.parametrize("wrapped", ["module", "part"])
+def test_steps_that_never_call_their_module_record_the_parts_that_are_wrapped(
+    wrapped: str, buffer: Path, tmp_path: Path
+) -> None:
+    class Parts(Regression):
+        def training_step(self, batch: Any, _: int) -> Any:
+            return self.layers(batch[0]).square().mean()
+
+    model = made(Parts)
+    capture(model if wrapped == "module" else model.layers)
+    with flowprov.workflow("W"):
+        trainer(tmp_path).fit(model, data())
+    expected = {"module": 0, "part": EPOCHS * BATCHES}[wrapped]
+    assert [task.activity_id for task in forwards(buffer)] == ["Sequential"] * expected
+    assert len(children(buffer)) == 3 * expected
+
+
 @pytest.mark.parametrize("decorated", [(), ("Base",), ("Derived",), ("Base", "Derived")])
 def test_hyperparameters_are_those_of_the_subclass_too(decorated: tuple[str, ...], buffer: Path) -> None:
     class Base(Regression):
