@@ -13,7 +13,17 @@ from torch.utils.checkpoint import checkpoint
 import flowprov
 from flowprov import records
 from tests.support import only
-from tests.torch.support import Calls, Plain, batch, children, forwards, hooks, metadata, paths
+from tests.torch.support import (
+    Calls,
+    Plain,
+    batch,
+    children,
+    forwards,
+    hooks,
+    metadata,
+    paths,
+    summary,
+)
 
 
 class Block(torch.nn.Module):
@@ -282,3 +292,17 @@ def test_forwards_that_checkpointing_computes_again_are_flagged(buffer: Path, re
     with flowprov.workflow("W"):
         model(batch().requires_grad_()).sum().backward()
     assert [metadata(task).get("recomputed") for task in children(buffer)] == [None, True]
+    # Once it has what it needs, checkpointing leaves the forward by an exception of its own: no failure.
+    stopped = None if reentrant else True
+    assert [metadata(task).get("stopped_early") for task in children(buffer)] == [None, stopped]
+    assert {task.status for task in children(buffer)} == {records.Status.FINISHED}
+
+
+def test_hooks_that_were_copied_to_another_module_without_their_keywords_do_no_harm(buffer: Path) -> None:
+    model, other = flowprov.torch_capture(Plain()), Plain()
+    for pre_hook in model._forward_pre_hooks.values():
+        other.register_forward_pre_hook(pre_hook)
+    for hook in model._forward_hooks.values():
+        other.register_forward_hook(hook)
+    assert torch.equal(other(batch()), other.linear(batch()).relu())
+    assert [task.generated for task in forwards(buffer)] == [{"output": summary(4, 2)}]

@@ -7,10 +7,11 @@ no attribute.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -172,19 +173,22 @@ class Decoration:
         self._own: Any = vars(owner).get("__init__")
         self._named = _named_by(owner.__init__)
 
-    def construct(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the user's ``__init__``, and capture the instance behind the outermost of decorated classes."""
+    @contextlib.contextmanager
+    def construction(
+        self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[None]:
+        """Surround the user's ``__init__``; capture the instance behind the outermost decorated class."""
         given = self._take(model, args, kwargs)
         building = _building.models
         for outer, outer_given in building:
             if outer is model:
                 for name, value in given.items():
                     outer_given.setdefault(name, value)
-                self._initialise(model, args, kwargs)
+                yield
                 return
         building.append((model, given))
         try:
-            self._initialise(model, args, kwargs)
+            yield
         finally:
             building.pop()
         # The __init__ that Python called was this one: nothing of the construction is left to come.
@@ -198,11 +202,11 @@ class Decoration:
         else:
             self.owner.__init__ = self._own  # type: ignore[method-assign]
 
-    def _initialise(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def initialiser(self, model: torch.nn.Module) -> Callable[..., None]:
+        """Give the user's ``__init__``, bound to an instance."""
         if self._own is None:
-            super(self.owner, model).__init__(*args, **kwargs)
-        else:
-            self._own(model, *args, **kwargs)
+            return super(self.owner, model).__init__
+        return functools.partial(self._own, model)
 
     def _take(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take what is ours out of the arguments; read, but leave, what the user's signature names."""
@@ -241,10 +245,23 @@ def _apply(options: Options, target: Any) -> Any:
     )
 
 
+class _NoArguments:
+    """A class whose ``__init__`` takes nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+
 def _wrap(original: Callable[..., None], decoration: Decoration) -> Callable[..., None]:
+    # Lightning's save_hyperparameters() walks the stack from one __init__ to that of the subclass around it,
+    # through nothing but frames of methods of that name. This one must look as if its class took no argument.
+    __class__ = _NoArguments
+
     @functools.wraps(original)
     def __init__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - tracebacks show it
-        decoration.construct(self, args, kwargs)
+        _ = __class__
+        with decoration.construction(self, args, kwargs):
+            decoration.initialiser(self)(*args, **kwargs)
 
     setattr(__init__, _MARK, decoration)
     return __init__

@@ -24,7 +24,7 @@ from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.missed import meet
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.modes import Mode, describe, mode_of
+from flowprov.capture.torch.modes import Mode, StopRecomputation, describe, mode_of
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
@@ -40,6 +40,11 @@ _exc_info = sys.exc_info
 
 # Epochs whose metadata is kept ready: of other kinds an item may be large, or change.
 _KEPT_EPOCHS = frozenset({int, str, type(None)})
+
+
+# Tools that put another module in the place of one copy its hooks, and forget that these take keywords.
+_NO_KWARGS: dict[str, Any] = {}
+_UNTOLD = object()
 
 
 class Forward(Scope):
@@ -198,6 +203,10 @@ class CapturedModule:
             metadata = self._metadata(scope.mode, scope.epoch)
             if isinstance(error, torch.OutOfMemoryError):
                 metadata["out_of_memory"] = True
+            if isinstance(error, StopRecomputation):
+                metadata["stopped_early"] = True
+                write_end(scope, now, *with_extras(scope, None, (), metadata))
+                return
             fail(scope, error, (), metadata)
             return
         if scope.extras is None:
@@ -246,7 +255,9 @@ class Before(Hook):
 
     __slots__ = ()
 
-    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KWARGS
+    ) -> None:
         """Run before a forward."""
         if is_compiling():
             meet(self)
@@ -282,11 +293,13 @@ class After(Hook):
     __slots__ = ()
 
     def __call__(
-        self, _module: torch.nn.Module, _args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any
+        self, _module: torch.nn.Module, _args: tuple[Any, ...], kwargs: Any, output: Any = _UNTOLD
     ) -> None:
         """Run after a forward, however it ended."""
         if is_compiling():
             return
+        if output is _UNTOLD:
+            output = kwargs
         now = ticks()
         captured, scope = self.captured, _get()
         try:
@@ -341,7 +354,7 @@ def _is_running(scope: Forward, call: FrameType | None) -> bool:
     while frame is not None:
         frame = frame.f_back
         if frame is wanted:
-            return True
+            return frame is not None
     return False
 
 

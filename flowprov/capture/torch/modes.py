@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+import torch.utils.checkpoint
 
 # Training, gradients, recomputed, autocast's dtype; empty before a forward has begun.
 Mode: TypeAlias = tuple[Any, ...]
@@ -16,6 +17,10 @@ Mode: TypeAlias = tuple[Any, ...]
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask in a tenth of a microsecond
 _gradients = torch.is_grad_enabled
 any_autocast: Callable[[], bool] = getattr(_C, "_is_any_autocast_enabled", torch.is_autocast_enabled)
+# By which activation checkpointing leaves a forward that it computes again, once it has what it needs.
+StopRecomputation: type[BaseException] | tuple[()] = getattr(
+    torch.utils.checkpoint, "_StopRecomputationError", ()
+)
 # A forward inside autograd's own run is one that activation checkpointing computes again.
 graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
 
