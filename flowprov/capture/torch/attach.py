@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import Any
 
 import torch
 
+from flowprov import guard
 from flowprov.capture.torch import unseen
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Hook, captures_of
@@ -32,8 +34,24 @@ def _install(module: torch.nn.Module, captured: CapturedModule) -> None:
     """Put both hooks on a module."""
     if isinstance(module, torch.nn.TransformerEncoderLayer):
         unseen.prepare(module, _is_ours)
-    module.register_forward_pre_hook(Before(captured), with_kwargs=True)
-    module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
+    before = module.register_forward_pre_hook(Before(captured), with_kwargs=True)
+    after = module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
+    # In a process that loads a saved model torch numbers hooks from 0 again. One of the program's that came
+    # by the number of ours would be called in the manner of ours, with keyword arguments.
+    for handle, kept in zip((before, after), _mappings(module), strict=True):
+        for each in kept:
+            each[-1 - handle.id] = each.pop(handle.id)
+
+
+def _mappings(module: torch.nn.Module) -> tuple[tuple[dict[int, Any], ...], ...]:
+    """Give where torch keeps hooks of a module and what it knows of them: of those before, of those after."""
+    return tuple(tuple(getattr(module, name) for name in names) for names in _NAMES)  # torch has no other way
+
+
+_NAMES = (
+    ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+)
 
 
 def install_children(choice: Choice, model: Model, module: torch.nn.Module) -> None:
@@ -45,10 +63,24 @@ def install_children(choice: Choice, model: Model, module: torch.nn.Module) -> N
         others = [each for each in module.modules() if each is not module and captured_of(each) is not None]
         foreign = {part for other in others for part in other.modules()}
         detail = INSPECTED if choice.inspects else PLAIN
-        for path, child in choice.modules(module):
-            if child not in foreign:
+        chosen = [(path, child) for path, child in choice.modules(module) if child not in foreign]
+        unseen.say_what_is_seen(model.name, module, {child for _, child in chosen})
+        for path, child in chosen:
+            if not takes_no_hooks(child):
                 remove(child, copies_only=True)
                 _install(child, CapturedModule(model, path, original_name(child), detail))
+
+
+def takes_no_hooks(module: torch.nn.Module) -> bool:
+    """Whether torch lets no hooks be put on a module; says so, once."""
+    refuses = isinstance(module, torch.jit.ScriptModule) and type(module).__name__ != "TopLevelTracedModule"
+    if refuses:
+        guard.say_once(
+            "script modules",
+            "flowprov: of modules that torch.jit compiled only those are recorded that it traced, "
+            "and nothing inside of them: the others take no hooks.",
+        )
+    return refuses
 
 
 def captured_of(module: object) -> CapturedModule | None:
@@ -77,13 +109,7 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
     copies_only
         Only those that do nothing.
     """
-    kept_for_pre = (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)  # noqa: SLF001 - see below
-    kept_for_post = (
-        module._forward_hooks,  # noqa: SLF001 - torch gives no other way to the hooks of a copy
-        module._forward_hooks_with_kwargs,  # noqa: SLF001 - as above
-        module._forward_hooks_always_called,  # noqa: SLF001 - as above
-    )
-    for kept in (kept_for_pre, kept_for_post):
+    for kept in _mappings(module):
         for number, hook in list(kept[0].items()):
             if _is_left_over(hook):
                 meant = of is None
@@ -92,6 +118,7 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
             if meant:
                 for each in kept:
                     each.pop(number, None)
+    unseen.restore(module)
 
 
 def _is_left_over(hook: object) -> bool:

@@ -18,7 +18,7 @@ import torch
 
 from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
-from flowprov.capture.torch.attach import attach, captured_of, release
+from flowprov.capture.torch.attach import attach, captured_of, release, takes_no_hooks
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.model import Given, Model
 from flowprov.errors import UsageError
@@ -268,6 +268,8 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
     what = options.what or settings.what
     registers = settings.register_workflow if given.save_workflow is None else bool(given.save_workflow)
     profiles = options.get_profile if given.get_profile is None else given.get_profile
+    if what is not None and takes_no_hooks(model):
+        what = None
     if what is None and not registers:
         return
     with runtime.guarded("capturing a model"):
