@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flowprov import records
-from tests.support import clean_environment, lines, of_type
+from tests.support import clean_environment, lines, of_type, run
 from tests.torch.support import children, forwards, metadata, openings, paths
 
 pytestmark = pytest.mark.skipif(
@@ -155,3 +155,33 @@ def test_ranks_record_parent_and_children_of_a_wrapped_model(tmp_path: Path, kin
         heads = [task for task in own if metadata(task)["module_path"] == "head"]
         assert [task.parent_task_id for task in heads] == [task.task_id for task in outer]
         assert {task.workflow_id for task in own} == {task.workflow_id for task in outer}
+
+
+_SPAWNING = """
+import os, sys
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+import flowprov
+
+def work(rank, file):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    model = flowprov.torch_capture(torch.nn.Sequential(torch.nn.Linear(3, 2)), what="parent_and_children")
+    wrapped = DistributedDataParallel(model)
+    wrapped(torch.ones(2, 3)).sum().backward()
+    dist.destroy_process_group()
+
+if __name__ == "__main__":
+    with flowprov.workflow("W"):
+        mp.spawn(work, (os.path.abspath("store"),), nprocs=2)
+"""
+
+
+def test_ranks_that_a_program_spawned_itself_are_told_by_their_process_group(tmp_path: Path) -> None:
+    run(_SPAWNING, tmp_path, env={"OMP_NUM_THREADS": "1"})
+    found = [*forwards(tmp_path), *children(tmp_path)]
+    assert sorted(str(task.rank) for task in found) == ["0", "0", "1", "1"]
+    assert len({task.campaign_id for task in found}) == 1
+    opened = [each for each in of_type(lines(tmp_path), records.Workflow) if each.name == "W"]
+    assert {each.parent_workflow_id for each in openings(tmp_path)} == {opened[0].workflow_id}

@@ -18,7 +18,7 @@ import flowprov
 from tests.support import only
 from tests.torch.support import children, forwards
 
-INSPECTS = {"what": "parent_and_children", "children_mode": "tensor_inspection"}
+INSPECTS: dict[str, Any] = {"what": "parent_and_children", "children_mode": "tensor_inspection"}
 
 
 class Takes(torch.nn.Module):

@@ -114,7 +114,7 @@ def torch_capture(
     What ``deepcopy``, ``pickle`` and ``torch.load`` yield is a model of its own, which is not captured; wrap
     it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
     :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced, exported
-    or compiled.
+    or compiled. Child modules are those that a model has at its first forward.
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(

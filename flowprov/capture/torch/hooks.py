@@ -23,7 +23,7 @@ from flowprov.capture.failures import close_after_fault, close_inner, lost
 from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.modes import Mode, describe, mode_of
+from flowprov.capture.torch.modes import Mode, describe, mode_of, rank_of_process_group
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
@@ -173,6 +173,8 @@ class CapturedModule:
             self.model.open(module, parent)
             if self._at_first is not None:
                 self._at_first(module)
+        if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
+            self._fragment += b',"rank":%d' % rank
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 
