@@ -177,6 +177,8 @@ def test_gradients_and_the_state_of_the_generator_are_those_of_the_plain_encoder
 def test_a_hook_of_the_program_switches_the_path_off_and_its_removal_on_again(
     buffer: Path, when: str
 ) -> None:
+    """Where it was put on before, capture has to be taken off and put on again."""
+
     def watch(*_: Any) -> None:
         calls.append(1)
 
@@ -191,6 +193,9 @@ def test_a_hook_of_the_program_switches_the_path_off_and_its_removal_on_again(
             assert computed(layer, x)[1][LAYER] == expected
             if handles:
                 handles.pop().remove()
+            if not handles and when == "before":
+                flowprov.torch_release(layer)
+                flowprov.torch_capture(layer)
     assert len(calls) == 3
     assert len(forwards(buffer)) == 3
     inner = layer.linear1.register_forward_hook(watch)

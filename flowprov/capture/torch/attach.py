@@ -126,4 +126,4 @@ def _is_left_over(hook: object) -> bool:
 
 
 def _is_ours(hook: object) -> bool:
-    return isinstance(hook, Hook) or _is_left_over(hook)
+    return isinstance(hook, Hook)  # no more than Dynamo can follow; what was left over is removed before

@@ -174,7 +174,8 @@ class CapturedModule:
             if self._at_first is not None:
                 self._at_first(module)
         if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
-            self._fragment += b',"rank":%d' % rank
+            fragment, told = self._fragment, b',"rank":%d' % rank
+            self._fragment = fragment.removesuffix(told) + told  # once, where threads meet here
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 

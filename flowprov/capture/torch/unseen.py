@@ -27,38 +27,17 @@ class Hooks(OrderedDict[int, Any]):
     """The hooks of a layer, whose number is that of the program's own.
 
     It is copied and saved as a plain mapping without ours: in that, they would be counted.
-
-    Parameters
-    ----------
-    earlier
-        The mapping in whose place it stands. The handles of the hooks in it refer to that, so what they
-        remove from there is removed here as well.
-    is_ours
-        Tells our hooks.
     """
 
-    def __init__(self, earlier: OrderedDict[int, Any], is_ours: Callable[[object], bool]) -> None:
-        super().__init__(earlier)
-        self.earlier = earlier
+    def __init__(self, is_ours: Callable[[object], bool]) -> None:
+        super().__init__()
         self._is_ours = is_ours
-        self._from_earlier = tuple(earlier)
-
-    def added(self) -> bool:
-        """Whether it holds what the earlier mapping does not."""
-        return any(number not in self.earlier for number, _ in self.items())
-
-    def items(self) -> Any:
-        """Give the hooks with their numbers."""
-        for number in self._from_earlier:
-            if number not in self.earlier:
-                self.pop(number, None)
-        return super().items()
 
     def __len__(self) -> int:
         return sum(not self._is_ours(hook) for _, hook in self.items())
 
     def __bool__(self) -> bool:
-        return len(self.items()) > 0
+        return super().__len__() > 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OrderedDict, ([(number, hook) for number, hook in self.items() if not self._is_ours(hook)],)
@@ -71,19 +50,22 @@ class Hooks(OrderedDict[int, Any]):
 
 
 def prepare(layer: torch.nn.Module, is_ours: Callable[[object], bool]) -> None:
-    """Have a layer leave our hooks out of what it counts."""
+    """Have a layer leave our hooks out of what it counts.
+
+    Where the program has hooks on it already the fused path is not taken anyhow. The mapping with these stays
+    in place: their handles refer to it, and Dynamo cannot follow the count of one that holds both kinds.
+    """
     for name in _NAMES:
-        hooks = getattr(layer, name)
-        if not isinstance(hooks, Hooks):
-            setattr(layer, name, Hooks(hooks, is_ours))
+        if not dict(getattr(layer, name)):
+            setattr(layer, name, Hooks(is_ours))
 
 
 def restore(module: torch.nn.Module) -> None:
-    """Give a layer the mappings back that it had, unless there are hooks in ours, to which handles refer."""
+    """Give a layer a plain mapping back, unless hooks are in ours, to which their handles refer."""
     for name in _NAMES:
         hooks = getattr(module, name)
-        if isinstance(hooks, Hooks) and not hooks.added():
-            setattr(module, name, hooks.earlier)
+        if isinstance(hooks, Hooks) and not hooks:
+            setattr(module, name, OrderedDict())
 
 
 def say_what_is_seen(model: str, module: torch.nn.Module, chosen: set[torch.nn.Module]) -> None:
