@@ -10,10 +10,11 @@ import functools
 
 import torch
 
+from flowprov import guard
 from flowprov.capture.torch import compiled, unseen
-from flowprov.capture.torch.backward import AfterForward
 from flowprov.capture.torch.choice import Choice, original_name
-from flowprov.capture.torch.hooks import After, Before, CapturedModule, Hook, captures_of
+from flowprov.capture.torch.fasten import fasten, mappings
+from flowprov.capture.torch.hooks import CapturedModule, Hook, captures_of
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.statistics import MeasuredModule
 from flowprov.capture.torch.tensors import INSPECTED, PLAIN
@@ -37,10 +38,7 @@ def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: boo
     """Put both hooks on a module, and between them that which watches for its backward."""
     if isinstance(module, torch.nn.TransformerEncoderLayer):
         unseen.prepare(module, _is_ours)
-    module.register_forward_pre_hook(Before(captured), with_kwargs=True)
-    if backward:
-        module.register_forward_hook(AfterForward(captured))
-    module.register_forward_hook(After(captured), with_kwargs=True, always_call=True)
+    fasten(module, captured, backward=backward)
     compiled.cover(module)
 
 
@@ -55,10 +53,24 @@ def install_children(
         others = [each for each in module.modules() if each is not module and captured_of(each) is not None]
         foreign = {part for other in others for part in other.modules()}
         detail = INSPECTED if choice.inspects else PLAIN
-        for path, child in choice.modules(module):
-            if child not in foreign:
+        chosen = [(path, child) for path, child in choice.modules(module) if child not in foreign]
+        unseen.say_what_is_seen(model.name, module, {child for _, child in chosen})
+        for path, child in chosen:
+            if not takes_no_hooks(child):
                 remove(child, copies_only=True)
                 _install(child, kind(model, path, original_name(child), detail))
+
+
+def takes_no_hooks(module: torch.nn.Module) -> bool:
+    """Whether torch lets no hooks be put on a module; says so, once."""
+    refuses = isinstance(module, torch.jit.ScriptModule) and type(module).__name__ != "TopLevelTracedModule"
+    if refuses:
+        guard.say_once(
+            "script modules",
+            "flowprov: of modules that torch.jit compiled only those are recorded that it traced, "
+            "and nothing inside of them: the others take no hooks.",
+        )
+    return refuses
 
 
 def captured_of(module: object) -> CapturedModule | None:
@@ -88,13 +100,7 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
     copies_only
         Only those that do nothing.
     """
-    kept_for_pre = (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)  # noqa: SLF001 - see below
-    kept_for_post = (
-        module._forward_hooks,  # noqa: SLF001 - torch gives no other way to the hooks of a copy
-        module._forward_hooks_with_kwargs,  # noqa: SLF001 - as above
-        module._forward_hooks_always_called,  # noqa: SLF001 - as above
-    )
-    for kept in (kept_for_pre, kept_for_post):
+    for kept in mappings(module):
         for number, hook in list(kept[0].items()):
             if _is_left_over(hook):
                 meant = of is None
@@ -104,6 +110,7 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
                 for each in kept:
                     each.pop(number, None)
     compiled.uncover(module)
+    unseen.restore(module)
 
 
 def _is_left_over(hook: object) -> bool:
@@ -111,4 +118,4 @@ def _is_left_over(hook: object) -> bool:
 
 
 def _is_ours(hook: object) -> bool:
-    return isinstance(hook, Hook) or _is_left_over(hook)
+    return isinstance(hook, Hook)  # no more than Dynamo can follow; what was left over is removed before

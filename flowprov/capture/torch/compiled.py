@@ -31,6 +31,7 @@ import torch
 from flowprov import guard, runtime
 from flowprov.capture.torch.backward import AfterForward, is_watched
 from flowprov.capture.torch.choice import is_shell
+from flowprov.capture.torch.fasten import fasten
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
 from flowprov.capture.torch.tensors import Inputs
 from flowprov.capture.torch.tracing import is_compiling
@@ -202,10 +203,7 @@ def _cover_shell(shell: torch.nn.Module, module: torch.nn.Module) -> None:
     for captured in captures_of(module):
         outside = around(captured)
         if outside not in there:
-            shell.register_forward_pre_hook(Before(outside), with_kwargs=True)
-            if watched:
-                shell.register_forward_hook(AfterForward(outside))
-            shell.register_forward_hook(After(outside), with_kwargs=True, always_call=True)
+            fasten(shell, outside, backward=watched)
 
 
 def _cover_call(module: torch.nn.Module) -> None:

@@ -20,7 +20,7 @@ import torch
 from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
 from flowprov.capture.torch import optimizers
-from flowprov.capture.torch.attach import attach, captured_of, release
+from flowprov.capture.torch.attach import attach, captured_of, release, takes_no_hooks
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.compiled import original_module
 from flowprov.capture.torch.model import Given, Model
@@ -118,6 +118,7 @@ def torch_capture(
     it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
     :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced or
     exported; of a compiled one the call is, and nothing in the graph (``children_not_recorded`` says so).
+    Child modules are those that a model has at its first forward.
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
@@ -288,6 +289,8 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
     what = options.what or settings.what
     registers = settings.register_workflow if given.save_workflow is None else bool(given.save_workflow)
     profiles = options.get_profile if given.get_profile is None else given.get_profile
+    if what is not None and takes_no_hooks(model):
+        what = None
     if what is None and not registers:
         return
     with runtime.guarded("capturing a model"):

@@ -24,7 +24,13 @@ from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.missed import meet
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.modes import Mode, StopRecomputation, describe, mode_of
+from flowprov.capture.torch.modes import (
+    Mode,
+    StopRecomputation,
+    describe,
+    mode_of,
+    rank_of_process_group,
+)
 from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.tracing import is_compiling, is_traced
 from flowprov.clock import ticks
@@ -221,6 +227,9 @@ class CapturedModule:
             self.model.open(module, parent)
             if self._at_first is not None:
                 self._at_first(module)
+        if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
+            fragment, told = self._fragment, b',"rank":%d' % rank
+            self._fragment = fragment.removesuffix(told) + told  # once, where threads meet here
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 

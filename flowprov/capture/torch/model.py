@@ -8,16 +8,20 @@ captured model is freed like any other.
 from __future__ import annotations
 
 import functools
+import itertools
+import multiprocessing
+import os
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import torch
 
-from flowprov import context, guard, runtime
+from flowprov import context, guard, launchers, runtime
 from flowprov.capture.torch import flops
-from flowprov.capture.torch.profile import describe
+from flowprov.capture.torch.profile import architecture, describe
 from flowprov.capture.workflow import write_addition, write_ending, write_opening
 from flowprov.context import Scope, links_of
 from flowprov.journal import Journal
@@ -150,11 +154,12 @@ class Model:
             journal = runtime.get().journal(
                 given.campaign_id or around.journal.identity.campaign_id, around.journal.settings.path
             )
+            parent = given.parent_workflow_id or around.workflow_id
             scope = write_opening(
                 journal,
-                new_id(),
+                _shared_id(journal.identity.campaign_id, f"{parent} {self.name}", module) or new_id(),
                 name=self.name,
-                parent_workflow_id=given.parent_workflow_id or around.workflow_id,
+                parent_workflow_id=parent,
                 subtype=SUBTYPE,
                 custom_metadata=self._describe(module) or None,
             )
@@ -174,6 +179,23 @@ class Model:
         if not self._profiles:
             return self.custom_metadata
         return {**self.custom_metadata, "model_profile": describe(module)}
+
+
+def _shared_id(campaign: str, name: str, module: torch.nn.Module) -> str | None:
+    """Give the id under which each rank of a job knows a model; None where it is of this process alone.
+
+    Models of one name and structure, built in the same order in the same workflow, are one model of which
+    each rank has a replica or a shard. Helper processes of a rank have models of their own.
+    """
+    rank, size = launchers.rank()
+    if rank is None or size == 1 or os.getpid() != _PROCESS or multiprocessing.parent_process() is not None:
+        return None
+    known = f"model {name} {architecture(module)}"
+    return launchers.workflow_id(campaign, known, next(_ordinals[known]))
+
+
+_PROCESS = os.getpid()
+_ordinals: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
 
 
 def _end_with(workflow: Scope, *candidates: Scope) -> None:

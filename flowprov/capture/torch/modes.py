@@ -42,6 +42,12 @@ def describe(mode: Mode) -> dict[str, Any]:
     return told
 
 
+def rank_of_process_group() -> int | None:
+    """Give the rank that torch knows where the environment names none: of ranks that a program spawned."""
+    group: Any = torch.distributed
+    return int(group.get_rank()) if group.is_available() and group.is_initialized() else None
+
+
 def _autocast_dtype() -> str | None:
     for device in DEVICES:
         if torch.is_autocast_enabled(device):
