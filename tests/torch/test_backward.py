@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import flowprov
 from flowprov import context, guard, records
-from flowprov.capture.torch import backward as backward_module
+from flowprov.capture.torch.optional import backward as backward_module
 from tests.support import only, tasks
 from tests.torch.support import Calls, Plain, batch, forwards, hooks, metadata, open_scopes
 

@@ -11,7 +11,7 @@ import torch
 
 import flowprov
 from flowprov import records, runtime
-from flowprov.capture.torch import later, optimizers
+from flowprov.capture.torch.optional import later, optimizers
 from tests.support import only, tasks
 from tests.torch.support import Plain, batch, open_scopes
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import flowprov
 from flowprov import guard, records, runtime
-from flowprov.capture.torch import later, statistics
+from flowprov.capture.torch.optional import later, statistics
 from tests.support import lines, of_type, only
 from tests.torch.support import Calls, Plain, Returns, batch, children, forwards
 

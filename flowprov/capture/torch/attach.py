@@ -16,15 +16,19 @@ from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.fasten import fasten, mappings
 from flowprov.capture.torch.hooks import CapturedModule, Hook, captures_of
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.statistics import MeasuredModule
+from flowprov.capture.torch.optional.statistics import MeasuredModule
 from flowprov.capture.torch.tensors import INSPECTED, PLAIN
 from flowprov.settings import TorchSettings
 
 
-def attach(module: torch.nn.Module, model: Model, choice: Choice | None, settings: TorchSettings) -> None:
-    """Put hooks on a model, and at its first forward on those of its parts that were chosen.
+def attach(
+    module: torch.nn.Module, model: Model, choice: Choice | None, settings: TorchSettings, *, complete: bool
+) -> None:
+    """Put hooks on a model and on those of its parts that were chosen.
 
-    Not earlier: between construction and first forward parts are replaced, wrapped and shared.
+    Parts may be called before the model itself is (Lightning's ``training_step``, the encoder in
+    ``generate()``), so they get theirs at once, if the model is complete. Until its first forward parts may
+    still be replaced, wrapped and moved: there they are looked through again.
     """
     compiled.watch()
     remove(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
@@ -32,6 +36,8 @@ def attach(module: torch.nn.Module, model: Model, choice: Choice | None, setting
     kind = MeasuredModule if settings.tensor_statistics else CapturedModule
     at_first = None if choice is None else functools.partial(install_children, choice, model, kind)
     _install(module, kind(model, "", model.name, detail, at_first), backward=settings.backward)
+    if choice is not None and complete:
+        install_children(choice, model, kind, module, is_final=False)
 
 
 def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
@@ -43,22 +49,38 @@ def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: boo
 
 
 def install_children(
-    choice: Choice, model: Model, kind: type[CapturedModule], module: torch.nn.Module
+    choice: Choice,
+    model: Model,
+    kind: type[CapturedModule],
+    module: torch.nn.Module,
+    *,
+    is_final: bool = True,
 ) -> None:
-    """Put hooks on the chosen modules in a model; what is a captured model itself is left to that."""
+    """Put hooks on the chosen modules in a model, and take them off others that have them.
+
+    What is a captured model itself is left to that. What cannot be recorded is said when all is final.
+    """
     with model.preparing:
-        parts = (captured for part in module.modules() for captured in captures_of(part))
-        if any(captured.path and captured.model is model for captured in parts):
-            return  # another thread was first
         others = [each for each in module.modules() if each is not module and captured_of(each) is not None]
         foreign = {part for other in others for part in other.modules()}
         detail = INSPECTED if choice.inspects else PLAIN
-        chosen = [(path, child) for path, child in choice.modules(module) if child not in foreign]
-        unseen.say_what_is_seen(model.name, module, {child for _, child in chosen})
-        for path, child in chosen:
+        chosen = {
+            child: path for path, child in choice.modules(module, tell=is_final) if child not in foreign
+        }
+        for part in list(model.parts):
+            if part not in chosen:
+                model.parts.discard(part)
+                remove(part, of=model)
+        if is_final:
+            unseen.say_what_is_seen(model.name, module, set(chosen))
+        for child, path in chosen.items():
+            if any(each.model is model and each.path == path for each in captures_of(child)):
+                continue
             if not takes_no_hooks(child):
+                remove(child, of=model)
                 remove(child, copies_only=True)
                 _install(child, kind(model, path, original_name(child), detail))
+                model.parts.add(child)
 
 
 def takes_no_hooks(module: torch.nn.Module) -> bool:

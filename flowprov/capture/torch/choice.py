@@ -39,8 +39,16 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     inspects: bool = False
 
-    def modules(self, model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-        """Give the chosen modules with their paths, each once, the outer before the inner."""
+    def modules(self, model: torch.nn.Module, *, tell: bool = True) -> Iterator[tuple[str, torch.nn.Module]]:
+        """Give the chosen modules with their paths, each once, the outer before the inner.
+
+        Parameters
+        ----------
+        model
+            The model.
+        tell
+            Say which patterns fit none.
+        """
         beyond: dict[str, str] = {}
         fitting: set[str] = set()
         for found, module in model.named_modules():
@@ -58,7 +66,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             if not any(fnmatchcase(path, pattern) for pattern in self.exclude):
                 yield path, module
         for pattern in self.include:
-            if pattern not in fitting:
+            if tell and pattern not in fitting:
                 self._say_that_nothing_fits(pattern, type(model).__name__, beyond.get(pattern))
 
     def _say_that_nothing_fits(self, pattern: str, model: str, deeper: str | None) -> None:

@@ -29,10 +29,10 @@ from typing import Any
 import torch
 
 from flowprov import guard, runtime
-from flowprov.capture.torch.backward import AfterForward, is_watched
 from flowprov.capture.torch.choice import is_shell
 from flowprov.capture.torch.fasten import fasten
 from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
+from flowprov.capture.torch.optional.backward import AfterForward, is_watched
 from flowprov.capture.torch.tensors import Inputs
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.context import Scope

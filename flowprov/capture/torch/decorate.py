@@ -19,11 +19,11 @@ import torch
 
 from flowprov import context, runtime
 from flowprov.capture.lines import enclosing
-from flowprov.capture.torch import optimizers
 from flowprov.capture.torch.attach import attach, captured_of, release, takes_no_hooks
 from flowprov.capture.torch.choice import Choice, original_name
 from flowprov.capture.torch.compiled import original_module
 from flowprov.capture.torch.model import Given, Model
+from flowprov.capture.torch.optional import optimizers
 from flowprov.errors import UsageError
 from flowprov.settings import TorchSettings
 
@@ -113,12 +113,11 @@ def torch_capture(
     custom_metadata, get_profile, save_workflow, capture_enabled``. They are taken out before the user's
     ``__init__`` is called; those that its signature names (a ``**kwargs`` names none) are passed on as well.
 
-    Recorded are calls ``model(x)``, not ``model.forward(x)``: torch runs no hooks for that.
-    What ``deepcopy``, ``pickle`` and ``torch.load`` yield is a model of its own, which is not captured; wrap
-    it to have it recorded. ``torch.jit.script`` refuses modules with hooks such as these:
-    :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is traced or
-    exported; of a compiled one the call is, and nothing in the graph (``children_not_recorded`` says so).
-    Child modules are those that a model has at its first forward.
+    Recorded are calls ``model(x)``, not ``model.forward(x)``: torch runs no hooks for that. Child modules are
+    those that a model has when it is captured, and at its first forward. What ``deepcopy``, ``pickle`` and
+    ``torch.load`` yield is a model of its own, which is not captured. ``torch.jit.script`` refuses modules
+    with hooks such as these: :func:`torch_release` the model (or its copy) first. Nothing is recorded while a
+    model is traced or exported; of a compiled one the call is, and nothing in the graph.
     If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
@@ -305,7 +304,7 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
         )
         if what is not None:
             choice = _choose(options, settings) if what == "parent_and_children" else None
-            attach(model, made, choice, settings)
+            attach(model, made, choice, settings, complete=complete)
         if settings.optimizer is not None:
             optimizers.install()
         if built_in is not None and (complete or what is None):

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from flowprov.capture.torch.backward import AfterForward
 from flowprov.capture.torch.hooks import After, Before, CapturedModule
+from flowprov.capture.torch.optional.backward import AfterForward
 
 _NAMES = (
     ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),

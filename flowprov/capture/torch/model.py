@@ -12,6 +12,7 @@ import itertools
 import multiprocessing
 import os
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -82,6 +83,8 @@ class Model:
         Recorded with each forward.
     preparing
         Held while what is due at the first forward is done.
+    parts
+        The modules in it whose forwards are recorded.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Model:
         self._given = given
         self._registers = registers
         self.preparing = threading.RLock()
+        self.parts: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         self._profiles = profiles
         self._built_in = built_in
         self._workflow = b""

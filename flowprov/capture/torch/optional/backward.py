@@ -29,7 +29,7 @@ from flowprov.capture.lines import enclosing, thread_fragment
 from flowprov.capture.torch.hooks import CapturedModule, Forward, Hook, opened_by
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import graph_task
-from flowprov.capture.torch.span import Span
+from flowprov.capture.torch.optional.span import Span
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.context import Scope
 

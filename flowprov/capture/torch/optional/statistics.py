@@ -23,9 +23,9 @@ import torch
 
 from flowprov import context, runtime
 from flowprov.capture.lines import with_extras, write_end
-from flowprov.capture.torch.aside import aside, is_computable
 from flowprov.capture.torch.hooks import CapturedModule, Forward
-from flowprov.capture.torch.later import collect, collect_later, is_immediate
+from flowprov.capture.torch.optional.aside import aside, is_computable
+from flowprov.capture.torch.optional.later import collect, collect_later, is_immediate
 from flowprov.capture.torch.tensors import Detail, Inputs, encode, name_outputs
 from flowprov.context import Scope
 from flowprov.records import Correction

@@ -27,9 +27,9 @@ from torch.optim.optimizer import (
 from flowprov import context, guard, runtime
 from flowprov.capture.lines import enclosing, thread_fragment
 from flowprov.capture.site import encode
-from flowprov.capture.torch.aside import aside, is_computable
-from flowprov.capture.torch.later import collect, collect_later, is_immediate
-from flowprov.capture.torch.span import Span
+from flowprov.capture.torch.optional.aside import aside, is_computable
+from flowprov.capture.torch.optional.later import collect, collect_later, is_immediate
+from flowprov.capture.torch.optional.span import Span
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.context import Scope, links_of
 from flowprov.records import Correction

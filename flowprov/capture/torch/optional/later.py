@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 
 from flowprov import context, guard, runtime
-from flowprov.capture.torch.aside import aside
+from flowprov.capture.torch.optional.aside import aside
 from flowprov.context import Scope
 from flowprov.journal import Journal
 from flowprov.records import Correction
