@@ -16,10 +16,10 @@ LADDER = Path(__file__).parents[2] / "examples" / "llm_campaign" / "ladder.py"
 @pytest.fixture
 def climb(run_script: RunScript) -> RunScript:
     """Run the ladder in an empty folder."""
-    return partial(run_script, str(LADDER), "--output-dir", "runs", timeout=280)
+    return partial(run_script, str(LADDER), "--output-dir", "runs", timeout=580)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_each_step_records_exactly_what_it_promises(climb: RunScript) -> None:
     done = climb()
     assert done.returncode == 0, done.stdout + done.stderr
