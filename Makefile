@@ -50,7 +50,7 @@ dask-matrix:
 	  place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
 	  wanted="==$$version.*"; if [ $$version = newest ]; then wanted=""; fi; \
 	  $(PYTHON) -m venv $$place; \
-	  $$place/bin/pip install -q --disable-pip-version-check "dask[array,dataframe]$$wanted" "distributed$$wanted" \
+	  $$place/bin/pip install -q --no-compile --disable-pip-version-check "dask[array,dataframe]$$wanted" "distributed$$wanted" \
 	    msgspec PyYAML uuid-utils click pytest pytest-timeout hypothesis; \
 	  $$place/bin/python -c 'import distributed; print("distributed", distributed.__version__)'; \
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider $(DASK_TESTS); \

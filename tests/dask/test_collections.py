@@ -112,6 +112,17 @@ def test_what_was_left_out_is_recorded_where_the_settings_say_so(threads: Any, b
     assert not of_type(lines(buffer), records.LeftOut)
 
 
+def test_plumbing_that_fails_is_recorded_with_its_error(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client), pytest.raises(IndexError):
+        delayed(steps.pair)(1)[7].compute()
+    failed = only(ended(buffer, "getitem"))
+    assert (failed.status, failed.error.type) == ("ERROR", "IndexError")
+    assert failed.started_at <= failed.ended_at
+    merged = [row for row in Buffer(buffer).records(merge=True) if isinstance(row, records.Task)]
+    assert [row.activity_id for row in merged] == ["pair", "getitem"]
+    assert merged[1].dependencies == [merged[0].task_id]
+
+
 def test_what_was_left_out_is_counted(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
         assert frame().x.sum().compute() == 15

@@ -63,6 +63,8 @@ class Executions:
             self._begin(key)
         elif key in self.running:
             self.settle(key, finish)
+        elif finish == "error":
+            self._record_failed(key)
 
     def settle(self, key: Any, finish: str = "") -> None:
         """Record the end of an execution if it has ended.
@@ -127,7 +129,34 @@ class Executions:
         execution.scope.started = ticks()
         self.running[key] = execution
 
-    def _open(self, worker: Any, state: Any, given: origin.Origin, workflow: Scope) -> Execution | None:
+    def _record_failed(self, key: Any) -> None:
+        """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
+        worker = self._worker()
+        state: Any = None if worker is None else worker.state.tasks.get(key)
+        given = None if state is None else origin.of_task(state.annotations)
+        if given is None:
+            return
+        workflow = Scope(origin.journal_of(given), None, given.workflow_id)
+        execution = self._open(worker, state, given, workflow, plumbing_too=True)
+        if execution is None:
+            return
+        scope = execution.scope
+        scope.started = ticks()
+        began = scope.wall - int(values.times_of(state).get("compute", 0.0) * 1e9)
+        execution.record = msgspec.structs.replace(execution.record, started_at=began)
+        scope.journal.open_scopes[scope.key] = scope  # type: ignore[index]
+        self.running[key] = execution
+        self._end(key, Status.ERROR, state, {})
+
+    def _open(
+        self,
+        worker: Any,
+        state: Any,
+        given: origin.Origin,
+        workflow: Scope,
+        *,
+        plumbing_too: bool = False,
+    ) -> Execution | None:
         """Make an execution; None of a task of Dask's own that is left out, but for what it depends on."""
         held = runtime.get()
         journal = workflow.journal
@@ -135,7 +164,7 @@ class Executions:
         call = forms.call_of(state.run_spec)
         dependencies = [task.key for task in state.dependencies]
         functions = plumbing.functions_of(state.key, call)
-        if not functions and not held.settings.instrumentation.dask.plumbing:
+        if not (functions or plumbing_too or held.settings.instrumentation.dask.plumbing):
             journal.append(encode_record(_left_out(state.key, dependencies, given)))
             return None
         used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
