@@ -17,7 +17,9 @@ from flowprov.values import Summariser
 from tests.dask.steps import add, total
 
 if not hasattr(_task_spec, "Dict"):
-    pytest.skip("tasks are tuples in this version of Dask, as others test", allow_module_level=True)
+    pytest.skip(
+        "tasks look otherwise in this version of Dask, as the tests on clusters see", allow_module_level=True
+    )
 
 Alias, DataNode, Dict, List = _task_spec.Alias, _task_spec.DataNode, _task_spec.Dict, _task_spec.List
 Task, TaskRef = _task_spec.Task, _task_spec.TaskRef
