@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix faults soak benchmark clean
+.PHONY: campaign test lint types tests servers sinks-matrix dask-matrix faults soak benchmark clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -38,6 +38,22 @@ sinks-matrix:
 	    msgspec PyYAML uuid-utils click stamina pymongo pandas pytest pytest-timeout hypothesis; \
 	  $$place/bin/python -c 'import redis; print("redis-py", redis.__version__)'; \
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider tests/sinks -k "redis and not shipping"; \
+	  rm -rf $$place; \
+	done
+
+# The tests of Dask with each distributed that is promised, in environments that are thrown away; "newest" is what the
+# registry has. DASK_TESTS chooses among them: tests/dask/test_every_task.py alone tells whether records = tasks.
+DASK_VERSIONS ?= 2024.10 2024.11 2025.1 2025.7 newest
+DASK_TESTS ?= tests/dask
+dask-matrix:
+	@set -e; for version in $(DASK_VERSIONS); do \
+	  place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	  wanted="==$$version.*"; if [ $$version = newest ]; then wanted=""; fi; \
+	  $(PYTHON) -m venv $$place; \
+	  $$place/bin/pip install -q --no-compile --disable-pip-version-check "dask[array,dataframe]$$wanted" "distributed$$wanted" \
+	    msgspec PyYAML uuid-utils click pytest pytest-timeout hypothesis; \
+	  $$place/bin/python -c 'import distributed; print("distributed", distributed.__version__)'; \
+	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider $(DASK_TESTS); \
 	  rm -rf $$place; \
 	done
 

@@ -174,6 +174,18 @@ class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
     generated: JsonObject | None = None
 
 
+class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
+    """A task of Dask's own that is no row: what it depends on, so that the tasks around it stay connected.
+
+    It is counted like a task: without it a dependency could not be resolved.
+    """
+
+    workflow_id: str
+    dask_key: str
+    at: int
+    dependencies: list[str] = []
+
+
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     """The last line of a journal that was closed: what was captured, written and dropped by reason."""
 
@@ -184,7 +196,9 @@ class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     open: list[LocalId] | None = None
 
 
-Record: TypeAlias = Campaign | Workflow | Task | OpenTask | Header | Heartbeat | Sample | Correction | Footer
+Record: TypeAlias = (
+    Campaign | Workflow | Task | OpenTask | Header | Heartbeat | Sample | Correction | LeftOut | Footer
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -1,8 +1,9 @@
 """Which task produced the value that a Dask task was given.
 
-Flows in: tasks whose dependencies are Dask keys (``dask:<key>``). Flows out: the same tasks with task ids in
-their place. A key comes back on every resubmission and after every lost result, so it names many executions;
-the one that counts is the last that finished before the dependent task started.
+Flows in: tasks whose dependencies are Dask keys (``dask:<key>``), and what is known of tasks that were left
+out. Flows out: the same tasks with task ids in their place. A key comes back on every resubmission and after
+every lost result, so it names many executions; the one that counts is the last that finished before the
+dependent task started. Where that one was left out, its own dependencies stand in its place.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from typing import TypeAlias
 
 import msgspec
 
-from flowprov.records import Status, Task, Workflow
+from flowprov.records import LeftOut, Status, Task, Workflow
 
 PREFIX = "dask:"
 
-_Executions: TypeAlias = list[tuple[int, str]]  # end, task id; by end
+_Producer: TypeAlias = "str | LeftOut"
+_Executions: TypeAlias = list[tuple[int, _Producer]]  # end, task id; by end
 
 
-def resolve(rows: Sequence[Task | Workflow]) -> list[Task | Workflow]:
+def resolve(rows: Sequence[Task | Workflow], left_out: Sequence[LeftOut] = ()) -> list[Task | Workflow]:
     """Put task ids in the place of Dask keys, where the task that produced the value is known."""
     waiting = [
         index
@@ -30,36 +32,75 @@ def resolve(rows: Sequence[Task | Workflow]) -> list[Task | Workflow]:
     resolved = list(rows)
     if not waiting:
         return resolved
-    executions = _executions(row for row in rows if isinstance(row, Task))
+    resolver = _Resolver((row for row in rows if isinstance(row, Task)), left_out)
     for index in waiting:
         task = rows[index]
-        if isinstance(task, Task) and task.dependencies:
-            found = [_producer(name, task, executions) for name in task.dependencies]
+        if isinstance(task, Task) and task.dependencies and task.started_at is not None:
+            found = resolver.trace(task.dependencies, task.started_at, task.workflow_id)
             resolved[index] = msgspec.structs.replace(task, dependencies=found)
     return resolved
 
 
-def _executions(tasks: Iterable[Task]) -> dict[tuple[str, str | None], _Executions]:
-    """List the finished executions of each key, in each workflow and (None) in all of them."""
-    made: dict[tuple[str, str | None], _Executions] = {}
-    for task in tasks:
-        key = (task.custom_metadata or {}).get("dask_key")
-        if key is None or task.status != Status.FINISHED.value or task.ended_at is None:
-            continue
-        for scope in {task.workflow_id, None}:
-            made.setdefault((str(key), scope), []).append((task.ended_at, str(task.task_id)))
-    for executions in made.values():
-        executions.sort()
-    return made
+class _Resolver:
+    """Traces keys to the tasks that were recorded."""
 
+    def __init__(self, tasks: Iterable[Task], left_out: Iterable[LeftOut]) -> None:
+        self._executions: dict[tuple[str, str | None], _Executions] = {}
+        self._behind: dict[int, list[str]] = {}
+        for task in tasks:
+            key = (task.custom_metadata or {}).get("dask_key")
+            if key is not None and task.status == Status.FINISHED.value and task.ended_at is not None:
+                self._add(str(key), task.workflow_id, task.ended_at, str(task.task_id))
+        for passed in left_out:
+            self._add(passed.dask_key, passed.workflow_id, passed.at, passed)
+        for executions in self._executions.values():
+            executions.sort(key=_end)
 
-def _producer(dependency: str, task: Task, executions: dict[tuple[str, str | None], _Executions]) -> str:
-    if not dependency.startswith(PREFIX) or task.started_at is None:
+    def _add(self, key: str, workflow_id: str | None, at: int, producer: _Producer) -> None:
+        for scope in {workflow_id, None}:
+            self._executions.setdefault((key, scope), []).append((at, producer))
+
+    def trace(self, dependencies: Iterable[str], at: int, workflow_id: str | None) -> list[str]:
+        """Give what stands behind dependencies at a time, each once and in order."""
+        found: dict[str, None] = {}
+        for dependency in dependencies:
+            producer = self._producer(dependency, at, workflow_id)
+            found.update(dict.fromkeys([producer] if isinstance(producer, str) else self._through(producer)))
+        return list(found)
+
+    def _through(self, passed: LeftOut) -> list[str]:
+        """Give what stands behind a task that was left out; chains of them may be long."""
+        behind, waiting = self._behind, [passed]
+        while waiting:
+            current = waiting[-1]
+            if id(current) in behind:
+                waiting.pop()
+                continue
+            producers = [self._producer(d, current.at, current.workflow_id) for d in current.dependencies]
+            unknown = [p for p in producers if isinstance(p, LeftOut) and id(p) not in behind]
+            # An execution that stands behind itself can only come from clocks that disagree.
+            unknown = [p for p in unknown if not any(p is each for each in waiting)]
+            if unknown:
+                waiting.extend(unknown)
+                continue
+            found: dict[str, None] = {}
+            for producer in producers:
+                each = [producer] if isinstance(producer, str) else behind.get(id(producer), [])
+                found.update(dict.fromkeys(each))
+            behind[id(current)] = list(found)
+        return behind[id(passed)]
+
+    def _producer(self, dependency: str, at: int, workflow_id: str | None) -> _Producer:
+        if not dependency.startswith(PREFIX):
+            return dependency
+        key = dependency.removeprefix(PREFIX)
+        for scope in (workflow_id, None):
+            known = self._executions.get((key, scope), [])
+            place = bisect_right(known, at, key=_end)
+            if place:
+                return known[place - 1][1]
         return dependency
-    key = dependency.removeprefix(PREFIX)
-    for scope in (task.workflow_id, None):
-        known = executions.get((key, scope), [])
-        place = bisect_right(known, task.started_at, key=lambda execution: execution[0])
-        if place:
-            return known[place - 1][1]
-    return dependency
+
+
+def _end(execution: tuple[int, _Producer]) -> int:
+    return execution[0]

@@ -14,10 +14,11 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import number_attempts
 from flowprov.read.dependencies import resolve
 from flowprov.read.messages import complete
 from flowprov.read.workflows import OPEN, WorkflowRuns, overlaid
-from flowprov.records import Correction, OpenTask, Record, Status, Task, Workflow, complete_task
+from flowprov.records import Correction, LeftOut, OpenTask, Record, Status, Task, Workflow, complete_task
 
 Row: TypeAlias = Task | Workflow
 
@@ -42,7 +43,7 @@ def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: 
     rows = folding.rows()
     if merge:
         rows = merge_tasks(rows)
-    rows = resolve(rows)
+    rows = number_attempts(resolve(rows, folding.left_out))
     rows.sort(key=_begun)
     return rows
 
@@ -56,6 +57,7 @@ class _Folding:
         self._begun: dict[str, JournalSummary] = {}  # tasks with a message at their start
         self._found_open: dict[str, tuple[OpenTask, JournalSummary]] = {}
         self._corrections: list[Correction] = []
+        self.left_out: list[LeftOut] = []
 
     def take(self, journal: JournalSummary, records: Iterable[Record]) -> None:
         """Take the records of one journal in."""
@@ -67,6 +69,8 @@ class _Folding:
                 rows.append(task)
                 if task.status in OPEN:
                     self._begun[str(task.task_id)] = journal
+            elif kind is LeftOut:
+                self.left_out.append(record)  # type: ignore[arg-type]
             elif isinstance(record, (Workflow, OpenTask, Correction)):
                 self._take_other(journal, complete(record, header))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.messages import reader_of
-from flowprov.records import Footer, Header, Heartbeat, Record, Task, Workflow
+from flowprov.records import Footer, Header, Heartbeat, LeftOut, Record, Task, Workflow
 
 
 class JournalReport(NamedTuple):
@@ -70,7 +70,7 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         missing = _missing_beginning(journal, first[0], reader.damages)
     for position, record in chain(() if first is None else (first,), read):
         count, last = count + 1, position
-        if type(record) in (Task, Workflow):
+        if type(record) in (Task, Workflow, LeftOut):
             found += 1
         elif isinstance(record, Heartbeat):
             # Not the last in the file: one behind the header is younger than those after it.

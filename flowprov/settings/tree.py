@@ -101,6 +101,20 @@ class TorchSettings(Section, frozen=True, kw_only=True):
     optimizer: Literal["steps", "steps_and_gradient_norm"] | None = None
 
 
+class DaskSettings(Section, frozen=True, kw_only=True):
+    """What is captured of Dask clusters.
+
+    Attributes
+    ----------
+    plumbing
+        Whether the tasks are recorded by which Dask keeps its collections together.
+    """
+
+    when_null: ClassVar[Mapping[str, Any] | None] = None
+
+    plumbing: bool = False
+
+
 class InstrumentationSettings(Section, frozen=True, kw_only=True):
     """Whether and what the program's own code is captured."""
 
@@ -109,6 +123,7 @@ class InstrumentationSettings(Section, frozen=True, kw_only=True):
 
     enabled: bool = True
     torch: TorchSettings = TorchSettings()
+    dask: DaskSettings = DaskSettings()
 
 
 class TelemetrySettings(Section, frozen=True, kw_only=True):

@@ -150,3 +150,28 @@ def fail_once(marker: str) -> str:
         path.touch()
         fail("the first time")
     return "done"
+
+
+def double(value: Any) -> Any:
+    """Double a number, or each of an array."""
+    return value * 2
+
+
+def is_small(number: int) -> bool:
+    """Tell small numbers."""
+    return number < 3
+
+
+def with_double(table: Any) -> Any:
+    """Add a column."""
+    return table.assign(z=table.x * 2)
+
+
+def x_of(row: Any) -> Any:
+    """Give a field."""
+    return row.x
+
+
+def pair(number: int) -> tuple[int, int]:
+    """Give two numbers."""
+    return number, number + 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +18,8 @@ import flowprov
 from flowprov import records
 from flowprov.capture.dask import DaskWorkerPlugin
 from tests.dask import steps
-from tests.dask.support import dask_tasks, ended, metadata, statuses
-from tests.support import lines, of_type, only, run, tasks
+from tests.dask.support import dask_tasks, ended, metadata, statuses, wait_until
+from tests.support import clean_environment, lines, of_type, only, run, tasks
 
 
 @pytest.fixture
@@ -137,6 +140,45 @@ def test_a_preloaded_plugin_records_the_tasks_of_a_client_without_flowprov(tmp_p
     finished = only(ended(tmp_path / "flowprov_buffer"))
     assert (finished.activity_id, finished.used) == ("neg", {"a": 3})
     assert (finished.campaign_id, finished.workflow_id) == ("night", "shift")
+
+
+def test_dasks_configuration_registers_the_plugin_in_workers_that_others_start(
+    buffer: Path, tmp_path: Path
+) -> None:
+    environment = clean_environment(
+        DASK_DISTRIBUTED__WORKER__PRELOAD="['flowprov.preload']",
+        FLOWPROV__JOURNAL__PATH=str(buffer),
+    )
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    file = tmp_path / "scheduler.json"
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
+    with (
+        ended_with_us([*dask, "--scheduler-file", str(file)], environment),
+        ended_with_us([*worker, "--scheduler-file", str(file)], environment),
+    ):
+        wait_until(file.exists)
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(1, timeout=60)
+            assert client.run(plugins_of) == dict.fromkeys(client.scheduler_info()["workers"], 1)
+            with flowprov.workflow(dask_client=client):  # finds it there
+                assert client.submit(steps.add, 1).result() == 3
+            assert client.run(plugins_of) == dict.fromkeys(client.scheduler_info()["workers"], 1)
+    assert statuses(dask_tasks(buffer)) == ["FINISHED", "RUNNING"]
+
+
+@contextlib.contextmanager
+def ended_with_us(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """Run a program until the block is left."""
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def plugins_of(dask_worker: Any) -> int:
+    """Count our plugins in a worker."""
+    return sum(name == "flowprov" for name in dask_worker.plugins)
 
 
 def test_an_asynchronous_client_records_its_tasks(tmp_path: Path) -> None:

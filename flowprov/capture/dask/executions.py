@@ -16,12 +16,12 @@ import msgspec
 from dask.utils import key_split
 
 from flowprov import context, runtime
-from flowprov.capture.dask import forms, origin, values
+from flowprov.capture.dask import forms, origin, plumbing, values
 from flowprov.capture.failures import clean, end_inside, lost
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
 from flowprov.context import Scope
-from flowprov.records import Error, Status, Task
+from flowprov.records import Error, LeftOut, Status, Task
 from flowprov.records import encode as encode_record
 
 _RUNS = ("executing", "long-running")
@@ -63,6 +63,8 @@ class Executions:
             self._begin(key)
         elif key in self.running:
             self.settle(key, finish)
+        elif finish == "error":
+            self._record_failed(key)
 
     def settle(self, key: Any, finish: str = "") -> None:
         """Record the end of an execution if it has ended.
@@ -120,17 +122,51 @@ class Executions:
         except Exception as error:  # the guard: the task runs whatever happens to us
             lost(workflow, "recording the start of a Dask task", error)
             return
+        if execution is None:
+            return
         journal.append(encode_record(execution.record))
         journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
         execution.scope.started = ticks()
         self.running[key] = execution
 
-    def _open(self, worker: Any, state: Any, given: origin.Origin, workflow: Scope) -> Execution:
+    def _record_failed(self, key: Any) -> None:
+        """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
+        worker = self._worker()
+        state: Any = None if worker is None else worker.state.tasks.get(key)
+        given = None if state is None else origin.of_task(state.annotations)
+        if given is None:
+            return
+        workflow = Scope(origin.journal_of(given), None, given.workflow_id)
+        execution = self._open(worker, state, given, workflow, plumbing_too=True)
+        if execution is None:
+            return
+        scope = execution.scope
+        scope.started = ticks()
+        began = scope.wall - int(values.times_of(state).get("compute", 0.0) * 1e9)
+        execution.record = msgspec.structs.replace(execution.record, started_at=began)
+        scope.journal.open_scopes[scope.key] = scope  # type: ignore[index]
+        self.running[key] = execution
+        self._end(key, Status.ERROR, state, {})
+
+    def _open(
+        self,
+        worker: Any,
+        state: Any,
+        given: origin.Origin,
+        workflow: Scope,
+        *,
+        plumbing_too: bool = False,
+    ) -> Execution | None:
+        """Make an execution; None of a task of Dask's own that is left out, but for what it depends on."""
         held = runtime.get()
         journal = workflow.journal
         workflow.muted = given.muted or not held.capturing
         call = forms.call_of(state.run_spec)
         dependencies = [task.key for task in state.dependencies]
+        functions = plumbing.functions_of(state.key, call)
+        if not (functions or plumbing_too or held.settings.instrumentation.dask.plumbing):
+            journal.append(encode_record(_left_out(state.key, dependencies, given)))
+            return None
         used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
         metadata = {
             "dask_key": forms.text_of(state.key),
@@ -138,12 +174,14 @@ class Executions:
             "worker": worker.address,
             "worker_name": worker.name,
         }
+        if state.resource_restrictions:
+            metadata["resources"] = dict(state.resource_restrictions)
         number, wall = journal.next_number(), clock.now()
         record = Task(
             task_id=number,
             workflow_id=given.workflow_id,
             parent_task_id=given.parent_task_id,
-            activity_id=clean(forms.name_of(call, key_split(state.key))),
+            activity_id=clean("-".join(functions) or forms.name_of(call, key_split(state.key))),
             subtype="dask_task",
             status=Status.RUNNING.value,
             used=used,
@@ -177,6 +215,7 @@ class Executions:
 
     def _closed(self, execution: Execution, status: Status, state: Any, added: dict[str, Any]) -> Task:
         """Give the record of an execution with what is known at its end."""
+        added = {**values.times_of(state), **added}
         worker = self._worker()
         scope, record = execution.scope, execution.record
         generated: dict[str, Any] | None = None
@@ -212,6 +251,15 @@ class Executions:
         if ident is None:
             return execution.record.thread
         return _thread_name(ident, execution.scope.journal.main_thread)
+
+
+def _left_out(key: Any, dependencies: list[Any], given: origin.Origin) -> LeftOut:
+    return LeftOut(
+        workflow_id=given.workflow_id,
+        dask_key=clean(forms.text_of(key)),
+        at=clock.now(),
+        dependencies=[values.dependency(key) for key in dependencies],
+    )
 
 
 def _raw(mapping: dict[str, Any] | None) -> Any:

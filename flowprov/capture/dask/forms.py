@@ -14,7 +14,12 @@ import functools
 import inspect
 import weakref
 from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
+
+_RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
+_MOST_ITEMS = 100
+_SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 class Call(NamedTuple):
@@ -34,11 +39,18 @@ class Several(tuple[Any, ...]):
 def call_of(run_spec: Any) -> Call | None:
     """Find what a task calls; None for nodes that only hand data on."""
     function = getattr(run_spec, "func", None)
-    if function is not None:
+    if callable(function) and hasattr(run_spec, "args"):
         return _unwrapped(Call(function, tuple(run_spec.args), run_spec.kwargs or {}))
     if isinstance(run_spec, tuple) and len(run_spec) == 3 and callable(run_spec[0]):
         return _unwrapped(Call(run_spec[0], tuple(run_spec[1] or ()), run_spec[2] or {}))
     return None
+
+
+def call_within(value: Any) -> Call | None:
+    """Find what a value calls that stands inside of a task; None for plain values."""
+    if _is_old_task(value):
+        return _unwrapped(Call(value[0], tuple(value[1:]), {}))
+    return call_of(value) if is_node(value) else None
 
 
 def _unwrapped(call: Call) -> Call:
@@ -91,9 +103,10 @@ def name_of(call: Call | None, prefix: str) -> str:
 
 def is_fused(call: Call) -> bool:
     """Whether the task runs a whole graph that Dask's optimisation made one task of."""
-    return (
-        getattr(call.function, "__name__", "") == "_execute_subgraph" and package_of(call.function) == "dask"
-    )
+    if package_of(call.function) not in ("dask", "dask_expr"):
+        return False
+    name = getattr(call.function, "__name__", "")
+    return name in _RUN_GRAPHS or hasattr(call.function, "dsk")
 
 
 def name_arguments(call: Call) -> dict[str, Any]:
@@ -145,7 +158,8 @@ def key_behind(value: Any, keys: Collection[Any]) -> Any:
         return None
     names = {base.__name__ for base in kind.__mro__}
     if "Alias" in names:
-        return getattr(value, "target", value.key)
+        target = getattr(value, "target", value.key)
+        return target.key if type(target).__name__ == "TaskRef" else target
     return value.key if names & {"TaskRef", "Future"} else None
 
 
@@ -153,13 +167,13 @@ def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[An
     """Open what may hold references to other tasks: containers and nested tasks; None for plain values."""
     if isinstance(value, Several):
         return list(value)
-    if package_of(type(value)) == "dask":
+    if is_node(value):
         kind = getattr(value, "klass", None)
         if kind is None:
             return _items(value) or call_of(value)
         items = value.args
         return dict(zip(items[::2], items[1::2], strict=False)) if kind is dict else list(items)
-    if keys and type(value) in (list, dict):
+    if type(value) in (list, dict) and (keys or holds_nodes(value)):
         return value  # type: ignore[no-any-return]
     if keys and _is_old_task(value):
         return Call(value[0], tuple(value[1:]), {})
@@ -177,6 +191,21 @@ def plain(value: Any) -> Any:
 def text_of(key: Any) -> str:
     """Write a task's key as records have it: a text as it is, anything else as Python writes it."""
     return key if isinstance(key, str) else repr(key)
+
+
+def is_node(value: Any) -> bool:
+    """Whether a value is a part of a graph, and no collection that was given to a task as it is.
+
+    Those must not be asked for attributes: one that is delayed has any, as one more task.
+    """
+    kind = type(value)
+    return package_of(kind) == "dask" and not hasattr(kind, "__dask_graph__")
+
+
+def holds_nodes(container: Any) -> bool:
+    """Whether there are nodes in a plain container, as there are in versions of 2024."""
+    items = container.values() if type(container) is dict else container
+    return any(type(item) not in _SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
 
 
 def package_of(thing: Any) -> str:

@@ -121,6 +121,21 @@ def generated_of(worker: Any, key: Any, task_state: Any) -> dict[str, Any] | Non
     return result if type(result) is dict else {"result": result}
 
 
+def times_of(task_state: Any) -> dict[str, float]:
+    """Give the seconds that Dask measured of the latest attempt at a task, by what they went into.
+
+    That is ``compute``, and where it applies ``transfer`` (of inputs from other workers, of those that were
+    fetched for this task), ``deserialize``, ``disk-read`` and the like.
+    """
+    made: dict[str, float] = {}
+    for span in reversed(getattr(task_state, "startstops", ())):
+        action = str(span["action"])
+        if action == "compute" and action in made:
+            break  # what lies before belongs to an attempt before
+        made[action] = made.get(action, 0.0) + max(span["stop"] - span["start"], 0.0)
+    return made
+
+
 def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
     """Describe the exception that ended a task; with the exception itself where it could be loaded."""
     named = str(task_state.exception_text or "")
