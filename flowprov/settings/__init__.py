@@ -8,6 +8,7 @@ from __future__ import annotations
 from flowprov.settings.loading import load_settings, parse_assignment
 from flowprov.settings.redaction import redact_text, redact_uri
 from flowprov.settings.tree import (
+    DaskSettings,
     InstrumentationSettings,
     JournalSettings,
     MongoDBSettings,
@@ -22,6 +23,7 @@ from flowprov.settings.tree import (
 )
 
 __all__ = [
+    "DaskSettings",
     "InstrumentationSettings",
     "JournalSettings",
     "MongoDBSettings",

@@ -150,3 +150,20 @@ def fail_once(marker: str) -> str:
         path.touch()
         fail("the first time")
     return "done"
+
+
+def write(records: int) -> None:
+    """Record much."""
+    for number in range(records):
+        with flowprov.task_scope("written", used={"text": "x" * 300, "number": number}):
+            pass
+
+
+def our_threads() -> list[str]:
+    """Name the threads of ours that are here."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov"))
+
+
+def operations(dask_worker: Any) -> list[str]:
+    """Name what was added to what a worker answers."""
+    return [name for name in dask_worker.handlers if name.startswith("flowprov")]
