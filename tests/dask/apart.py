@@ -26,12 +26,14 @@ class Apart:
     ----------
     folder
         Where the folders of the workers are made.
+    host
+        The address on which the scheduler listens.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
-        self._cluster = LocalCluster(n_workers=0, dashboard_address=":0", host="127.0.0.1")
+        self._cluster = LocalCluster(n_workers=0, dashboard_address=":0", host=host)
         self.client = Client(self._cluster)
 
     @property
@@ -96,9 +98,9 @@ class Apart:
 
 
 @contextlib.contextmanager
-def apart(folder: Path) -> Iterator[Apart]:
+def apart(folder: Path, host: str = "127.0.0.1") -> Iterator[Apart]:
     """Start a cluster without workers."""
-    made = Apart(folder)
+    made = Apart(folder, host)
     try:
         yield made
     finally:

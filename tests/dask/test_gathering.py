@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,22 +225,6 @@ def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
     far.client.unregister_worker_plugin("flowprov")
     assert far.client.run(steps.operations) == {far.addresses()["one"]: []}
     assert guard.faults() == {}
-
-
-def test_a_worker_whose_view_of_the_folders_is_another_hands_its_journals_over(
-    far: Apart, tmp_path: Path
-) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("NO MOUNT NAMESPACES: unshare -m is not allowed here")
-    shared = tmp_path / "shared"
-    flowprov.configure(journal={"path": str(shared)})
-    shared.mkdir()
-    hidden = f'mount -t tmpfs none {shared} && exec "$@"'
-    far.start("one", buffer=str(shared), prefix=("unshare", "-m", "sh", "-c", hidden, "sh"))
-    with flowprov.workflow(dask_client=far.client):
-        far.client.gather(far.client.map(steps.add, range(5)))
-    assert sorted(task.used["x"] for task in ended(shared) if task.used) == list(range(5))
-    assert check_of(shared, only(copies(shared))).state == "closed"
 
 
 def test_an_asynchronous_program_awaits_what_workers_elsewhere_recorded(
