@@ -98,6 +98,20 @@ def test_of_a_worker_that_died_after_a_collection_only_what_came_later_is_missin
     assert verified(buffer).verdict == "INCOMPLETE"
 
 
+def test_a_worker_that_died_before_it_was_ever_asked_is_missed(
+    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far.start("one")
+    with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow("Dies", dask_client=far.client):
+        far.client.submit(steps.add, 1, workers="one").result()
+        far.start("two")
+        far.client.submit(steps.add, 2, workers="two").result()
+        far.kill("two")
+    assert only(ended(buffer)).used["x"] == 1
+    assert str(far.folder / "two" / "buffer") in caplog.text
+    assert sorted(check_of(buffer, copy).state for copy in copies(buffer)) == ["closed", "gone"]
+
+
 def test_what_a_dead_worker_left_is_handed_over_by_another_of_its_machine(far: Apart, buffer: Path) -> None:
     shared = str(far.folder / "shared")
     for name in ("one", "two"):

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from flowprov import guard
-from flowprov.capture.dask.handing import OPERATION, Answer, Question
+from flowprov.capture.dask.handing import OPERATION, TOPIC, Announcement, Answer, Question
 
 _ATTEMPTS = 3
 _AT_ONCE = 32  # questions to single workers
@@ -60,6 +60,17 @@ class Connection:
             If it does not answer.
         """
         return list(self._call(self._client.scheduler.ncores, deadline))
+
+    def announcements(self, deadline: float) -> list[Announcement]:
+        """List the journals that workers told the scheduler of; it keeps the latest thousand.
+
+        Raises
+        ------
+        NoAnswerError
+            If it does not answer.
+        """
+        events = self._call(lambda: self._client.scheduler.events(topic=TOPIC), deadline)
+        return [msgspec.json.decode(told, type=Announcement) for _, told in events]
 
     def ask_all(self, addresses: list[str], question: Question, deadline: float) -> dict[str, Answer | None]:
         """Ask workers; those who do not know us have None, those who did not answer in time are left out.

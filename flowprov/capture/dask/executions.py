@@ -16,7 +16,7 @@ import msgspec
 from dask.utils import key_split
 
 from flowprov import context, runtime
-from flowprov.capture.dask import forms, origin, values
+from flowprov.capture.dask import forms, handing, origin, values
 from flowprov.capture.failures import clean, end_inside, lost
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
@@ -124,6 +124,7 @@ class Executions:
         journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
         execution.scope.started = ticks()
         self.running[key] = execution
+        handing.announce(worker, journal, given)
 
     def _open(self, worker: Any, state: Any, given: origin.Origin, workflow: Scope) -> Execution:
         held = runtime.get()

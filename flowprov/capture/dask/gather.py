@@ -25,7 +25,7 @@ from flowprov import guard, runtime
 from flowprov.capture.dask import origin
 from flowprov.capture.dask.connection import Connection, NoAnswerError
 from flowprov.capture.dask.handing import Answer, Question
-from flowprov.journal.copying import Held, held_of, store
+from flowprov.journal.copying import Held, Piece, held_of, store
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import await_writer
 
@@ -149,6 +149,8 @@ class Gathering:
         for workers in reached.values():
             self._fetch(workers, deadline, last=last)
         self._part(addresses, reached)
+        if last:
+            self._begin_missing(addresses, deadline)
 
     def _question(self, *, close: bool = False, held: dict[str, Held] | None = None) -> Question:
         given = self._origin
@@ -210,6 +212,18 @@ class Gathering:
 
     def _awaited(self, state: str | None) -> float:
         return _MISSED * self._interval if state == "open" else 0.0
+
+    def _begin_missing(self, present: list[str], deadline: float) -> None:
+        """Begin a copy of each journal of which nothing came, so that whoever verifies the run misses it."""
+        for told in self._connection.announcements(deadline):
+            path = self._path(told.name) if told.campaign_id == self._origin.campaign_id else None
+            if path is None or path.exists():
+                continue
+            store(path, [Piece(0, told.header)], self._awaited("open" if told.worker in present else "gone"))
+            if told.worker not in self._holders:
+                self.missing.append(
+                    f"worker {told.worker} on {told.hostname}, in {told.folder} (nothing came)"
+                )
 
     def _where(self, address: str) -> str:
         known = self._holders.get(address)

@@ -29,6 +29,7 @@ from flowprov.journal.format import SUFFIX, folder_name
 T = TypeVar("T")
 
 OPERATION = "flowprov_journals"
+TOPIC = "flowprov-journals"
 CHUNK = 2 << 20  # bytes of journals in one answer
 
 
@@ -56,6 +57,29 @@ class Question(msgspec.Struct, frozen=True):
     close: bool = False
     held: dict[str, Held] | None = None
     limit: int = CHUNK
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What a worker has the scheduler keep of a journal that its client does not see.
+
+    Attributes
+    ----------
+    campaign_id
+        The campaign.
+    name
+        ``host/name``, as it stands in the folder.
+    worker, hostname, folder
+        Who writes it, and where.
+    header
+        Its first line.
+    """
+
+    campaign_id: str
+    name: str
+    worker: str
+    hostname: str
+    folder: str
+    header: bytes
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +119,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     more: bool = False
 
 
+_LONGEST_HEADER = 8192
+_announced: set[str] = set()
+
+
 def install(worker: Any) -> None:
     """Have a worker answer."""
     worker.handlers[OPERATION] = flowprov_journals
@@ -103,6 +131,31 @@ def install(worker: Any) -> None:
 def remove(worker: Any) -> None:
     """Have it answer no more."""
     worker.handlers.pop(OPERATION, None)
+
+
+def announce(worker: Any, journal: Journal, given: origin.Origin) -> None:
+    """Tell the scheduler of a new journal, so that the client knows of it should the worker die early."""
+    if journal.journal_id in _announced or journal.path is None:
+        return
+    _announced.add(journal.journal_id)
+    with runtime.guarded("announcing a journal to a Dask client"):
+        if given.buffer is None or (
+            given.nonce is not None
+            and origin.is_here(given.buffer, given.nonce)
+            and journal.path.is_relative_to(given.buffer)
+        ):
+            return
+        with journal.path.open("rb") as file:
+            header = file.readline(_LONGEST_HEADER)
+        told = Announcement(
+            given.campaign_id,
+            f"{journal.path.parent.name}/{journal.path.name}",
+            worker.address,
+            journal.identity.hostname,
+            str(journal.path.parents[1]),
+            header,
+        )
+        worker.log_event(TOPIC, msgspec.json.encode(told).decode())
 
 
 async def flowprov_journals(question: bytes) -> dict[str, Any]:
