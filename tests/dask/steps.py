@@ -12,6 +12,7 @@ from typing import Any
 from distributed import Event, get_client, secede
 
 import flowprov
+from flowprov.capture.dask import handing
 
 
 def add(x: int, y: int = 2) -> int:
@@ -162,6 +163,11 @@ def write(records: int) -> None:
 def our_threads() -> list[str]:
     """Name the threads of ours that are here."""
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov"))
+
+
+def break_handing() -> None:
+    """Have what hands journals over raise."""
+    handing._own = lambda _: 1 / 0  # type: ignore[assignment,return-value]
 
 
 def operations(dask_worker: Any) -> list[str]:

@@ -239,6 +239,40 @@ def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
     far.client.unregister_worker_plugin("flowprov")
     assert far.client.run(steps.operations) == {far.addresses()["one"]: []}
     assert guard.faults() == {}
+    assert "No handler" not in far.log("one")
+    assert "Traceback" not in far.log("one")
+
+
+def test_a_fault_of_ours_on_a_worker_is_counted_there_and_said_here(
+    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far.start("one")
+    with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow(dask_client=far.client) as workflow:
+        far.client.submit(steps.add, 1).result()
+        far.client.run(steps.break_handing)
+    assert far.client.submit(steps.add, 2).result() == 4
+    assert set(far.client.run(guard.faults)[far.addresses()["one"]]) == {
+        "handing journals to a Dask client: ZeroDivisionError"
+    }
+    assert workflow.campaign_id in caplog.text
+
+
+def test_a_worker_keeps_the_folder_that_its_environment_names(far: Apart, buffer: Path) -> None:
+    far.start("one", buffer="relative")
+    with flowprov.workflow(dask_client=far.client):
+        far.client.submit(steps.add, 1).result()
+    copy = only(copies(buffer))
+    assert original_of(copy, far.folder / "one" / "relative").is_file()
+
+
+def test_a_workflow_on_a_cluster_that_sees_the_buffer_copies_nothing(client: Any, buffer: Path) -> None:
+    flowprov.configure(journal={"path": str(buffer)}, dask={"collect_interval": 0.05})
+    with flowprov.workflow(dask_client=client):
+        for number in range(20):
+            client.submit(steps.add, number, pure=False).result()
+    assert collect(client) == []
+    assert sorted(task.used["x"] for task in ended(buffer) if task.used) == list(range(20))
+    assert not any(map(has_footer, copies(buffer)))
 
 
 def test_an_asynchronous_program_awaits_what_workers_elsewhere_recorded(

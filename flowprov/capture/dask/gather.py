@@ -31,6 +31,8 @@ from flowprov.journal.liveness import await_writer
 
 _NAME = re.compile(r"\d+-[0-9a-f]+" + re.escape(SUFFIX))
 _MISSED = 3  # collections that may fail before a writer of which nothing was heard counts as gone
+_SHORTEST_S = 30.0  # the least time for which it counts as there
+_FIRST_S = 1.0
 _STRANGERS_ASKED = 3  # times that a worker is asked which does not know us
 _SHOWN = 4
 _PATIENCE = 2.0  # seconds for what is under way when the time of the last collection is over
@@ -71,6 +73,8 @@ class Gathering:
 
     def run(self, close_timeout: float) -> None:
         """Collect from time to time until told to stop, then once more: the life of our thread."""
+        # Not at once: the plugin is on its way to the workers, which complain of questions they do not know.
+        self._stopping.wait(min(self._interval, _FIRST_S))
         while not self._stopping.is_set():
             self.collect(time.monotonic() + max(self._interval, 10.0))
             self._stopping.wait(self._interval)
@@ -211,7 +215,7 @@ class Gathering:
                 await_writer(path, self._awaited(state))
 
     def _awaited(self, state: str | None) -> float:
-        return _MISSED * self._interval if state == "open" else 0.0
+        return max(_MISSED * self._interval, _SHORTEST_S) if state == "open" else 0.0
 
     def _begin_missing(self, present: list[str], deadline: float) -> None:
         """Begin a copy of each journal of which nothing came, so that whoever verifies the run misses it."""

@@ -10,6 +10,7 @@ event loop. The exception is the closing of a journal: no task may begin meanwhi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -258,12 +259,13 @@ async def _in_a_thread(work: Callable[[], T]) -> T:
     done: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
+        result, failure = None, None
         try:
             result = work()
         except Exception as error:  # it is raised again in the coroutine that waits
-            loop.call_soon_threadsafe(_settle, done, None, error)
-        else:
-            loop.call_soon_threadsafe(_settle, done, result, None)
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, done, result, failure)
 
     threading.Thread(target=run, name="flowprov-handing", daemon=True).start()
     return await done
