@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Event
+from distributed import Client, Event
 
 import flowprov
 from flowprov import guard
@@ -173,6 +173,19 @@ def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
     assert copy.read_bytes() == original_of(copy, far.folder).read_bytes()
 
 
+def test_a_client_that_is_closed_before_its_workflow_is_said(
+    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far.start("one")
+    other = Client(far.address, set_as_default=False)
+    with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow(dask_client=other) as workflow:
+        other.submit(steps.add, 1).result()
+        other.close()
+    assert "(the client is closed)" in caplog.text
+    assert collect(far.client, campaign_id=workflow.campaign_id) == []
+    assert only(ended(buffer)).used["x"] == 1
+
+
 def test_two_campaigns_at_once_stay_apart(far: Apart, buffer: Path) -> None:
     far.start("one")
     with (
@@ -218,7 +231,7 @@ def test_a_task_that_goes_on_after_its_workflow_is_said_and_fetched_later(
     with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow(dask_client=far.client):
         going_on = far.client.submit(steps.hold, "started", "go")
         Event("started", far.client).wait()
-    assert "1 steps go on" in caplog.text
+    assert "(1 still open)" in caplog.text
     assert check_of(buffer, only(copies(buffer))).state == "running"
     Event("go", far.client).set()
     going_on.result()

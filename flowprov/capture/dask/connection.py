@@ -59,7 +59,7 @@ class Connection:
         NoAnswerError
             If it does not answer.
         """
-        return list(self._call(self._client.scheduler.ncores, deadline))
+        return list(self._call(self._workers, deadline))
 
     def announcements(self, deadline: float) -> list[Announcement]:
         """List the journals that workers told the scheduler of; it keeps the latest thousand.
@@ -105,6 +105,9 @@ class Connection:
             if (answer := _opened(replies.get(address))) is not None:
                 return answer
         raise NoAnswerError(f"{address} gave no answer that arrived whole")
+
+    async def _workers(self) -> Any:
+        return await self._client.scheduler.ncores()  # a client that was closed has no scheduler
 
     async def _broadcast(self, addresses: list[str], question: Question) -> dict[str, Any]:
         message = {"op": OPERATION, "question": msgspec.msgpack.encode(question)}

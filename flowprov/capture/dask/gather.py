@@ -27,7 +27,7 @@ from flowprov.capture.dask.connection import Connection, NoAnswerError
 from flowprov.capture.dask.handing import Answer, Question
 from flowprov.journal.copying import Held, Piece, held_of, store
 from flowprov.journal.format import SUFFIX, folder_name
-from flowprov.journal.liveness import await_writer
+from flowprov.journal.liveness import await_writer, is_awaited
 
 _NAME = re.compile(r"\d+-[0-9a-f]+" + re.escape(SUFFIX))
 _MISSED = 3  # collections that may fail before a writer of which nothing was heard counts as gone
@@ -121,8 +121,9 @@ class Gathering:
         try:
             self._collect(deadline, last=last)
         except NoAnswerError as error:
-            if self._holders:
-                self.missing = [f"{self._where(each)} ({error})" for each in self._holders]
+            self.missing = [f"{self._where(each)} ({error})" for each in self._holders]
+            if last and not self._holders and not self._others():
+                self.missing = [f"no worker could be asked ({error})"]
         except Exception as error:  # the guard: the program goes on
             guard.fault("gathering the journals of Dask workers", error)
             self.missing = [f"{self._where(each)} (a fault of ours)" for each in self._holders]
@@ -143,11 +144,13 @@ class Gathering:
         for address, answer in answers.items():
             if answer is None:
                 self._strangers[address] = self._strangers.get(address, 0) + 1
+                if address in self._holders:
+                    self.missing.append(f"{self._where(address)} (a fault of ours there)")
             elif answer.folders:
                 self._holders[address] = answer
                 reached.setdefault(answer.place, []).append(address)
                 if last and answer.running:
-                    self.missing.append(f"{self._where(address)} ({answer.running} steps go on)")
+                    self.missing.append(f"{self._where(address)} ({answer.running} still open)")
             elif answer.sees:
                 self._settled.add(address)
         for workers in reached.values():
@@ -155,6 +158,11 @@ class Gathering:
         self._part(addresses, reached)
         if last:
             self._begin_missing(addresses, deadline)
+
+    def _others(self) -> bool:
+        """Whether somebody else recorded into our folder, as workers that see it do."""
+        own = Path(str(self._origin.nonce)).name
+        return any(path.name != own for path in self._folder.glob(f"*/*{SUFFIX}"))
 
     def _question(self, *, close: bool = False, held: dict[str, Held] | None = None) -> Question:
         given = self._origin
@@ -178,15 +186,17 @@ class Gathering:
 
     def _fetch_from(self, address: str, deadline: float, *, last: bool) -> None:
         first = self._holders[address]
-        while True:
+        before, held = None, self._held(first.hosts)
+        while held != before:  # what does not grow is written by somebody else
             if self._stopping.is_set() and not last:
                 return
             if time.monotonic() > deadline:
                 raise NoAnswerError("time is over")
-            answer = self._connection.ask(address, self._question(held=self._held(first.hosts)), deadline)
+            answer = self._connection.ask(address, self._question(held=held), deadline)
             self._keep(answer)
             if not answer.more:
                 return
+            before, held = held, self._held(first.hosts)
 
     def _held(self, hosts: list[str]) -> dict[str, Held]:
         """Say what is here of the journals of some hosts."""
@@ -205,12 +215,11 @@ class Gathering:
                 store(path, [piece], self._awaited(answer.states.get(name)))
         for name, state in answer.states.items():
             path = self._path(name)
-            if path is None or not (state == "open" or name in self._open):
+            if path is None or not (state == "open" or is_awaited(path)):
                 continue
+            self._open.pop(name, None)
             if state == "open":
                 self._open[name] = answer.place
-            else:
-                del self._open[name]
             with contextlib.suppress(OSError):  # gone, or nothing of it came yet
                 await_writer(path, self._awaited(state))
 
