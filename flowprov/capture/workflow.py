@@ -168,17 +168,18 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     def _stop(self, error: BaseException | None, *, at_exit: bool = False) -> None:
         scope, self._scope = self._scope, None
         try:
-            with runtime.guarded("leaving a Dask client's workflow"):
-                self._resources.close()
-        finally:
             if scope is not None:
                 try:
                     self._close(scope, error)
                 except Exception as fault:  # the guard
                     lost(scope, "closing a workflow", fault)
-                if not (context.open_workflows or at_exit):
-                    with runtime.guarded("waiting for delivery"):
-                        runtime.get().delivery.settle(scope.journal)
+        finally:
+            # After its end was written: what an adapter has to wait for is none of its time.
+            with runtime.guarded("leaving a Dask client's workflow"):
+                self._resources.close()
+        if scope is not None and not (context.open_workflows or at_exit):
+            with runtime.guarded("waiting for delivery"):
+                runtime.get().delivery.settle(scope.journal)
 
     def _close(self, scope: Scope, error: BaseException | None) -> None:
         close_inner([inner for inner in context.leave(scope) if inner.key is not None])

@@ -93,16 +93,16 @@ class Journal:
         self.ancestors: list[tuple[str, int]] = []
         self.next_number = itertools.count().__next__
         self._keeper = keeper
-        self._begin()
-
-    def _begin(self) -> None:
-        self.closed = False
         self.open_scopes: dict[records.LocalId, Opened] = {}
+        self._begin(threading.RLock())
+
+    def _begin(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        self.closed = False
         self._said_open: set[records.LocalId] = set()
         self.count = itertools.count(1).__next__
         self._counts_taken = 0
         self._dropped: Counter[str] = Counter()
-        self._lock = threading.RLock()
         self._writer: writer.Writer | None = None
         self.quick: Callable[[bytes], object] = _not_open  # the writer's own, once the file exists
         self._stopped: str | None = None
@@ -355,14 +355,22 @@ class Journal:
         """
         if self._writer is not None:
             self._writer.abandon()
-        self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
-        self.first_number = self.next_number()
-        self.next_number = itertools.count(self.first_number).__next__
-        self.journal_id = uuid_utils.uuid7().hex
         self.main_thread = threading.get_ident()
-        self.path = None
-        self._keeper = keeper
-        self._begin()
+        self._keeper, self.open_scopes = keeper, {}
+        self._go_on(threading.RLock())
+
+    def turn(self) -> None:
+        """Close the file, so that it is complete; the next record begins another, as it does after a fork."""
+        with self._lock:
+            if self._writer is not None and not self.closed:
+                self.close()
+                self._go_on(self._lock)
+
+    def _go_on(self, lock: threading.RLock) -> None:
+        number = self.next_number()
+        self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        self.first_number, self.journal_id, self.path = number, uuid_utils.uuid7().hex, None
+        self._begin(lock)
 
     def full_id(self, key: records.LocalId) -> str:
         """Give the full form of an id of this journal."""

@@ -41,7 +41,8 @@ class Keeper:
     def watch(self, journal: Journal) -> None:
         """Take care of a journal from now on; starts the thread at the first one."""
         with self._lock:
-            self._journals.append(journal)
+            if journal not in self._journals:  # a journal that turned to a new file comes again
+                self._journals.append(journal)
             self._new.append(journal)
             self._due[journal.journal_id] = time.monotonic() + journal.settings.heartbeat
             self._start()
@@ -73,7 +74,7 @@ class Keeper:
                     self._forget(journal)
                     continue
                 journal.prepare()
-                due = self._due[journal.journal_id]
+                due = self._due.setdefault(journal.journal_id, now + journal.settings.heartbeat)
                 if now >= due:
                     due = self._due[journal.journal_id] = now + journal.settings.heartbeat
                     journal.beat()

@@ -46,14 +46,39 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
     Notes
     -----
     The lock that a writer holds tells it at once, on every host that shares the lock. Where locks do not
-    work: the pid and its start on this host, else a last sign of life older than three heartbeats.
+    work: the pid and its start on this host, else a last sign of life older than three heartbeats. Of a copy
+    of a journal on another machine, whoever fetches it says until when its writer counts as there.
     """
+    if is_awaited(path):
+        return False
     locked = _is_locked(path)
     if locked is not None:
         return not locked
     if header.hostname == socket.gethostname() and Path("/proc/self/stat").exists():
         return process_start(header.pid) != header.process_started_at
     return time.time_ns() - last_sign > _LOST_AFTER * header.heartbeat_s * 1e9
+
+
+def await_writer(path: Path, seconds: float) -> None:
+    """Say of a copy that its writer, elsewhere, counts as there for so long; 0: that it is gone.
+
+    The time of the file's last change says it: of a file that is written here it is never in the future.
+
+    Raises
+    ------
+    OSError
+        If the file is gone, or belongs to another user.
+    """
+    until = time.time_ns() + int(seconds * 1e9)
+    os.utime(path, ns=(until, until))
+
+
+def is_awaited(path: Path) -> bool:
+    """Whether a journal is a copy of which more is awaited."""
+    try:
+        return path.stat().st_mtime_ns > time.time_ns()
+    except OSError:
+        return False
 
 
 def _is_locked(path: Path) -> bool | None:

@@ -212,6 +212,21 @@ class SinkSettings(Section, frozen=True, kw_only=True):
     give_up_after: Seconds = 3600.0
 
 
+class DaskSettings(Section, frozen=True, kw_only=True):
+    """How journals come home from Dask workers that do not see the buffer of their client.
+
+    Attributes
+    ----------
+    collect_interval
+        Seconds between two collections while a workflow is open.
+    close_timeout
+        Seconds that a workflow which closes waits for the last one.
+    """
+
+    collect_interval: Seconds = 60.0
+    close_timeout: SecondsOrNone = 5.0
+
+
 class PrivacySettings(Section, frozen=True, kw_only=True):
     """What is kept out of records; ``redact`` hides what looks like a secret."""
 
@@ -228,6 +243,7 @@ class Settings(Section, frozen=True, kw_only=True):
     telemetry_capture: TelemetrySettings | None = None
     journal: JournalSettings = JournalSettings()
     sinks: SinkSettings = SinkSettings()
+    dask: DaskSettings = DaskSettings()
     privacy: PrivacySettings = PrivacySettings()
 
     def to_public_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from distributed import Event, get_client, secede
 
 import flowprov
+from flowprov.capture.dask import handing
 
 
 def add(x: int, y: int = 2) -> int:
@@ -175,3 +176,25 @@ def x_of(row: Any) -> Any:
 def pair(number: int) -> tuple[int, int]:
     """Give two numbers."""
     return number, number + 1
+
+
+def write(records: int) -> None:
+    """Record much."""
+    for number in range(records):
+        with flowprov.task_scope("written", used={"text": "x" * 300, "number": number}):
+            pass
+
+
+def our_threads() -> list[str]:
+    """Name the threads of ours that are here."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov"))
+
+
+def break_handing() -> None:
+    """Have what hands journals over raise."""
+    handing._own = lambda _: 1 / 0  # type: ignore[assignment,return-value]
+
+
+def operations(dask_worker: Any) -> list[str]:
+    """Name what was added to what a worker answers."""
+    return [name for name in dask_worker.handlers if name.startswith("flowprov")]

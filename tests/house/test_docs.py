@@ -31,6 +31,8 @@ _FENCE = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\n)?```python\n(?P<cod
 NOT_RUN = {
     "docs/how-to/README.md": [
         "it starts a cluster; examples/llm_campaign runs the same in a test",
+        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
+        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
         "Lightning warns of itself; tests/torch/test_lightning.py does the same",
         "it needs a server; tests/sinks/test_shipping.py does the same",
         "it needs a server; tests/read/test_following_servers.py does the same",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flowprov.errors import SettingsError
 from flowprov.settings import (
+    DaskSettings,
     InstrumentationSettings,
     JournalSettings,
     MongoDBSettings,
@@ -177,6 +178,7 @@ VALID = st.builds(
         stop_timeout=st.floats(0, 1e9),
         give_up_after=SECONDS,
     ),
+    dask=st.builds(DaskSettings, collect_interval=SECONDS, close_timeout=st.floats(0, 1e9)),
     privacy=st.builds(PrivacySettings, redact=st.booleans()),
 )
 

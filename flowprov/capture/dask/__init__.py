@@ -14,6 +14,7 @@ except ImportError as error:
     raise MissingExtraError("distributed", "dask", "record Dask tasks") from error
 
 from flowprov.capture.dask.client import connect
+from flowprov.capture.dask.gather import collect
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 
-__all__ = ["DaskWorkerPlugin", "connect"]
+__all__ = ["DaskWorkerPlugin", "collect", "connect"]

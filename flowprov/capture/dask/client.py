@@ -1,7 +1,7 @@
 """The client's side of a workflow: ``connect``, which ``flowprov.workflow(dask_client=...)`` calls.
 
 Flows in: an open workflow and its Dask client. Flows out: the plugin on the client's cluster, and word to
-``submission`` of where the tasks belong that this client submits.
+``submission`` of where the tasks belong that this client submits, and to ``gather`` of what it has to fetch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from dask.base import annotate
 
 from flowprov import runtime
-from flowprov.capture.dask import origin, submission
+from flowprov.capture.dask import gather, origin, submission
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 from flowprov.context import Scope
 
@@ -35,6 +35,7 @@ def connect(client: Any, scope: Scope) -> Iterator[None]:
     connection = submission.Connection(client, scope)
     with contextlib.ExitStack() as stack:
         with runtime.guarded("connecting a workflow to a Dask client"):
+            stack.enter_context(gather.gathering(client, connection.origin))
             if not submission.install():
                 stack.enter_context(annotate(**{origin.KEY: origin.annotation(connection.origin)}))
             submission.connections.append(connection)

@@ -16,7 +16,7 @@ import msgspec
 from dask.utils import key_split
 
 from flowprov import context, runtime
-from flowprov.capture.dask import forms, origin, plumbing, values
+from flowprov.capture.dask import forms, handing, origin, plumbing, values
 from flowprov.capture.failures import clean, end_inside, lost
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
@@ -122,12 +122,12 @@ class Executions:
         except Exception as error:  # the guard: the task runs whatever happens to us
             lost(workflow, "recording the start of a Dask task", error)
             return
-        if execution is None:
-            return
-        journal.append(encode_record(execution.record))
-        journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
-        execution.scope.started = ticks()
-        self.running[key] = execution
+        if execution is not None:
+            journal.append(encode_record(execution.record))
+            journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
+            execution.scope.started = ticks()
+            self.running[key] = execution
+        handing.announce(worker, journal, given)
 
     def _record_failed(self, key: Any) -> None:
         """Record the end of a task that was left out, as it failed: that is no plumbing any more."""

@@ -99,11 +99,12 @@ def journal_of(origin: Origin) -> Journal:
     held = runtime.get()
     if origin.buffer is None:
         return held.journal(origin.campaign_id)
-    if origin.nonce is not None and _is_here(origin.buffer, origin.nonce):
+    if origin.nonce is not None and is_here(origin.buffer, origin.nonce):
         return held.journal(origin.campaign_id, origin.buffer)
     guard.say_once(
         f"buffer {origin.buffer}",
-        "flowprov does not see the client's buffer %s from this Dask worker; its records stay in %s on %s.",
+        "flowprov does not see the client's buffer %s from this Dask worker; its records go to %s on %s, and "
+        "the client fetches them from there.",
         origin.buffer,
         held.settings.journal.path,
         os.uname().nodename,
@@ -112,6 +113,7 @@ def journal_of(origin: Origin) -> Journal:
 
 
 @functools.lru_cache(maxsize=256)
-def _is_here(buffer: str, nonce: str) -> bool:
+def is_here(buffer: str, nonce: str) -> bool:
+    """Whether this process sees a client's buffer: the one in which the nonce is."""
     # Asked once for each client, so that all tasks of a workflow on a worker go to one place.
     return (Path(buffer) / nonce).exists()

@@ -6,22 +6,24 @@ Flows in: the settings of the client, and every change of state of a task in the
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from flowprov import guard, runtime
-from flowprov.capture.dask import submission, where
+from flowprov.capture.dask import handing, submission, where
 from flowprov.capture.dask.executions import Executions
-from flowprov.settings import load_settings, settings_from_json, settings_to_json
+from flowprov.settings import Settings, load_settings, settings_from_json, settings_to_json
 
 
 class DaskWorkerPlugin(WorkerPlugin):
     """Record the tasks of a Dask cluster: ``client.register_plugin(flowprov.DaskWorkerPlugin())``.
 
     ``flowprov.workflow(dask_client=client)`` registers it by itself. It carries the settings of the process
-    in which it was made; a worker process that has settings of its own by then keeps them. Tasks are
-    recorded if they belong to a workflow that was opened with a Dask client, or whose id stands in the
+    in which it was made; a worker process that has settings of its own by then keeps them, and the buffer
+    folder that its environment names (``FLOWPROV__JOURNAL__PATH``). Tasks are recorded if they belong to a
+    workflow that was opened with a Dask client, or whose id stands in the
     environment of the worker (``FLOWPROV_WORKFLOW_ID``).
 
     Raises
@@ -49,12 +51,13 @@ class DaskWorkerPlugin(WorkerPlugin):
             return
         with runtime.guarded("setting up on a Dask worker"):
             if runtime.peek() is None and self._settings is not None:
-                runtime.configure(settings_from_json(self._settings))
+                _configure(settings_from_json(self._settings))
             submission.install()  # for what is launched inside tasks
             where.install()
             executions = where.executions_of(worker)
             executions.owner = self
             self._executions = executions
+            handing.install(worker)
             executions.adopt()
 
     def teardown(self, worker: Any) -> None:
@@ -64,6 +67,7 @@ class DaskWorkerPlugin(WorkerPlugin):
             return
         executions.owner = None
         with runtime.guarded("leaving a Dask worker"):
+            handing.remove(worker)
             if getattr(worker.status, "name", "") in ("closing", "closed", "failed"):
                 executions.abandon()
 
@@ -76,6 +80,15 @@ class DaskWorkerPlugin(WorkerPlugin):
             executions.note(key, finish)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
             guard.fault("recording a Dask task", error)
+
+
+def _configure(settings: Settings) -> None:
+    """Use the client's settings; a buffer folder that the worker's machine was given stays its own."""
+    own = os.environ.get("FLOWPROV__JOURNAL__PATH")
+    if own:
+        runtime.configure(settings, journal__path=own)
+    else:
+        runtime.configure(settings)
 
 
 def _with_settings(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
