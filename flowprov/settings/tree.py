@@ -101,20 +101,6 @@ class TorchSettings(Section, frozen=True, kw_only=True):
     optimizer: Literal["steps", "steps_and_gradient_norm"] | None = None
 
 
-class DaskSettings(Section, frozen=True, kw_only=True):
-    """What is captured of Dask clusters.
-
-    Attributes
-    ----------
-    plumbing
-        Whether the tasks are recorded by which Dask keeps its collections together.
-    """
-
-    when_null: ClassVar[Mapping[str, Any] | None] = None
-
-    plumbing: bool = False
-
-
 class InstrumentationSettings(Section, frozen=True, kw_only=True):
     """Whether and what the program's own code is captured."""
 
@@ -123,7 +109,6 @@ class InstrumentationSettings(Section, frozen=True, kw_only=True):
 
     enabled: bool = True
     torch: TorchSettings = TorchSettings()
-    dask: DaskSettings = DaskSettings()
 
 
 class TelemetrySettings(Section, frozen=True, kw_only=True):
@@ -213,16 +198,19 @@ class SinkSettings(Section, frozen=True, kw_only=True):
 
 
 class DaskSettings(Section, frozen=True, kw_only=True):
-    """How journals come home from Dask workers that do not see the buffer of their client.
+    """What is recorded of Dask clusters, and how journals come home from workers that do not see the buffer.
 
     Attributes
     ----------
+    plumbing
+        Whether the tasks are recorded by which Dask keeps its collections together.
     collect_interval
         Seconds between two collections while a workflow is open.
     close_timeout
         Seconds that a workflow which closes waits for the last one.
     """
 
+    plumbing: bool = False
     collect_interval: Seconds = 60.0
     close_timeout: SecondsOrNone = 5.0
 

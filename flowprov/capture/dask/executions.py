@@ -164,7 +164,7 @@ class Executions:
         call = forms.call_of(state.run_spec)
         dependencies = [task.key for task in state.dependencies]
         functions = plumbing.functions_of(state.key, call)
-        if not (functions or plumbing_too or held.settings.instrumentation.dask.plumbing):
+        if not (functions or plumbing_too or held.settings.dask.plumbing):
             journal.append(encode_record(_left_out(state.key, dependencies, given)))
             return None
         used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
