@@ -63,6 +63,8 @@ class WriteWriter:
             self._take_back(written)
 
     def _take_back(self, written: int) -> None:
+        if self._descriptor < 0:
+            raise ValueError("the file is closed")
         code = ctypes.get_errno() if written == -1 else errno.ENOSPC
         if written > 0:
             # Half a record would glue itself to the next one: this process is the file's only writer, so
