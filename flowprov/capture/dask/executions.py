@@ -25,6 +25,7 @@ from flowprov.records import Error, Status, Task
 from flowprov.records import encode as encode_record
 
 _RUNS = ("executing", "long-running")
+_encode_ours = msgspec.json.Encoder(enc_hook=str).encode  # what we say ourselves of a task holds no secrets
 
 
 class Execution(msgspec.Struct, eq=False):
@@ -56,6 +57,7 @@ class Executions:
         self._worker = weakref.ref(worker)
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
+        self._threads: dict[int, threading.Thread] = {}  # by identifiers, of which few are ever used
 
     def note(self, key: Any, finish: str) -> None:
         """Take notice of a change of state."""
@@ -133,11 +135,13 @@ class Executions:
         dependencies = [task.key for task in state.dependencies]
         used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
         metadata = {
-            "dask_key": forms.text_of(state.key),
+            "dask_key": clean(forms.text_of(state.key)),
             "run_id": getattr(state, "run_id", None),
             "worker": worker.address,
             "worker_name": worker.name,
         }
+        encoded_metadata: Any = msgspec.Raw(_encode_ours(metadata))
+        here = threading.current_thread()
         number, wall = journal.next_number(), clock.now()
         record = Task(
             task_id=number,
@@ -147,10 +151,10 @@ class Executions:
             subtype="dask_task",
             status=Status.RUNNING.value,
             used=used,
-            custom_metadata=_raw(metadata),
+            custom_metadata=encoded_metadata,
             submitted_at=given.submitted_at,
             started_at=wall,
-            thread=_thread_name(threading.get_ident(), journal.main_thread),
+            thread=None if here.ident == journal.main_thread else here.name,
             dependencies=[values.dependency(key) for key in dependencies] or None,
         )
         scope = Scope(journal, number, given.workflow_id, wall=wall, parent=workflow, muted=workflow.muted)
@@ -168,14 +172,15 @@ class Executions:
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
             return  # ended before
         try:
-            record = self._closed(execution, status, state, added)
-            line = encode_record(msgspec.structs.replace(record, status=status.value, ended_at=ended))
+            line = encode_record(self._closed(execution, status, ended, state, added))
         except Exception as error:  # the guard
             lost(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
 
-    def _closed(self, execution: Execution, status: Status, state: Any, added: dict[str, Any]) -> Task:
+    def _closed(
+        self, execution: Execution, status: Status, ended: int, state: Any, added: dict[str, Any]
+    ) -> Task:
         """Give the record of an execution with what is known at its end."""
         worker = self._worker()
         scope, record = execution.scope, execution.record
@@ -199,6 +204,8 @@ class Executions:
             end_inside(extras, exception)
         return msgspec.structs.replace(
             record,
+            status=status.value,
+            ended_at=ended,
             generated=_raw(generated),
             custom_metadata=_raw({**execution.metadata, **added}) if added else record.custom_metadata,
             error=error,
@@ -211,15 +218,16 @@ class Executions:
         ident = None if worker is None or state is None else worker.state.threads.get(state.key)
         if ident is None:
             return execution.record.thread
-        return _thread_name(ident, execution.scope.journal.main_thread)
+        if ident == execution.scope.journal.main_thread:
+            return None
+        thread = self._threads.get(ident)
+        if thread is None or not thread.is_alive():
+            thread = next((each for each in threading.enumerate() if each.ident == ident), None)
+            if thread is None:
+                return None
+            self._threads[ident] = thread
+        return thread.name
 
 
 def _raw(mapping: dict[str, Any] | None) -> Any:
     return None if mapping is None else msgspec.Raw(encode(mapping))
-
-
-def _thread_name(ident: int, main_thread: int | None) -> str | None:
-    """Name a thread, in records of all threads but the main one."""
-    if ident == main_thread:
-        return None
-    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), None)

@@ -73,7 +73,8 @@ class DaskWorkerPlugin(WorkerPlugin):
         if executions is None or executions.owner is not self:
             return
         try:
-            executions.note(key, finish)
+            if finish == "executing" or key in executions.running:  # of many changes these are few
+                executions.note(key, finish)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
             guard.fault("recording a Dask task", error)
 
