@@ -101,7 +101,7 @@ def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
         guard.fault(place, error)
 
 
-def lost(scope: Scope, place: str, error: Exception) -> None:
+def lost(scope: Scope, place: str, error: BaseException) -> None:
     """Count a fault of ours and the event that it cost."""
     guard.fault(place, error)
     scope.journal.drop("fault")

@@ -72,6 +72,18 @@ def same(value: Any) -> Any:
     return value
 
 
+def make(kind: Any) -> Any:
+    """Make something."""
+    return kind()
+
+
+def take_faults() -> dict[str, int]:
+    """Give the faults of ours that were counted in this process, and forget them."""
+    found = guard.faults()
+    guard.reset()
+    return found
+
+
 def break_capture() -> None:
     """Have every change of state raise inside of our plugin, in this process."""
 
@@ -85,9 +97,7 @@ def break_capture() -> None:
 def mend_capture() -> dict[str, int]:
     """End that; gives the faults that were counted in this process."""
     Executions.note = Executions._kept  # type: ignore[attr-defined,method-assign]
-    found = guard.faults()
-    guard.reset()
-    return found
+    return take_faults()
 
 
 def slow_the_disk(seconds: float) -> None:
@@ -101,4 +111,4 @@ def slow_the_disk(seconds: float) -> None:
         time.sleep(seconds)
         quick(journal, line)
 
-    Journal.append = slow  # type: ignore[method-assign]
+    Journal.append = slow  # type: ignore[method-assign,assignment]

@@ -119,7 +119,7 @@ class Executions:
         workflow = Scope(journal, None, given.workflow_id)
         try:
             execution = self._open(worker, state, given, workflow)
-        except Exception as error:  # the guard: the task runs whatever happens to us
+        except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
             lost(workflow, "recording the start of a Dask task", error)
             return
         journal.append(encode_record(execution.record))
@@ -173,7 +173,7 @@ class Executions:
             return  # ended before
         try:
             line = encode_record(self._closed(execution, status, ended, state, added))
-        except Exception as error:  # the guard
+        except (Exception, SystemExit) as error:  # the guard, as above
             lost(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
