@@ -65,7 +65,7 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=3)
     arguments.add_argument("--milliseconds", type=float, default=1.0, help="CPU time of a task")
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+    with tempfile.TemporaryDirectory() as name:
         flowprov.configure(journal={"path": name})
         with cluster_of(options.workers, options.milliseconds) as client:
             everything(client, options.tasks, Path(name))

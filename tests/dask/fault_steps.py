@@ -112,3 +112,16 @@ def slow_the_disk(seconds: float) -> None:
         quick(journal, line)
 
     Journal.append = slow  # type: ignore[method-assign,assignment]
+
+
+class Poisoned:
+    """Something that only the process that made it can load."""
+
+    def __reduce__(self) -> Any:
+        return _load_poisoned, (os.getpid(),)
+
+
+def _load_poisoned(home: int) -> Poisoned:
+    if os.getpid() != home:
+        raise ImportError("no module named antidote")
+    return Poisoned()

@@ -150,3 +150,17 @@ def test_a_task_that_takes_too_much_memory_is_interrupted_at_each_attempt(
     assert statuses(rows(buffer, "devour")) == ["INTERRUPTED"] * 2
     assert [task.pid for task in rows(buffer, "devour")] == steps.ticks_of(counter)[:2]
     assert statuses(rows(buffer, "counted")) == ["FINISHED"]
+
+
+def test_a_task_that_cannot_be_unpickled_never_ran_and_has_no_record(buffer: Path, counter: Path) -> None:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as small,
+        Client(small) as client,
+        flowprov.workflow(dask_client=client),
+    ):
+        with pytest.raises(KilledWorker):  # Dask loads a task with its message, and its worker ends of it
+            client.submit(steps.same, steps.Poisoned()).result(60)
+        assert client.submit(steps.counted, 4, str(counter)).result(20) == 8
+    assert rows(buffer, "same") == []
+    assert statuses(rows(buffer, "counted")) == ["FINISHED"]

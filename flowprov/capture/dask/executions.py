@@ -147,7 +147,7 @@ class Executions:
             task_id=number,
             workflow_id=given.workflow_id,
             parent_task_id=given.parent_task_id,
-            activity_id=clean(forms.name_of(call, key_split(state.key))),
+            activity_id=clean(forms.name_of(call, "") or key_split(state.key)),
             subtype="dask_task",
             status=Status.RUNNING.value,
             used=used,
