@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix dask-matrix faults soak benchmark clean
+.PHONY: campaign test lint types tests servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -63,10 +63,14 @@ faults: $(READY) servers  ## every fault of delivery, played and counted; writes
 soak: $(READY) servers  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak
 
-benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery
+benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery; Dask
 	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/alone.py
 	$(BIN)/python -m benchmarks.delivery
+	$(BIN)/python -m benchmarks.dask_scale --tasks 6000 --pairs 6
+
+dask-scale: $(READY)  ## 100,000 Dask tasks recorded, and what that costs the cluster
+	$(BIN)/python -m benchmarks.dask_scale --tasks 100000 --pairs 20
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from flowprov.values import Summariser
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown", "version"]
 
 version = "0.1.0"
+
+_AT_REST = 4  # files of campaigns in which nothing is open that stay open: the next workflow may be of one
 
 
 class Runtime:
@@ -60,6 +63,7 @@ class Runtime:
         self.keeper = Keeper(self._look_after)
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
+        self._resting: weakref.WeakSet[Journal] = weakref.WeakSet()  # whoever holds one may go on in it
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.at_exit: list[Callable[[], None]] = []
@@ -104,8 +108,26 @@ class Runtime:
             with self._lock:
                 journal = self._journals.get(key)
                 if journal is None:
+                    self._let_rest()
                     journal = self._journals[key] = self._make_journal(*key)
         return journal
+
+    def _let_rest(self) -> None:
+        """Close the files of campaigns that seem to be over, so that they do not add up.
+
+        Nobody says which are: a process that comes back to one begins another file.
+        """
+        needed = {id(scope.journal) for scope in list(context.open_workflows)}
+        idle = [
+            key
+            for key, journal in self._journals.items()
+            if key[0] != self._campaign_id and not journal.open_scopes and id(journal) not in needed
+        ]
+        for key in idle[: 1 - _AT_REST]:  # with the one that comes there are as many again
+            with guarded("closing the journal of a campaign"):
+                if self._journals[key].rest():
+                    self._resting.add(self._journals.pop(key))
+                    self._campaigns.pop(key[0], None)
 
     def _make_journal(self, campaign_id: str, buffer: str) -> Journal:
         settings = self.settings.journal
@@ -126,7 +148,7 @@ class Runtime:
 
     def journals(self) -> list[Journal]:
         """List the journals of this process."""
-        return list(self._journals.values())
+        return [*self._journals.values(), *self._resting]
 
     def close(self) -> None:
         """Write the footers; what is captured afterwards is counted as dropped."""

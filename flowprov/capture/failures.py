@@ -45,7 +45,7 @@ def describe(error: BaseException) -> Error:
 def clean(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
     text = encodable(text)
-    return redact_urls(text) if runtime.get().settings.privacy.redact else text
+    return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 
 
 def correct_left_early(scope: Scope, error: BaseException, described: Error) -> None:
@@ -101,7 +101,7 @@ def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
         guard.fault(place, error)
 
 
-def lost(scope: Scope, place: str, error: Exception) -> None:
+def lost(scope: Scope, place: str, error: BaseException) -> None:
     """Count a fault of ours and the event that it cost."""
     guard.fault(place, error)
     scope.journal.drop("fault")

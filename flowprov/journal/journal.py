@@ -25,6 +25,7 @@ from flowprov import guard, records
 from flowprov.clock import clock, ticks
 from flowprov.journal import place, writer
 from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.identity import Identity
 from flowprov.journal.liveness import process_start
 from flowprov.journal.mapped_writer import MappedWriter
 from flowprov.journal.room import Room
@@ -37,21 +38,7 @@ if TYPE_CHECKING:
     from flowprov.journal.keeper import Keeper
     from flowprov.settings import JournalSettings
 
-
 _OPEN_IN_ROOM = 20  # open scopes that are named where there is little room
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the header of a journal says of its process."""
-
-    campaign_id: str
-    campaign: records.Campaign | None = None
-    hostname: str
-    rank: int | None = None
-    world_size: int | None = None
-    program: str | None = None
-    settings_digest: str | None = None
-    flowprov: str = ""
 
 
 class Journal:
@@ -93,11 +80,11 @@ class Journal:
         self.ancestors: list[tuple[str, int]] = []
         self.next_number = itertools.count().__next__
         self._keeper = keeper
+        self._lock = threading.RLock()
         self.open_scopes: dict[records.LocalId, Opened] = {}
-        self._begin(threading.RLock())
+        self._begin()
 
-    def _begin(self, lock: threading.RLock) -> None:
-        self._lock = lock
+    def _begin(self) -> None:
         self.closed = False
         self._said_open: set[records.LocalId] = set()
         self.count = itertools.count(1).__next__
@@ -178,9 +165,10 @@ class Journal:
 
     def _append_and_sync(self, line: bytes) -> None:
         made = self._writer
-        if made is not None:
-            made.append(line)
-            made.sync()
+        if made is None:
+            raise _NotOpenError
+        made.append(line)
+        made.sync()
 
     def _header(self) -> records.Header:
         identity = self.identity
@@ -280,12 +268,14 @@ class Journal:
 
     def prepare(self) -> None:
         """Let the writer do its background work."""
-        if self._writer is not None and not self.closed:
-            self._writer.prepare()
+        made = self._writer
+        if made is not None and not self.closed:
+            made.prepare()
 
     def beat(self) -> None:
         """Write a heartbeat, and an open record for each scope met open for the first time."""
-        if self._writer is None or self.closed:
+        made = self._writer
+        if made is None or self.closed:
             return
         clock.look_again()
         opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.opened())]
@@ -311,7 +301,7 @@ class Journal:
             self._write_to_room(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
         if self.settings.sync == "interval":
             try:
-                self._writer.sync()
+                made.sync()
             except OSError as error:
                 guard.say_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
 
@@ -356,21 +346,30 @@ class Journal:
         if self._writer is not None:
             self._writer.abandon()
         self.main_thread = threading.get_ident()
-        self._keeper, self.open_scopes = keeper, {}
-        self._go_on(threading.RLock())
+        self._keeper = keeper
+        self._lock = threading.RLock()
+        self.open_scopes = {}
+        self._go_on()
 
-    def turn(self) -> None:
-        """Close the file, so that it is complete; the next record begins another, as it does after a fork."""
+    def rest(self) -> bool:
+        """Close the file if nothing is open in it; an event that comes after all begins another one."""
         with self._lock:
-            if self._writer is not None and not self.closed:
-                self.close()
-                self._go_on(self._lock)
+            if self.open_scopes or self.closed:
+                return False
+            if self._writer is not None:
+                if self._keeper is not None:
+                    self._keeper.forget(self)
+                self.close()  # what another thread appends at this very moment may be counted here
+                self._go_on()
+            return True
 
-    def _go_on(self, lock: threading.RLock) -> None:
-        number = self.next_number()
+    def _go_on(self) -> None:
+        """Have the next record begin another file; numbers that were given stay those of this one."""
         self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
-        self.first_number, self.journal_id, self.path = number, uuid_utils.uuid7().hex, None
-        self._begin(lock)
+        self.first_number = self.next_number()
+        self.journal_id = uuid_utils.uuid7().hex
+        self.path = None
+        self._begin()
 
     def full_id(self, key: records.LocalId) -> str:
         """Give the full form of an id of this journal."""

@@ -32,7 +32,7 @@ class Keeper:
         self._errand = errand
         self._journals: list[Journal] = []
         self._new: list[Journal] = []
-        self._due: dict[str, float] = {}
+        self._due: dict[Journal, float] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
@@ -44,7 +44,7 @@ class Keeper:
             if journal not in self._journals:  # a journal that turned to a new file comes again
                 self._journals.append(journal)
             self._new.append(journal)
-            self._due[journal.journal_id] = time.monotonic() + journal.settings.heartbeat
+            self._due[journal] = time.monotonic() + journal.settings.heartbeat
             self._start()
         self._wake.set()
 
@@ -71,12 +71,14 @@ class Keeper:
         for journal in list(self._journals):
             try:
                 if journal.closed:
-                    self._forget(journal)
+                    self.forget(journal)
+                    continue
+                due = self._due.get(journal)
+                if due is None:  # it rests since a moment ago
                     continue
                 journal.prepare()
-                due = self._due.setdefault(journal.journal_id, now + journal.settings.heartbeat)
                 if now >= due:
-                    due = self._due[journal.journal_id] = now + journal.settings.heartbeat
+                    due = self._due[journal] = now + journal.settings.heartbeat
                     journal.beat()
                     self._run_errand(journal)
                 pause = min(pause, due - now)
@@ -98,10 +100,12 @@ class Keeper:
         """Have the journals looked after now."""
         self._wake.set()
 
-    def _forget(self, journal: Journal) -> None:
+    def forget(self, journal: Journal) -> None:
+        """Take no care of a journal any more."""
         with self._lock:
-            self._journals.remove(journal)
-            self._due.pop(journal.journal_id, None)
+            if journal in self._journals:
+                self._journals.remove(journal)
+            self._due.pop(journal, None)
 
     def stop(self, timeout: float = 1.0) -> bool:
         """Stop the thread; False if it did not end in time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -63,6 +64,9 @@ class WriteWriter:
             self._take_back(written)
 
     def _take_back(self, written: int) -> None:
+        if self._descriptor < 0:
+            # An OSError for whoever appends, and a ValueError for the quick way: there is another file by now.
+            raise io.UnsupportedOperation("the file is closed")
         code = ctypes.get_errno() if written == -1 else errno.ENOSPC
         if written > 0:
             # Half a record would glue itself to the next one: this process is the file's only writer, so

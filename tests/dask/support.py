@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flowprov
 from flowprov import records
 from tests.support import tasks
 
@@ -43,3 +44,9 @@ def metadata(task: records.Task, name: str) -> Any:
     """Give one of the custom metadata of a record."""
     assert task.custom_metadata is not None
     return task.custom_metadata[name]
+
+
+def rows(buffer: Path, activity: str) -> list[records.Task]:
+    """Read the Dask tasks of one activity as a reader has them: one row each."""
+    found = flowprov.Buffer(buffer).records(merge=True)
+    return [row for row in found if isinstance(row, records.Task) and row.activity_id == activity]

@@ -26,9 +26,9 @@ payloads = st.dictionaries(
 )
 
 
-def open_journal(folder: Path, writer: str = "mapped", campaign_id: str = "c1") -> Journal:
+def open_journal(folder: Path, writer: str = "mapped", campaign_id: str = "c1", sync: str = "off") -> Journal:
     """Make a journal that nobody looks after."""
-    settings = JournalSettings(path=str(folder), writer=writer)  # type: ignore[arg-type]
+    settings = JournalSettings(path=str(folder), writer=writer, sync=sync)  # type: ignore[arg-type]
     return Journal(settings, Identity(campaign_id=campaign_id, hostname="node-1"))
 
 

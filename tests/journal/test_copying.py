@@ -154,12 +154,12 @@ def test_a_journal_that_is_written_here_awaits_nothing(tmp_path: Path) -> None:
 
 def test_a_journal_turns_to_a_new_file_and_both_are_complete(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
-    journal.turn()  # nothing was written yet
+    journal.rest()  # nothing was written yet
     seen = []
     for text in ("a", "b"):
         journal.append(_line(text))
         seen.append((journal.path, journal.journal_id))
-        journal.turn()
+        journal.rest()
     journal.append(_line("c"))
     journal.close()
     seen.append((journal.path, journal.journal_id))
@@ -175,6 +175,6 @@ def test_what_was_begun_before_a_journal_turned_keeps_its_id(tmp_path: Path) -> 
     number = journal.next_number()
     journal.append(_line("a"))
     before = journal.full_id(number)
-    journal.turn()
+    journal.rest()
     assert journal.full_id(number) == before
     assert journal.full_id(journal.next_number()).startswith(journal.journal_id)

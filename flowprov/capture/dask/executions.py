@@ -25,6 +25,7 @@ from flowprov.records import Error, LeftOut, Status, Task
 from flowprov.records import encode as encode_record
 
 _RUNS = ("executing", "long-running")
+_encode_ours = msgspec.json.Encoder(enc_hook=str).encode  # what we say ourselves of a task holds no secrets
 
 
 class Execution(msgspec.Struct, eq=False):
@@ -56,6 +57,7 @@ class Executions:
         self._worker = weakref.ref(worker)
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
+        self._threads: dict[int, threading.Thread] = {}  # by identifiers, of which few are ever used
 
     def note(self, key: Any, finish: str) -> None:
         """Take notice of a change of state."""
@@ -119,7 +121,7 @@ class Executions:
         workflow = Scope(journal, None, given.workflow_id)
         try:
             execution = self._open(worker, state, given, workflow)
-        except Exception as error:  # the guard: the task runs whatever happens to us
+        except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
             lost(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
@@ -137,7 +139,11 @@ class Executions:
         if given is None:
             return
         workflow = Scope(origin.journal_of(given), None, given.workflow_id)
-        execution = self._open(worker, state, given, workflow, plumbing_too=True)
+        try:
+            execution = self._open(worker, state, given, workflow, plumbing_too=True)
+        except (Exception, SystemExit) as error:  # the guard, as above
+            lost(workflow, "recording a Dask task that failed", error)
+            return
         if execution is None:
             return
         scope = execution.scope
@@ -169,26 +175,28 @@ class Executions:
             return None
         used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
         metadata = {
-            "dask_key": forms.text_of(state.key),
+            "dask_key": clean(forms.text_of(state.key)),
             "run_id": getattr(state, "run_id", None),
             "worker": worker.address,
             "worker_name": worker.name,
         }
         if state.resource_restrictions:
             metadata["resources"] = dict(state.resource_restrictions)
+        encoded_metadata: Any = msgspec.Raw(_encode_ours(metadata))
+        here = threading.current_thread()
         number, wall = journal.next_number(), clock.now()
         record = Task(
             task_id=number,
             workflow_id=given.workflow_id,
             parent_task_id=given.parent_task_id,
-            activity_id=clean("-".join(functions) or forms.name_of(call, key_split(state.key))),
+            activity_id=clean("-".join(functions) or forms.name_of(call, "") or key_split(state.key)),
             subtype="dask_task",
             status=Status.RUNNING.value,
             used=used,
-            custom_metadata=_raw(metadata),
+            custom_metadata=encoded_metadata,
             submitted_at=given.submitted_at,
             started_at=wall,
-            thread=_thread_name(threading.get_ident(), journal.main_thread),
+            thread=None if here.ident == journal.main_thread else here.name,
             dependencies=[values.dependency(key) for key in dependencies] or None,
         )
         scope = Scope(journal, number, given.workflow_id, wall=wall, parent=workflow, muted=workflow.muted)
@@ -206,14 +214,15 @@ class Executions:
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
             return  # ended before
         try:
-            record = self._closed(execution, status, state, added)
-            line = encode_record(msgspec.structs.replace(record, status=status.value, ended_at=ended))
-        except Exception as error:  # the guard
+            line = encode_record(self._closed(execution, status, ended, state, added))
+        except (Exception, SystemExit) as error:  # the guard, as above
             lost(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
 
-    def _closed(self, execution: Execution, status: Status, state: Any, added: dict[str, Any]) -> Task:
+    def _closed(
+        self, execution: Execution, status: Status, ended: int, state: Any, added: dict[str, Any]
+    ) -> Task:
         """Give the record of an execution with what is known at its end."""
         added = {**values.times_of(state), **added}
         worker = self._worker()
@@ -238,6 +247,8 @@ class Executions:
             end_inside(extras, exception)
         return msgspec.structs.replace(
             record,
+            status=status.value,
+            ended_at=ended,
             generated=_raw(generated),
             custom_metadata=_raw({**execution.metadata, **added}) if added else record.custom_metadata,
             error=error,
@@ -250,7 +261,15 @@ class Executions:
         ident = None if worker is None or state is None else worker.state.threads.get(state.key)
         if ident is None:
             return execution.record.thread
-        return _thread_name(ident, execution.scope.journal.main_thread)
+        if ident == execution.scope.journal.main_thread:
+            return None
+        thread = self._threads.get(ident)
+        if thread is None or not thread.is_alive():
+            thread = next((each for each in threading.enumerate() if each.ident == ident), None)
+            if thread is None:
+                return None
+            self._threads[ident] = thread
+        return thread.name
 
 
 def _left_out(key: Any, dependencies: list[Any], given: origin.Origin) -> LeftOut:
@@ -264,10 +283,3 @@ def _left_out(key: Any, dependencies: list[Any], given: origin.Origin) -> LeftOu
 
 def _raw(mapping: dict[str, Any] | None) -> Any:
     return None if mapping is None else msgspec.Raw(encode(mapping))
-
-
-def _thread_name(ident: int, main_thread: int | None) -> str | None:
-    """Name a thread, in records of all threads but the main one."""
-    if ident == main_thread:
-        return None
-    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), None)

@@ -112,12 +112,16 @@ def is_fused(call: Call) -> bool:
 def name_arguments(call: Call) -> dict[str, Any]:
     """Give the arguments of a call by parameter name, defaults included; by position where names fail."""
     try:
-        signature = _signature_of(call.function)
+        signature, simple = _signature_of(call.function)
+        if simple is not None and len(call.args) + len(call.kwargs) <= len(simple):
+            named = {**dict(zip(simple, call.args, strict=False)), **call.kwargs}
+            if len(named) == len(simple) and named.keys() == simple.keys():
+                return named
         bound = signature.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
     except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
         return {**{f"arg_{position}": value for position, value in enumerate(call.args)}, **call.kwargs}
-    named: dict[str, Any] = {}
+    named = {}
     for name, value in bound.arguments.items():
         if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             named.update(value)
@@ -127,17 +131,31 @@ def name_arguments(call: Call) -> dict[str, Any]:
     return named
 
 
-_signatures: weakref.WeakKeyDictionary[Any, inspect.Signature] = weakref.WeakKeyDictionary()
+class _Signature(NamedTuple):
+    """A function's signature; and its parameters, where each simply takes one argument."""
+
+    whole: inspect.Signature
+    simple: dict[str, None] | None
 
 
-def _signature_of(function: Any) -> inspect.Signature:
+_signatures: weakref.WeakKeyDictionary[Any, _Signature] = weakref.WeakKeyDictionary()
+
+
+def _signature_of(function: Any) -> _Signature:
     try:
         found = _signatures.get(function)
         if found is None:
-            found = _signatures[function] = inspect.signature(function)
+            found = _signatures[function] = _inspected(function)
     except TypeError:  # no hash, or no weak references to it
-        return inspect.signature(function)
+        return _inspected(function)
     return found
+
+
+def _inspected(function: Any) -> _Signature:
+    signature = inspect.signature(function)
+    parameters = signature.parameters.values()
+    simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    return _Signature(signature, dict.fromkeys(signature.parameters) if simple else None)
 
 
 def key_behind(value: Any, keys: Collection[Any]) -> Any:

@@ -185,9 +185,8 @@ def _own(campaign_id: str) -> list[Journal]:
 def _close(own: list[Journal], seen: Path | None) -> None:
     """Complete the journals in which nothing is open; the next workflow of the campaign begins others."""
     for journal in own:
-        if journal.path is None or journal.open_scopes or (seen and journal.path.is_relative_to(seen)):
-            continue
-        journal.turn()
+        if journal.path is not None and not (seen and journal.path.is_relative_to(seen)):
+            journal.rest()
 
 
 def _answer(asked: Question, own: list[Journal], *, sees: bool) -> Answer:

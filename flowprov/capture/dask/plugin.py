@@ -77,7 +77,9 @@ class DaskWorkerPlugin(WorkerPlugin):
         if executions is None or executions.owner is not self:
             return
         try:
-            executions.note(key, finish)
+            # Of many changes these are few.
+            if finish in ("executing", "error") or key in executions.running:
+                executions.note(key, finish)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
             guard.fault("recording a Dask task", error)
 

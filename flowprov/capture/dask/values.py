@@ -20,6 +20,7 @@ from flowprov.context import Scope
 from flowprov.records import Correction, Error, Status
 from flowprov.values import Summariser
 
+_SCALARS = frozenset((int, float, bool, str, type(None)))
 _DEEPEST = 8
 _MOST_ITEMS = 100
 
@@ -63,6 +64,8 @@ class _Writer:
         return msgspec.json.encode(self._pairs(named, 0))
 
     def _may_refer(self, value: Any) -> bool:
+        if type(value) in _SCALARS and not self._keys:
+            return False
         if isinstance(value, forms.Several):
             return any(map(self._may_refer, value))
         return forms.key_behind(value, self._keys) is not None or forms.opened(value, self._keys) is not None

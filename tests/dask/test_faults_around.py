@@ -1,0 +1,155 @@
+"""The client gone, the scheduler lost, faults of our own, a slow disk, results that cannot travel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+import flowprov
+from flowprov import records
+from tests.dask import fault_steps as steps
+from tests.dask.support import PATIENCE, dask_tasks, ended, rows, statuses, wait_until
+from tests.support import clean_environment, only, start
+
+pytestmark = pytest.mark.timeout(120)
+
+CLIENT = """
+    import sys, flowprov
+    from distributed import Client
+    from tests.dask import fault_steps as steps
+
+    address, counter, go = sys.argv[1:]
+    with Client(address) as client, flowprov.workflow("Gone", dask_client=client):
+        client.submit(steps.hold, 1, counter, go).result()
+"""
+
+
+def test_a_task_whose_client_was_killed_is_cancelled_when_its_function_is_over(
+    client: Any, cluster: Any, tmp_path: Path
+) -> None:
+    counter, go = tmp_path / "counter", tmp_path / "go"
+    with start(CLIENT, tmp_path, cluster.scheduler_address, str(counter), str(go)) as program:
+        wait_until(lambda: steps.ticks_of(counter))
+        program.kill()
+        program.communicate()
+    wait_until(lambda: not any(client.processing().values()))
+    go.touch()
+    folder = tmp_path / "flowprov_buffer"
+    cancelled = only(wait_until(lambda: ended(folder, "hold")))
+    assert cancelled.status == "CANCELLED"
+    assert cancelled.pid == only(steps.ticks_of(counter))
+    workflow = only(
+        [row for row in flowprov.Buffer(folder).records(merge=True) if isinstance(row, records.Workflow)]
+    )
+    assert workflow.status == "INTERRUPTED"
+    assert client.submit(steps.same, 3).result() == 3
+
+
+@contextmanager
+def _started(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments],
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_lost_scheduler_ends_the_program_in_time_and_its_tasks_are_interrupted(
+    buffer: Path, tmp_path: Path
+) -> None:
+    counter, go, told = tmp_path / "counter", tmp_path / "go", tmp_path / "scheduler.json"
+    known = ("--scheduler-file", str(told))
+    with (
+        _started(
+            "scheduler", "--port", "0", "--dashboard-address", ":0", *known, folder=tmp_path
+        ) as scheduler,
+        _started(
+            "worker", *known, "--no-nanny", "--nthreads", "1", "--death-timeout", "3", folder=tmp_path
+        ) as worker,
+    ):
+        wait_until(told.exists)
+        client = Client(scheduler_file=str(told), timeout=PATIENCE)
+        with flowprov.workflow("Lost", dask_client=client):
+            assert client.submit(steps.counted, 4, str(counter)).result(PATIENCE) == 8
+            future = client.submit(steps.hold, 1, str(counter), str(go))
+            wait_until(lambda: len(steps.ticks_of(counter)) == 2)
+            scheduler.kill()
+            wait_until(lambda: future.status != "pending")  # Dask gave it up
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        wait_until(lambda: statuses(rows(buffer, "hold")) == ["INTERRUPTED"])
+        client.close(timeout=2)
+        go.touch()
+        assert worker.wait(PATIENCE) is not None
+    assert statuses(rows(buffer, "counted")) == ["FINISHED"]
+    assert statuses(rows(buffer, "hold")) == ["INTERRUPTED"]
+
+
+def test_the_cluster_goes_on_while_our_plugin_raises_and_the_faults_are_counted(
+    client: Any, buffer: Path
+) -> None:
+    with flowprov.workflow(dask_client=client):
+        client.run(steps.break_capture)
+        try:
+            assert client.gather(client.map(steps.same, range(20), pure=False)) == list(range(20))
+        finally:
+            faults = client.run(steps.mend_capture).values()
+        assert client.submit(steps.same, "after").result() == "after"
+    counts = sum((Counter(found) for found in faults), Counter[str]())
+    assert set(counts) == {"recording a Dask task: RuntimeError"}
+    assert counts.total() == 20
+    assert [task.used for task in ended(buffer)] == [{"value": "after"}]
+
+
+def test_a_slow_disk_under_the_journal_slows_the_cluster_and_loses_nothing(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        client.run(steps.slow_the_disk, 0.05)
+        try:
+            assert client.gather(client.map(steps.same, range(20), pure=False)) == list(range(20))
+        finally:
+            client.run(steps.slow_the_disk, 0)
+    assert statuses(dask_tasks(buffer)) == ["FINISHED"] * 20 + ["RUNNING"] * 20
+
+
+def test_a_result_that_cannot_be_pickled_is_an_error_of_the_client_and_no_fault_of_ours(
+    client: Any, buffer: Path, tmp_path: Path
+) -> None:
+    counter = tmp_path / "counter"
+    with flowprov.workflow(dask_client=client):
+        with pytest.raises(Exception, match=r"not to be pickled|Could not serialize"):
+            client.submit(steps.make_unloadable, str(counter)).result(PATIENCE)
+        assert client.submit(steps.same, 3).result() == 3
+    found = rows(buffer, "make_unloadable")
+    assert len(found) == len(steps.ticks_of(counter)) == 1
+    assert found[0].status == "FINISHED"  # the function did, and its result was there for others
+
+
+def test_a_worker_that_is_frozen_for_a_while_loses_nothing(client: Any, buffer: Path) -> None:
+    with flowprov.workflow(dask_client=client):
+        frozen = next(iter(client.run(os.getpid).values()))
+        futures = client.map(steps.same, range(20), pure=False)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            wait_until(lambda: ended(buffer))
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        assert client.gather(futures) == list(range(20))
+    assert statuses(rows(buffer, "same")) == ["FINISHED"] * 20

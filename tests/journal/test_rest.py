@@ -1,0 +1,105 @@
+"""Journals that rest: files of campaigns that are over do not add up, and nothing is lost by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+import flowprov
+from flowprov import guard, records, runtime
+from flowprov.journal.format import find_journals
+from flowprov.read.verify import verify
+from tests.journal.support import open_journal
+from tests.support import lines, lines_of, of_type, only, tasks
+
+LINE = b'{"type":"task","task_id":0}\n'
+
+
+def _held(folder: Path) -> int:
+    """Count what this process has open or mapped of a folder."""
+    process = psutil.Process()
+    opened = [file.path for file in process.open_files()]
+    mapped = [place.path for place in process.memory_maps()]
+    return sum(str(path).startswith(str(folder)) for path in opened + mapped)
+
+
+@pytest.mark.parametrize("writer", ["mapped", "write"])
+@pytest.mark.parametrize("sync", ["off", "record"])
+def test_a_resting_journal_holds_nothing_and_goes_on_in_another_file(
+    tmp_path: Path, writer: str, sync: str
+) -> None:
+    journal = open_journal(tmp_path, writer, sync=sync)
+    number = journal.next_number()
+    before = journal.full_id(number)
+    journal.append(LINE)
+    quick = journal.quick
+    assert journal.rest()
+    assert _held(tmp_path) == 0
+    with pytest.raises(Exception):  # noqa: B017, PT011 - who still holds the old way learns that it is closed
+        quick(LINE)
+    journal.append(LINE)
+    journal.append(LINE)
+    assert journal.full_id(number) == before
+    assert journal.full_id(journal.next_number()) != before
+    journal.close()
+    first, second = (lines_of(path) for path in sorted(find_journals(tmp_path)))
+    assert [only(of_type(found, records.Footer)).written for found in (first, second)] == [1, 2]
+    assert [len(of_type(found, records.Task)) for found in (first, second)] == [1, 2]
+
+
+def test_a_journal_in_which_something_is_open_does_not_rest(buffer: Path) -> None:
+    with flowprov.workflow(campaign_id="open") as workflow:
+        journal = runtime.get().journal(workflow.campaign_id)
+        assert not journal.rest()
+    assert journal.rest()
+    assert journal.rest()
+
+
+def test_campaigns_that_are_over_leave_few_files_open(buffer: Path) -> None:
+    held = []
+    for number in range(20):
+        with flowprov.workflow(campaign_id=f"c{number}"), flowprov.task_scope("step"):
+            held.append(_held(buffer))
+    assert max(held) == held[-1] == held[6]
+    assert len({task.campaign_id for task in tasks(buffer)}) == 20
+    assert guard.faults() == {}
+
+
+def test_the_campaign_of_the_process_and_open_ones_keep_their_files(buffer: Path) -> None:
+    with flowprov.workflow("own"):
+        pass
+    with flowprov.workflow(campaign_id="held"):
+        for number in range(10):
+            with flowprov.workflow(campaign_id=f"c{number}"):
+                pass
+        with flowprov.task_scope("late"):
+            pass
+    with flowprov.workflow("own"):
+        pass
+    runtime.shutdown()
+    footers = of_type(lines(buffer), records.Footer)
+    assert len(footers) == 12
+    assert only([task for task in tasks(buffer) if task.activity_id == "late"]).campaign_id == "held"
+
+
+def test_what_comes_late_to_a_campaign_that_was_over_is_recorded(buffer: Path) -> None:
+    with flowprov.workflow(campaign_id="over"), flowprov.task_scope("early") as early:
+        late = flowprov.bind(_step)
+    for number in range(10):
+        with flowprov.workflow(campaign_id=f"c{number}"):
+            pass
+    late()
+    runtime.shutdown()
+    found = [path for path in find_journals(buffer) if path.parent.parent.name == "over"]
+    assert len(found) == 2
+    step = only([task for task in tasks(buffer) if task.activity_id == "_step"])
+    assert step.parent_task_id == early.task_id
+    assert {only(of_type(lines_of(path), records.Footer)).written for path in found} == {1, 3}
+    assert verify(buffer, campaign_id="over").verdict == "COMPLETE"
+
+
+@flowprov.task
+def _step() -> None:
+    """Do nothing, as a task."""
