@@ -65,7 +65,7 @@ class WriteWriter:
 
     def _take_back(self, written: int) -> None:
         if self._descriptor < 0:
-            # An OSError for whoever appends, and a ValueError for the quick way: there is another file by now.
+            # An OSError to whoever appends, a ValueError to the quick way: there is another file by now.
             raise io.UnsupportedOperation("the file is closed")
         code = ctypes.get_errno() if written == -1 else errno.ENOSPC
         if written > 0:
