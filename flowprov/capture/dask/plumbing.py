@@ -53,7 +53,7 @@ def functions_of(key: Any, call: forms.Call | None) -> list[str]:
             return list(dict.fromkeys(_in_call(call, 0)))
     except Exception:  # values of the user's are looked at, and they may do anything: then it is no plumbing
         guard.logger.debug("flowprov could not look into a Dask task", exc_info=True)
-    return [forms.name_of(call, key_split(key))]
+    return [forms.name_of(call, "") or key_split(key)]
 
 
 def _in_call(call: forms.Call, depth: int) -> Iterator[str]:
