@@ -79,9 +79,13 @@ def test_anything_but_a_model_is_refused(wrong: Any) -> None:
         flowprov.torch_capture(wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"what": "everything"}, {"depth": 0}, {"children_mode": "some"}])
-def test_an_option_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    "wrong", [{"what": "everything"}, {"depth": 0}, {"children_mode": "some"}, {"include": "encoder.*"}]
+)
+def test_an_option_that_is_none_is_refused_with_what_was_expected(wrong: dict[str, Any]) -> None:
+    with pytest.raises(
+        UsageError, match=f"{next(iter(wrong))} must be .*, not {next(iter(wrong.values()))!r}"
+    ):
         flowprov.torch_capture(Plain, **wrong)
 
 

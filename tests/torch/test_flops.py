@@ -92,6 +92,12 @@ def test_a_forward_that_calls_itself_is_counted_whole(buffer: Path) -> None:
     assert profile(buffer)["flops_by_operator"] == {"aten::mm": 2 * 1 * 3 * 4}
 
 
+def test_attention_on_the_cpu_is_counted(buffer: Path) -> None:
+    model = capture(Calls(lambda x: torch.nn.functional.scaled_dot_product_attention(x, x, x)))
+    model(torch.ones(2, 3, 16, 8))
+    assert profile(buffer)["flops"] == 2 * (2 * 2 * 3 * 16 * 16 * 8)  # two products, each of so many
+
+
 def test_what_has_no_formula_is_named_and_the_rest_is_no_total(buffer: Path) -> None:
     def chooses(x: torch.Tensor) -> Any:
         return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)) @ x

@@ -125,8 +125,8 @@ def torch_capture(
         what=what,
         children_mode=children_mode,
         depth=depth,
-        include=None if include is None else tuple(include),
-        exclude=None if exclude is None else tuple(exclude),
+        include=_patterns(include),
+        exclude=_patterns(exclude),
         get_profile=get_profile,
     )
     _check(options)
@@ -323,13 +323,29 @@ def _choose(options: Options, settings: TorchSettings) -> Choice:
     )
 
 
+def _patterns(given: Any) -> Any:
+    """Give patterns as a tuple; a single text is left as it is, to be refused."""
+    return given if given is None or isinstance(given, str) else tuple(given)
+
+
 def _check(options: Options) -> None:
     """Refuse an option that the settings would refuse too."""
-    said = {name: value for name in _CHECKED if (value := getattr(options, name)) is not None}
-    try:
-        msgspec.convert(said, TorchSettings)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"flowprov.torch_capture: {error}; it was given {said!r}") from None
+    for name, expected in _EXPECTED.items():
+        value = getattr(options, name)
+        if value is not None:
+            try:
+                msgspec.convert({name: value}, TorchSettings)
+            except msgspec.ValidationError:
+                raise UsageError(
+                    f"flowprov.torch_capture: {name} must be {expected}, not {value!r}"
+                ) from None
 
 
-_CHECKED = ("what", "children_mode", "depth", "include", "exclude")
+_PATTERNS = 'a list of patterns of module paths, as in ["encoder.layers.*.self_attn"]'
+_EXPECTED = {
+    "what": '"parent_only" or "parent_and_children"',
+    "children_mode": '"lightweight", "tensor_inspection", "telemetry" or "telemetry_and_tensor_inspection"',
+    "depth": 'a whole number from 1 on, or "all"',
+    "include": _PATTERNS,
+    "exclude": _PATTERNS,
+}

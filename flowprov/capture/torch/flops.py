@@ -12,6 +12,8 @@ what is needed.
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +40,13 @@ _UNCOUNTED = (
     "aten::linear",  # these two of nested tensors, which take them as they are
     "aten::matmul",
 )
+# On the CPU attention is an operator of its own; torch has the formula under the name of the others.
+_aten = torch.ops.aten
+_SAME_AS = {
+    getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu", None): getattr(
+        _aten, "_scaled_dot_product_flash_attention", None
+    )
+}
 
 
 def can_count(module: torch.nn.Module) -> bool:
@@ -77,6 +86,11 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._uncounted: set[str] = set()
         self._thread = threading.get_ident()
         self._is_over = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: torch would import its compiler at the first operator, which takes a second."""
+        return False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -126,13 +140,28 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(func, _HIGHER):
             self._uncounted.add(_name(func))
             return
-        formula = flop_registry.get(func._overloadpacket)  # noqa: SLF001 - the registry's key
+        packet = func._overloadpacket  # noqa: SLF001 - the registry's key
+        formula = flop_registry.get(_SAME_AS.get(packet, packet))
         name = _name(func)
         if formula is not None:
             count = int(formula(*args, **kwargs, out_val=output))
             self._by_operator[name] = self._by_operator.get(name, 0) + count
         elif not name.startswith(("aten::", "prim::", "prims::")) or name.startswith(_UNCOUNTED):
             self._uncounted.add(name)
+
+
+@functools.cache
+def _beside_the_compiler() -> type[FlopCount]:
+    """Give the kind for a process that has imported the compiler, which is to leave it alone."""
+
+    class Count(FlopCount):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return True
+
+        __torch_dispatch__ = FlopCount.__torch_dispatch__
+
+    return Count
 
 
 def _name(func: Any) -> str:
@@ -143,4 +172,5 @@ def _name(func: Any) -> str:
 def start(module: torch.nn.Module, scope: Scope, tell: Callable[[dict[str, Any]], None]) -> None:
     """Count the operations of the forward that runs in a scope, if they can be counted."""
     if can_count(module):
-        FlopCount(tell).start(scope)
+        kind = _beside_the_compiler() if "torch._dynamo" in sys.modules else FlopCount
+        kind(tell).start(scope)
