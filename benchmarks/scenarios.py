@@ -7,6 +7,7 @@ captured, and until the last of them was on disk.
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import sys
@@ -75,6 +76,8 @@ def run(library: Library) -> None:
     count = EVENTS[name]
     with library.session():  # whatever is made once per process is none of an event's cost
         _programs(library, name)[1](count // 20)
+    gc.collect()  # what importing torch left to the collector would fall, or not, into the time of one of both
+    gc.freeze()
     start = time.perf_counter()
     with library.session():
         plain, captured = _programs(library, name)
