@@ -76,7 +76,7 @@ def run(library: Library) -> None:
     count = EVENTS[name]
     with library.session():  # whatever is made once per process is none of an event's cost
         _programs(library, name)[1](count // 20)
-    gc.collect()  # what importing torch left to the collector would fall, or not, into the time of one of both
+    gc.collect()  # what importing torch left to the collector would fall into one of the times, or not
     gc.freeze()
     start = time.perf_counter()
     with library.session():

@@ -78,6 +78,8 @@ class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
     user: str | None = None
     environment_id: str | None = None
     code_repository: JsonObject | None = None
+    telemetry_at_start: JsonObject | None = None
+    telemetry_at_end: JsonObject | None = None
     started_at: int | None = None
     ended_at: int | None = None
     status: str | None = None
@@ -113,6 +115,7 @@ class Task(_Record, frozen=True, kw_only=True, tag="task"):
     thread: str | None = None
     tags: list[str] | None = None
     dependencies: list[str] | None = None
+    telemetry: bool | None = None  # False: none was asked for, so that reading joins none
 
 
 class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
@@ -158,7 +161,19 @@ class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
 
 
 class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
-    """A control record: one reading of the telemetry probes."""
+    """A control record: one reading of the telemetry probes, by kind.
+
+    It has either all ``values``, or the ``changes`` since the sample before it in its journal: a JSON Merge
+    Patch (RFC 7396).
+    """
+
+    at: int
+    values: JsonObject | None = None
+    changes: JsonObject | None = None
+
+
+class Machine(_Record, frozen=True, kw_only=True, tag="machine"):
+    """A control record: what the process runs on and with; written again where something of it changed."""
 
     at: int
     values: JsonObject
@@ -197,7 +212,17 @@ class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
 
 
 Record: TypeAlias = (
-    Campaign | Workflow | Task | OpenTask | Header | Heartbeat | Sample | Correction | LeftOut | Footer
+    Campaign
+    | Workflow
+    | Task
+    | OpenTask
+    | Header
+    | Heartbeat
+    | Sample
+    | Machine
+    | Correction
+    | LeftOut
+    | Footer
 )
 
 _encoder = msgspec.json.Encoder()

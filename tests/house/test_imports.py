@@ -36,7 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "context",
         "journal",
         "delivery",
+        "telemetry",
     },
+    "telemetry": {"clock", "errors", "records", "values", "settings", "guard", "context", "journal"},
     "handover": {"settings", "guard", "context", "runtime"},
     "capture": {
         "clock",
@@ -73,7 +75,9 @@ FRAMEWORKS = {
     "stamina": {"sinks"},
     "pymongo": {"sinks"},
     "bson": {"sinks"},  # comes with pymongo
-    "psutil": set(),
+    "psutil": {"telemetry"},
+    "pynvml": {"telemetry"},  # comes with nvidia-ml-py
+    "amdsmi": {"telemetry"},
 }
 CORE = {"msgspec", "yaml", "uuid_utils", "click"}
 

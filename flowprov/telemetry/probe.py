@@ -1,0 +1,66 @@
+"""What a probe is, and how its metrics fail: each alone.
+
+Flows in: functions that read one number each. Flows out: what could be read, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from flowprov import guard
+
+
+class Probe(Protocol):
+    """Reads one kind of telemetry.
+
+    Attributes
+    ----------
+    kind
+        Under which its readings stand in a sample ("cpu", "gpu").
+    """
+
+    kind: str
+
+    def read(self) -> Mapping[str, Any]:
+        """Read now: JSON types only, each name with its unit ("rss_bytes"); counters that only grow as such.
+
+        An exception is caught by whoever calls, said once, and costs this kind of this sample.
+        """
+
+    def close(self) -> None:
+        """Let go of whatever it holds."""
+
+
+def read_each(kind: str, readers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Read metrics, of which each fails for itself: it is left out then, and that is said once.
+
+    Parameters
+    ----------
+    kind
+        What they are of, for the word about it.
+    readers
+        What reads each. None is a reading that is not there, and needs no word.
+    """
+    values: dict[str, Any] = {}
+    for name, read in readers.items():
+        try:
+            value = read()
+        except Exception as error:  # drivers raise what they like; the other metrics go on
+            say_missing(kind, name, error)
+            continue
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def say_missing(kind: str, name: str, error: Exception) -> None:
+    """Say once that a metric cannot be read."""
+    guard.say_once(
+        f"telemetry {kind} {name}",
+        "flowprov cannot read %s of %s (%s: %s); all other telemetry goes on.",
+        name,
+        kind,
+        type(error).__name__,
+        error,
+    )

@@ -1,0 +1,46 @@
+"""What changed between two samples, and what it makes of the first: always the second."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowprov.journal.changes import applied, changes
+
+numbers = (
+    st.integers(-3, 3)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=2)
+    | st.lists(st.integers(), max_size=3)
+)
+readings = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.recursive(
+        numbers, lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3), max_leaves=8
+    ),
+    max_size=4,
+)
+
+
+@given(readings, readings)
+def test_a_patch_makes_the_second_sample_of_the_first(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    assert applied(before, changes(before, after)) == after
+
+
+@given(readings)
+def test_nothing_changed_is_nothing_written(same: dict[str, object]) -> None:
+    assert changes(same, same) == {}
+
+
+def test_only_the_number_that_changed_is_written() -> None:
+    before = {"cpu": {"user_s": 1.0, "system_s": 2.0}, "mem": {"used_bytes": 3}, "gpu": {"0": {"power_w": 4}}}
+    after = {"cpu": {"user_s": 1.5, "system_s": 2.0}, "mem": {"used_bytes": 3}}
+    assert changes(before, after) == {"cpu": {"user_s": 1.5}, "gpu": None}
+
+
+def test_what_was_there_before_stays_as_it_is() -> None:
+    before = {"cpu": {"user_s": 1.0}}
+    assert applied(before, {"cpu": {"user_s": 2.0}}) == {"cpu": {"user_s": 2.0}}
+    assert before == {"cpu": {"user_s": 1.0}}
