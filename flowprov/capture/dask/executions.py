@@ -21,7 +21,8 @@ from flowprov.capture.failures import clean, end_inside, lost
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
 from flowprov.context import Scope
-from flowprov.records import Error, LeftOut, Status, Task
+from flowprov.journal import Journal
+from flowprov.records import Error, LeftOut, Status
 from flowprov.records import encode as encode_record
 
 _RUNS = ("executing", "long-running")
@@ -29,12 +30,41 @@ _encode_ours = msgspec.json.Encoder(enc_hook=str).encode  # what we say ourselve
 
 
 class Execution(msgspec.Struct, eq=False):
-    """A task that runs now: what its end repeats, the scope of what is in it, where it comes from."""
+    """A task that runs now: the scope of what is in it, where it comes from, and what its end repeats.
 
-    record: Task
+    Attributes
+    ----------
+    scope
+        Its ``place`` holds what both of its records say.
+    origin
+        Where it belongs.
+    metadata
+        What is said of it, encoded.
+    began
+        Start by the wall clock.
+    """
+
     scope: Scope
     origin: origin.Origin
-    metadata: dict[str, Any]
+    metadata: bytes
+    began: int
+
+    def line(self, status: Status, thread: str | None, metadata: bytes, rest: bytes = b"") -> bytes:
+        """Give a record of it, put together like those of ``capture.lines``: ``Task`` says what it means."""
+        key: Any = self.scope.key
+        if thread is not None:
+            rest += b',"thread":' + _encode_ours(thread)
+        return b'{"type":"task","task_id":%d%b,"started_at":%d,"status":"%b","custom_metadata":%b%b}\n' % (
+            key,
+            self.scope.place,
+            self.began,
+            _STATUS[status],
+            metadata,
+            rest,
+        )
+
+
+_STATUS = {status: status.value.encode() for status in Status}
 
 
 class Executions:
@@ -125,7 +155,7 @@ class Executions:
             lost(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
-            journal.append(encode_record(execution.record))
+            journal.append(execution.line(Status.RUNNING, _thread_here(journal), execution.metadata))
             journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
             execution.scope.started = ticks()
             self.running[key] = execution
@@ -148,8 +178,7 @@ class Executions:
             return
         scope = execution.scope
         scope.started = ticks()
-        began = scope.wall - int(values.times_of(state).get("compute", 0.0) * 1e9)
-        execution.record = msgspec.structs.replace(execution.record, started_at=began)
+        execution.began -= int(values.times_of(state).get("compute", 0.0) * 1e9)
         scope.journal.open_scopes[scope.key] = scope  # type: ignore[index]
         self.running[key] = execution
         self._end(key, Status.ERROR, state, {})
@@ -173,7 +202,7 @@ class Executions:
         if not (functions or plumbing_too or held.settings.dask.plumbing):
             journal.append(encode_record(_left_out(state.key, dependencies, given)))
             return None
-        used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
+        used = values.encode_used(state.run_spec, call, dependencies, held.summariser)
         metadata = {
             "dask_key": clean(forms.text_of(state.key)),
             "run_id": getattr(state, "run_id", None),
@@ -182,25 +211,20 @@ class Executions:
         }
         if state.resource_restrictions:
             metadata["resources"] = dict(state.resource_restrictions)
-        encoded_metadata: Any = msgspec.Raw(_encode_ours(metadata))
-        here = threading.current_thread()
-        number, wall = journal.next_number(), clock.now()
-        record = Task(
-            task_id=number,
-            workflow_id=given.workflow_id,
-            parent_task_id=given.parent_task_id,
-            activity_id=clean("-".join(functions) or forms.name_of(call, "") or key_split(state.key)),
-            subtype="dask_task",
-            status=Status.RUNNING.value,
-            used=used,
-            custom_metadata=encoded_metadata,
-            submitted_at=given.submitted_at,
-            started_at=wall,
-            thread=None if here.ident == journal.main_thread else here.name,
-            dependencies=[values.dependency(key) for key in dependencies] or None,
+        activity = clean("-".join(functions) or forms.name_of(call, "") or key_split(state.key))
+        place = b',"workflow_id":%b%b,"activity_id":%b,"subtype":"dask_task","used":%b' % (
+            _encode_ours(given.workflow_id),
+            _field(b"parent_task_id", given.parent_task_id),
+            _encode_ours(activity),
+            used,
         )
-        scope = Scope(journal, number, given.workflow_id, wall=wall, parent=workflow, muted=workflow.muted)
-        return Execution(record, scope, given, metadata)
+        place += _field(b"submitted_at", given.submitted_at)
+        place += _field(b"dependencies", [values.dependency(key) for key in dependencies] or None)
+        number, wall = journal.next_number(), clock.now()
+        scope = Scope(
+            journal, number, given.workflow_id, place, wall=wall, parent=workflow, muted=workflow.muted
+        )
+        return Execution(scope, given, _encode_ours(metadata), wall)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -214,7 +238,7 @@ class Executions:
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
             return  # ended before
         try:
-            line = encode_record(self._closed(execution, status, ended, state, added))
+            line = self._closed(execution, status, ended, state, added)
         except (Exception, SystemExit) as error:  # the guard, as above
             lost(scope, "recording the end of a Dask task", error)
             return
@@ -222,11 +246,11 @@ class Executions:
 
     def _closed(
         self, execution: Execution, status: Status, ended: int, state: Any, added: dict[str, Any]
-    ) -> Task:
+    ) -> bytes:
         """Give the record of an execution with what is known at its end."""
         added = {**values.times_of(state), **added}
         worker = self._worker()
-        scope, record = execution.scope, execution.record
+        scope = execution.scope
         generated: dict[str, Any] | None = None
         error: Error | None = None
         exception: BaseException | None = None
@@ -235,32 +259,32 @@ class Executions:
         elif status is Status.ERROR:
             error, exception = values.error_of(state)
             values.correct_left_early(scope, exception, error)
+        metadata = execution.metadata
+        if added:
+            metadata = metadata[:-1] + b"," + _encode_ours(added)[1:]  # none of its names is in there yet
         tags: list[str] = []
         extras = scope.extras
         if extras is not None:
             if extras.generated:
                 generated = {**(generated or {}), **extras.generated}
-            added = {**added, **extras.custom_metadata}
+            if extras.custom_metadata:
+                metadata = encode({**msgspec.json.decode(metadata), **extras.custom_metadata})
             tags = [clean(tag) for tag in extras.tags]
             if exception is None and error is not None:
                 exception = RuntimeError(error.message)  # what ends inside ends by an error too
             end_inside(extras, exception)
-        return msgspec.structs.replace(
-            record,
-            status=status.value,
-            ended_at=ended,
-            generated=_raw(generated),
-            custom_metadata=_raw({**execution.metadata, **added}) if added else record.custom_metadata,
-            error=error,
-            thread=self._thread_of(execution, state),
-            tags=tags or None,
+        rest = b',"ended_at":%d%b' % (
+            ended,
+            b"" if generated is None else b',"generated":' + encode(generated),
         )
+        rest += _field(b"error", error) + _field(b"tags", tags or None)
+        return execution.line(status, self._thread_of(execution, state), metadata, rest)
 
     def _thread_of(self, execution: Execution, state: Any) -> str | None:
         worker = self._worker()
         ident = None if worker is None or state is None else worker.state.threads.get(state.key)
         if ident is None:
-            return execution.record.thread
+            return _thread_here(execution.scope.journal)
         if ident == execution.scope.journal.main_thread:
             return None
         thread = self._threads.get(ident)
@@ -281,5 +305,12 @@ def _left_out(key: Any, dependencies: list[Any], given: origin.Origin) -> LeftOu
     )
 
 
-def _raw(mapping: dict[str, Any] | None) -> Any:
-    return None if mapping is None else msgspec.Raw(encode(mapping))
+def _thread_here(journal: Journal) -> str | None:
+    """Name the thread, unless it is the one that the header names."""
+    here = threading.current_thread()
+    return None if here.ident == journal.main_thread else here.name
+
+
+def _field(name: bytes, value: object) -> bytes:
+    """Give a field of a line with its comma in front; nothing where there is no value."""
+    return b"" if value is None else b',"%b":%b' % (name, _encode_ours(value))

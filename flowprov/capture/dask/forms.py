@@ -172,13 +172,19 @@ def key_behind(value: Any, keys: Collection[Any]) -> Any:
     if keys and _is_key(value, keys):
         return value
     kind = type(value)
-    if package_of(kind) not in ("dask", "distributed"):
+    if kind in _SCALARS or package_of(kind) not in ("dask", "distributed"):
         return None
-    names = {base.__name__ for base in kind.__mro__}
+    names = _bases(kind)  # type: ignore[arg-type]  # a class has a hash
     if "Alias" in names:
         target = getattr(value, "target", value.key)
         return target.key if type(target).__name__ == "TaskRef" else target
-    return value.key if names & {"TaskRef", "Future"} else None
+    return value.key if "TaskRef" in names or "Future" in names else None
+
+
+@functools.lru_cache(maxsize=64)
+def _bases(kind: type) -> frozenset[str]:
+    """Name the bases of a class of Dask's."""
+    return frozenset(base.__name__ for base in kind.__mro__)
 
 
 def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Collection, Mapping
+from itertools import islice
 from types import CodeType
 from typing import Any
 
@@ -66,7 +67,7 @@ class _Writer:
     def _may_refer(self, value: Any) -> bool:
         if type(value) in _SCALARS and not self._keys:
             return False
-        if isinstance(value, forms.Several):
+        if type(value) is forms.Several:
             return any(map(self._may_refer, value))
         return forms.key_behind(value, self._keys) is not None or forms.opened(value, self._keys) is not None
 
@@ -89,7 +90,7 @@ class _Writer:
 
     def _pairs(self, named: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for key, value in list(named.items())[:_MOST_ITEMS]:
+        for key, value in islice(named.items(), _MOST_ITEMS):
             name = clean(str(key))
             made["$" + name if name.startswith("$") else name] = self._form(value, name, depth)
         if len(named) > _MOST_ITEMS:
