@@ -95,6 +95,8 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         The workflow was stopped; it is muted then, so that the hot path need not look at this.
     site
         What opened it, where its end must find it again (the capture of a module).
+    measured
+        Telemetry was read at its start, and is to be at its end.
     """
 
     journal: Journal
@@ -115,6 +117,7 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
     left_early: list[LeftEarly] | None = None
     closed: bool = False
     site: object = None
+    measured: bool = False
 
     def opened(self) -> Scope | None:
         """Give itself."""

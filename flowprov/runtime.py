@@ -27,12 +27,14 @@ from flowprov.delivery import Delivery
 from flowprov.journal import Identity, Journal, Keeper, place
 from flowprov.records import Campaign, new_id
 from flowprov.settings import Settings, load_settings
+from flowprov.telemetry.sampler import Sampler
 from flowprov.values import Summariser
 
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown", "version"]
 
 version = "0.1.0"
 
+_LAST_SAMPLE = 1.0  # seconds that the end of a process waits for telemetry
 _AT_REST = 4  # files of campaigns in which nothing is open that stay open: the next workflow may be of one
 
 
@@ -49,6 +51,8 @@ class Runtime:
         Makes values recordable.
     delivery
         Has the journals delivered, where there are sinks.
+    sampler
+        Samples telemetry, where that is on.
     at_exit
         Called when the process ends.
     at_heartbeat
@@ -61,6 +65,7 @@ class Runtime:
         self.summariser = Summariser(redact=settings.privacy.redact)
         self.delivery = Delivery(settings)
         self.keeper = Keeper(self._look_after)
+        self.sampler = self._make_sampler()
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
         self._resting: weakref.WeakSet[Journal] = weakref.WeakSet()  # whoever holds one may go on in it
@@ -132,7 +137,7 @@ class Runtime:
     def _make_journal(self, campaign_id: str, buffer: str) -> Journal:
         settings = self.settings.journal
         if buffer != settings.path:
-            settings = type(settings)(**{**_fields(settings), "path": buffer})
+            settings = msgspec.structs.replace(settings, path=buffer)
         rank, world_size = launchers.rank()
         identity = Identity(
             campaign_id=campaign_id,
@@ -144,7 +149,16 @@ class Runtime:
             settings_digest=self.settings.digest(),
             flowprov=version,
         )
-        return Journal(settings, identity, self.keeper)
+        journal = Journal(settings, identity, self.keeper)
+        if self.sampler is not None:
+            journal.reading = self.sampler.reading
+        return journal
+
+    def _make_sampler(self) -> Sampler | None:
+        telemetry = self.settings.telemetry_capture
+        if telemetry is None or disabled():
+            return None
+        return Sampler(telemetry, self.journals)
 
     def journals(self) -> list[Journal]:
         """List the journals of this process."""
@@ -153,12 +167,16 @@ class Runtime:
     def close(self) -> None:
         """Write the footers; what is captured afterwards is counted as dropped."""
         self.keeper.stop()
+        if self.sampler is not None:
+            self.sampler.end(_LAST_SAMPLE)
         for journal in self.journals():
             with guarded("closing a journal"):
                 journal.close()
                 self.delivery.look_after(journal, last=True)
 
     def _look_after(self, journal: Journal) -> None:
+        if self.sampler is not None:
+            self.sampler.start()
         self.delivery.look_after(journal)
         for callback in self.at_heartbeat:
             callback()
@@ -174,8 +192,10 @@ class Runtime:
         self._lock = threading.RLock()
         self.delivery = Delivery(self.settings)
         self.keeper = Keeper(self._look_after)
+        self.sampler = self._make_sampler()
         for journal in self.journals():
             journal.begin_anew(self.keeper)
+            journal.reading = None if self.sampler is None else self.sampler.reading
 
 
 # The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
@@ -249,7 +269,6 @@ def _start(settings: Settings | None) -> Runtime:
                 return _slot
             settings = load_settings()
         _set_hooks()
-        _say_what_has_no_effect(settings)
         before, _slot = _slot, Runtime(settings)
         place.active_buffer = Path(settings.journal.path)
         if before is None:
@@ -259,16 +278,6 @@ def _start(settings: Settings | None) -> Runtime:
             _slot.at_exit = before.at_exit
             _retire(before)
         return _slot
-
-
-def _say_what_has_no_effect(settings: Settings) -> None:
-    """Say of settings what this version does not do with them yet; better said than silently missed."""
-    if settings.telemetry_capture is not None:
-        guard.say_once(
-            "idle telemetry",
-            "flowprov %s has no use for telemetry_capture yet; everything else is recorded.",
-            version,
-        )
 
 
 def _retire(before: Runtime) -> None:
@@ -319,11 +328,15 @@ def _before_fork() -> None:
     # With our threads stopped no lock of ours can be held by a thread that the child will not have.
     for each in _all():
         each.keeper.stop(timeout=0.2)
+        if each.sampler is not None:
+            each.sampler.stop(timeout=0.2)
 
 
 def _after_fork_here() -> None:
     for each in _all():
         each.keeper.resume()
+        if each.sampler is not None:
+            each.sampler.resume()
 
 
 def _after_fork_there() -> None:
@@ -382,7 +395,3 @@ def guarded(place: str) -> Any:
         yield
     except Exception as error:  # this is the guard
         guard.fault(place, error)
-
-
-def _fields(struct: Any) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}

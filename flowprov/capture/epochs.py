@@ -54,6 +54,9 @@ class EpochLoop(Loop[T]):
         )
         self.model = model
 
+    def _is_lightweight(self) -> bool:
+        return runtime.get().settings.instrumentation.torch.epoch_loop == "lightweight"
+
     def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
         if settings.epoch_loop is None:
@@ -109,6 +112,9 @@ class BatchLoop(Loop[T]):
             workflow_id=workflow_id,
             capture_enabled=capture_enabled,
         )
+
+    def _is_lightweight(self) -> bool:
+        return runtime.get().settings.instrumentation.torch.batch_loop == "lightweight"
 
     def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch

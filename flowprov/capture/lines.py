@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flowprov import context
+from flowprov import context, runtime
 from flowprov.capture.failures import (
     close_after_fault,
     close_inner,
@@ -111,9 +111,25 @@ def enter(parent: Scope, previous: Scope | None, fragment: bytes, used: bytes) -
         parent.epoch,
     )
     journal.open_scopes[number] = scope
+    if journal.reading is not None:
+        measure(scope)
     _set(scope)
     scope.started = _ticks()
     return scope
+
+
+def measure(scope: Scope) -> None:
+    """Read telemetry for the record of a scope that opens: ``telemetry_capture.mode: exact``."""
+    reading = scope.journal.reading
+    if reading is not None:
+        scope.place += b',"telemetry_at_start":' + reading()
+        scope.measured = True
+
+
+def measured_part(scope: Scope) -> bytes:
+    """Read telemetry for the record of a scope that ended: the part of a line that says so."""
+    reading = scope.journal.reading
+    return b"" if reading is None else b',"telemetry_at_end":' + reading()
 
 
 def finish(scope: Scope, site: Site, result: Any) -> None:
@@ -169,6 +185,8 @@ def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: b
     journal = scope.journal
     if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
         return  # ended before, or opened by the process from which this one was forked
+    if scope.measured:
+        tail += measured_part(scope)
     offset = clock.offset
     key: Any = scope.key
     used: Any = scope.used
@@ -205,6 +223,11 @@ def with_extras(
         custom_metadata = {**custom_metadata, **extras.custom_metadata}
         end_inside(extras, error)
     return generated_part(generated), tail_of(tags, custom_metadata)
+
+
+def without_telemetry() -> bytes:
+    """Give the part of a line that says that no telemetry was asked for, where other records have some."""
+    return b"" if runtime.get().settings.telemetry_capture is None else b',"telemetry":false'
 
 
 def thread_fragment() -> bytes:

@@ -20,7 +20,15 @@ import msgspec
 
 from flowprov import context, runtime
 from flowprov.capture.failures import close_after_fault, close_inner, lost
-from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
+from flowprov.capture.lines import (
+    enclosing,
+    fail,
+    measure,
+    thread_fragment,
+    with_extras,
+    without_telemetry,
+    write_end,
+)
 from flowprov.capture.site import generated_part
 from flowprov.clock import clock, ticks
 from flowprov.context import LeftEarly, Place, Scope, links_of
@@ -89,6 +97,10 @@ class Loop(Generic[T]):
     # Whether every iteration is recorded, and in the same way; epochs and batches choose.
     _plain = True
 
+    def _is_lightweight(self) -> bool:
+        """Whether its iterations are recorded without telemetry."""
+        return False
+
     def __iter__(self) -> Iterator[T]:
         """Iterate; each pass over the loop is a group of its own."""
         if not self._enabled:
@@ -144,12 +156,14 @@ class Loop(Generic[T]):
             return
         parent = self._parent_of(parent)
         journal, forwards, epoch = parent.journal, parent.forwards, parent.epoch
-        one_pass = Pass(parent, self._activity_id, self._item_name)
+        one_pass = Pass(
+            parent, self._activity_id, self._item_name, plain=self._plain, lightweight=self._is_lightweight()
+        )
         place, used_int, line = one_pass.place, one_pass.used_int, one_pass.line
         journal.open_scopes[one_pass.group] = one_pass
         for position, item in enumerate(source):
             try:
-                if self._plain and item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
+                if one_pass.plain and item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
                     used = used_int % (position, item)
                     scope = Scope(
                         journal, journal.next_number(), parent.workflow_id, place, used, 0, 0, _get(), parent,
@@ -172,9 +186,9 @@ class Loop(Generic[T]):
                 raise
             ended = ticks()
             self._scope = one_pass.scope = None
-            generated, self._generated = self._generated, None
             try:
-                if scope.extras is not None or not scope.recorded or _get() is not scope:
+                generated, self._generated = self._generated, None
+                if scope.extras is not None or not scope.recorded or scope.measured or _get() is not scope:
                     self._end_slowly(scope, ended, generated)
                     continue
                 _set(scope.previous)
@@ -217,6 +231,8 @@ class Loop(Generic[T]):
             parent.journal, parent.journal.next_number(), parent.workflow_id, one_pass.place, used, 0, 0,
             _get(), parent, False, parent.forwards, parent.epoch,
         )  # fmt: skip
+        if one_pass.measures:
+            measure(scope)
         _set(scope)
         scope.started = ticks()
         return scope
@@ -277,12 +293,20 @@ class Pass:
         Templates of what they use: position, and the item as an integer or as ready JSON.
     line
         Template of their lines: number, start, what is used, end, and the part on what was generated.
+    measures
+        Whether telemetry is read at the start and end of each.
+    plain
+        Whether all iterations are recorded, and nothing but themselves.
     """
 
-    __slots__ = ("group", "line", "place", "scope", "used_any", "used_int")
+    __slots__ = ("group", "line", "measures", "place", "plain", "scope", "used_any", "used_int")
 
-    def __init__(self, parent: Scope, activity_id: str, item_name: str) -> None:
+    def __init__(
+        self, parent: Scope, activity_id: str, item_name: str, *, plain: bool, lightweight: bool
+    ) -> None:
         journal = parent.journal
+        self.measures = journal.reading is not None and not lightweight
+        self.plain = plain and not self.measures
         self.group = journal.next_number()
         self.scope: Scope | None = None
         self.place = b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d' % (
@@ -291,6 +315,8 @@ class Pass:
             msgspec.json.encode(activity_id),
             self.group,
         )
+        if lightweight:
+            self.place += without_telemetry()
         key = _literal(msgspec.json.encode(item_name))
         self.used_int = b'{"i":%d,' + key + b":%d}"
         self.used_any = b'{"i":%d,' + key + b":%b}"

@@ -67,6 +67,8 @@ class Journal:
         read it.
     main_thread
         Identifier of the thread that the header names; other threads are named in each record.
+    reading
+        Takes a reading of telemetry for a record, as JSON; None where none is taken inline.
     """
 
     def __init__(self, settings: JournalSettings, identity: Identity, keeper: Keeper | None = None) -> None:
@@ -82,6 +84,7 @@ class Journal:
         self._keeper = keeper
         self._lock = threading.RLock()
         self.open_scopes: dict[records.LocalId, Opened] = {}
+        self.reading: Callable[[], bytes] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -126,7 +129,7 @@ class Journal:
 
     def _open(self) -> None:
         buffer = Path(self.settings.path)
-        kind = writer.choose(self.settings.writer, _existing(buffer))
+        kind = writer.choose(self.settings.writer, place.existing(buffer))
         created = place.create(
             buffer,
             self.identity.campaign_id,
@@ -231,17 +234,18 @@ class Journal:
             dropped = dict(self._dropped)
         return captured, captured - sum(dropped.values()), dropped
 
-    def control(self, record: records.Record) -> None:
-        """Append a control record: it is not counted; if it is lost, that is said once."""
+    def control(self, record: records.Record) -> bool:
+        """Append a control record: it is not counted; if it is lost, that is said once, and told."""
         error = self._control_line(records.encode(record))
         if error is not None and self._stopped is None and not self.closed:
             guard.say_once(
                 f"control {self.journal_id}",
-                "flowprov could not write to %s (%s): a correction or a name is missing there. Events that "
-                "find no room will be counted as dropped, and that will be said.",
+                "flowprov could not write to %s (%s): a correction, a name or a sample is missing there. "
+                "Events that find no room will be counted as dropped, and that will be said.",
                 self.path,
                 error,
             )
+        return error is None
 
     def _control_line(self, line: bytes) -> Exception | None:
         """Append a control line; gives why it could not be.
@@ -390,10 +394,3 @@ class _NotOpenError(Exception):
 
 class _StoppedError(Exception):
     """Journaling stopped, for a reason that was said."""
-
-
-def _existing(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that exists."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

@@ -67,6 +67,13 @@ def fallback_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
 
 
+def existing(folder: Path) -> Path:
+    """Give the folder, or the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool) -> Place:
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
     path.parent.mkdir(parents=True, exist_ok=True)

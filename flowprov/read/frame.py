@@ -114,7 +114,7 @@ def samples_to_frame(samples: Sequence[tuple[Sample, str, int]]) -> pd.DataFrame
     import_pandas()
     import pandas as pd
 
-    frame = pd.DataFrame([_flat(sample.values or {}) for sample, _, _ in samples], index=range(len(samples)))
+    frame = pd.DataFrame([_flat(sample.values or {}) for sample, _, _ in samples], index=range(len(samples)))  # noqa: PD011 - no frame
     frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
     frame.insert(0, "at", _times([sample.at for sample, _, _ in samples]))
     frame.insert(1, "hostname", pd.Series([host for _, host, _ in samples], dtype=object))

@@ -205,14 +205,6 @@ def test_captured_is_written_plus_dropped(buffer: Path) -> None:
     assert captured == written + sum(dropped.values()) == kept == 22
 
 
-def test_settings_that_have_no_effect_yet_are_said(buffer: Path, caplog: pytest.LogCaptureFixture) -> None:
-    flowprov.configure(
-        journal={"path": str(buffer)},
-        telemetry_capture={"cpu": True},
-    )
-    assert "no use for telemetry_capture yet" in caplog.text
-
-
 def test_a_child_process_adds_to_the_workflow_of_its_parent(tmp_path: Path) -> None:
     code = """
         import os

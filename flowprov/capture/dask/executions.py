@@ -18,6 +18,7 @@ from dask.utils import key_split
 from flowprov import context, runtime
 from flowprov.capture.dask import forms, handing, origin, plumbing, values
 from flowprov.capture.failures import clean, end_inside, lost
+from flowprov.capture.lines import measure, measured_part
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
 from flowprov.context import Scope
@@ -224,6 +225,7 @@ class Executions:
         scope = Scope(
             journal, number, given.workflow_id, place, wall=wall, parent=workflow, muted=workflow.muted
         )
+        measure(scope)
         return Execution(scope, given, _encode_ours(metadata), wall)
 
     # -- the end ------------------------------------------------------------------------------------------
@@ -278,6 +280,8 @@ class Executions:
             b"" if generated is None else b',"generated":' + encode(generated),
         )
         rest += _field(b"error", error) + _field(b"tags", tags or None)
+        if scope.measured:
+            rest += measured_part(scope)
         return execution.line(status, self._thread_of(execution, state), metadata, rest)
 
     def _thread_of(self, execution: Execution, state: Any) -> str | None:

@@ -63,7 +63,7 @@ def install_children(
     with model.preparing:
         others = [each for each in module.modules() if each is not module and captured_of(each) is not None]
         foreign = {part for other in others for part in other.modules()}
-        detail = INSPECTED if choice.inspects else PLAIN
+        detail = (INSPECTED if choice.inspects else PLAIN)._replace(telemetry=choice.measures)
         chosen = {
             child: path for path, child in choice.modules(module, tell=is_final) if child not in foreign
         }

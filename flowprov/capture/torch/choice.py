@@ -32,12 +32,15 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         Patterns: no module whose path fits one.
     inspects
         Whether tensors are looked at more closely.
+    measures
+        Whether telemetry is recorded with them.
     """
 
     depth: int | None = 1
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     inspects: bool = False
+    measures: bool = False
 
     def modules(self, model: torch.nn.Module, *, tell: bool = True) -> Iterator[tuple[str, torch.nn.Module]]:
         """Give the chosen modules with their paths, each once, the outer before the inner.

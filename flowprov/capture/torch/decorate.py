@@ -320,6 +320,7 @@ def _choose(options: Options, settings: TorchSettings) -> Choice:
         include=settings.include if options.include is None else options.include,
         exclude=settings.exclude if options.exclude is None else options.exclude,
         inspects="tensor_inspection" in mode,
+        measures=mode.startswith("telemetry"),
     )
 
 

@@ -20,7 +20,15 @@ import torch
 
 from flowprov import context, guard
 from flowprov.capture.failures import close_after_fault, close_inner, lost
-from flowprov.capture.lines import enclosing, fail, thread_fragment, with_extras, write_end
+from flowprov.capture.lines import (
+    enclosing,
+    fail,
+    measure,
+    thread_fragment,
+    with_extras,
+    without_telemetry,
+    write_end,
+)
 from flowprov.capture.site import tail_of
 from flowprov.capture.torch.missed import meet
 from flowprov.capture.torch.model import Model
@@ -196,6 +204,8 @@ class CapturedModule:
             handled=_exc_info()[1],
         )
         journal.open_scopes[number] = scope
+        if journal.reading is not None and self._asked_detail.telemetry:
+            measure(scope)
         _set(scope)
         if is_first and not self.path:
             model.observe(module, scope)
@@ -230,6 +240,8 @@ class CapturedModule:
         if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
             fragment, told = self._fragment, b',"rank":%d' % rank
             self._fragment = fragment.removesuffix(told) + told  # once, where threads meet here
+        if not self._asked_detail.telemetry and not self._fragment.endswith(mark := without_telemetry()):
+            self._fragment += mark
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 

@@ -30,10 +30,13 @@ class Detail(NamedTuple):
         Encodes one tensor.
     mapping
         Encodes inputs or outputs by name.
+    telemetry
+        Whether telemetry is recorded, if any is.
     """
 
     tensor: Callable[[Any], msgspec.Raw]
     mapping: Callable[[Mapping[str, Any]], bytes]
+    telemetry: bool = True
 
 
 PLAIN = Detail(tensor_raw, site.encode)

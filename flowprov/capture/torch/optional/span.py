@@ -13,7 +13,7 @@ import sys
 import msgspec
 
 from flowprov.capture.failures import describe
-from flowprov.capture.lines import write_end
+from flowprov.capture.lines import measure, write_end
 from flowprov.capture.torch.model import open_around
 from flowprov.clock import clock, ticks
 from flowprov.context import Scope
@@ -49,6 +49,7 @@ class Span:
         self._holder = open_around(parent)
         if self._holder is not None:
             self._holder.extra().on_end.append(self.give_up)
+        measure(scope)
         scope.started = ticks()
 
     def end(self, tail: bytes = b"") -> None:

@@ -1,0 +1,192 @@
+"""The sampler: one daemon thread per process that reads the probes and writes samples.
+
+Flows in: the probes, at an interval. Flows out: samples into each journal that is in use, as control records:
+all values at first and once a minute, in between what changed. The hot path knows nothing of it.
+
+It is started by the keeper when there is a journal, takes a last sample as the process ends, and is stopped
+before a fork. Whatever hangs in a driver hangs here, and is left behind at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from flowprov import guard
+from flowprov.clock import clock
+from flowprov.journal import Journal
+from flowprov.journal.changes import changes
+from flowprov.records import Machine, Sample
+from flowprov.settings import TelemetrySettings
+from flowprov.telemetry.probe import Probe
+from flowprov.telemetry.probes import make_probes, read_all
+
+WHOLE_EVERY = 60.0  # seconds: what a damaged line takes away is there again after that
+_IDLE = 60.0  # seconds between two looks where no kind is sampled
+_encode = msgspec.json.Encoder().encode
+
+
+class _Told:
+    """What a journal holds so far."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal_id = journal.journal_id
+        self.captured = 0
+        self.values: dict[str, Any] | None = None
+        self.whole_due = 0.0
+        self.machine: dict[str, Any] | None = None
+
+
+class Sampler:
+    """Samples the telemetry of a process.
+
+    Parameters
+    ----------
+    settings
+        Which kinds, and how often.
+    journals
+        Lists the journals of the process.
+    describe
+        Describes the machine, given the descriptions of GPUs and drivers that the probes have.
+    probes
+        In place of those that the settings ask for.
+
+    Attributes
+    ----------
+    reading
+        Takes a reading at once, as JSON, from any thread; None unless ``telemetry_capture.mode`` is exact.
+    """
+
+    def __init__(
+        self,
+        settings: TelemetrySettings,
+        journals: Callable[[], Iterable[Journal]],
+        describe: Callable[[], dict[str, Any]] | None = None,
+        probes: list[Probe] | None = None,
+    ) -> None:
+        self._probes = make_probes(settings) if probes is None else probes
+        self._interval = settings.interval if self._probes else _IDLE
+        self._journals = journals
+        self._describe = describe or dict
+        self._told: weakref.WeakKeyDictionary[Journal, _Told] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = self._ending = False
+        self._thread: threading.Thread | None = None
+        exact = settings.mode == "exact" and bool(self._probes)
+        self.reading: Callable[[], bytes] | None = self._read_now if exact else None
+
+    def start(self) -> None:
+        """Start the thread, if it does not run yet."""
+        with self._lock:
+            if self._thread is not None or self._ending:
+                return
+            self._stopping = False
+            self._wake.clear()
+            thread = threading.Thread(target=self._run, name="flowprov-sampler", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread can be had: at exit, or at the limit of processes
+                guard.fault("starting the telemetry thread", error)
+            else:
+                self._thread = thread
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping:
+            self._take()
+            now = time.monotonic()
+            due = max(
+                due + self._interval, now
+            )  # what was missed, while the machine slept, is not made up for
+            self._wake.wait(due - now)
+        if self._ending:
+            self._take()
+
+    def _take(self) -> None:
+        """Take a sample, if a journal is in use."""
+        try:
+            wanting = [journal for journal in self._journals() if self._wants(journal)]
+            if not wanting:
+                return
+            at = clock.now()
+            values = read_all(self._probes)
+            for journal in wanting:
+                self._tell(journal, self._told[journal], at, values)
+        except Exception as error:  # the guard of this thread
+            guard.fault("sampling telemetry", error)
+
+    def _wants(self, journal: Journal) -> bool:
+        """Whether something is open in a journal, or came since the sample before."""
+        if journal.path is None or journal.closed:
+            return False
+        told = self._told.get(journal)
+        if told is None or told.journal_id != journal.journal_id:
+            told = self._told[journal] = _Told(journal)
+        captured, _, _ = journal.counts()
+        before, told.captured = told.captured, captured
+        return bool(journal.open_scopes) or captured != before or self._ending
+
+    def _tell(self, journal: Journal, told: _Told, at: int, values: dict[str, Any]) -> None:
+        now = time.monotonic()
+        whole = told.values is None or now >= told.whole_due
+        if whole:
+            told.whole_due = now + WHOLE_EVERY
+        if whole or self._ending:
+            self._tell_machine(journal, told, at)
+        if not self._probes:
+            return
+        if whole or told.values is None:
+            sample = Sample(at=at, values=values)
+        else:
+            sample = Sample(at=at, changes=changes(told.values, values))
+        # One that found no room is made up for by the next, which is whole.
+        told.values = values if journal.control(sample) else None
+
+    def _tell_machine(self, journal: Journal, told: _Told, at: int) -> None:
+        machine = self._describe()
+        if machine and machine != told.machine and journal.control(Machine(at=at, values=machine)):
+            told.machine = machine
+
+    def _read_now(self) -> bytes:
+        """Take a reading here and now, for a record of its own."""
+        try:
+            return _encode({"sampled_at": clock.now(), "distance_s": 0.0, **read_all(self._probes)})
+        except Exception as error:  # the guard: the record is written without it
+            guard.fault("reading telemetry", error)
+            return b"null"
+
+    def stop(self, timeout: float) -> bool:
+        """Stop the thread for now, before a fork; False if it did not end in time."""
+        return self._halt(timeout)
+
+    def resume(self) -> None:
+        """Go on after :meth:`stop`, if there is something to sample."""
+        if any(journal.path is not None and not journal.closed for journal in self._journals()):
+            self.start()
+
+    def end(self, timeout: float) -> bool:
+        """Take a last sample and stop; False if the probes did not answer in time."""
+        self.start()  # of a program that ends at once nothing was sampled yet
+        self._ending = True
+        ended = self._halt(timeout)
+        if ended:
+            for probe in self._probes:
+                probe.close()
+        return ended
+
+    def _halt(self, timeout: float) -> bool:
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        self._stopping = True
+        self._wake.set()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        return not thread.is_alive()

@@ -1,0 +1,53 @@
+"""Probes that do as they are told, and what was sampled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowprov.journal.changes import applied
+from flowprov.journal.format import find_journals
+from flowprov.records import Sample
+from tests.support import lines_of
+
+ALL_HOST = {"cpu": True, "mem": True, "swap": True, "disk": True, "network": True, "process": True}
+
+
+class Told:
+    """A probe that calls a function for its reading."""
+
+    def __init__(self, kind: str, read: Callable[[], Mapping[str, Any]]) -> None:
+        self.kind = kind
+        self._read = read
+        self.closed = False
+
+    def read(self) -> Mapping[str, Any]:
+        """Read."""
+        return self._read()
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+def unfolded(path: Path) -> list[dict[str, Any]]:
+    """Give the samples of one journal, each with all its values."""
+    made: list[dict[str, Any]] = []
+    values: dict[str, Any] = {}
+    for record in lines_of(path):
+        if isinstance(record, Sample):
+            values = record.values if record.values is not None else applied(values, record.changes or {})
+            made.append(values)
+    return made
+
+
+def sampled(folder: Path) -> list[dict[str, Any]]:
+    """Give the samples of all journals under a folder."""
+    return [values for path in find_journals(folder) for values in unfolded(path)]
+
+
+def threads() -> list[str]:
+    """Name the threads of flowprov's that sample."""
+    return [each.name for each in threading.enumerate() if each.name == "flowprov-sampler"]

@@ -1,0 +1,226 @@
+"""Readings of the host and the process: they agree with procfs, read by other means."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+import flowprov
+from flowprov import runtime
+from flowprov.telemetry.host import KINDS, SELDOM, HostProbe
+from tests.telemetry.support import ALL_HOST, sampled
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = resource.getpagesize()
+UNITS = ("_s", "_ms", "_bytes", "_count", "_mhz", "_packets")
+PLAIN_COUNTS = {"errors", "dropped", "threads", "file_descriptors"}
+
+
+def first_line(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()[0].split()
+
+
+def procfs_cpu() -> dict[str, float]:
+    """Seconds of all cores since the start of the machine; proc_stat(5)."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    return {f"{n}_s": int(t) / TICKS for n, t in zip(names, first_line("/proc/stat")[1:], strict=False)}
+
+
+def procfs_memory() -> dict[str, int]:
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return {name: int(value.split()[0]) * 1024 for name, value in told.items()}
+
+
+def procfs_disks() -> dict[str, int]:
+    """Whole disks, in sectors of 512 bytes; Documentation/admin-guide/iostats.rst of Linux."""
+    disks = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
+    whole = [fields for fields in disks if Path("/sys/block", fields[2].replace("/", "!")).exists()]
+    return {
+        "read_bytes": sum(int(fields[5]) for fields in whole) * 512,
+        "write_bytes": sum(int(fields[9]) for fields in whole) * 512,
+    }
+
+
+def procfs_network() -> dict[str, int]:
+    rows = [line.split(":")[1].split() for line in Path("/proc/net/dev").read_text().splitlines()[2:]]
+    return {
+        "received_bytes": sum(int(row[0]) for row in rows),
+        "sent_bytes": sum(int(row[8]) for row in rows),
+    }
+
+
+def procfs_process() -> dict[str, float]:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return {"user_s": int(fields[11]) / TICKS, "system_s": int(fields[12]) / TICKS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("cpu", procfs_cpu),
+        ("disk", procfs_disks),
+        ("network", procfs_network),
+        ("process", procfs_process),
+    ],
+)
+def test_counters_lie_between_what_procfs_says_before_and_after(
+    kind: str, read: Callable[[], dict[str, float]]
+) -> None:
+    probe = KINDS[kind]()
+    before = read()
+    told = probe.read()
+    after = read()
+    slack = 0.02 if kind in ("cpu", "process") else 0  # idle times of cores are rounded one by one
+    for name, low in before.items():
+        assert low - slack <= told[name] <= after[name] + slack, name
+
+
+def test_memory_agrees_with_procfs() -> None:
+    told, known = KINDS["mem"]().read(), procfs_memory()
+    assert told["total_bytes"] == known["MemTotal"]
+    assert abs(told["available_bytes"] - known["MemAvailable"]) < 0.05 * known["MemTotal"]
+
+
+def test_swap_agrees_with_procfs() -> None:
+    told, known = KINDS["swap"]().read(), procfs_memory()
+    assert told["total_bytes"] == known["SwapTotal"]
+    assert abs(told["used_bytes"] - (known["SwapTotal"] - known["SwapFree"])) <= 0.05 * known["MemTotal"]
+
+
+def test_the_process_agrees_with_procfs() -> None:
+    told = KINDS["process"]().read()
+    resident = int(first_line("/proc/self/statm")[1]) * PAGE
+    assert abs(told["rss_bytes"] - resident) < 50 << 20
+    assert told["peak_rss_bytes"] >= told["rss_bytes"] - (1 << 20)
+    assert told["threads"] == len(list(Path("/proc/self/task").iterdir()))
+    assert abs(told["file_descriptors"] - len(os.listdir("/proc/self/fd"))) <= 2  # noqa: PTH208 - counted alike
+    written = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    assert told["write_bytes"] <= int(written["write_bytes"])
+
+
+def test_each_core_has_its_share_of_what_all_spent() -> None:
+    told = KINDS["cpu"]().read()
+    busy = sum(told[name] for name in ("user_s", "nice_s", "system_s", "irq_s", "softirq_s", "steal_s"))
+    assert len(told["per_core_busy_s"]) == os.cpu_count()
+    assert sum(told["per_core_busy_s"]) == pytest.approx(busy, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_tell_their_unit_and_values_are_json(kind: str) -> None:
+    told = KINDS[kind]().read()
+    assert told
+    assert all(name.endswith(UNITS) or name in PLAIN_COUNTS for name in told)
+    assert msgspec.json.decode(msgspec.json.encode(told)) == told
+
+
+def test_a_task_that_computes_for_a_known_time_shows_it(buffer: Path) -> None:
+    flowprov.configure(
+        journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
+    )
+
+    @flowprov.task
+    def burn(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    burn(0.5)
+    spent = _spent(buffer, "user_s") + _spent(buffer, "system_s")
+    assert 0.45 <= spent <= 0.75
+
+
+def test_a_task_that_allocates_a_known_amount_shows_it(buffer: Path) -> None:
+    flowprov.configure(
+        journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
+    )
+    kept = []
+
+    @flowprov.task
+    def allocate(size: int) -> None:
+        kept.append(b"\1" * size)
+
+    allocate(200 << 20)
+    assert 190 << 20 <= _spent(buffer, "rss_bytes") <= 220 << 20
+
+
+def test_the_sampled_memory_follows_what_the_program_holds(buffer: Path) -> None:
+    flowprov.configure(journal={"path": str(buffer)}, telemetry_capture={"process": True, "interval": 0.02})
+    with flowprov.workflow("W"):
+        flowprov.task(len)("")
+        _await(buffer, 2)
+        held = b"\1" * (200 << 20)
+        _await(buffer, len(sampled(buffer)) + 2)
+    resident = [each["process"]["rss_bytes"] for each in sampled(buffer)]
+    assert max(resident) - resident[0] > 190 << 20
+    assert held
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_part_of_a_kind_fails_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = KINDS[kind]()
+    assert isinstance(whole, HostProbe)
+    parts = {**whole._parts, **whole._seldom}
+    complete = set(whole.read())
+    for broken in parts:
+
+        def fail() -> Any:
+            raise psutil.AccessDenied
+
+        probe = HostProbe(kind, {name: fail if name == broken else part for name, part in parts.items()})
+        lost = complete - set(probe.read())
+        assert lost
+        assert len(parts) == 1 or lost < complete
+
+
+def test_what_a_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "disk_io_counters", lambda **_: None)
+    monkeypatch.setattr(psutil, "net_io_counters", lambda **_: None)
+    monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
+    assert KINDS["disk"]().read() == {}
+    assert KINDS["network"]().read() == {}
+    assert "frequency_mhz" not in KINDS["cpu"]().read()
+
+
+def test_what_changes_slowly_is_read_seldom() -> None:
+    calls: list[int] = []
+
+    def seldom() -> dict[str, int]:
+        calls.append(1)
+        return {"n_count": len(calls)}
+
+    probe = HostProbe("cpu", {}, {"slow": seldom})
+    assert [probe.read()["n_count"] for _ in range(2 * SELDOM)] == [1] * SELDOM + [2] * SELDOM
+
+
+def test_no_word_of_the_command_line_or_the_environment_is_sampled(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "marker-of-a-secret")
+    monkeypatch.setattr("sys.argv", ["program", "--password=marker-of-a-secret"])
+    flowprov.configure(journal={"path": str(buffer)}, telemetry_capture=ALL_HOST)
+    with flowprov.workflow("W"):
+        pass
+    runtime.reset()
+    assert sampled(buffer)
+    assert not any(b"marker-of-a-secret" in path.read_bytes() for path in buffer.rglob("*.jsonl"))
+
+
+def _spent(buffer: Path, name: str) -> float:
+    row = next(row for row in flowprov.read_buffer(buffer, return_df=False) if row["type"] == "task")
+    spent: float = row["telemetry_at_end"]["process"][name] - row["telemetry_at_start"]["process"][name]
+    return spent
+
+
+def _await(buffer: Path, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(sampled(buffer)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
