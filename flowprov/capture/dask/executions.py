@@ -13,7 +13,6 @@ import weakref
 from typing import Any
 
 import msgspec
-from dask.utils import key_split
 
 from flowprov import context, runtime
 from flowprov.capture.dask import forms, handing, origin, plumbing, values
@@ -189,7 +188,7 @@ class Executions:
             task_id=number,
             workflow_id=given.workflow_id,
             parent_task_id=given.parent_task_id,
-            activity_id=clean("-".join(functions) or forms.name_of(call, "") or key_split(state.key)),
+            activity_id=clean("-".join(functions) or plumbing.activity_of(state.key, call)),
             subtype="dask_task",
             status=Status.RUNNING.value,
             used=used,

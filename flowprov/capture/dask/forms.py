@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
-_SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
+# Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
+SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 class Call(NamedTuple):
@@ -223,7 +224,7 @@ def is_node(value: Any) -> bool:
 def holds_nodes(container: Any) -> bool:
     """Whether there are nodes in a plain container, as there are in versions of 2024."""
     items = container.values() if type(container) is dict else container
-    return any(type(item) not in _SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
+    return any(type(item) not in SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
 
 
 def package_of(thing: Any) -> str:
