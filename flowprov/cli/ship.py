@@ -45,7 +45,7 @@ class Delivery(threading.Thread):
         try:
             follow(self.shipment, give_up_after=self._give_up_after, over=self._over)
             self.shipment.sink.close()
-        except BaseException as error:
+        except BaseException as error:  # raised again: whoever waits for this thread must learn of its end
             self.shipment.trouble = f"a fault of flowprov's own: {type(error).__name__}"
             raise
 

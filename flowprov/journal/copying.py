@@ -10,24 +10,21 @@ still written holds whole records only, and none of the room that was reserved b
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from flowprov.journal.format import FOOTER_ROOM, end_of_records, room_in_use
-from flowprov.journal.liveness import await_writer
+from flowprov.journal.liveness import await_writer, hold_lock
 from flowprov.journal.summary import summarise
 
 State: TypeAlias = Literal["open", "closed", "gone"]
 
 _HEAD = 16 * 1024
 _BLOCK = 64 * 1024
-_TRIES = 50
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -154,7 +151,7 @@ def store(path: Path, pieces: list[Piece], awaited: float) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        if not _lock(descriptor):
+        if not hold_lock(descriptor):
             return False
         for piece in pieces:
             size = os.fstat(descriptor).st_size
@@ -206,17 +203,3 @@ def _write(descriptor: int, piece: Piece, size: int) -> None:
     except OSError:
         os.ftruncate(descriptor, size)  # a full disk: half a piece would be fetched on from its middle
         raise
-
-
-def _lock(descriptor: int) -> bool:
-    """Keep others away, as far as the file system can."""
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # noqa: PERF203 - at most a few times
-            time.sleep(0.001)  # a reader may be trying the lock, and lets go of it at once
-        except OSError:
-            return True
-        else:
-            return True
-    return False

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowprov.records import Header
 
 _LOST_AFTER = 3  # heartbeats
+_TRIES = 50
 
 
 def process_start(pid: int | str = "self") -> str | None:
@@ -57,6 +58,27 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
     if header.hostname == socket.gethostname() and Path("/proc/self/stat").exists():
         return process_start(header.pid) != header.process_started_at
     return time.time_ns() - last_sign > _LOST_AFTER * header.heartbeat_s * 1e9
+
+
+def hold_lock(descriptor: int) -> bool:
+    """Keep others from writing to a journal, as far as the file system can, until its descriptor is closed.
+
+    Returns
+    -------
+    bool
+        False if somebody else holds it; True where locks do not work, too: there readers look at the pid and
+        the heartbeats instead.
+    """
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # noqa: PERF203 - at most a few times
+            time.sleep(0.001)  # a reader may be trying the lock, and lets go of it at once
+        except OSError:
+            return True
+        else:
+            return True
+    return False
 
 
 def await_writer(path: Path, seconds: float) -> None:

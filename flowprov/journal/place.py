@@ -5,21 +5,17 @@ Flows in: the buffer folder of the settings. Flows out: an open, locked, new fil
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import guard
 from flowprov.journal.format import journal_path
+from flowprov.journal.liveness import hold_lock
 
 # The buffer folder of the runtime that is active in this process, for readers, which do not know the runtime.
 active_buffer: Path | None = None
-
-
-_TRIES = 50
 
 
 class Place(NamedTuple):
@@ -79,21 +75,5 @@ def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | (os.O_APPEND if appending else 0)
     descriptor = os.open(path, flags, 0o644)
-    _lock(descriptor)
+    hold_lock(descriptor)  # while this process lives: a free one tells readers that its writer is gone
     return Place(path, descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Hold the lock of a journal while this process lives: a free one tells readers that its writer is gone.
-
-    Where locks do not work, readers look at the pid and the heartbeats instead.
-    """
-    for _ in range(_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # noqa: PERF203 - at most once per journal
-            time.sleep(0.001)  # a reader is trying the lock just now, and lets go of it at once
-        except OSError:
-            return
-        else:
-            return

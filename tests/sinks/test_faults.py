@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +52,23 @@ def proxy(behind: ServerProcess) -> Iterator[Proxy]:
     made.close()
 
 
-def test_making_and_closing_a_sink_connects_to_nothing(kind: Kind) -> None:
-    sink = kind.sink(f"{kind.name}://nowhere.invalid", TIMEOUT)
+def test_making_and_closing_a_sink_connects_to_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, tried = socket.socket.connect, []
+
+    def connect(self: socket.socket, address: Any) -> None:
+        tried.append(address)
+        really(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    port = free_port()  # not that of a server: other tests' clients may be on their way to theirs
+    sink = kind.sink(f"{kind.name}://127.0.0.1:{port}", TIMEOUT)
     sink.close()
+    sink.close()
+    assert ("127.0.0.1", port) not in tried
+    sink = kind.sink(f"{kind.name}://127.0.0.1:{port}", TIMEOUT)
+    with unavailable_in_time():
+        sink.resume_after(new_header())
+    assert ("127.0.0.1", port) in tried
     sink.close()
 
 

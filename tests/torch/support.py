@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,12 @@ def metadata(task: records.Task) -> dict[str, Any]:
 def hooks(model: torch.nn.Module) -> int:
     """Count the hooks of a model."""
     return len(model._forward_pre_hooks) + len(model._forward_hooks)
+
+
+def torchrun(*program: str, ranks: int = 2) -> list[str]:
+    """Give the command that runs a program in so many ranks."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, "--nproc-per-node", str(ranks), *program]
 
 
 def open_scopes() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 
 from flowprov import records
 from tests.support import clean_environment, lines, of_type, run
-from tests.torch.support import children, forwards, metadata, openings, paths
+from tests.torch.support import children, forwards, metadata, openings, paths, torchrun
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
@@ -116,16 +115,7 @@ _PATHS = [
 def test_ranks_record_parent_and_children_of_a_wrapped_model(tmp_path: Path, kind: str) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(_PROGRAM))
     shown = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "program.py",
-            kind,
-        ],
+        torchrun("program.py", kind, ranks=_RANKS),
         cwd=tmp_path,
         env=clean_environment(OMP_NUM_THREADS="1"),
         check=False,

@@ -14,28 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import flowprov
 from tests.support import clean_environment, run
+from tests.torch.fusing import LAYER, computed, encoder_layer
 from tests.torch.support import children, forwards, hooks, paths
 
-LAYER = torch.ops.aten._transformer_encoder_layer_fwd.default
 ATTENTION = torch.ops.aten._native_multi_head_attention.default
 NESTED = torch.ops.aten._nested_tensor_from_mask.default
-
-
-class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: collections.Counter[Any] = collections.Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator."""
-        self.seen[func] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Holds(torch.nn.Module):
@@ -51,10 +37,6 @@ class Holds(torch.nn.Module):
         return self.head(self.encoder(x, src_key_padding_mask=padding))
 
 
-def encoder_layer() -> torch.nn.TransformerEncoderLayer:
-    return torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-
-
 def encoder() -> torch.nn.Module:
     return torch.nn.TransformerEncoder(encoder_layer(), 2)
 
@@ -67,14 +49,6 @@ def padding() -> torch.Tensor:
     mask = torch.zeros(3, 5, dtype=torch.bool)
     mask[0, 3:] = True
     return mask
-
-
-def computed(target: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
-    """Compute in inference, and count operators."""
-    target.eval()
-    with torch.no_grad(), Counting() as counting:
-        output = target(*args, **kwargs)
-    return output, counting.seen
 
 
 def alike(build: Any, *, padded: bool = False, **options: Any) -> tuple[Any, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from flowprov import records
 from tests.support import clean_environment, lines, of_type, tasks
+from tests.torch.support import torchrun
 
 _PROGRAM = """
 import flowprov
@@ -25,17 +25,10 @@ with flowprov.workflow("training"):
 
 def test_the_ranks_of_torchrun_share_campaign_and_workflows(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(_PROGRAM)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "program.py",
-    ]
     for _ in range(2):
-        subprocess.run(launch, cwd=tmp_path, env=clean_environment(), check=True, capture_output=True)
+        subprocess.run(
+            torchrun("program.py"), cwd=tmp_path, env=clean_environment(), check=True, capture_output=True
+        )
     found = tasks(tmp_path)
     assert sorted(task.rank for task in found) == [0] * 4 + [1] * 4  # type: ignore[type-var]
     headers = of_type(lines(tmp_path), records.Header)

@@ -13,7 +13,6 @@ import weakref
 from typing import Any
 
 import msgspec
-from dask.utils import key_split
 
 from flowprov import context, runtime
 from flowprov.capture.dask import forms, handing, origin, plumbing, values
@@ -212,7 +211,7 @@ class Executions:
         }
         if state.resource_restrictions:
             metadata["resources"] = dict(state.resource_restrictions)
-        activity = clean("-".join(functions) or forms.name_of(call, "") or key_split(state.key))
+        activity = clean("-".join(functions) or plumbing.activity_of(state.key, call))
         place = b',"workflow_id":%b%b,"activity_id":%b,"subtype":"dask_task","used":%b' % (
             _encode_ours(given.workflow_id),
             _field(b"parent_task_id", given.parent_task_id),

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
-_SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
+# Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
+SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 class Call(NamedTuple):
@@ -172,7 +173,7 @@ def key_behind(value: Any, keys: Collection[Any]) -> Any:
     if keys and _is_key(value, keys):
         return value
     kind = type(value)
-    if kind in _SCALARS or package_of(kind) not in ("dask", "distributed"):
+    if kind in SCALARS or package_of(kind) not in ("dask", "distributed"):
         return None
     names = _bases(kind)  # type: ignore[arg-type]  # a class has a hash
     if "Alias" in names:
@@ -229,7 +230,7 @@ def is_node(value: Any) -> bool:
 def holds_nodes(container: Any) -> bool:
     """Whether there are nodes in a plain container, as there are in versions of 2024."""
     items = container.values() if type(container) is dict else container
-    return any(type(item) not in _SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
+    return any(type(item) not in SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
 
 
 def package_of(thing: Any) -> str:

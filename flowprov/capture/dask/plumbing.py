@@ -53,7 +53,12 @@ def functions_of(key: Any, call: forms.Call | None) -> list[str]:
             return list(dict.fromkeys(_in_call(call, 0)))
     except Exception:  # values of the user's are looked at, and they may do anything: then it is no plumbing
         guard.logger.debug("flowprov could not look into a Dask task", exc_info=True)
-    return [forms.name_of(call, "") or key_split(key)]
+    return [activity_of(key, call)]
+
+
+def activity_of(key: Any, call: forms.Call | None) -> str:
+    """Name what a task does: the function's name, or else the part of its key that says what it is."""
+    return forms.name_of(call, "") or key_split(key)
 
 
 def _in_call(call: forms.Call, depth: int) -> Iterator[str]:

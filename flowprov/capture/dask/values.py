@@ -21,7 +21,6 @@ from flowprov.context import Scope
 from flowprov.records import Correction, Error, Status
 from flowprov.values import Summariser
 
-_SCALARS = frozenset((int, float, bool, str, type(None)))
 _DEEPEST = 8
 _MOST_ITEMS = 100
 
@@ -65,7 +64,7 @@ class _Writer:
         return msgspec.json.encode(self._pairs(named, 0))
 
     def _may_refer(self, value: Any) -> bool:
-        if type(value) in _SCALARS and not self._keys:
+        if type(value) in forms.SCALARS and not self._keys:
             return False
         if type(value) is forms.Several:
             return any(map(self._may_refer, value))

@@ -42,9 +42,8 @@ def attach(
 
 def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
     """Put both hooks on a module, and between them that which watches for its backward."""
-    if isinstance(module, torch.nn.TransformerEncoderLayer):
-        unseen.prepare(module, _is_ours)
     fasten(module, captured, backward=backward)
+    unseen.arrange(module)
     compiled.cover(module)
 
 
@@ -132,12 +131,8 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
                 for each in kept:
                     each.pop(number, None)
     compiled.uncover(module)
-    unseen.restore(module)
+    unseen.arrange(module)
 
 
 def _is_left_over(hook: object) -> bool:
     return getattr(hook, "__func__", None) is contextlib.nullcontext.__exit__
-
-
-def _is_ours(hook: object) -> bool:
-    return isinstance(hook, Hook)  # no more than Dynamo can follow; what was left over is removed before

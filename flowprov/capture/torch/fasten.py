@@ -6,9 +6,11 @@ where torch keeps these.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from flowprov.capture.torch.hooks import After, Before, CapturedModule
 from flowprov.capture.torch.optional.backward import AfterForward
@@ -24,13 +26,20 @@ def fasten(module: torch.nn.Module, captured: CapturedModule, *, backward: bool 
     before = [module.register_forward_pre_hook(Before(captured), with_kwargs=True)]
     after = [module.register_forward_hook(AfterForward(captured))] if backward else []
     after.append(module.register_forward_hook(After(captured), with_kwargs=True, always_call=True))
-    # In a process that loads a saved model torch numbers hooks from 0 again. One of the program's that came
-    # by the number of ours would be called in the manner of ours, with keyword arguments.
     for handles, kept in zip((before, after), mappings(module), strict=True):
-        for handle in handles:
-            for each in kept:
-                if handle.id in each:
-                    each[-1 - handle.id] = each.pop(handle.id)
+        set_apart(handles, kept)
+
+
+def set_apart(handles: Iterable[RemovableHandle], kept: Sequence[dict[int, Any]]) -> None:
+    """Give hooks of ours numbers that no hook of the program's comes by.
+
+    In a process that loads a saved model torch numbers hooks from 0 again. One of the program's that came by
+    the number of ours would be called in the manner of ours, with keyword arguments.
+    """
+    for handle in handles:
+        for each in kept:
+            if handle.id in each:
+                each[-1 - handle.id] = each.pop(handle.id)
 
 
 def mappings(module: torch.nn.Module) -> tuple[tuple[dict[int, Any], ...], ...]:

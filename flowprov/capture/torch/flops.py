@@ -22,10 +22,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils.flop_counter import flop_registry
 
+from flowprov.capture.torch.modes import dispatch_modes
 from flowprov.context import Scope
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask for the modes that are active
-_modes: Callable[[], int] = getattr(_C, "_len_torch_dispatch_stack", int)
 _mode_at: Callable[[int], object] = getattr(_C, "_get_dispatch_stack_at", int)
 _is_able = hasattr(TorchDispatchMode, "ignore_compile_internals")
 _HIGHER: Any = torch._ops.HigherOrderOperator  # noqa: SLF001 - the class of torch.cond and its like
@@ -53,7 +53,7 @@ def can_count(module: torch.nn.Module) -> bool:
     """Whether the next forward of a model may be looked at."""
     return (
         _is_able
-        and not _modes()
+        and not dispatch_modes()
         and not torch.is_inference_mode_enabled()
         and not any(_is_compiled(part) for part in module.modules())
         and not any(is_traceable_wrapper_subclass(each) for each in module.parameters())
@@ -107,7 +107,11 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._is_over = True
         # An interrupt may have left it below a mode of the program's, or in a thread that is gone: there it
         # stays and does nothing.
-        if threading.get_ident() == self._thread and _modes() and _mode_at(_modes() - 1) is self:
+        if (
+            threading.get_ident() == self._thread
+            and dispatch_modes()
+            and _mode_at(dispatch_modes() - 1) is self
+        ):
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if error is None:
             self._tell(self._result())

@@ -171,7 +171,7 @@ class CapturedModule:
         module: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> None:
+    ) -> Forward:
         """Open the scope of a forward."""
         inputs = self._inputs
         is_first = inputs is None
@@ -210,6 +210,7 @@ class CapturedModule:
         if is_first and not self.path:
             model.observe(module, scope)
         scope.started = ticks()
+        return scope
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""

@@ -23,6 +23,8 @@ StopRecomputation: type[BaseException] | tuple[()] = getattr(
 )
 # A forward inside autograd's own run is one that activation checkpointing computes again.
 graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
+# How many modes look at every operator that runs.
+dispatch_modes: Callable[[], int] = getattr(_C, "_len_torch_dispatch_stack", int)
 
 
 def mode_of(module: torch.nn.Module) -> Mode:

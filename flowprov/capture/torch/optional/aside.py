@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch.utils import _python_dispatch
 
-from flowprov.capture.torch.modes import DEVICES, any_autocast
+from flowprov.capture.torch.modes import DEVICES, any_autocast, dispatch_modes
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask
 _functorch: Any = getattr(_C, "_functorch", None)
 _is_wrapped: Callable[[torch.Tensor], bool] = getattr(_functorch, "is_functorch_wrapped_tensor", bool)
-_dispatch_modes: Callable[[], int] = getattr(_C, "_len_torch_dispatch_stack", int)
 _without_modes: Any = getattr(_python_dispatch, "_disable_current_modes", contextlib.nullcontext)
 _plain_dispatch = torch.Tensor.__torch_dispatch__
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -30,7 +29,7 @@ def aside() -> Iterator[None]:
     for device in lowered:  # not by torch.autocast, which may clear the cache of casted weights as it ends
         torch.set_autocast_enabled(device, False)
     try:
-        hidden = _without_modes() if _dispatch_modes() else contextlib.nullcontext()
+        hidden = _without_modes() if dispatch_modes() else contextlib.nullcontext()
         with torch.no_grad(), _C.DisableTorchFunction(), hidden:
             yield
     finally:

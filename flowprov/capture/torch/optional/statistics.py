@@ -15,13 +15,12 @@ import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from types import FrameType
 from typing import Any, NamedTuple
 
 import msgspec
 import torch
 
-from flowprov import context, runtime
+from flowprov import runtime
 from flowprov.capture.lines import with_extras, write_end
 from flowprov.capture.torch.hooks import CapturedModule, Forward
 from flowprov.capture.torch.optional.aside import aside, is_computable
@@ -73,22 +72,14 @@ class MeasuredModule(CapturedModule):
         super().__init__(*args, **kwargs)
         self._detail = _measuring(self._detail)
 
-    def begin(
-        self,
-        parent: Scope,
-        previous: Scope | None,
-        call: FrameType | None,
-        module: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
+    def begin(self, *args: Any) -> Forward:
         """Open the scope of a forward."""
         collect()
-        super().begin(parent, previous, call, module, args, kwargs)
+        scope = super().begin(*args)
         assembled, _found.used = _found.used, None
-        scope = context.current.get()
-        if scope is not None and assembled is not None:
+        if assembled is not None:
             _await(scope, "used", assembled)
+        return scope
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""
