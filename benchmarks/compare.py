@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scenarios import MODES
+from scenarios import TELEMETRY, mode_of
 
 HERE = Path(__file__).resolve().parent
 GOALS = {
@@ -29,6 +29,9 @@ GOALS = {
     "parent forward": 1 / 5,
     "and 3 children": 1 / 5,
     "and 3 inspected": 1 / 8,
+    f"task{TELEMETRY}": 1 / 900,
+    f"loop{TELEMETRY}": 1 / 1100,
+    f"and 3 inspected{TELEMETRY}": 1 / 130,
 }
 PEER_SETTINGS = """
 log: {log_file_level: disable, log_stream_level: disable}
@@ -36,13 +39,14 @@ project: {db_flush_mode: offline, dump_buffer: {enabled: true}, enrich_messages:
 mq: {enabled: false}
 kv_db: {enabled: false}
 databases: {mongodb: {enabled: false}, lmdb: {enabled: false}}
-telemetry_capture: {}
+telemetry_capture: {TELEMETRY}
 instrumentation:
   enabled: true
   torch: {what: WHAT, children_mode: CHILDREN_MODE, epoch_loop: default, batch_loop: default,
           capture_epochs_at_every: 1, register_workflow: true}
 experiment: {user: benchmark}
 """
+PEER_TELEMETRY = "cpu: true, per_cpu: true, process_info: true, mem: true, disk: true, network: true"
 
 
 def main() -> int:
@@ -54,7 +58,7 @@ def main() -> int:
     options = arguments.parse_args()
     peer_python = _peer_environment(options.peer_env)
     heads = (f"{'flowprov':>17}", f"{'Flowcept':>17}", f"{'ratio':>8}", f"{'goal':>8}", f"{'in calls':>14}")
-    print(f"{'µs added to each':24}{''.join(heads)}")
+    print(f"{'µs added to each':32}{''.join(heads)}")
     reached = True
     for name in [options.only] if options.only else GOALS:
         own: list[dict[str, float]] = []
@@ -70,8 +74,10 @@ def _run(command: list[str]) -> dict[str, float]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # where a user's buffer would be
         settings = Path(folder) / "peer_settings.yaml"
-        what, mode = MODES.get(command[-1], ("parent_only", None))
-        settings.write_text(PEER_SETTINGS.replace("CHILDREN_MODE", mode or "null").replace("WHAT", what))
+        what, mode = mode_of(command[-1])
+        written = PEER_SETTINGS.replace("CHILDREN_MODE", mode or "null").replace("WHAT", what)
+        kinds = PEER_TELEMETRY if command[-1].endswith(TELEMETRY) else ""
+        settings.write_text(written.replace("TELEMETRY", kinds))
         environment["FLOWCEPT_SETTINGS_PATH"] = str(settings)
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -88,7 +94,7 @@ def _print_row(name: str, goal: float, own: list[dict[str, float]], peer: list[d
     ratio = theirs[0] / ours[0]
     spread = [f"{low:.1f}-{high:.1f}" for _, low, high in (ours, theirs)]
     print(
-        f"{name:24}{ours[0]:7.2f} {spread[0]:>9}{theirs[0]:7.2f} {spread[1]:>9}"
+        f"{name:32}{ours[0]:7.2f} {spread[0]:>9}{theirs[0]:7.2f} {spread[1]:>9}"
         f"{f'1/{ratio:.1f}':>8}{f'1/{1 / goal:.1f}':>8}{f'1/{calls:.1f}':>14}"
     )
     return ratio >= 1 / goal
@@ -106,7 +112,7 @@ def _peer_environment(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check", "install"]
         subprocess.run([*pip, "torch==2.13.0"], check=True)
-        subprocess.run([*pip, "flowcept==1.0.3"], check=True)
+        subprocess.run([*pip, "flowcept[telemetry]==1.0.3"], check=True)
     return python
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,14 @@ import scenarios
 import flowprov
 from flowprov import runtime
 
+KINDS = ("cpu", "mem", "swap", "disk", "network", "process")
+
 
 @contextlib.contextmanager
 def session() -> Iterator[None]:
     """Record into the working folder; everything is closed at the end."""
+    if sys.argv[1].endswith(scenarios.TELEMETRY):
+        flowprov.configure(telemetry_capture=dict.fromkeys(KINDS, True))
     with flowprov.workflow("benchmark"):
         yield
     runtime.reset()

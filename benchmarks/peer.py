@@ -21,5 +21,6 @@ scenarios.run(
         flowcept_task,
         lambda count: FlowceptLoop(range(count)),
         model,
+        fewer=50,
     )
 )

@@ -31,6 +31,20 @@ MODES = {
     "and 3 inspected": ("parent_and_children", "tensor_inspection"),
 }
 BATCH = (64, 512)  # shape of what the model is given
+TELEMETRY = " with telemetry"  # at the end of a name: all that can be read of host and process is recorded
+
+
+def base_of(name: str) -> str:
+    """Give the name of a scenario without word of telemetry."""
+    return name.removesuffix(TELEMETRY)
+
+
+def mode_of(name: str) -> tuple[str, str | None]:
+    """Give what is recorded of the model in a scenario, and of the modules in it."""
+    what, children_mode = MODES.get(base_of(name), ("parent_only", None))
+    if children_mode is not None and name.endswith(TELEMETRY):
+        children_mode = f"telemetry_and_{children_mode}"
+    return what, children_mode
 
 
 class Library(NamedTuple):
@@ -44,12 +58,15 @@ class Library(NamedTuple):
         What wraps a function, and a number of iterations.
     model
         Captures a class of models, in a mode; the peer reads the mode from its settings.
+    fewer
+        By what the number of events is divided where telemetry is recorded: the peer takes milliseconds each.
     """
 
     session: Callable[[], AbstractContextManager[Any]]
     task: Callable[[Callable[..., Any]], Callable[..., Any]]
     loop: Callable[[int], Any]
     model: Callable[[Any, tuple[str, str | None]], Any]
+    fewer: int = 1
 
 
 def work(x: int, y: float = 2.0) -> int:  # noqa: ARG001 - an argument to record
@@ -73,7 +90,7 @@ class PlainLoop:
 def run(library: Library) -> None:
     """Time the scenario that the command line names, and print what capture adds per event."""
     name = sys.argv[1]
-    count = EVENTS[name]
+    count = EVENTS[base_of(name)] // (library.fewer if name.endswith(TELEMETRY) else 1)
     with library.session():  # whatever is made once per process is none of an event's cost
         _programs(library, name)[1](count // 20)
     gc.collect()  # what importing torch left to the collector would fall into one of the times, or not
@@ -91,18 +108,20 @@ def run(library: Library) -> None:
 
 def _programs(library: Library, name: str) -> tuple[Callable[[int], None], Callable[[int], None]]:
     """Give a scenario as a plain and as a captured program of so many events."""
-    if name == "task":
+    base = base_of(name)
+    if base == "task":
         function = library.task(work)
         return (lambda count: _call(work, count)), (lambda count: _call(function, count))
-    if name == "loop":
+    if base == "loop":
         return (lambda count: _iterate(range(count))), (lambda count: _iterate(library.loop(count)))
-    if name == "loop with two scalars":
+    if base == "loop with two scalars":
         return (lambda count: _report(PlainLoop(count))), (lambda count: _report(library.loop(count)))
     import torch
 
     torch.set_num_threads(1)
-    kind = _layer() if MODES[name][1] is None else _three_layers()
-    captured, plain = library.model(type("Captured", (kind,), {}), MODES[name])(), kind()
+    mode = mode_of(name)
+    kind = _layer() if mode[1] is None else _three_layers()
+    captured, plain = library.model(type("Captured", (kind,), {}), mode)(), kind()
     batch = torch.zeros(BATCH)
     return (lambda count: _forward(plain, batch, count)), (lambda count: _forward(captured, batch, count))
 

@@ -1,4 +1,4 @@
-"""Where a workflow ran: the machine, the user, the environment and the code, as far as that is free to tell.
+"""Where a workflow ran: the user, the environment and the code, as far as that is free to tell.
 
 Flows in: this process. Flows out: JSON-able descriptions. Nothing is started to find them out (no ``git``, no
 probes), no environment variable is recorded but the name of the active environment, and each part may be
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import platform
 import re
 import sys
 from functools import lru_cache
@@ -17,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.values import redact_urls
-
-# Versions worth a line in every workflow, if the program has loaded them.
-_FRAMEWORKS = ("torch", "dask", "distributed", "numpy", "pandas", "transformers", "lightning")
 
 
 @lru_cache(maxsize=1)
@@ -34,24 +30,6 @@ def user() -> str | None:
 def environment_id() -> str:
     """Name the Python environment: conda's name for it, else the folder of the interpreter's prefix."""
     return os.environ.get("CONDA_DEFAULT_ENV") or sys.prefix
-
-
-def machine_info() -> dict[str, Any]:
-    """Describe the machine and the versions that are loaded."""
-    versions = {
-        name: str(version)
-        for name in _FRAMEWORKS
-        if (version := getattr(sys.modules.get(name), "__version__", None)) is not None
-    }
-    return {
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from flowprov import context, handover, launchers, records, runtime
+from flowprov import context, handover, host, launchers, records, runtime
 from flowprov.capture import environment
 from flowprov.capture.failures import close_inner, correct_left_early, describe, end_inside, lost
 from flowprov.capture.site import encode
@@ -251,7 +251,7 @@ def write_opening(
         subtype=subtype,
         used=_raw(used),
         custom_metadata=_raw(custom_metadata),
-        machine_info=_raw(environment.machine_info()),
+        machine_info=_raw(host.machine_info()),
         settings=_raw(runtime.get().settings.to_public_dict()),
         user=environment.user(),
         environment_id=environment.environment_id(),

@@ -1,0 +1,60 @@
+"""Which modules count as loaded, and that a look at them changes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from flowprov import host
+
+
+def test_the_versions_of_loaded_frameworks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("lightning")
+    module.__version__ = "2.6.0"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lightning", module)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    assert host.versions()["lightning"] == "2.6.0"
+    assert "transformers" not in host.versions()
+
+
+def test_a_module_without_a_version_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", ModuleType("lightning"))
+    assert "lightning" not in host.versions()
+
+
+def test_a_lazy_module_is_not_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lightning.py").write_text("raise AssertionError('it was loaded')\n")
+    spec = importlib.util.spec_from_file_location("lightning", tmp_path / "lightning.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "lightning", module)
+    spec.loader.exec_module(module)
+    assert host.loaded("lightning") is None
+    assert "lightning" not in host.versions()
+
+
+def test_a_module_that_is_being_imported_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_loaded.py").write_text(
+        "from flowprov import host\n__version__ = '1'\nseen = host.loaded(__name__)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("half_loaded")
+    try:
+        assert module.seen is None
+        assert host.loaded("half_loaded") is module
+    finally:
+        del sys.modules["half_loaded"]
+
+
+def test_an_import_that_was_forbidden_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert host.loaded("lightning") is None
+    assert "lightning" not in host.versions()
