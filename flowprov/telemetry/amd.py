@@ -173,9 +173,9 @@ def _power(handle: Any) -> tuple[float | None, ...]:
 
 
 def _energy(handle: Any) -> tuple[float | None, ...]:
-    """Read the accumulator, whose unit the device tells, in microjoules."""
+    """Read the accumulator; the device tells its unit, in microjoules. On some generations it is inexact."""
     info = amdsmi.amdsmi_get_energy_count(handle)
-    accumulated = _number(info.get("energy_accumulator", info.get("power")))  # "power" until ROCm 6.0
+    accumulated = _number(info.get("energy_accumulator", info.get("power")))  # "power" before ROCm 6.2.1
     resolution = _number(info.get("counter_resolution"))
     if accumulated is None or resolution is None:
         return (None,)

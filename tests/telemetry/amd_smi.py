@@ -57,6 +57,9 @@ class AmdSmiTemperatureMetric(Enum):
     CURRENT = 0
 
 
+KINDS = (AmdSmiInitFlags, AmdSmiMemoryType, AmdSmiTemperatureType, AmdSmiTemperatureMetric)
+
+
 @dataclass
 class Gpu:
     """A device."""
@@ -95,13 +98,6 @@ class AmdSmi:
     calls: list[str] = field(default_factory=list)
     failing: dict[tuple[str, str | None], Exception] = field(default_factory=dict)
 
-    amdsmi_wrapper = Codes
-    AmdSmiLibraryException = AmdSmiLibraryException
-    AmdSmiInitFlags = AmdSmiInitFlags
-    AmdSmiMemoryType = AmdSmiMemoryType
-    AmdSmiTemperatureType = AmdSmiTemperatureType
-    AmdSmiTemperatureMetric = AmdSmiTemperatureMetric
-
     def fail(self, function: str, error: Exception | None = None, uuid: str | None = None) -> None:
         """Make a function raise, on the device with this UUID or on all."""
         self.failing[function, uuid] = AmdSmiLibraryException(34) if error is None else error
@@ -110,8 +106,11 @@ class AmdSmi:
         """Give it as a module that can be imported."""
         module = ModuleType("amdsmi")
         for name in dir(self):
-            if name.lower().startswith("amdsmi"):
+            if name.startswith("amdsmi_"):
                 setattr(module, name, getattr(self, name))
+        for kind in (AmdSmiLibraryException, *KINDS):
+            setattr(module, kind.__name__, kind)
+        module.amdsmi_wrapper = Codes  # type: ignore[attr-defined]
         return module
 
     def _called(self, function: str, gpu: Gpu | None = None) -> None:
@@ -198,8 +197,7 @@ class AmdSmi:
 
 def constants() -> SimpleNamespace:
     """Give the names in this stand-in that test_amd_real.py looks for in the real package."""
-    kinds = (AmdSmiInitFlags, AmdSmiMemoryType, AmdSmiTemperatureType, AmdSmiTemperatureMetric)
     return SimpleNamespace(
         codes={name: code for name, code in vars(Codes).items() if name.startswith("AMDSMI")},
-        kinds={kind.__name__: [member.name for member in kind] for kind in kinds},
+        kinds={kind.__name__: [member.name for member in kind] for kind in KINDS},
     )

@@ -20,6 +20,7 @@ from tests.telemetry.amd_smi import (
     Codes,
     Gpu,
 )
+from tests.telemetry.support import afresh
 
 WHOLE = {
     "name": "AMD Instinct MI250X",
@@ -58,7 +59,7 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> AmdSmi:
     """A machine with two equal GPUs."""
     smi = AmdSmi([Gpu(UUIDS[0]), Gpu(UUIDS[1], serial="0x99ABCDEF01234567")])
     monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
-    monkeypatch.delitem(sys.modules, "flowprov.telemetry.amd", raising=False)
+    afresh(monkeypatch, "flowprov.telemetry.amd")
     return smi
 
 
@@ -201,7 +202,7 @@ def test_power_is_read_from_whatever_tells_it(smi: AmdSmi, probe: Make, power: d
     assert probe().read()["amd:0"]["power_w"] == 119
 
 
-def test_energy_is_read_as_rocm_6_0_named_it(smi: AmdSmi, probe: Make) -> None:
+def test_energy_is_read_under_its_older_name_too(smi: AmdSmi, probe: Make) -> None:
     smi.gpus[0].energy = {"power": 2_000_000, "counter_resolution": 15.3}
     assert probe().read()["amd:0"]["energy_j"] == 30.6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,15 @@ def _install(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **fields: Any) -> Nvml
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     """A machine with three equal GPUs."""
     return _install(monkeypatch, *(Gpu(uuid) for uuid in UUIDS))
+
+
+def test_the_stand_in_is_like_the_real_package() -> None:
+    functions = [name for name in dir(Nvml) if name.startswith("nvml")]
+    assert len(functions) > 15
+    for name in functions:
+        ours, real = (inspect.signature(getattr(module, name)) for module in (Nvml([]), pynvml))
+        needed = [p for p in real.parameters.values() if p.default is p.empty]
+        assert len(needed) <= len(ours.parameters) <= len(real.parameters), name
 
 
 def test_every_metric_of_every_device_is_read(nvml: Nvml) -> None:
@@ -314,7 +324,9 @@ def test_closing_lets_go_of_nvml_and_ends_reading(nvml: Nvml, said: pytest.LogCa
     assert said.messages == []
 
 
-def test_closing_while_another_thread_reads_is_silent(nvml: Nvml, said: pytest.LogCaptureFixture) -> None:
+def test_closing_while_another_thread_reads_is_silent(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
     probe = NvidiaProbe()
     reading, closed = threading.Event(), threading.Event()
 
@@ -323,7 +335,7 @@ def test_closing_while_another_thread_reads_is_silent(nvml: Nvml, said: pytest.L
         closed.wait(10)
         raise pynvml.NVMLError_Uninitialized
 
-    nvml.nvmlDeviceGetPowerUsage = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(nvml, "nvmlDeviceGetPowerUsage", slow)
     thread = threading.Thread(target=probe.read)
     thread.start()
     assert reading.wait(10)
