@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
+.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -20,6 +20,9 @@ types: $(READY)
 
 tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu"
+
+gpu: $(READY)  ## the tests that need an NVIDIA GPU
+	$(BIN)/pytest -q -m gpu
 
 servers: $(READY)  ## what the tests of the sinks start, where it can be had; without it they skip and say so
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server) >/dev/null 2>&1 \
