@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
+.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
 
 campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -20,6 +20,9 @@ types: $(READY)
 
 tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu"
+
+gpu: $(READY)  ## the tests that need an NVIDIA GPU
+	$(BIN)/pytest -q -m gpu
 
 servers: $(READY)  ## what the tests of the sinks start, where it can be had; without it they skip and say so
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server) >/dev/null 2>&1 \
@@ -64,8 +67,9 @@ soak: $(READY) servers  ## the tests that take many minutes
 	$(BIN)/pytest -q -m soak
 
 benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery; Dask
-	$(BIN)/python benchmarks/compare.py
-	$(BIN)/python benchmarks/alone.py
+	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.alone
+	$(BIN)/python -m benchmarks.telemetry
 	$(BIN)/python -m benchmarks.delivery
 	$(BIN)/python -m benchmarks.dask_scale --tasks 6000 --pairs 6
 

@@ -2,7 +2,7 @@
 
 Flows in: nothing. Flows out: a table of ratios, each taken side by side in this process::
 
-    python benchmarks/alone.py
+    python -m benchmarks.alone
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scenarios import TELEMETRY, mode_of
+from benchmarks.scenarios import TELEMETRY, mode_of
 
 HERE = Path(__file__).resolve().parent
 GOALS = {
@@ -64,8 +64,8 @@ def main() -> int:
         own: list[dict[str, float]] = []
         peer: list[dict[str, float]] = []
         for _ in range(options.rounds):
-            own.append(_run([sys.executable, str(HERE / "ours.py"), name]))
-            peer.append(_run([str(peer_python), str(HERE / "peer.py"), name]))
+            own.append(_run([sys.executable, "-m", "benchmarks.ours", name]))
+            peer.append(_run([str(peer_python), "-m", "benchmarks.peer", name]))
         reached &= _print_row(name, GOALS[name], own, peer)
     return 0 if reached else 1
 
@@ -79,6 +79,7 @@ def _run(command: list[str]) -> dict[str, float]:
         kinds = PEER_TELEMETRY if command[-1].endswith(TELEMETRY) else ""
         settings.write_text(written.replace("TELEMETRY", kinds))
         environment["FLOWCEPT_SETTINGS_PATH"] = str(settings)
+        environment["PYTHONPATH"] = str(HERE.parent)
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import random
 import statistics
 import tempfile
 import threading
@@ -33,13 +32,13 @@ import msgspec
 from distributed import Client, LocalCluster
 
 import flowprov
+from benchmarks.pairs import interval, order
 from flowprov.capture.dask import submission
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 from flowprov.journal.format import find_journals, lines
 from flowprov.records import Task
 
 WAVE = 3000  # tasks of one submission: two thirds are leaves, a third joins two of them each
-RESAMPLES = 10_000
 
 # The methods and functions by which a cluster and its client enter the capture, task by task.
 _ENTRIES: list[tuple[Any, str]] = [(DaskWorkerPlugin, "transition"), (submission, "belongs")]
@@ -221,24 +220,10 @@ def _cpu(spent: Spent) -> float:
     return spent.cpu
 
 
-def order(number: int) -> tuple[bool, bool]:
-    """Say which of a pair runs first."""
-    return (True, False) if number % 2 else (False, True)
-
-
 def one_of_a_pair(client: Client, tasks: int, *, captured: bool) -> Spent:
     """Run tasks in a workflow, or in none."""
     with flowprov.workflow("pair", dask_client=client) if captured else nullcontext():
         return run(client, tasks)
-
-
-def interval(
-    values: list[float], statistic: Callable[[list[float]], float] = statistics.median
-) -> tuple[float, float]:
-    """Give the interval that holds a statistic of resampled values 95 times in 100 (percentile bootstrap)."""
-    chance = random.Random(0)  # noqa: S311 - to be the same for the same figures
-    made = sorted(statistic(chance.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return made[RESAMPLES * 25 // 1000], made[RESAMPLES * 975 // 1000]
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import scenarios
-
 import flowprov
+from benchmarks import scenarios
 from flowprov import runtime
 
 KINDS = ("cpu", "mem", "swap", "disk", "network", "process")

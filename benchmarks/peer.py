@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import scenarios
 from flowcept import Flowcept, FlowceptLoop, flowcept_task
+
+from benchmarks import scenarios
 
 
 def model(kind: Any, _: tuple[str, str | None]) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import flowprov
-from benchmarks.dask_scale import interval, order
+from benchmarks.pairs import interval, order
 from flowprov import runtime
 from flowprov.journal.format import find_journals, lines
 

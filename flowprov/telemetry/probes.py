@@ -6,25 +6,34 @@ first: a thread that imports while the program forks leaves its child with a loc
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowprov import guard
 from flowprov.settings import TelemetrySettings
+from flowprov.telemetry import gpus, machine
 from flowprov.telemetry.probe import Probe, say_missing
 
 _HOST = ("cpu", "mem", "swap", "disk", "network", "process")
 
 
-def make_probes(settings: TelemetrySettings) -> list[Probe]:
-    """Make the probes of the kinds that are asked for; of one that cannot be had it is said why, once."""
-    probes: list[Probe] = []
+def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
+    """Import what the kinds need that are asked for, and give what makes their probes.
+
+    The probes are made later, in the sampler's thread: a driver may take its time to answer, or never answer.
+    Of what cannot be had it is said why, once.
+    """
+    makers: list[Callable[[], list[Probe]]] = []
     kinds = [kind for kind in _HOST if getattr(settings, kind)]
-    if kinds:
-        probes += _host(kinds)
-    return probes
+    if kinds and (host := _host(kinds)) is not None:
+        makers.append(host)
+    if settings.gpu:
+        makers.append(functools.partial(gpus.gpu_probes, gpus.load()))
+    return makers
 
 
-def _host(kinds: list[str]) -> list[Probe]:
+def _host(kinds: list[str]) -> Callable[[], list[Probe]] | None:
     try:
         from flowprov.telemetry import host
     except ImportError:
@@ -33,11 +42,15 @@ def _host(kinds: list[str]) -> list[Probe]:
             'flowprov needs psutil to read %s: pip install "flowprov[telemetry]". All else is recorded.',
             ", ".join(kinds),
         )
-        return []
+        return None
+    return lambda: _made({kind: host.KINDS[kind] for kind in kinds})
+
+
+def _made(makers: Mapping[str, Callable[[], Probe]]) -> list[Probe]:
     made: list[Probe] = []
-    for kind in kinds:
+    for kind, make in makers.items():
         try:
-            made.append(host.KINDS[kind]())
+            made.append(make())
         except Exception as error:  # noqa: PERF203 - a system that hides /proc: the other kinds go on
             say_missing("the host", kind, error)
     return made
@@ -56,3 +69,18 @@ def read_all(probes: list[Probe]) -> dict[str, Any]:
             known = values.get(probe.kind)
             values[probe.kind] = dict(told) if known is None else {**known, **told}
     return values
+
+
+def machine_of(probes: list[Probe]) -> dict[str, Any]:
+    """Describe what this process runs on and with."""
+    made = gpus.describe(probes)
+    devices = [
+        {"make": make, **device} for make, found in made.items() for device in found.get("devices", ())
+    ]
+    drivers = {
+        f"{make}_{name}": version
+        for make, found in made.items()
+        for name, version in found.items()
+        if name != "devices"
+    }
+    return machine.describe(devices, drivers)

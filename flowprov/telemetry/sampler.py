@@ -24,7 +24,7 @@ from flowprov.journal.changes import changes
 from flowprov.records import Machine, Sample
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.probe import Probe
-from flowprov.telemetry.probes import make_probes, read_all
+from flowprov.telemetry.probes import machine_of, prepare, read_all
 
 WHOLE_EVERY = 60.0  # seconds: what a damaged line takes away is there again after that
 _IDLE = 60.0  # seconds between two looks where no kind is sampled
@@ -51,8 +51,6 @@ class Sampler:
         Which kinds, and how often.
     journals
         Lists the journals of the process.
-    describe
-        Describes the machine, given the descriptions of GPUs and drivers that the probes have.
     probes
         In place of those that the settings ask for.
 
@@ -66,20 +64,29 @@ class Sampler:
         self,
         settings: TelemetrySettings,
         journals: Callable[[], Iterable[Journal]],
-        describe: Callable[[], dict[str, Any]] | None = None,
         probes: list[Probe] | None = None,
     ) -> None:
-        self._probes = make_probes(settings) if probes is None else probes
-        self._interval = settings.interval if self._probes else _IDLE
+        self._makers = prepare(settings) if probes is None else [lambda: probes]
+        self._making = threading.Lock()
+        self._made: list[Probe] | None = None
+        self._interval = settings.interval if self._makers else _IDLE
         self._journals = journals
-        self._describe = describe or dict
         self._told: weakref.WeakKeyDictionary[Journal, _Told] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = self._ending = False
         self._thread: threading.Thread | None = None
-        exact = settings.mode == "exact" and bool(self._probes)
+        exact = settings.mode == "exact" and bool(self._makers)
         self.reading: Callable[[], bytes] | None = self._read_now if exact else None
+
+    @property
+    def _probes(self) -> list[Probe]:
+        """The probes, made where they are needed first: in the thread, or in an exact reading."""
+        if self._made is None:
+            with self._making:
+                if self._made is None:
+                    self._made = [probe for make in self._makers for probe in make()]
+        return self._made
 
     def start(self) -> None:
         """Start the thread, if it does not run yet."""
@@ -149,8 +156,8 @@ class Sampler:
         told.values = values if journal.control(sample) else None
 
     def _tell_machine(self, journal: Journal, told: _Told, at: int) -> None:
-        machine = self._describe()
-        if machine and machine != told.machine and journal.control(Machine(at=at, values=machine)):
+        machine = machine_of(self._probes)
+        if machine != told.machine and journal.control(Machine(at=at, values=machine)):
             told.machine = machine
 
     def _read_now(self) -> bytes:
@@ -176,7 +183,7 @@ class Sampler:
         self._ending = True
         ended = self._halt(timeout)
         if ended:
-            for probe in self._probes:
+            for probe in self._made or ():
                 probe.close()
         return ended
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from flowprov.journal.changes import applied
 from flowprov.journal.format import find_journals
@@ -51,3 +54,9 @@ def sampled(folder: Path) -> list[dict[str, Any]]:
 def threads() -> list[str]:
     """Name the threads of flowprov's that sample."""
     return [each.name for each in threading.enumerate() if each.name == "flowprov-sampler"]
+
+
+def afresh(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Let a module be imported anew in this test, and forget what was imported then."""
+    monkeypatch.setitem(sys.modules, module, sys)  # so that what was there is put back, or taken away
+    monkeypatch.delitem(sys.modules, module)

@@ -194,20 +194,32 @@ def test_settings_that_are_replaced_leave_no_thread_behind(buffer: Path) -> None
     assert not threads()
 
 
-def test_the_machine_is_described_once_and_again_where_something_changed(buffer: Path) -> None:
+def test_the_machine_is_described_once_and_again_where_something_changed(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seed = [0]
+    monkeypatch.setattr("flowprov.telemetry.sampler.machine_of", lambda _: {"torch": {"seed": seed[0]}})
     with flowprov.workflow("W"):
-        sampler = Sampler(
-            TelemetrySettings(), runtime.get().journals, lambda: {"seeds": {"torch": seed[0]}}, probes=[]
-        )
+        sampler = _sampler([])
         sampler._take()
-        sampler._take()
+        sampler._take()  # nothing changed
         seed[0] = 42
         sampler.end(5)
     assert [each.values for each in of_type(lines(buffer), Machine)] == [
-        {"seeds": {"torch": 0}},
-        {"seeds": {"torch": 42}},
+        {"torch": {"seed": 0}},
+        {"torch": {"seed": 42}},
     ]
+
+
+@pytest.mark.parametrize("telemetry", [{}, {"cpu": True}])
+def test_each_process_says_what_it_runs_on(buffer: Path, telemetry: dict[str, Any]) -> None:
+    flowprov.configure(journal={"path": str(buffer)}, telemetry_capture=telemetry)
+    with flowprov.workflow("W"):
+        pass
+    runtime.reset()
+    told = of_type(lines(buffer), Machine)[0].values
+    assert told["memory_bytes"] > 0
+    assert told["python"]
 
 
 def test_without_psutil_one_line_says_what_to_install_and_all_else_is_recorded(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""The real amdsmi: that the stand-in is like it, and what becomes of it without ROCm."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import clean_environment
+from tests.telemetry.amd_smi import AmdSmi, constants
+
+pytestmark = pytest.mark.skipif(
+    find_spec("amdsmi") is None, reason='NO AMDSMI: install it (pip install -e ".[dev]")'
+)
+
+# The package with a library of its making in place of ROCm's: all that is asked of it is what Python sees.
+LOOK = """
+import ctypes, inspect, json, sys
+from unittest.mock import MagicMock
+ctypes.CDLL = lambda *_, **__: MagicMock()
+import amdsmi
+asked = json.load(sys.stdin)
+print(json.dumps({
+    "functions": {name: list(inspect.signature(getattr(amdsmi, name)).parameters) for name in asked["functions"]},
+    "codes": {name: getattr(amdsmi.amdsmi_wrapper, name) for name in asked["codes"]},
+    "kinds": {kind: [m for m in members if hasattr(getattr(amdsmi, kind), m)] for kind, members in asked["kinds"].items()},
+    "error": amdsmi.AmdSmiLibraryException(2).err_code,
+}))
+"""  # noqa: E501 - a program
+
+
+def _really(asked: dict[str, Any]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_stand_in_is_like_the_real_package() -> None:
+    functions = {
+        name: list(inspect.signature(getattr(AmdSmi([]), name)).parameters)
+        for name in dir(AmdSmi)
+        if name.startswith("amdsmi_")
+    }
+    expected = constants()
+    found = _really({"functions": list(functions), "codes": expected.codes, "kinds": expected.kinds})
+    assert found == {"functions": functions, "codes": expected.codes, "kinds": expected.kinds, "error": 2}
+
+
+def test_importing_it_without_rocm_is_a_reason_and_prints_nothing(tmp_path: Path) -> None:
+    if Path("/dev/kfd").exists():
+        pytest.skip("ROCm is here")
+    code = "from flowprov.telemetry.gpus import load; print(load().reasons)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=clean_environment(),
+    )
+    (line,) = done.stdout.splitlines()
+    assert "AMD: amdsmi cannot be used here" in line
+    assert done.stderr == ""

@@ -1,0 +1,194 @@
+"""Which probes of GPUs there are: of both makes, of one, of none; with the real packages and no driver."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pynvml
+import pytest
+
+from flowprov.telemetry import gpus, nvidia
+from flowprov.telemetry.gpus import GpuProbe, Loaded, describe, gpu_probes, load
+from flowprov.telemetry.nvidia import NvidiaProbe
+from flowprov.telemetry.torch_allocator import TorchAllocatorProbe
+from tests.support import clean_environment
+from tests.telemetry import amd_smi
+from tests.telemetry.nvml import UUIDS, Gpu, Nvml
+from tests.telemetry.support import afresh
+
+
+def _a_driver_is_here() -> bool:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return Path("/dev/kfd").exists()
+    pynvml.nvmlShutdown()
+    return True
+
+
+no_driver = pytest.mark.skipif(_a_driver_is_here(), reason="a GPU's driver is here")
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
+    """A machine with an NVIDIA GPU."""
+    nvml = Nvml([Gpu(UUIDS[0])])
+    monkeypatch.setattr(nvidia, "pynvml", nvml)
+    return nvml
+
+
+@pytest.fixture
+def smi(monkeypatch: pytest.MonkeyPatch) -> amd_smi.AmdSmi:
+    """A machine with an AMD GPU."""
+    smi = amd_smi.AmdSmi([amd_smi.Gpu(amd_smi.UUIDS[0])])
+    monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
+    afresh(monkeypatch, "flowprov.telemetry.amd")
+    return smi
+
+
+def _uninstall(monkeypatch: pytest.MonkeyPatch, package: str, adapter: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    afresh(monkeypatch, f"flowprov.telemetry.{adapter}")
+
+
+@no_driver
+def test_the_real_packages_without_a_driver_say_one_line_and_read_nothing(
+    said: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(2):
+        probes = gpu_probes()
+        assert [probe.read() for probe in probes] == [{}]
+        assert describe(probes) == {}
+    (message,) = said.messages
+    assert "flowprov can read no GPU here" in message
+    assert "NVIDIA: " in message
+    assert "AMD: " in message
+    assert "\n" not in message
+    assert "Traceback" not in said.text
+
+
+@no_driver
+def test_nvml_without_a_driver_gives_its_reason(said: pytest.LogCaptureFixture) -> None:
+    probe = NvidiaProbe()
+    assert "NVMLError_LibraryNotFound" in (probe.missing or "")
+    assert probe.read() == probe.describe() == {}
+    probe.close()
+    assert said.messages == []
+
+
+def test_without_any_package_one_line_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    _uninstall(monkeypatch, "pynvml", "nvidia")
+    _uninstall(monkeypatch, "amdsmi", "amd")
+    probes = gpu_probes()
+    assert [type(probe) for probe in probes] == [TorchAllocatorProbe]
+    (message,) = said.messages
+    assert 'pip install "flowprov[nvidia]"' in message
+    assert 'pip install "flowprov[amd]"' in message
+
+
+def test_one_make_is_enough_and_the_other_is_not_missed(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    _uninstall(monkeypatch, "amdsmi", "amd")
+    gpu, torch = gpu_probes()
+    assert (gpu.kind, torch.kind) == ("gpu", "torch_allocator")
+    assert gpu.read()["0"]["uuid"] == UUIDS[0]
+    assert said.messages == []
+
+
+def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.AmdSmi) -> None:
+    probes = gpu_probes(load())
+    readings = probes[0].read()
+    assert {key: reading["uuid"] for key, reading in readings.items()} == {
+        "0": UUIDS[0],
+        "amd:0": amd_smi.UUIDS[0],
+    }
+    machine = describe(probes)
+    assert machine["nvidia"]["driver_version"] == "580.95.05"
+    assert machine["amd"]["devices"][0]["uuid"] == amd_smi.UUIDS[0]
+    assert msgspec.json.decode(msgspec.json.encode([readings, machine])) == [readings, machine]
+    probes[0].close()
+    assert nvml.inits == smi.inits == 0
+
+
+def test_a_make_that_fails_as_a_whole_takes_no_other_with_it(
+    nvml: Nvml, smi: amd_smi.AmdSmi, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    (gpu, _) = gpu_probes()
+
+    def broken(_: NvidiaProbe) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(NvidiaProbe, "read", broken)
+    assert list(gpu.read()) == list(gpu.read()) == ["amd:0"]
+    assert len(said.messages) == 1
+
+
+def test_a_driver_that_is_missing_lets_go_of_its_library(nvml: Nvml) -> None:
+    nvml.fail("nvmlDeviceGetCount")
+    assert [type(probe) for probe in gpu_probes(Loaded((NvidiaProbe,), ()))] == [TorchAllocatorProbe]
+    assert nvml.inits == 0
+
+
+def test_a_machine_whose_devices_are_all_hidden_reads_nothing_and_complains_of_nothing(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (gpu, _) = gpu_probes(Loaded((NvidiaProbe,), ()))
+    assert isinstance(gpu, GpuProbe)
+    assert gpu.read() == {}
+    assert said.messages == []
+
+
+def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    with gpus._unprinted():
+        sys.stdout.write("what amdsmi says\n")
+        thread = threading.Thread(target=lambda: print("what the program says", flush=True))  # noqa: T201
+        thread.start()
+        thread.join()
+    assert output.getvalue() == "what the program says\n"
+    assert sys.stdout is output
+
+
+def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with gpus._unprinted():
+        pass
+
+
+FORK = """
+import os, sys
+from flowprov.telemetry import nvidia
+from flowprov.telemetry.gpus import gpu_probes, load
+from tests.telemetry.nvml import UUIDS, Gpu, Nvml
+nvidia.pynvml = Nvml([Gpu(UUIDS[0])]) if sys.argv[1] == "stand-in" else nvidia.pynvml
+loaded = load()
+before = [probe.read() for probe in gpu_probes(loaded)]
+child = os.fork()
+if not child:
+    probes = gpu_probes(loaded)
+    same = [probe.read() for probe in probes] == before
+    for probe in probes:
+        probe.close()
+    os._exit(0 if same else 3)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.parametrize("nvml_of", ["stand-in", pytest.param("the machine", marks=no_driver)])
+def test_a_forked_child_reads_with_probes_of_its_own(nvml_of: str, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(FORK)
+    subprocess.run(
+        [sys.executable, str(script), nvml_of], check=True, timeout=60, cwd=tmp_path, env=clean_environment()
+    )

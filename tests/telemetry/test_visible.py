@@ -1,0 +1,175 @@
+"""CUDA_VISIBLE_DEVICES in all its forms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowprov.telemetry.visible import Device, Instance, Shown, names_by_number, shown
+
+A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+B = "GPU-89aa0b1c-0b21-4d3e-9a55-0d7f6a1e2b3c"
+C = "GPU-1f00d5e2-77aa-4c0b-8e44-5c6d7e8f9a0b"
+THREE = [Device(0, A), Device(1, B), Device(2, C)]
+
+M10, M11, M20 = (
+    Instance(f"MIG-{gi}{ci}c4b2a1-5e3d-5f6a-8b9c-0d1e2f3a4b5c", gi, ci) for gi, ci in ((1, 0), (1, 1), (2, 0))
+)
+DIVIDED = Device(0, A, instances=(M10, M11, M20))
+MIXED = [DIVIDED, Device(1, B)]
+
+
+def _indices(text: str | None) -> list[int]:
+    return [part.device.index for part in shown(text, THREE)]
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        (" ", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("none", []),
+        ("0", [0]),
+        ("0,2", [0, 2]),
+        ("2,1", [2, 1]),
+        (" 0 , 2 ", [0, 2]),
+        ("0,2,-1,1", [0, 2]),  # the example of the CUDA Programming Guide
+        ("0,7,1", [0]),
+        ("0,,1", [0]),
+        ("0,1,", [0, 1]),
+        ("+1", [1]),
+        ("1gpu2,2ampere", [1, 2]),
+        ("0-2", [0]),
+        ("0,x,1", [0]),
+        ("0,1,1", []),
+        ("2,1,2,0", []),
+        ("0,9,0", [0]),
+        ("99999999999999999999", []),
+        ("1" * 5000, []),
+    ],
+)
+def test_numbers_choose_devices(text: str | None, indices: list[int]) -> None:
+    assert _indices(text) == indices
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [
+        (A, [0]),
+        (f"{C},{A}", [2, 0]),
+        (f" {C} , {A} ", [2, 0]),
+        ("GPU-1f00d5e2", [2]),
+        ("GPU-1", [2]),
+        ("GPU-893", [0]),
+        ("GPU-89", []),  # two begin like this
+        ("GPU-1,GPU-89,GPU-893", [2]),
+        ("GPU-", []),
+        ("GPU-0000", []),
+        (f"{A},{A}", []),
+        (f"{A},GPU-893", []),
+        (f"{A},1", [0]),  # a list is of one kind
+        (f"1,{A}", [1]),
+        (f"{A},MIG-1", [0]),
+        (A.removeprefix("GPU-"), []),
+    ],
+)
+def test_uuids_choose_devices(text: str, indices: list[int]) -> None:
+    assert _indices(text) == indices
+
+
+def test_a_prefix_of_gpu_alone_is_enough_where_there_is_one_device() -> None:
+    assert shown("GPU-", THREE[:1]) == [Shown(THREE[0])]
+
+
+@pytest.mark.parametrize(
+    ("text", "instances"),
+    [
+        (M11.uuid, [M11]),
+        (f"{M20.uuid},{M10.uuid}", [M20, M10]),
+        ("MIG-20c4", [M20]),
+        ("MIG-1", []),
+        (f"MIG-{A}/1/1", [M11]),
+        ("MIG-GPU-8932f937/2/0", [M20]),
+        (f"MIG-{A}/3/0", []),
+        (f"MIG-{A}/1", []),
+        (f"MIG-{B}/1/1", []),
+        (f"{M20.uuid},{M20.uuid}", []),
+        (f"{M20.uuid},0", [M20]),
+        (f"MIG-{A}/1/0,MIG-{A}/2/0", [M10, M20]),
+        ("0", [M10, M20]),
+        (A, [M10, M20]),
+    ],
+)
+def test_instances_of_a_divided_gpu_are_chosen(text: str, instances: list[Instance]) -> None:
+    assert shown(text, MIXED) == [Shown(DIVIDED, instance) for instance in instances]
+
+
+def test_of_each_gpu_instance_one_compute_instance_is_seen_and_whole_gpus_beside_it() -> None:
+    assert shown(None, MIXED) == [Shown(DIVIDED, M10), Shown(DIVIDED, M20), Shown(MIXED[1])]
+    assert shown(f"{M11.uuid},{M10.uuid}", MIXED) == [Shown(DIVIDED, M11)]
+
+
+def test_older_drivers_show_one_instance_and_nothing_beside_it() -> None:
+    assert shown(None, list(reversed(MIXED)), single_instance=True) == [Shown(DIVIDED, M10)]
+    assert shown("1", MIXED, single_instance=True) == [Shown(MIXED[1])]
+
+
+def test_a_gpu_divided_into_nothing_shows_nothing() -> None:
+    assert shown(None, [Device(0, A, instances=()), Device(1, B)]) == [Shown(Device(1, B))]
+
+
+def test_a_device_whose_uuid_is_unknown_is_chosen_by_its_number() -> None:
+    assert shown("0", [Device(0)]) == [Shown(Device(0))]
+    assert shown("GPU-", [Device(0)]) == []
+
+
+def test_a_number_is_the_drivers_even_where_a_device_before_it_cannot_be_opened() -> None:
+    assert shown("1", [Device(1, B)]) == [Shown(Device(1, B))]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_number"), [(None, True), ("0", True), (A, False), (f" {M10.uuid}", False)]
+)
+def test_lists_of_numbers_are_told_from_lists_of_uuids(text: str | None, by_number: bool) -> None:  # noqa: FBT001
+    assert names_by_number(text) is by_number
+
+
+ENTRIES = st.one_of(
+    st.integers(-3, 5).map(str),
+    st.sampled_from(
+        [A, B, C, M10.uuid, M11.uuid, M20.uuid, f"MIG-{A}/1/1", "NoDevFiles", "GPU-", "MIG-", " "]
+    ),
+    st.builds(lambda uuid, length: uuid[:length], st.sampled_from([A, B, C, M10.uuid]), st.integers(0, 40)),
+    st.text(max_size=8),
+)
+
+
+@given(st.one_of(st.none(), st.text(), st.lists(ENTRIES).map(",".join)), st.booleans(), st.booleans())
+def test_any_text_gives_devices_that_are_there_each_once(
+    text: str | None,
+    divided: bool,  # noqa: FBT001
+    single: bool,  # noqa: FBT001
+) -> None:
+    devices = MIXED if divided else THREE
+    parts = shown(text, devices, single_instance=single)
+    assert all(part.device in devices for part in parts)
+    assert all((part.instance is None) == (part.device.instances is None) for part in parts)
+    assert len({(part.device.index, part.instance) for part in parts}) == len(parts)
+
+
+@given(st.permutations([0, 1, 2]), st.integers(0, 3))
+def test_numbers_and_uuids_choose_alike_and_in_their_order(order: list[int], count: int) -> None:
+    chosen = order[:count]
+    by_number = shown(",".join(str(index) for index in chosen), THREE)
+    by_uuid = shown(",".join(THREE[index].uuid for index in chosen), THREE)
+    assert by_number == by_uuid == [Shown(THREE[index]) for index in chosen]
+
+
+@given(st.lists(st.integers(0, 2), unique=True), st.sampled_from(["-1", "x", "", "7", "GPU-8"]), st.text())
+def test_nothing_behind_an_entry_that_names_nothing_is_seen(chosen: list[int], bad: str, rest: str) -> None:
+    text = ",".join([*(str(index) for index in chosen), bad, rest])
+    assert _indices(text) == chosen
