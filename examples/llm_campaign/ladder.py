@@ -1,4 +1,4 @@
-"""Climb the eight settings: the same campaign, recorded from next to nothing to every module's forward.
+"""Climb the nine settings: the same campaign, recorded from next to nothing to every module's forward.
 
 Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
 record, what is wrong with them where something is, and a recorded tree::
@@ -36,7 +36,8 @@ ADDS = {
     5: "the model and its profile",
     6: "forwards of every epoch",
     7: "forwards of the model's four parts",
-    8: "forwards of every module in it",
+    8: "telemetry, and no row",
+    9: "forwards of every module in it",
 }
 LAST_TREE = 6  # what comes after it has too many lines to be read
 PRINTED_LOSSES = re.compile(r"epoch \d+ train_loss (\S+) val_loss (\S+)")
@@ -122,7 +123,7 @@ def climb(steps: list[int], base: Path) -> list[Outcome]:
     help="Folder for the runs; it must not hold an earlier ladder.  [default: campaign_runs/ladder-TIME]",
 )
 def main(*, only: int | None, output_dir: Path | None) -> None:
-    """Run the example campaign under eight settings and compare what they record with what they should."""
+    """Run the example campaign under nine settings and compare what they record with what they should."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     base = (output_dir or Path("campaign_runs") / f"ladder-{stamp}").resolve()
     steps = [only] if only else list(EXPECTED_ROWS)

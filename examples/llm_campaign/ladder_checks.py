@@ -1,4 +1,4 @@
-"""What the record of the example campaign must hold at each of the eight settings.
+"""What the record of the example campaign must hold at each of the nine settings.
 
 Flows in: the frame of one run and the losses that its training printed. Flows out: a list of sentences about
 what is wrong; none where all is right. Each step holds what the step before it holds, and adds its own.
@@ -29,6 +29,7 @@ MODULES = (
     *LAYERS,
     *(f"{layer}.{part}" for layer in LAYERS for part in PARTS_OF_A_LAYER),
 )
+KINDS = ("cpu", "mem", "swap", "disk", "network", "process")
 _FORWARDS = EPOCHS * FORWARDS_OF_AN_EPOCH  # 24
 EXPECTED_ROWS = {
     1: 3,  # the search, and two messages of its Dask task
@@ -38,7 +39,8 @@ EXPECTED_ROWS = {
     5: 14 + 1,  # the model
     6: 4 + EPOCHS + _FORWARDS + 1,  # 33
     7: 33 + _FORWARDS * len(PARTS),  # 33 + 24 * 4 = 129
-    8: 33 + _FORWARDS * len(MODULES),  # 33 + 24 * 23 = 585
+    8: 129,  # telemetry adds columns
+    9: 33 + _FORWARDS * len(MODULES),  # 33 + 24 * 23 = 585
 }
 
 
@@ -150,9 +152,16 @@ def step_7(recorded: Recorded) -> Problems:
 
 
 def step_8(recorded: Recorded) -> Problems:
+    """Check the telemetry of each row."""
+    yield from step_7(recorded)
+    yield from check_telemetry(recorded)
+
+
+def step_9(recorded: Recorded) -> Problems:
     """Check the forwards of every module that is called."""
     yield from step_6(recorded)
     yield from check_children(recorded, MODULES)
+    yield from check_telemetry(recorded)
 
 
 STEPS: dict[int, Callable[[Recorded], Problems]] = {
@@ -164,6 +173,7 @@ STEPS: dict[int, Callable[[Recorded], Problems]] = {
     6: step_6,
     7: step_7,
     8: step_8,
+    9: step_9,
 }
 
 
@@ -219,6 +229,17 @@ def check_children(recorded: Recorded, modules: tuple[str, ...]) -> Problems:
     if found != wanted:
         yield f"forwards by module: {dict(found)}, expected {wanted}"
     yield from all_are(recorded.children, "status", "FINISHED")
+
+
+def check_telemetry(recorded: Recorded) -> Problems:
+    """Look for readings of each kind on both sides of each row; what still ran has only those before."""
+    for row in recorded.rows:
+        name = row["name"] if row["type"] == "workflow" else row["activity_id"]
+        for column in ("telemetry_at_start", "telemetry_at_end"):
+            expected = row["status"] != "RUNNING" or column == "telemetry_at_start"
+            found = row[column] if isinstance(row[column], dict) else {}
+            if expected and not (set(KINDS) | {"distance_s"}) <= set(found):
+                yield f"{column} of a row {name} holds {sorted(found)}, expected {sorted(KINDS)}"
 
 
 def check_model_workflow(recorded: Recorded) -> Problems:

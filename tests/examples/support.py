@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
-from ladder_checks import MODULES, PARTS
+from ladder_checks import KINDS, MODULES, PARTS
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 LOSSES = [(4.0, 3.9), (3.5, 3.6), (3.1, 3.4), (2.9, 3.3)]
@@ -119,5 +119,12 @@ def record_of(step: int) -> list[Row]:
         if step >= 6 or (step >= 4 and number == 0):
             rows += forwards
         for forward in forwards if step >= 7 else []:
-            rows += _children(forward, PARTS if step == 7 else MODULES)
-    return rows
+            rows += _children(forward, MODULES if step >= 9 else PARTS)
+    return [row | _telemetry(row) for row in rows] if step >= 8 else rows
+
+
+def _telemetry(row: Row) -> Row:
+    """What is joined to a row, with the kinds that are read."""
+    reading = {"distance_s": 0.1, **{kind: {} for kind in KINDS}}
+    end = None if row["status"] == "RUNNING" else reading
+    return {"telemetry_at_start": reading, "telemetry_at_end": end}

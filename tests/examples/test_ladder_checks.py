@@ -75,9 +75,16 @@ def test_forwards_of_an_epoch_that_should_be_left_out_are_said() -> None:
 )
 def test_one_wrong_value_in_one_forward_of_a_module_is_said(wrong: tuple[str, Any], said: str) -> None:
     column, value = wrong
-    rows = record_of(8)
+    rows = record_of(9)
     next(row for row in rows if row["task_id"] == "epoch0-forward0-pos_encoder.dropout")[column] = value
-    assert said in problems(8, rows, LOSSES)
+    assert said in problems(9, rows, LOSSES)
+
+
+@pytest.mark.parametrize("column", ["telemetry_at_start", "telemetry_at_end"])
+def test_a_row_without_readings_is_said(column: str) -> None:
+    rows = record_of(8)
+    next(row for row in rows if row["task_id"] == "epoch1")[column] = None
+    assert f"{column} of a row epoch_iteration holds []" in problems(8, rows, LOSSES)
 
 
 def test_the_tree_shows_each_thing_once_under_what_it_belongs_to() -> None:
