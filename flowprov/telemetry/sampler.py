@@ -163,7 +163,7 @@ class Sampler:
     def _read_now(self) -> bytes:
         """Take a reading here and now, for a record of its own."""
         try:
-            return _encode({"sampled_at": clock.now(), "distance_s": 0.0, **read_all(self._probes)})
+            return _encode({"sampled_at": clock.now(), **read_all(self._probes)})
         except Exception as error:  # the guard: the record is written without it
             guard.fault("reading telemetry", error)
             return b"null"
