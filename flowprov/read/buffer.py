@@ -22,7 +22,7 @@ from flowprov.read.merge import Row, fold
 from flowprov.read.messages import only, records_of
 from flowprov.read.report import JournalReport, report_on
 from flowprov.read.source import Source, by_campaign
-from flowprov.read.telemetry import unfold
+from flowprov.read.telemetry import machine_of, unfold
 from flowprov.read.telemetry_frame import samples_to_frame
 from flowprov.records import (
     Campaign,
@@ -143,12 +143,11 @@ class Buffer:
             ``hostname``, ``pid``, ``rank``, ``journal_id``, ``at`` (in nanoseconds since the epoch) and
             ``values``: the last that each journal tells. A process that told nothing is not in it.
         """
-        found = []
-        for journal in self._source.campaign(campaign_id):
-            for last in deque(only(journal, Machine), maxlen=1):
-                process = {name: getattr(journal.header, name) for name in _PROCESS}
-                found.append({**process, "at": last.at, "values": last.values})
-        return found
+        return [
+            machine_of(journal.header, last)
+            for journal in self._source.campaign(campaign_id)
+            for last in deque(only(journal, Machine), maxlen=1)
+        ]
 
     def campaigns(self) -> list[Campaign]:
         """List the campaigns of the source, the one with the latest record last.
@@ -296,5 +295,4 @@ def _named_later(journal: JournalSummary) -> Campaign | None:
     return None
 
 
-_PROCESS = ("hostname", "pid", "rank", "journal_id")
 _NAMED = b'{"type":"campaign"'

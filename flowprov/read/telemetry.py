@@ -181,5 +181,11 @@ def with_exact_energy(row: R) -> R:
     return with_energy(row, exact_energy(start, end, row.hostname or ""))
 
 
+def machine_of(header: Header, machine: Machine) -> JsonObject:
+    """Give what a process runs on, with which process that is."""
+    process = {name: getattr(header, name) for name in ("hostname", "pid", "rank", "journal_id")}
+    return {**process, "at": machine.at, "values": machine.values}
+
+
 def _at(sample: tuple[int, Any]) -> int:
     return sample[0]
