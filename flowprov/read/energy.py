@@ -46,6 +46,8 @@ class Counter:
 
     def fell(self, start: int, end: int) -> bool:
         """Whether it went backwards between samples that lie around a stretch of time."""
+        if not self._drops:
+            return False
         drop = bisect_left(self._drops, bisect_right(self.times, start))
         return drop < len(self._drops) and self._drops[drop] <= bisect_left(self.times, end)
 
@@ -75,7 +77,7 @@ def counters(times: Sequence[int], values: Sequence[JsonObject], hostname: str) 
     return {device: Counter(*each) for device, each in points.items() if len(each[0]) > 1}
 
 
-def sampled_energy(of_devices: Mapping[str, Iterable[Counter]], start: int, end: int) -> JsonObject | None:
+def sampled_energy(of_devices: Mapping[str, Sequence[Counter]], start: int, end: int) -> JsonObject | None:
     """Give the energy of devices between two moments, each device once.
 
     Parameters
@@ -92,12 +94,18 @@ def sampled_energy(of_devices: Mapping[str, Iterable[Counter]], start: int, end:
         which most is known) and ``method``. None where no counter tells it: none is there, one sample alone
         is, or the time is shorter than the distance of two samples.
     """
-    told = {device: _over_processes(seen, start, end) for device, seen in of_devices.items()}
-    known = {device: each for device, each in told.items() if each is not None}
-    if not known:
+    by_device: dict[str, float] = {}
+    longest = 0
+    for device, seen in of_devices.items():
+        told = _over_processes(seen, start, end)
+        if told is not None:
+            by_device[device], covered = told
+            longest = max(longest, covered)
+    if not by_device:
         return None
-    energy = _energy({device: joules for device, (joules, _) in known.items()}, SAMPLED)
-    return {**energy, "covered_s": max(covered for _, covered in known.values()) / 1e9}
+    energy = _energy(by_device, SAMPLED)
+    energy["covered_s"] = longest / 1e9
+    return energy
 
 
 def exact_energy(at_start: JsonObject, at_end: JsonObject, hostname: str) -> JsonObject | None:
@@ -143,29 +151,30 @@ class WorkflowCounters:
         return energies
 
 
-def _over_processes(seen: Iterable[Counter], start: int, end: int) -> tuple[float, int] | None:
+def _over_processes(seen: Sequence[Counter], start: int, end: int) -> tuple[float, int] | None:
     """Give what one device drew, and the nanoseconds of which that is known.
 
     Processes that sample one device do so at moments of their own, so a stretch is told by one of them alone:
     their readings in turns could seem to go backwards. Between two processes the counter counted on.
     """
     joules, begun, reached, counted = 0.0, None, start, 0.0
-    for counter in sorted(seen, key=lambda each: each.times[0]):
+    for counter in seen if len(seen) == 1 else sorted(seen, key=lambda each: each.times[0]):
         first, last = max(reached, counter.times[0]), min(end, counter.times[-1])
         if last <= first:
             continue
+        if counter.fell(first, last):
+            return None
+        before = counter.at(first)
         if begun is None:
             if end - start < counter.spacing(start):
                 return None
             begun = first
         elif first > reached:
-            if counter.at(first) < counted:
+            if before < counted:
                 return None
-            joules += counter.at(first) - counted
-        if counter.fell(first, last):
-            return None
-        joules += counter.at(last) - counter.at(first)
+            joules += before - counted
         reached, counted = last, counter.at(last)
+        joules += counted - before
     return None if begun is None else (joules, reached - begun)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from flowprov.read import Buffer
-from flowprov.records import Machine
+from flowprov.read.verify import verify
+from flowprov.records import Footer, Machine
 from tests.journal.support import header, write
-from tests.read.samples import ns, rows_of, task, workflow
+from tests.read.samples import change, ns, rows_of, sample, task, workflow
 from tests.support import only
 
 
@@ -77,6 +78,19 @@ def test_all_processes_of_a_campaign_are_listed_with_the_last_of_each(tmp_path: 
 
 
 def test_a_machine_and_samples_are_no_rows_and_no_events(tmp_path: Path) -> None:
-    write(tmp_path, header(), machine(1, cpu=1), task(1, 2))
+    write(tmp_path, header(), machine(1, cpu=1), sample(1), change(2, mem=1), task(1, 2))
     assert len(list(Buffer(tmp_path).records())) == 1
     assert only(Buffer(tmp_path).journals()).found == 1
+
+
+def test_a_follower_gives_messages_alone_without_readings(tmp_path: Path) -> None:
+    write(tmp_path, header(), machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1))
+    (message,) = Buffer(tmp_path).follow().available()
+    assert (message, message.telemetry_at_start) == (only(list(Buffer(tmp_path).messages())), None)
+
+
+def test_a_campaign_with_machines_and_samples_verifies_by_its_events(tmp_path: Path) -> None:
+    written = [machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1), machine(2, cpu=2)]
+    write(tmp_path, header(), *written, Footer(at=ns(3), captured=1, written=1))
+    verification = verify(tmp_path)
+    assert (verification.verdict, only(verification.journals).reasons) == ("COMPLETE", [])
