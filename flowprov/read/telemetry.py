@@ -18,6 +18,8 @@ from flowprov.read.energy import Counter, counters, exact_energy, sampled_energy
 from flowprov.read.workflows import WorkflowRun
 from flowprov.records import Header, JsonObject, Machine, Sample, Task, Workflow
 
+_LATEST = 2**63 - 1
+
 R = TypeVar("R", bound=Task | Workflow)
 T = TypeVar("T", bound=Task)
 
@@ -37,7 +39,8 @@ def unfold(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]:
                 known = applied(known, sample.changes)
             except RecursionError:  # brackets nested by the hundred: no sample of ours
                 continue
-        yield sample.at, known
+        if 0 <= sample.at <= _LATEST:  # no clock says anything else
+            yield sample.at, known
 
 
 class Series:
@@ -95,11 +98,11 @@ class Series:
         if row.telemetry_at_start is not None or row.telemetry_at_end is not None:
             return row
         at_start, at_end = self.around(row.started_at, row.ended_at)
-        return msgspec.structs.replace(
-            row,
-            telemetry_at_start=self.reading(at_start, row.started_at),
-            telemetry_at_end=self.reading(at_end, row.ended_at),
-        )
+        try:
+            start, end = self.reading(at_start, row.started_at), self.reading(at_end, row.ended_at)
+        except OverflowError:  # a time of hundreds of digits
+            return row
+        return msgspec.structs.replace(row, telemetry_at_start=start, telemetry_at_end=end)
 
 
 class JournalTelemetry:

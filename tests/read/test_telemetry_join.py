@@ -13,7 +13,7 @@ import pytest
 from flowprov import records
 from flowprov.journal.changes import applied
 from flowprov.read import Buffer, read_buffer, telemetry
-from flowprov.records import Correction, Error, OpenTask, Record
+from flowprov.records import Correction, Error, OpenTask, Record, Sample, Task
 from tests.journal.support import header, write
 from tests.read.samples import change, every_second, ns, rows_of, sample, sampled_at, task, workflow
 from tests.support import only
@@ -160,6 +160,16 @@ def test_numbers_that_json_cannot_hold_come_back_from_changes(tmp_path: Path) ->
     lost = change(11, cpu={"load": {"$float": "Infinity"}, "$$odd": 1})
     row = only(read_buffer(write(tmp_path, header(), sample(10), lost, task(11, 12)), return_df=False))
     assert row["telemetry_at_start"]["cpu"] == {"user_s": 10, "load": float("inf"), "$odd": 1}
+
+
+def test_times_that_no_clock_can_have_said_are_harmless(tmp_path: Path) -> None:
+    odd = [Sample(at=-5, values={"mem": 1}), Sample(at=10**400, changes={"mem": 2}), change(11, cpu=None)]
+    endless = Task(task_id=1, started_at=ns(10), ended_at=10**400)
+    path = write(tmp_path, header(), *odd, endless, task(11, 11.5))
+    rows = list(Buffer(path).records())
+    assert [sampled_at(row) for row in rows] == [(None, None), (11, 11)]
+    assert rows[1].telemetry_at_end == {"mem": 2, "distance_s": -0.5, "sampled_at": ns(11)}
+    assert Buffer(path).telemetry()["mem"].tolist() == [2]
 
 
 def test_rows_share_the_readings_of_a_sample() -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from flowprov.read import Buffer
 from flowprov.read.verify import verify
-from flowprov.records import Footer, Machine
+from flowprov.records import Footer, Machine, Record
 from tests.journal.support import header, write
 from tests.read.samples import change, ns, rows_of, sample, task, workflow
 from tests.support import only
@@ -90,7 +90,7 @@ def test_a_follower_gives_messages_alone_without_readings(tmp_path: Path) -> Non
 
 
 def test_a_campaign_with_machines_and_samples_verifies_by_its_events(tmp_path: Path) -> None:
-    written = [machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1), machine(2, cpu=2)]
+    written: list[Record] = [machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1), machine(2, cpu=2)]
     write(tmp_path, header(), *written, Footer(at=ns(3), captured=1, written=1))
     verification = verify(tmp_path)
     assert (verification.verdict, only(verification.journals).reasons) == ("COMPLETE", [])
