@@ -165,7 +165,10 @@ class JoinedSamples:
             return joined
         if start["sampled_at"] == end["sampled_at"] or task.started_at is None or task.ended_at is None:
             return joined
-        return with_energy(joined, sampled_energy(self._of_devices, task.started_at, task.ended_at))
+        energy = sampled_energy(self._of_devices, task.started_at, task.ended_at)
+        if energy is not None:
+            end["gpu_energy"] = energy  # the outermost dict is this row's own
+        return joined
 
 
 def with_energy(row: R, energy: JsonObject | None) -> R:
