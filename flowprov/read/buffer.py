@@ -7,6 +7,7 @@ what is there at that moment.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -16,13 +17,16 @@ from flowprov.journal.format import lines
 from flowprov.journal.reader import PIECE, Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.follow import Follower
-from flowprov.read.frame import samples_to_frame, to_dicts, to_frame
+from flowprov.read.frame import to_dicts, to_frame
 from flowprov.read.merge import Row, fold
-from flowprov.read.messages import records_of
+from flowprov.read.messages import only, records_of
 from flowprov.read.report import JournalReport, report_on
 from flowprov.read.source import Source, by_campaign
+from flowprov.read.telemetry import machine_of, unfold
+from flowprov.read.telemetry_frame import samples_to_frame
 from flowprov.records import (
     Campaign,
+    Machine,
     Sample,
     Task,
     Workflow,
@@ -73,6 +77,9 @@ class Buffer:
     ) -> Iterator[Row]:
         """Give tasks and workflows as they stand, ordered by their start: the rows of :meth:`frame`.
 
+        Rows share the readings of a telemetry sample: what is in ``telemetry_at_start`` and
+        ``telemetry_at_end`` is not to be changed.
+
         Parameters
         ----------
         campaign_id
@@ -88,7 +95,10 @@ class Buffer:
         return iter(rows) if workflow_id is None else (row for row in rows if row.workflow_id == workflow_id)
 
     def messages(self, *, campaign_id: str | None = None) -> Iterator[Row]:
-        """Give every message as it was written, journal by journal; memory does not grow with them."""
+        """Give every message as it was written, journal by journal; memory does not grow with them.
+
+        No telemetry is joined to them, as to those that :meth:`follow` gives.
+        """
         for journal in self._source.campaign(campaign_id):
             for record in records_of(journal):
                 if isinstance(record, Workflow):
@@ -103,7 +113,16 @@ class Buffer:
         return to_frame(list(self.records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)))
 
     def telemetry(self, *, campaign_id: str | None = None) -> pd.DataFrame:
-        """Give the telemetry samples as a DataFrame: at, hostname, pid and a column for each reading.
+        """Give the telemetry samples as a DataFrame, one line for each, ordered by time.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``at``, ``hostname``, ``pid`` and a column for each reading by its path (``mem.used_bytes``,
+            ``gpu.0.power_w``); a list, of all cores, stays one cell. Where the samples hold the counters
+            also ``cpu.utilization_percent``, the busy share of all cores, and ``process.cpu_percent``, of
+            one core, so that 400 are four cores. Both are since the sample before in the same journal, and
+            NaN in its first.
 
         Raises
         ------
@@ -111,13 +130,24 @@ class Buffer:
             If pandas is not installed.
         """
         return samples_to_frame(
-            [
-                (record, journal.header.hostname, journal.header.pid)
-                for journal in self._source.campaign(campaign_id)
-                for record in records_of(journal)
-                if isinstance(record, Sample)
-            ]
+            (unfold(only(journal, Sample)), journal.header.hostname, journal.header.pid)
+            for journal in self._source.campaign(campaign_id)
         )
+
+    def machines(self, *, campaign_id: str | None = None) -> list[dict[str, Any]]:
+        """Say what the processes of a campaign run on and with.
+
+        Returns
+        -------
+        list of dict
+            ``hostname``, ``pid``, ``rank``, ``journal_id``, ``at`` (in nanoseconds since the epoch) and
+            ``values``: the last that each journal tells. A process that told nothing is not in it.
+        """
+        return [
+            machine_of(journal.header, last)
+            for journal in self._source.campaign(campaign_id)
+            for last in deque(only(journal, Machine), maxlen=1)
+        ]
 
     def campaigns(self) -> list[Campaign]:
         """List the campaigns of the source, the one with the latest record last.
@@ -207,6 +237,22 @@ def read_buffer(
     pandas.DataFrame or list of dict
         Always with all of :data:`flowprov.read.COLUMNS`; ``duration`` is in seconds. In a DataFrame times are
         ``datetime64[ns, UTC]``; in dicts they are ``datetime`` in UTC, to the microsecond.
+
+        Where telemetry was recorded, ``telemetry_at_start`` is the latest sample of the row's own journal at
+        or before its start (the first, if there is none), ``telemetry_at_end`` the earliest at or after its
+        end (the last, if there is none). Each holds the readings by kind, ``sampled_at`` in nanoseconds
+        since the epoch, and ``distance_s``, the seconds from that start or end to the sample, negative
+        where it was taken before. A row that was over sooner than the next sample came has the one nearest
+        to it in both: it tells of no difference. What has no end has no ``telemetry_at_end``. A row that
+        read its telemetry itself (``telemetry_capture.mode: exact``) keeps its own readings.
+
+        Where GPUs count their energy, ``telemetry_at_end["gpu_energy"]`` has ``joules``, ``by_device`` (by
+        the device's uuid) and ``method``; of samples also ``covered_s``, the seconds of the row that they
+        cover. Of a workflow it is that of all devices that its processes and those of the workflows in it
+        saw, each once. A device whose counter went backwards is left out.
+
+        ``machine_info`` of a workflow is what its record says, and above that what the process that opened
+        it told last of its machine.
 
     Raises
     ------

@@ -6,7 +6,7 @@ cell that can be done per column.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from operator import attrgetter
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flowprov.errors import MissingExtraError
-from flowprov.records import Error, Sample, Task, Workflow
+from flowprov.records import Error, Task, Workflow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,12 @@ COLUMNS = (
     "settings",
     "code_repository",
 )
-"""The columns of a table, in their order. ``type`` is "task" or "workflow"."""
+"""The columns of a table, in their order. ``type`` is "task" or "workflow".
+
+``telemetry_at_start`` and ``telemetry_at_end`` hold readings by kind (``cpu``, ``mem``, ``gpu``, …) with
+``sampled_at``, in nanoseconds since the epoch, and ``distance_s``, the seconds from the start or the end of
+the row to the sample, negative where it was taken before; see :func:`flowprov.read_buffer`.
+"""
 
 TIMES = ("submitted_at", "started_at", "ended_at")
 _ALL_MISSING: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -83,7 +88,7 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
     runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
     cells = {name: _cells(runs, name) for name in COLUMNS}
     series: dict[str, Any] = {
-        name: _times(column) if name in TIMES else pd.Series(column, dtype=object)
+        name: time_column(column) if name in TIMES else pd.Series(column, dtype=object)
         for name, column in cells.items()
     }
     series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
@@ -101,26 +106,6 @@ def to_dicts(rows: Sequence[Task | Workflow]) -> list[dict[str, Any]]:
         What is missing is None.
     """
     return [_to_dict(row) for row in rows]
-
-
-def samples_to_frame(samples: Sequence[tuple[Sample, str, int]]) -> pd.DataFrame:
-    """Build a DataFrame of telemetry samples: when, host, process, and a column for each reading.
-
-    Parameters
-    ----------
-    samples
-        Each sample with its host and process.
-    """
-    import_pandas()
-    import pandas as pd
-
-    frame = pd.DataFrame([_flat(sample.values or {}) for sample, _, _ in samples], index=range(len(samples)))  # noqa: PD011 - no frame
-    frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
-    frame.insert(0, "at", _times([sample.at for sample, _, _ in samples]))
-    frame.insert(1, "hostname", pd.Series([host for _, host, _ in samples], dtype=object))
-    frame.insert(2, "pid", pd.Series([pid for _, _, pid in samples], dtype="int64"))
-    ordered: pd.DataFrame = frame.sort_values("at", kind="stable", ignore_index=True)
-    return ordered
 
 
 def import_pandas() -> None:
@@ -150,7 +135,7 @@ def _cells(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) ->
     return [_plain_error(error) for error in cells] if name == "error" else cells
 
 
-def _times(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
+def time_column(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
     """Turn a column of nanoseconds into times; what no clock can have said is missing."""
     import pandas as pd
 
@@ -161,6 +146,7 @@ def _times(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
 
 def _to_dict(row: Task | Workflow) -> dict[str, Any]:
     made: dict[str, Any] = {**_ALL_MISSING, **msgspec.structs.asdict(row)}
+    made.pop("telemetry", None)  # a word of the writer to whoever joins samples
     made["type"] = "workflow" if isinstance(row, Workflow) else "task"
     made["error"] = _plain_error(row.error)
     if row.started_at is not None and row.ended_at is not None:
@@ -178,14 +164,3 @@ def _as_datetime(at: int | None) -> datetime | None:
 
 def _plain_error(error: Error | None) -> dict[str, Any] | None:
     return None if error is None else msgspec.structs.asdict(error)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Name what is nested by its path, with dots."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

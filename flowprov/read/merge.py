@@ -2,13 +2,14 @@
 
 Flows in: the journals of a campaign, message by message. Flows out: tasks and workflows as they stand: one
 row per workflow, one per message of a task (or one per task), corrections applied, what never ended told
-apart by whether its process is still there, dependencies resolved.
+apart by whether its process is still there, samples of telemetry joined by their time, dependencies resolved.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeAlias
 
 import msgspec
@@ -16,9 +17,22 @@ import msgspec
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import number_attempts
 from flowprov.read.dependencies import resolve
+from flowprov.read.energy import WorkflowCounters
 from flowprov.read.messages import complete
+from flowprov.read.telemetry import JoinedSamples, JournalTelemetry, with_energy, with_exact_energy
 from flowprov.read.workflows import OPEN, WorkflowRuns, overlaid
-from flowprov.records import Correction, LeftOut, OpenTask, Record, Status, Task, Workflow, complete_task
+from flowprov.records import (
+    Correction,
+    LeftOut,
+    Machine,
+    OpenTask,
+    Record,
+    Sample,
+    Status,
+    Task,
+    Workflow,
+    complete_task,
+)
 
 Row: TypeAlias = Task | Workflow
 
@@ -57,39 +71,67 @@ class _Folding:
         self._begun: dict[str, JournalSummary] = {}  # tasks with a message at their start
         self._found_open: dict[str, tuple[OpenTask, JournalSummary]] = {}
         self._corrections: list[Correction] = []
+        self._counters = WorkflowCounters()
         self.left_out: list[LeftOut] = []
 
     def take(self, journal: JournalSummary, records: Iterable[Record]) -> None:
         """Take the records of one journal in."""
         header, rows = journal.header, self._rows
+        telemetry, first = JournalTelemetry(), len(rows)
         for record in records:
             kind = type(record)
             if kind is Task:
                 task = complete_task(record, header)  # type: ignore[arg-type]
+                if task.telemetry_at_end is not None:
+                    task = with_exact_energy(task)
                 rows.append(task)
                 if task.status in OPEN:
                     self._begun[str(task.task_id)] = journal
             elif kind is LeftOut:
                 self.left_out.append(record)  # type: ignore[arg-type]
+            elif kind is Sample:
+                telemetry.samples.append(record)  # type: ignore[arg-type]
+            elif kind is Machine:
+                telemetry.machine = record  # type: ignore[assignment]
             elif isinstance(record, (Workflow, OpenTask, Correction)):
-                self._take_other(journal, complete(record, header))
+                self._take_other(journal, complete(record, header), telemetry)
+        samples = telemetry.settle(header)
+        if samples is not None:
+            self._join(samples, telemetry, first)
 
-    def _take_other(self, journal: JournalSummary, record: Row | Correction) -> None:
+    def _take_other(
+        self, journal: JournalSummary, record: Row | Correction, telemetry: JournalTelemetry
+    ) -> None:
         if isinstance(record, Workflow):
             if record.workflow_id not in self._workflows:
                 self._workflows[record.workflow_id] = (len(self._rows), WorkflowRuns())
                 self._rows.append(record)
-            self._workflows[record.workflow_id][1].add(record, journal)
+            if (run := self._workflows[record.workflow_id][1].add(record, journal)) is not None:
+                telemetry.runs.append(run)
         elif isinstance(record, OpenTask):
             self._found_open[str(record.task_id)] = (record, journal)
+            telemetry.found_open.add(str(record.task_id))
         elif isinstance(record, Correction):
             self._corrections.append(record)
+
+    def _join(self, samples: JoinedSamples, telemetry: JournalTelemetry, first: int) -> None:
+        """Join the tasks of one journal, whose rows begin at ``first``, to its samples."""
+        rows = self._rows
+        for index in range(first, len(rows)):
+            if isinstance(row := rows[index], Task):
+                rows[index] = samples.join(row)
+        for task_id in telemetry.found_open:
+            task, journal = self._found_open[task_id]
+            self._found_open[task_id] = (samples.join(task), journal)
+        if samples.counters:
+            seen = {row.workflow_id for row in islice(rows, first, None)}
+            seen.update(run.record.workflow_id for run in telemetry.runs)
+            self._counters.add({each for each in seen if each is not None}, samples.counters)
 
     def rows(self) -> list[Row]:
         """Give the rows, in the order of their first messages."""
         rows = self._rows
-        for index, runs in self._workflows.values():
-            rows[index] = runs.fold()
+        self._fold_workflows()
         begun, ended = self._places()
         for task_id, (task, journal) in self._found_open.items():
             if task_id not in begun and task_id not in ended:
@@ -105,6 +147,14 @@ class _Folding:
             if place is not None:
                 rows[place] = _corrected(rows[place], correction)
         return rows
+
+    def _fold_workflows(self) -> None:
+        """Put one row in the place of each workflow's first message."""
+        folded = {workflow_id: runs.fold() for workflow_id, (_, runs) in self._workflows.items()}
+        energies = self._counters.energies(folded)
+        for workflow_id, (index, _) in self._workflows.items():
+            row = with_energy(folded[workflow_id], energies.get(workflow_id))
+            self._rows[index] = with_exact_energy(row)
 
     def _places(self) -> tuple[dict[str, int], dict[str, int]]:
         """Say where the start and the end stand of the tasks of which more is known than one message."""
@@ -133,7 +183,13 @@ def merge_tasks(rows: Iterable[Row]) -> list[Row]:
         before = merged[place]
         # An end may be read before its start: they can stand in journals of different processes.
         below, above = (row, before) if row.status in OPEN else (before, row)
-        merged[place] = msgspec.structs.replace(below, **overlaid(below, above, _UNITED))
+        changed = overlaid(below, above, _UNITED)
+        if (below.hostname, below.pid) != (
+            above.hostname,
+            above.pid,
+        ) and below.telemetry_at_start is not None:
+            changed.pop("telemetry_at_start", None)  # measured where it ended, not where it began
+        merged[place] = with_exact_energy(msgspec.structs.replace(below, **changed))
     return merged
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import Correction, Header, Record, Task, Workflow
 from flowprov.values import restore
+
+R = TypeVar("R", bound=Record)
 
 _RESTORED = (
     "used",
@@ -28,6 +30,7 @@ _RESTORED = (
     "settings",
     "code_repository",
     "values",
+    "changes",
 )
 
 
@@ -39,6 +42,18 @@ def reader_of(journal: JournalSummary, position: int = 0) -> JournalReader[Recor
 def records_of(journal: JournalSummary) -> Iterator[Record]:
     """Give all records of a journal with values restored."""
     return map(itemgetter(1), reader_of(journal).read())
+
+
+def only(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
+    """Give the records of one kind of a journal, with values restored; other lines are not decoded."""
+    beginning = b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
+
+    def decode(line: bytes) -> Record | None:
+        return decode_restored(line) if line.startswith(beginning) else None
+
+    for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
+        if isinstance(record, kind):
+            yield record
 
 
 def decode_restored(line: bytes) -> Record:

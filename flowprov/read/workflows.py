@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
-from flowprov.records import Status, Workflow
+from flowprov.records import JsonObject, Status, Workflow
 
 OPEN = (Status.RUNNING.value, Status.SUBMITTED.value)
 # What a workflow of many ranks is called is what the worst of them is.
@@ -38,6 +38,12 @@ class WorkflowRun(msgspec.Struct):
         self.record = _overlay(self.record, ending)
         self.ended = True
 
+    def tell_machine(self, values: JsonObject) -> None:
+        """Take in what the process that opened it runs on."""
+        if self.record.started_at is not None:
+            told = _under(self.record.machine_info, values)
+            self.record = msgspec.structs.replace(self.record, machine_info=told)
+
     def result(self) -> Workflow:
         """Give the record; without an ending it is as alive as its journal's writer."""
         if self.ended:
@@ -53,18 +59,19 @@ class WorkflowRuns:
         self._runs: list[WorkflowRun] = []
         self._additions: list[Workflow] = []
 
-    def add(self, message: Workflow, journal: JournalSummary) -> None:
-        """Take an opening, an ending, or what another process added in."""
+    def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
+        """Take an opening, an ending, or what another process added in; gives the run that began with it."""
         if message.status is None and message.started_at is None and message.ended_at is None:
             self._additions.append(message)
-            return
+            return None
         ends = message.status not in OPEN
         if ends:
             for run in reversed(self._runs):
                 if run.journal.path == journal.path and not run.ended:
                     run.close(message)
-                    return
+                    return None
         self._runs.append(WorkflowRun(journal, message, ended=ends))
+        return self._runs[-1]
 
     def fold(self) -> Workflow:
         """Give one record: earliest start, latest end, worst status.
@@ -87,14 +94,14 @@ class WorkflowRuns:
         folded = results[0]
         for other in results[1:]:
             folded = _overlay(other, folded)
+        ended = all(run.ended for run in self._runs)
         return msgspec.structs.replace(
             folded,
             status=worst.status,
             error=worst.error,
             started_at=min(_known(w.started_at for w in results), default=None),
-            ended_at=max(_known(w.ended_at for w in results), default=None)
-            if all(run.ended for run in self._runs)
-            else None,
+            ended_at=max(_known(w.ended_at for w in results), default=None) if ended else None,
+            telemetry_at_end=folded.telemetry_at_end if ended else None,
         )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flowprov import records
 from flowprov.journal.format import FOOTER_ROOM, find_journals, journal_path, padding_line
 from flowprov.journal.room import Room
-from flowprov.records import Campaign, Correction, Footer, Heartbeat, Sample, Workflow
+from flowprov.records import Campaign, Correction, Footer, Heartbeat, Machine, Sample, Workflow
 from tests.journal.support import NS, header, step, write
 from tests.support import clean_environment, run
 
@@ -92,7 +92,9 @@ def _write_by_hand(made: Campaigns) -> None:
         step("dask-1", 1, status="RUNNING", ended_at=None, used={"x": 1}, subtype="dask_task"),
         step("dask-1", 1, generated={"y": 2}, subtype="dask_task", dependencies=["dask-0"]),
         step("dask-2", 2, status="RUNNING", ended_at=None, subtype="dask_task"),
-        Sample(at=2 * NS, values={"cpu": {"percent": 12.5}, "odd.name": {"$x": 1}}),
+        Machine(at=NS, values={"cpu": {"model": "a", "odd.name$": {"$float": "NaN"}}}),
+        Sample(at=2 * NS, values={"cpu": {"percent": 12.5}, "odd.name": {"$x": 1}, "gone": {"a": 1}}),
+        Sample(at=3 * NS, changes={"cpu": {"percent": {"$float": "Infinity"}, "a.b": 1}, "gone": None}),
         Heartbeat(at=3 * NS, captured=3, written=3, open=["dask-2"]),
         Correction(task_id="dask-1", status="ERROR", error=records.Error(type="E", message="late")),
         Footer(at=4 * NS, captured=3, written=3),

@@ -26,7 +26,7 @@ ROWS: list[Task | Workflow] = [
 
 def test_the_columns_are_the_union_of_the_fields_of_tasks_and_workflows() -> None:
     fields = {*Task.__struct_fields__, *Workflow.__struct_fields__}
-    assert set(COLUMNS) == {"type", "duration", *fields}
+    assert set(COLUMNS) == {"type", "duration", *fields} - {"telemetry"}  # a mark, not a value
     assert len(COLUMNS) == len(set(COLUMNS))
 
 

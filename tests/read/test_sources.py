@@ -12,6 +12,7 @@ What cannot be the same is said here and nowhere else:
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -128,8 +129,18 @@ def test_journals_are_reported_the_same(recorded: Campaigns, server: Place, fold
 
 def test_telemetry_is_the_same(recorded: Campaigns, server: Place, folder: Buffer) -> None:
     expected = folder.telemetry(campaign_id=recorded.everything)
-    assert len(expected) == 1
+    assert expected["cpu.percent"].tolist() == [12.5, math.inf]
+    assert expected["gone.a"].tolist()[0] == 1
+    assert math.isnan(expected["gone.a"].iloc[1])
     pd.testing.assert_frame_equal(server.buffer.telemetry(campaign_id=recorded.everything), expected)
+
+
+def test_machines_are_the_same(recorded: Campaigns, server: Place, folder: Buffer) -> None:
+    machine = only(folder.machines(campaign_id=recorded.everything))
+    assert (machine["hostname"], machine["rank"], machine["at"]) == ("node-1", 3, 10**9)
+    assert machine["values"]["cpu"]["model"] == "a"
+    assert math.isnan(machine["values"]["cpu"]["odd.name$"])
+    assert repr(server.buffer.machines(campaign_id=recorded.everything)) == repr([machine])
 
 
 @pytest.mark.parametrize("second", KINDS)

@@ -19,6 +19,7 @@ from flowprov.records import (
     Footer,
     Header,
     Heartbeat,
+    Machine,
     OpenTask,
     Record,
     Sample,
@@ -85,6 +86,8 @@ def every_kind(header: Header) -> list[Record | bytes]:
         OpenTask(task_id=1, status="RUNNING"),
         Task(task_id=2, parent_task_id=1, group_id=0, used={"lr": 0.5}, error=Error(type="ValueError")),
         Sample(at=6, values={"host": {"cpu.percent": 3.5}}),
+        Sample(at=7, changes={"host": {"cpu.percent": None, "$load": 1.5}}),
+        Machine(at=6, values={"cpu": {"model.name": "a"}}),
         Correction(task_id=2, status="CANCELLED"),
         b'{"type":"from the future"}',
         b'{"type":"task","task_id":3,"used":{"torn',
@@ -106,7 +109,8 @@ def test_lines_stand_in_the_collection_of_their_kind(place: Place) -> None:
     kinds = {
         name: sorted(place.database[name].distinct("type")) for name in ("tasks", "workflows", "journals")
     }
-    control = ["campaign", "correction", "footer", "header", "heartbeat", "journal", "sample", "unreadable"]
+    control = ["campaign", "correction", "footer", "header", "heartbeat", "journal", "machine", "sample"]
+    control.append("unreadable")
     assert kinds == {"tasks": ["open_task", "task"], "workflows": ["workflow"], "journals": control}
 
 

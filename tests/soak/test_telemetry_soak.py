@@ -1,0 +1,69 @@
+"""A million tasks and an hour of samples are read in linear time. `make soak` runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from flowprov import records
+from flowprov.journal.summary import summarise
+from flowprov.read.merge import fold
+from flowprov.read.messages import records_of
+from flowprov.records import Record, Sample, Task
+from tests.journal.support import NS, header, write
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+
+_INTERVAL = NS // 2
+_WHOLE_EVERY = 120  # samples
+
+
+def _sample(place: int) -> Sample:
+    cpu = {"user_s": place * 0.5, "system_s": place * 0.1, "idle_s": place * 1.4}
+    process = {"user_s": place * 0.4, "rss_bytes": 10**9 + place}
+    gpu = {"0": {"uuid": "GPU-a", "energy_j": place * 50.0, "power_w": 100.0}}
+    if place % _WHOLE_EVERY == 0:
+        mem, swap = {"total_bytes": 2**34, "used_bytes": 2**33}, {"used_bytes": 0}
+        disk, network = {"read_bytes": 5, "write_bytes": 6}, {"sent_bytes": 7, "received_bytes": 8}
+        still = {"mem": mem, "swap": swap, "disk": disk, "network": network}
+        return Sample(at=place * _INTERVAL, values={"cpu": cpu, "process": process, "gpu": gpu, **still})
+    del gpu["0"]["uuid"]
+    return Sample(at=place * _INTERVAL, changes={"cpu": cpu, "process": process, "gpu": gpu})
+
+
+def _journal(tasks: int, samples: int) -> Iterator[Record]:
+    """Tasks of all lengths, a few of them as long as the run, among evenly spaced samples."""
+    length = samples * _INTERVAL
+    each = tasks // samples
+    for place in range(samples):
+        yield _sample(place)
+        for number in range(place * each, (place + 1) * each):
+            start = number * length // tasks
+            end = start + (length // 2 if number % 10_000 == 0 else (number % 7) * _INTERVAL // 3)
+            yield Task(task_id=number, workflow_id="w", started_at=start, ended_at=end, status="FINISHED")
+
+
+def _seconds_to_read(folder: Path, tasks: int, samples: int) -> float:
+    path = write(folder, header())
+    lines = map(records.encode, _journal(tasks, samples))
+    with path.open("ab") as file:
+        while piece := b"".join(islice(lines, 10_000)):
+            file.write(piece)
+    journal = summarise(path)
+    assert journal is not None
+    begun = time.process_time()
+    rows = fold([(journal, records_of(journal))])
+    took = time.process_time() - begun
+    assert len(rows) == tasks // samples * samples
+    assert all(row.telemetry_at_start and row.telemetry_at_end for row in rows)
+    return took
+
+
+def test_twice_the_tasks_and_samples_take_twice_the_time(tmp_path: Path) -> None:
+    half = min(_seconds_to_read(tmp_path / f"half{turn}", 500_000, 3_600) for turn in range(2))
+    whole = min(_seconds_to_read(tmp_path / f"whole{turn}", 1_000_000, 7_200) for turn in range(2))
+    assert whole / half <= 2.6
