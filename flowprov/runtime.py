@@ -158,7 +158,7 @@ class Runtime:
         telemetry = self.settings.telemetry_capture
         if telemetry is None or disabled():
             return None
-        return Sampler(telemetry, self.journals)
+        return Sampler(telemetry, self.keeper.watched)
 
     def journals(self) -> list[Journal]:
         """List the journals of this process."""

@@ -15,7 +15,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     patch: dict[str, Any] = {}
     for name, value in after.items():
         known = before.get(name)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
+        if value.__class__ is dict and known.__class__ is dict:
             if inner := changes(known, value):
                 patch[name] = inner
         elif value != known or name not in before:

@@ -38,6 +38,10 @@ class Keeper:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    def watched(self) -> list[Journal]:
+        """List the journals that are taken care of: those that have a file."""
+        return self._journals.copy()
+
     def watch(self, journal: Journal) -> None:
         """Take care of a journal from now on; starts the thread at the first one."""
         with self._lock:

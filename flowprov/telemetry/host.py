@@ -1,4 +1,4 @@
-"""What the host and the process do, by psutil.
+"""What the host and the process do, by psutil: on systems without Linux's procfs.
 
 Flows in: the kernel's counters. Flows out: readings by kind. Counters that only grow are kept as such, so
 that the difference between two readings is what went on between them; what can be worked out of others is
@@ -15,75 +15,39 @@ from typing import Any
 
 import psutil
 
-from flowprov.telemetry.probe import Probe, read_each
-
-Part = Callable[[], "Mapping[str, Any] | None"]
+from flowprov.telemetry.parts import Part, PartsProbe
+from flowprov.telemetry.probe import Probe
 
 # Seconds of all cores together, since the machine was started; guests are in "user" already.
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _IDLE = ("idle", "iowait")
+_LOOPBACK = frozenset({"lo", "lo0"})
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
-
-
-class HostProbe:
-    """Reads one kind: parts that fail each for itself.
-
-    Parameters
-    ----------
-    kind
-        Its name.
-    parts
-        What reads them.
-    seldom
-        Parts that change slowly or are dear to read: only every :data:`SELDOM`-th reading has them anew.
-    """
-
-    def __init__(
-        self, kind: str, parts: Mapping[str, Part], seldom: Mapping[str, Part] | None = None
-    ) -> None:
-        self.kind = kind
-        self._parts = parts
-        self._seldom = seldom or {}
-        self._kept: dict[str, Any] = {}
-        self._readings = 0
-
-    def read(self) -> dict[str, Any]:
-        """Read now."""
-        if self._seldom and self._readings % SELDOM == 0:
-            self._kept = _united(read_each(self.kind, self._seldom))
-        self._readings += 1
-        return {**_united(read_each(self.kind, self._parts)), **self._kept}
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-SELDOM = 10
 
 
 def cpu() -> Probe:
     """Make the probe of the processors."""
-    return HostProbe("cpu", {"times": _cpu_times}, {"frequency": _frequency})
+    return PartsProbe("cpu", {"times": _cpu_times}, {"frequency": _frequency})
 
 
 def mem() -> Probe:
     """Make the probe of the memory."""
-    return HostProbe("mem", {"memory": _memory})
+    return PartsProbe("mem", {"memory": _memory})
 
 
 def swap() -> Probe:
     """Make the probe of the swap space."""
-    return HostProbe("swap", {}, {"swap": _swap})
+    return PartsProbe("swap", {}, {"swap": _swap})
 
 
 def disk() -> Probe:
     """Make the probe of the disks, all together."""
-    return HostProbe("disk", {"counters": _disk})
+    return PartsProbe("disk", {"counters": _disk})
 
 
 def network() -> Probe:
-    """Make the probe of the network interfaces, all together."""
-    return HostProbe("network", {"counters": _network})
+    """Make the probe of the network interfaces, all together but for the loopback."""
+    return PartsProbe("network", {"counters": _network})
 
 
 def process() -> Probe:
@@ -109,7 +73,7 @@ def process() -> Probe:
     }
     if hasattr(seen, "io_counters"):  # macOS has none
         parts["input and output"] = input_and_output
-    return HostProbe("process", parts)
+    return PartsProbe("process", parts)
 
 
 KINDS: Mapping[str, Callable[[], Probe]] = {
@@ -121,10 +85,6 @@ KINDS: Mapping[str, Callable[[], Probe]] = {
     "process": process,
 }
 """What makes the probe of each kind."""
-
-
-def _united(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: value for part in parts.values() for name, value in part.items()}
 
 
 def _cpu_times() -> dict[str, Any]:
@@ -172,14 +132,15 @@ def _disk() -> dict[str, int] | None:
 
 
 def _network() -> dict[str, int] | None:
-    told = psutil.net_io_counters(nowrap=False)
-    if told is None:
+    interfaces = psutil.net_io_counters(pernic=True, nowrap=False)
+    told = [counters for name, counters in interfaces.items() if name not in _LOOPBACK]
+    if not told:
         return None
     return {
-        "sent_bytes": told.bytes_sent,
-        "received_bytes": told.bytes_recv,
-        "sent_packets": told.packets_sent,
-        "received_packets": told.packets_recv,
-        "errors": told.errin + told.errout,
-        "dropped": told.dropin + told.dropout,
+        "sent_bytes": sum(each.bytes_sent for each in told),
+        "received_bytes": sum(each.bytes_recv for each in told),
+        "sent_packets": sum(each.packets_sent for each in told),
+        "received_packets": sum(each.packets_recv for each in told),
+        "errors": sum(each.errin + each.errout for each in told),
+        "dropped": sum(each.dropin + each.dropout for each in told),
     }

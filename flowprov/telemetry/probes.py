@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flowprov import guard
 from flowprov.settings import TelemetrySettings
-from flowprov.telemetry import gpus, machine
+from flowprov.telemetry import gpus, machine, procfs
 from flowprov.telemetry.probe import Probe, say_missing
 
 _HOST = ("cpu", "mem", "swap", "disk", "network", "process")
@@ -34,6 +35,8 @@ def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
 
 
 def _host(kinds: list[str]) -> Callable[[], list[Probe]] | None:
+    if Path("/proc/self/stat").exists():
+        return lambda: _made({kind: procfs.KINDS[kind] for kind in kinds})
     try:
         from flowprov.telemetry import host
     except ImportError:

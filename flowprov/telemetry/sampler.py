@@ -9,9 +9,9 @@ before a fork. Whatever hangs in a driver hangs here, and is left behind at the 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +27,7 @@ from flowprov.telemetry.probe import Probe
 from flowprov.telemetry.probes import machine_of, prepare, read_all
 
 WHOLE_EVERY = 60.0  # seconds: what a damaged line takes away is there again after that
+_FORGOTTEN = 100  # journals that are over, before what is known of them is let go of
 _IDLE = 60.0  # seconds between two looks where no kind is sampled
 _encode = msgspec.json.Encoder().encode
 
@@ -34,8 +35,7 @@ _encode = msgspec.json.Encoder().encode
 class _Told:
     """What a journal holds so far."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal_id = journal.journal_id
+    def __init__(self) -> None:
         self.captured = 0
         self.values: dict[str, Any] | None = None
         self.whole_due = 0.0
@@ -71,9 +71,11 @@ class Sampler:
         self._made: list[Probe] | None = None
         self._interval = settings.interval if self._makers else _IDLE
         self._journals = journals
-        self._told: weakref.WeakKeyDictionary[Journal, _Told] = weakref.WeakKeyDictionary()
+        self._told: dict[str, _Told] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = (
+            threading.Lock()
+        )  # held while it is to sleep: waiting for an event takes ten times as long
         self._stopping = self._ending = False
         self._thread: threading.Thread | None = None
         exact = settings.mode == "exact" and bool(self._makers)
@@ -94,7 +96,7 @@ class Sampler:
             if self._thread is not None or self._ending:
                 return
             self._stopping = False
-            self._wake.clear()
+            self._wake.acquire(blocking=False)
             thread = threading.Thread(target=self._run, name="flowprov-sampler", daemon=True)
             try:
                 thread.start()
@@ -111,7 +113,7 @@ class Sampler:
             due = max(
                 due + self._interval, now
             )  # what was missed, while the machine slept, is not made up for
-            self._wake.wait(due - now)
+            self._wake.acquire(timeout=due - now)
         if self._ending:
             self._take()
 
@@ -123,8 +125,11 @@ class Sampler:
                 return
             at = clock.now()
             values = read_all(self._probes)
+            if len(self._told) > len(wanting) + _FORGOTTEN:
+                known = {journal.journal_id for journal in self._journals()}
+                self._told = {name: told for name, told in self._told.items() if name in known}
             for journal in wanting:
-                self._tell(journal, self._told[journal], at, values)
+                self._tell(journal, self._told[journal.journal_id], at, values)
         except Exception as error:  # the guard of this thread
             guard.fault("sampling telemetry", error)
 
@@ -132,9 +137,9 @@ class Sampler:
         """Whether something is open in a journal, or came since the sample before."""
         if journal.path is None or journal.closed:
             return False
-        told = self._told.get(journal)
-        if told is None or told.journal_id != journal.journal_id:
-            told = self._told[journal] = _Told(journal)
+        told = self._told.get(journal.journal_id)
+        if told is None:
+            told = self._told[journal.journal_id] = _Told()
         captured, _, _ = journal.counts()
         before, told.captured = told.captured, captured
         return bool(journal.open_scopes) or captured != before or self._ending
@@ -193,7 +198,8 @@ class Sampler:
         if thread is None:
             return True
         self._stopping = True
-        self._wake.set()
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._wake.release()
         if thread is not threading.current_thread():
             thread.join(timeout)
         return not thread.is_alive()

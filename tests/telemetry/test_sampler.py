@@ -222,11 +222,16 @@ def test_each_process_says_what_it_runs_on(buffer: Path, telemetry: dict[str, An
     assert told["python"]
 
 
-def test_without_psutil_one_line_says_what_to_install_and_all_else_is_recorded(tmp_path: Path) -> None:
+def test_without_procfs_and_psutil_one_line_says_what_to_install(
+    tmp_path: Path,
+) -> None:
     _, complained = run(
         """
         import sys
+        from pathlib import Path
         sys.modules["psutil"] = None
+        exists = Path.exists
+        Path.exists = lambda path, **kwargs: str(path) != "/proc/self/stat" and exists(path, **kwargs)
         import flowprov
         flowprov.configure(telemetry_capture={"cpu": True, "mem": True})
         with flowprov.workflow("W"):

@@ -1,0 +1,287 @@
+"""What the host and the process do, by Linux's procfs; see proc(5).
+
+Flows in: the kernel's counters. Flows out: readings by kind. Counters that only grow are kept as such, so
+that the difference between two readings is what went on between them; what can be worked out of others is
+left to reading. Numbers of the host are those of the whole machine, inside a container too; those of
+``process`` are this process's alone.
+
+Files are kept open, and read without handing over Python's lock: beside a busy thread each time that it is
+handed over costs more than the reading, and takes it from the program (see docs/explanation).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from flowprov.telemetry.parts import Part, PartsProbe
+from flowprov.telemetry.probe import Probe
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = resource.getpagesize()
+_SECTOR = 512  # of diskstats, whatever those of the device are; Documentation/admin-guide/iostats.rst
+_CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guests are in user
+_BUSY = (0, 1, 2, 5, 6, 7)  # places in these
+_LARGEST = 1 << 14  # bytes that are read at once
+_SURELY_ALL = (
+    2048  # bytes: the kernel gives less than a page only where no further line fits, or none is left
+)
+_FIRST_LINES = 28 * 3  # bytes of meminfo: what is left free stands there
+
+
+class File:
+    """A file of procfs that is read again and again.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None
+        self._buffer = ctypes.create_string_buffer(_LARGEST)
+        self._lock = threading.Lock()  # exact readings come from any thread
+
+    def read(self) -> bytes:
+        """Read what it holds now."""
+        with self._lock:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._identity = _identity(self._descriptor)
+            held = b""
+            while (size := _pread(self._descriptor, self._buffer, _LARGEST, len(held))) > 0:
+                held += ctypes.string_at(self._buffer, size)
+                if size < _SURELY_ALL:
+                    break
+            if size < 0:
+                number = ctypes.get_errno()
+                self.close()  # it is opened anew the next time
+                raise OSError(number, os.strerror(number), self._path)
+            return held
+
+    def close(self) -> None:
+        """Close it, unless somebody closed all descriptors and the number is another file's by now."""
+        descriptor, self._descriptor = self._descriptor, None
+        with contextlib.suppress(OSError):
+            if descriptor is not None and _identity(descriptor) == self._identity:
+                os.close(descriptor)
+
+    __del__ = close  # a forked child makes files of its own: those of its parent tell of the parent
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+_library = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL it keeps Python's lock
+_pread = _library.pread64 if hasattr(_library, "pread64") else _library.pread
+_pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+_pread.restype = ctypes.c_ssize_t
+
+
+def cpu() -> Probe:
+    """Make the probe of the processors."""
+    stat = File("/proc/stat")
+
+    def times() -> dict[str, Any]:
+        cores = []
+        total: list[int] = []
+        for line in stat.read().split(b"\n"):
+            if not line.startswith(b"cpu"):
+                break
+            spent = list(map(int, line.split()[1 : 1 + len(_CPU_TIMES)]))
+            if total:
+                cores.append(round(sum(spent[place] for place in _BUSY if place < len(spent)) / _TICKS, 2))
+            else:
+                total = spent
+        told: dict[str, Any] = {
+            f"{name}_s": ticks / _TICKS for name, ticks in zip(_CPU_TIMES, total, strict=False)
+        }
+        told["per_core_busy_s"] = cores
+        return told
+
+    return PartsProbe("cpu", {"times": times}, {"frequency": _frequency()})
+
+
+def mem() -> Probe:
+    """Make the probe of the memory."""
+    meminfo = File("/proc/meminfo")
+
+    def memory() -> dict[str, int]:
+        known = _numbers(meminfo.read()[:_FIRST_LINES], 1024)
+        told = {"total_bytes": known[b"MemTotal"], "free_bytes": known[b"MemFree"]}
+        if b"MemAvailable" in known:  # since Linux 3.14
+            told["available_bytes"] = known[b"MemAvailable"]
+            told["used_bytes"] = known[b"MemTotal"] - known[b"MemAvailable"]
+        return told
+
+    return PartsProbe("mem", {"memory": memory})
+
+
+def swap() -> Probe:
+    """Make the probe of the swap space."""
+    meminfo, vmstat = File("/proc/meminfo"), File("/proc/vmstat")
+
+    def space() -> dict[str, int]:
+        known = _numbers(meminfo.read(), 1024)
+        return {
+            "total_bytes": known[b"SwapTotal"],
+            "used_bytes": known[b"SwapTotal"] - known[b"SwapFree"],
+        }
+
+    def traffic() -> dict[str, int]:
+        known = _numbers(vmstat.read(), _PAGE)
+        return {"in_bytes": known[b"pswpin"], "out_bytes": known[b"pswpout"]}
+
+    return PartsProbe("swap", {}, {"space": space, "traffic": traffic})
+
+
+def disk() -> Probe:
+    """Make the probe of the disks, all together; what lies on top of others is not counted twice."""
+    diskstats = File("/proc/diskstats")
+    known: dict[bytes, bool] = {}
+
+    def counters() -> dict[str, int] | None:
+        sums = [0] * 5
+        found = False
+        for line in diskstats.read().split(b"\n"):
+            fields = line.split()
+            if not fields:
+                continue
+            name = fields[2]
+            is_disk = known.get(name)
+            if is_disk is None:
+                is_disk = known[name] = _is_disk(name.decode())
+            if is_disk:
+                found = True
+                for place, field in enumerate((5, 9, 3, 7, 12)):
+                    sums[place] += int(fields[field])
+        if not found:
+            return None
+        read, written, reads, writes, busy = sums
+        return {
+            "read_bytes": read * _SECTOR,
+            "write_bytes": written * _SECTOR,
+            "read_count": reads,
+            "write_count": writes,
+            "busy_ms": busy,
+        }
+
+    return PartsProbe("disk", {"counters": counters})
+
+
+def network() -> Probe:
+    """Make the probe of the network interfaces, all together but for the loopback."""
+    interfaces = File("/proc/net/dev")
+
+    def counters() -> dict[str, int] | None:
+        sums = [0] * 8
+        for line in interfaces.read().split(b"\n")[2:]:
+            name, _, fields = line.partition(b":")
+            if fields and name.strip() != b"lo":
+                counts = list(map(int, fields.split()))
+                for place in range(4):
+                    sums[place] += counts[place]
+                    sums[4 + place] += counts[8 + place]
+        received, packets_in, errors_in, dropped_in, sent, packets_out, errors_out, dropped_out = sums
+        return {
+            "sent_bytes": sent,
+            "received_bytes": received,
+            "sent_packets": packets_out,
+            "received_packets": packets_in,
+            "errors": errors_in + errors_out,
+            "dropped": dropped_in + dropped_out,
+        }
+
+    return PartsProbe("network", {"counters": counters})
+
+
+def process() -> Probe:
+    """Make the probe of this process; a forked child needs its own."""
+    stat, traffic = File("/proc/self/stat"), File("/proc/self/io")
+
+    def status() -> dict[str, float]:
+        fields = stat.read().rpartition(b")")[2].split(None, 22)
+        return {
+            "user_s": int(fields[11]) / _TICKS,
+            "system_s": int(fields[12]) / _TICKS,
+            "threads": int(fields[17]),
+            "rss_bytes": int(fields[21]) * _PAGE,
+        }
+
+    def peak() -> dict[str, int]:
+        return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+    def input_and_output() -> dict[str, int]:
+        known = _numbers(traffic.read(), 1)
+        return {"read_bytes": known[b"read_bytes"], "write_bytes": known[b"write_bytes"]}
+
+    parts: dict[str, Part] = {
+        "status": status,
+        "peak memory": peak,
+        "input and output": input_and_output,
+    }
+    return PartsProbe("process", parts, {"file descriptors": _descriptors})
+
+
+KINDS: Mapping[str, Callable[[], Probe]] = {
+    "cpu": cpu,
+    "mem": mem,
+    "swap": swap,
+    "disk": disk,
+    "network": network,
+    "process": process,
+}
+"""What makes the probe of each kind."""
+
+
+def _numbers(text: bytes, unit: int) -> dict[bytes, int]:
+    """Read lines of a name and a number."""
+    told = {}
+    for line in text.split(b"\n"):
+        fields = line.split(None, 2)
+        if len(fields) > 1:
+            told[fields[0].rstrip(b":")] = int(fields[1]) * unit
+    return told
+
+
+def _descriptors() -> dict[str, int]:
+    size = os.stat("/proc/self/fd").st_size  # noqa: PTH116 - since Linux 6.2 their number
+    return {"file_descriptors": size or len(os.listdir("/proc/self/fd"))}  # noqa: PTH208 - no paths are needed
+
+
+def _frequency() -> Part:
+    """Make what reads the mean frequency of the cores, as far as the kernel tells it."""
+    policies = Path("/sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
+    files = [File(str(policy)) for policy in policies]
+    cpuinfo = File("/proc/cpuinfo")
+
+    def frequency() -> dict[str, int] | None:
+        told = [int(file.read()) / 1000 for file in files]  # kHz
+        if not told:
+            lines = cpuinfo.read().split(b"\n")
+            told = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
+        return {"frequency_mhz": round(fmean(told))} if told else None
+
+    return frequency
+
+
+def _is_disk(name: str) -> bool:
+    """Whether a block device is a disk: no partition, and none that lies on others, as dm, md and loop do."""
+    return Path("/sys/block", name.replace("/", "!"), "device").exists()
