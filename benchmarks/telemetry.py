@@ -11,6 +11,7 @@ Pairs of runs follow one another in one process, in changing order, each long en
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from flowprov.journal.format import find_journals, lines
 
 KINDS = ("cpu", "mem", "swap", "disk", "network", "process")
 ALL: dict[str, Any] = dict.fromkeys(KINDS, True)
-EVENTS = {"task": 300_000, "loop": 500_000, "forward and 3 children": 20_000}
+EVENTS = {"task": 300_000, "loop": 500_000, "forward and 3 children": 30_000}
 
 
 def main() -> None:
@@ -36,12 +37,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="what telemetry costs")
     arguments.add_argument("--pairs", type=int, default=40)
     arguments.add_argument("--minutes", type=float, default=1.0, help="for which the sampler is watched")
+    arguments.add_argument("--only", choices=EVENTS, help="this event alone")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     print(f"sampled beside not sampled, {options.pairs} pairs: median and 95 % interval")
-    for name, count in EVENTS.items():
+    for name in [options.only] if options.only else EVENTS:
         with tempfile.TemporaryDirectory() as folder:
-            compare(name, count, options.pairs, Path(folder))
+            compare(name, EVENTS[name], options.pairs, Path(folder))
+    if options.only:
+        return
     with tempfile.TemporaryDirectory() as folder:
         watch(options.minutes * 60, Path(folder))
 
@@ -62,6 +66,7 @@ def _seconds(name: str, count: int, folder: Path, *, sampled: bool) -> float:
     with flowprov.workflow("pair"):
         program = _program(name)
         program(count // 100)
+        gc.collect()
         start = time.perf_counter()
         program(count)
         taken = time.perf_counter() - start
