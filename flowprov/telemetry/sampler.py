@@ -73,9 +73,9 @@ class Sampler:
         self._journals = journals
         self._told: dict[str, _Told] = {}
         self._lock = threading.Lock()
-        self._wake = (
-            threading.Lock()
-        )  # held while it is to sleep: waiting for an event takes ten times as long
+        # Held while the thread is to sleep: to wait for an Event takes ten times as long.
+        self._wake = threading.Lock()
+        self._due = 0.0
         self._stopping = self._ending = False
         self._thread: threading.Thread | None = None
         exact = settings.mode == "exact" and bool(self._makers)
@@ -106,14 +106,13 @@ class Sampler:
                 self._thread = thread
 
     def _run(self) -> None:
-        due = time.monotonic()
         while not self._stopping:
-            self._take()
-            now = time.monotonic()
-            due = max(
-                due + self._interval, now
-            )  # what was missed, while the machine slept, is not made up for
-            self._wake.acquire(timeout=due - now)
+            if (now := time.monotonic()) >= self._due:  # not so where a fork only interrupted it
+                self._take()
+                self._due += self._interval
+                if self._due <= now:  # what was missed, while the machine slept, is not made up for
+                    self._due = now + self._interval
+            self._wake.acquire(timeout=max(self._due - time.monotonic(), 0))
         if self._ending:
             self._take()
 

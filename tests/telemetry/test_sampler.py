@@ -126,6 +126,24 @@ def test_each_process_samples_itself(tmp_path: Path) -> None:
         assert of_type(lines_of(path), Footer)
 
 
+def test_a_fork_that_interrupts_it_costs_no_sample(buffer: Path) -> None:
+    taken: list[int] = []
+
+    def read() -> dict[str, int]:
+        taken.append(1)
+        return {"n": len(taken)}
+
+    with flowprov.workflow("W"):
+        sampler = Sampler(TelemetrySettings(interval=60), runtime.get().journals, probes=[Told("mem", read)])
+        sampler.start()
+        await_samples(buffer, 1)
+        for _ in range(10):
+            assert sampler.stop(5)
+            sampler.resume()
+        assert sampler.end(5)
+    assert len(taken) == 2, "the first, and the last"
+
+
 def test_every_journal_that_is_in_use_has_samples(sampling: Path) -> None:
     with flowprov.workflow("A", campaign_id="a"), flowprov.workflow("B", campaign_id="b"):
         pass
