@@ -139,9 +139,11 @@ class Sampler:
         told = self._told.get(journal.journal_id)
         if told is None:
             told = self._told[journal.journal_id] = _Told()
-        captured, _, _ = journal.counts()
-        before, told.captured = told.captured, captured
-        return bool(journal.open_scopes) or captured != before or self._ending
+        if journal.open_scopes or self._ending:
+            return True
+        before = told.captured
+        told.captured, _, _ = journal.counts()
+        return told.captured != before
 
     def _tell(self, journal: Journal, told: _Told, at: int, values: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -64,6 +64,18 @@ class Execution(msgspec.Struct, eq=False):
         )
 
 
+class _Place(msgspec.Struct, omit_defaults=True, gc=False):
+    """The part of both records that says what the task is and where it belongs; see ``Task``."""
+
+    workflow_id: str
+    activity_id: str
+    used: msgspec.Raw
+    subtype: str
+    parent_task_id: str | None = None
+    submitted_at: int | None = None
+    dependencies: list[str] | None = None
+
+
 _STATUS = {status: status.value.encode() for status in Status}
 
 
@@ -202,7 +214,7 @@ class Executions:
         if not (functions or plumbing_too or held.settings.dask.plumbing):
             journal.append(encode_record(_left_out(state.key, dependencies, given)))
             return None
-        used = values.encode_used(state.run_spec, call, dependencies, held.summariser)
+        used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
         metadata = {
             "dask_key": clean(forms.text_of(state.key)),
             "run_id": getattr(state, "run_id", None),
@@ -212,17 +224,24 @@ class Executions:
         if state.resource_restrictions:
             metadata["resources"] = dict(state.resource_restrictions)
         activity = clean("-".join(functions) or plumbing.activity_of(state.key, call))
-        place = b',"workflow_id":%b%b,"activity_id":%b,"subtype":"dask_task","used":%b' % (
-            _encode_ours(given.workflow_id),
-            _field(b"parent_task_id", given.parent_task_id),
-            _encode_ours(activity),
-            used,
+        place = _Place(
+            workflow_id=given.workflow_id,
+            parent_task_id=given.parent_task_id,
+            activity_id=activity,
+            used=used,
+            subtype="dask_task",
+            submitted_at=given.submitted_at,
+            dependencies=[values.dependency(key) for key in dependencies] or None,
         )
-        place += _field(b"submitted_at", given.submitted_at)
-        place += _field(b"dependencies", [values.dependency(key) for key in dependencies] or None)
         number, wall = journal.next_number(), clock.now()
         scope = Scope(
-            journal, number, given.workflow_id, place, wall=wall, parent=workflow, muted=workflow.muted
+            journal,
+            number,
+            given.workflow_id,
+            b"," + _encode_ours(place)[1:-1],
+            wall=wall,
+            parent=workflow,
+            muted=workflow.muted,
         )
         measure(scope)
         return Execution(scope, given, _encode_ours(metadata), wall)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
@@ -173,19 +174,33 @@ def key_behind(value: Any, keys: Collection[Any]) -> Any:
     if keys and _is_key(value, keys):
         return value
     kind = type(value)
-    if kind in SCALARS or package_of(kind) not in ("dask", "distributed"):
+    if kind in SCALARS:
         return None
-    names = _bases(kind)  # type: ignore[arg-type]  # a class has a hash
+    refers = _refers.get(kind)
+    if refers is None:
+        if package_of(kind) not in ("dask", "distributed"):
+            return None
+        refers = _refers[kind] = _how_it_refers(kind)
+    return refers(value)
+
+
+_refers: dict[type, Callable[[Any], Any]] = {}  # of Dask's own classes, which are few
+
+
+def _how_it_refers(kind: type) -> Callable[[Any], Any]:
+    names = {base.__name__ for base in kind.__mro__}
     if "Alias" in names:
-        target = getattr(value, "target", value.key)
-        return target.key if type(target).__name__ == "TaskRef" else target
-    return value.key if "TaskRef" in names or "Future" in names else None
+        return _target
+    return attrgetter("key") if names & {"TaskRef", "Future"} else _nothing
 
 
-@functools.lru_cache(maxsize=64)
-def _bases(kind: type) -> frozenset[str]:
-    """Name the bases of a class of Dask's."""
-    return frozenset(base.__name__ for base in kind.__mro__)
+def _target(alias: Any) -> Any:
+    target = getattr(alias, "target", alias.key)
+    return target.key if type(target).__name__ == "TaskRef" else target
+
+
+def _nothing(_value: Any) -> None:
+    """Stand for itself."""
 
 
 def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[Any] | None:
