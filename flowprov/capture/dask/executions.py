@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -79,6 +80,15 @@ class _Place(msgspec.Struct, omit_defaults=True, gc=False):
 _STATUS = {status: status.value.encode() for status in Status}
 
 
+class _Home(NamedTuple):
+    """Where tasks belong whose annotation is the same."""
+
+    told: Any
+    held: runtime.Runtime
+    origin: origin.Origin
+    journal: Journal
+
+
 class Executions:
     """What runs in one worker.
 
@@ -100,6 +110,7 @@ class Executions:
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
         self._threads: dict[int, threading.Thread] = {}  # by identifiers, of which few are ever used
+        self._home: _Home | None = None
 
     def note(self, key: Any, finish: str) -> None:
         """Take notice of a change of state."""
@@ -156,10 +167,10 @@ class Executions:
         if key in self.running:
             self._end(key, Status.INTERRUPTED, None, {})
         state = worker.state.tasks[key]
-        given = origin.of_task(state.annotations)
-        if given is None:
+        home = self._home_of(state.annotations)
+        if home is None:
             return
-        journal = origin.journal_of(given)
+        given, journal = home.origin, home.journal
         workflow = Scope(journal, None, given.workflow_id)
         try:
             execution = self._open(worker, state, given, workflow)
@@ -173,14 +184,25 @@ class Executions:
             self.running[key] = execution
         handing.announce(worker, journal, given)
 
+    def _home_of(self, annotations: Mapping[str, Any] | None) -> _Home | None:
+        """Find where a task belongs: most belong where the one before does, from the same submission."""
+        held, home = runtime.get(), self._home
+        told = (annotations or {}).get(origin.KEY)
+        if home is None or told is None or home.told != told or home.held is not held:
+            given = origin.of_task(annotations)
+            home = None if given is None else _Home(told, held, given, origin.journal_of(given))
+            self._home = home
+        return home
+
     def _record_failed(self, key: Any) -> None:
         """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
         worker = self._worker()
         state: Any = None if worker is None else worker.state.tasks.get(key)
-        given = None if state is None else origin.of_task(state.annotations)
-        if given is None:
+        home = None if state is None else self._home_of(state.annotations)
+        if home is None:
             return
-        workflow = Scope(origin.journal_of(given), None, given.workflow_id)
+        given = home.origin
+        workflow = Scope(home.journal, None, given.workflow_id)
         try:
             execution = self._open(worker, state, given, workflow, plumbing_too=True)
         except (Exception, SystemExit) as error:  # the guard, as above

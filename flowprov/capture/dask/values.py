@@ -57,6 +57,12 @@ class _Writer:
         self._summariser = summariser
 
     def encode(self, named: Mapping[str, Any]) -> bytes:
+        # Most tasks take scalars alone, or results of others alone: for these nothing is searched.
+        if not self._keys and all(type(value) in forms.SCALARS for value in named.values()):
+            return self._summariser.encode_mapping(named)
+        behind = {name: forms.key_behind(value, self._keys) for name, value in named.items()}
+        if None not in behind.values() and all(map(str.isidentifier, behind)):
+            return msgspec.json.encode({name: _mark(key) for name, key in behind.items()})
         if not any(self._may_refer(value) for value in named.values()):
             return self._summariser.encode_mapping(
                 {name: forms.plain(value) for name, value in named.items()}
