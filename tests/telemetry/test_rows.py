@@ -1,0 +1,119 @@
+"""From the sampler to the rows, end to end: who shows readings, and which."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flowprov
+from flowprov import runtime
+from tests.support import run
+from tests.telemetry.support import ALL_HOST
+
+torch = pytest.importorskip("torch")
+
+
+def rows_of(buffer: Path) -> list[dict[str, Any]]:
+    runtime.reset()
+    return flowprov.read_buffer(buffer, return_df=False, merge=True)
+
+
+def record(buffer: Path, **settings: Any) -> None:
+    telemetry = {**ALL_HOST, "interval": 0.02}
+    flowprov.configure(journal={"path": str(buffer)}, **{"telemetry_capture": telemetry, **settings})
+
+
+def test_every_row_shows_the_kinds_that_were_asked_for(buffer: Path) -> None:
+    record(buffer)
+    with flowprov.workflow("W"):
+        for _ in flowprov.EpochLoop(1):
+            flowprov.task(time.sleep)(0.05)
+    rows = rows_of(buffer)
+    assert len(rows) == 3
+    for row in rows:
+        for side in ("telemetry_at_start", "telemetry_at_end"):
+            assert set(row[side]) >= {*ALL_HOST, "distance_s"}
+
+
+def test_readings_lie_on_both_sides_of_a_task_and_near_it(buffer: Path) -> None:
+    record(buffer)
+    with flowprov.workflow("W"):
+        time.sleep(0.1)
+        flowprov.task(time.sleep)(0.3)
+        time.sleep(0.1)
+    task = next(row for row in rows_of(buffer) if row["type"] == "task")
+    assert -0.2 < task["telemetry_at_start"]["distance_s"] <= 0
+    assert 0 <= task["telemetry_at_end"]["distance_s"] < 0.2
+
+
+def test_where_telemetry_is_off_rows_show_none(buffer: Path) -> None:
+    record(buffer, telemetry_capture=None)
+    flowprov.task(len)("abc")
+    assert all(row["telemetry_at_start"] is row["telemetry_at_end"] is None for row in rows_of(buffer))
+
+
+def test_lightweight_loops_show_none_and_what_is_in_them_does(buffer: Path) -> None:
+    record(buffer, instrumentation={"torch": {"epoch_loop": "lightweight", "batch_loop": "lightweight"}})
+    with flowprov.workflow("W"):
+        for _ in flowprov.EpochLoop(1):
+            for _ in flowprov.BatchLoop(1):
+                flowprov.task(time.sleep)(0.05)
+    shown = {row["activity_id"]: row["telemetry_at_start"] is not None for row in rows_of(buffer)}
+    assert shown == {
+        None: True,
+        "epoch_iteration": False,
+        "train_batch_iteration": False,
+        "sleep": True,
+    }
+
+
+@pytest.mark.parametrize(("mode", "shows"), [("tensor_inspection", False), ("telemetry", True)])
+def test_children_show_them_where_their_mode_says_so(buffer: Path, mode: str, *, shows: bool) -> None:
+    record(buffer)
+    with flowprov.workflow("W"):
+        model = flowprov.torch_capture(
+            torch.nn.Sequential(torch.nn.ReLU()), what="parent_and_children", children_mode=mode
+        )
+        model(torch.ones(1, 3))
+        time.sleep(0.05)
+    rows = rows_of(buffer)
+    assert {row["telemetry_at_end"] is not None for row in rows if row["subtype"] == "child_forward"} == {
+        shows
+    }
+    assert all(row["telemetry_at_end"] for row in rows if row["subtype"] == "parent_forward")
+
+
+@pytest.mark.parametrize("mode", ["sampled", "exact"])
+def test_dask_tasks_show_the_readings_of_their_worker(tmp_path: Path, mode: str) -> None:
+    pytest.importorskip("distributed")
+    printed, _ = run(
+        f"""
+        import os, time
+        from distributed import Client, LocalCluster
+        import flowprov
+        from flowprov import runtime
+
+        def work(seconds):
+            time.sleep(seconds)
+            return os.getpid()
+
+        if __name__ == "__main__":
+            kinds = {{"process": True, "interval": 0.02, "mode": "{mode}"}}
+            flowprov.configure(telemetry_capture=kinds)
+            with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+                with Client(cluster) as client, flowprov.workflow("W", dask_client=client):
+                    pid = client.submit(work, 0.3).result()
+                    time.sleep(0.1)
+            runtime.reset()
+            rows = flowprov.read_buffer(return_df=False)
+            for row in rows:
+                if row["subtype"] == "dask_task":
+                    sides = row["telemetry_at_start"], row["telemetry_at_end"]
+                    print(row["pid"] == pid, row["status"], *(side is not None for side in sides))
+        """,
+        tmp_path,
+    )
+    assert printed.split("\n")[:2] == ["True RUNNING True False", "True FINISHED True True"]
