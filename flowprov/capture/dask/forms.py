@@ -16,20 +16,35 @@ import weakref
 from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from operator import attrgetter
+from types import FunctionType
 from typing import Any, NamedTuple
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
 # Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
+DASK = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
+# What collections of Dask are built from.
+LIBRARIES = DASK | {
+    "_functools",
+    "_operator",
+    "builtins",
+    "functools",
+    "itertools",
+    "numpy",
+    "operator",
+    "pandas",
+    "pyarrow",
+}
 SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
 
 class Call(NamedTuple):
-    """What a task calls."""
+    """What a task calls; and what is known of the function, where it is a plain one of the user's."""
 
     function: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    known: Known | None = None
 
 
 class Several(tuple[Any, ...]):
@@ -42,6 +57,8 @@ def call_of(run_spec: Any) -> Call | None:
     """Find what a task calls; None for nodes that only hand data on."""
     function = getattr(run_spec, "func", None)
     if callable(function) and hasattr(run_spec, "args"):
+        if type(function) is FunctionType and (known := _known_of(function)).is_users:
+            return Call(function, tuple(run_spec.args), run_spec.kwargs or {}, known)
         return _unwrapped(Call(function, tuple(run_spec.args), run_spec.kwargs or {}))
     if isinstance(run_spec, tuple) and len(run_spec) == 3 and callable(run_spec[0]):
         return _unwrapped(Call(run_spec[0], tuple(run_spec[1] or ()), run_spec[2] or {}))
@@ -57,7 +74,7 @@ def call_within(value: Any) -> Call | None:
 
 def _unwrapped(call: Call) -> Call:
     """Find the user's function behind the helpers of Dask that call it."""
-    function, args, kwargs = call
+    function, args, kwargs, _ = call
     if isinstance(function, functools.partial):
         return _unwrapped(Call(function.func, (*function.args, *args), {**function.keywords, **kwargs}))
     helper = getattr(function, "__name__", "") if package_of(function) in ("dask", "distributed") else ""
@@ -96,6 +113,8 @@ def name_of(call: Call | None, prefix: str) -> str:
     """Name the activity: the function's name, or the prefix of the key where Dask made one of several."""
     if call is None or is_fused(call):
         return prefix
+    if call.known is not None:
+        return call.known.name
     name = getattr(call.function, "__name__", None)
     if isinstance(name, str):
         return name
@@ -105,7 +124,7 @@ def name_of(call: Call | None, prefix: str) -> str:
 
 def is_fused(call: Call) -> bool:
     """Whether the task runs a whole graph that Dask's optimisation made one task of."""
-    if package_of(call.function) not in ("dask", "dask_expr"):
+    if call.known is not None or package_of(call.function) not in ("dask", "dask_expr"):
         return False
     name = getattr(call.function, "__name__", "")
     return name in _RUN_GRAPHS or hasattr(call.function, "dsk")
@@ -114,11 +133,13 @@ def is_fused(call: Call) -> bool:
 def name_arguments(call: Call) -> dict[str, Any]:
     """Give the arguments of a call by parameter name, defaults included; by position where names fail."""
     try:
-        signature, simple = _signature_of(call.function)
+        known = _known_of(call.function) if call.known is None else call.known
+        simple = known.simple
         if simple is not None and len(call.args) + len(call.kwargs) <= len(simple):
             named = {**dict(zip(simple, call.args, strict=False)), **call.kwargs}
             if len(named) == len(simple) and named.keys() == simple.keys():
                 return named
+        signature = known.signature or inspect.signature(call.function)
         bound = signature.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
     except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
@@ -133,31 +154,49 @@ def name_arguments(call: Call) -> dict[str, Any]:
     return named
 
 
-class _Signature(NamedTuple):
-    """A function's signature; and its parameters, where each simply takes one argument."""
+class Known(NamedTuple):
+    """What is looked up of a function once.
 
-    whole: inspect.Signature
+    Attributes
+    ----------
+    name
+        Its name.
+    signature, simple
+        Its signature, None where it has none; and its parameters, where each simply takes one argument.
+    is_users
+        Whether it is the user's own, and no helper of a library that runs another one.
+    """
+
+    name: str
+    signature: inspect.Signature | None
     simple: dict[str, None] | None
+    is_users: bool
 
 
-_signatures: weakref.WeakKeyDictionary[Any, _Signature] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
 
 
-def _signature_of(function: Any) -> _Signature:
+def _known_of(function: Any) -> Known:
     try:
-        found = _signatures.get(function)
+        found = _known.get(function)
         if found is None:
-            found = _signatures[function] = _inspected(function)
+            found = _known[function] = _inspected(function)
     except TypeError:  # no hash, or no weak references to it
         return _inspected(function)
     return found
 
 
-def _inspected(function: Any) -> _Signature:
-    signature = inspect.signature(function)
+def _inspected(function: Any) -> Known:
+    name = str(getattr(function, "__name__", ""))
+    try:
+        signature = inspect.signature(function)
+    except Exception:  # builtins have none, and what a user put in its place may do anything
+        return Known(name, None, None, is_users=False)
     parameters = signature.parameters.values()
     simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    return _Signature(signature, dict.fromkeys(signature.parameters) if simple else None)
+    package = package_of(function)
+    is_users = bool(package) and package not in LIBRARIES
+    return Known(name, signature, dict.fromkeys(signature.parameters) if simple else None, is_users=is_users)
 
 
 def key_behind(value: Any, keys: Collection[Any]) -> Any:

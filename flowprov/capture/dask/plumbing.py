@@ -20,18 +20,6 @@ from dask.utils import key_split
 from flowprov import guard
 from flowprov.capture.dask import forms
 
-_DASK = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
-_COLLECTIONS = _DASK | {
-    "_functools",
-    "_operator",
-    "builtins",
-    "functools",
-    "itertools",
-    "numpy",
-    "operator",
-    "pandas",
-    "pyarrow",
-}
 _MOVING = frozenset({"getitem", "getattr", "itemgetter", "list", "tuple", "dict", "set", "slice"})
 _HANDED_ON = frozenset({"map_chunk", "starmap_chunk"})  # bags: their first argument is what the user maps
 _DEEPEST = 8
@@ -48,6 +36,8 @@ def functions_of(key: Any, call: forms.Call | None) -> list[str]:
     """
     if call is None:
         return []
+    if call.known is not None:
+        return [call.known.name]
     try:
         if not _is_users(call.function, direct=not isinstance(key, tuple)):
             return list(dict.fromkeys(_in_call(call, 0)))
@@ -101,7 +91,7 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return value.values()  # type: ignore[no-any-return]
     if isinstance(value, functools.partial) or kind.__name__ == "curry":
         return [value.func, *value.args, *(value.keywords or {}).values()]
-    if forms.package_of(kind) not in _DASK or hasattr(kind, "__dask_graph__"):
+    if forms.package_of(kind) not in forms.DASK or hasattr(kind, "__dask_graph__"):
         return None
     return _parts_of_dasks(value)
 
@@ -122,9 +112,9 @@ def _is_users(function: Any, *, direct: bool) -> bool:
     package = forms.package_of(function) or forms.package_of(type(function))
     if not callable(function):
         return False
-    if package in _DASK:
+    if package in forms.DASK:
         return direct and type(function).__name__ == "methodcaller"  # a method of something delayed
-    if package in _COLLECTIONS:
+    if package in forms.LIBRARIES:
         return direct and _name(function) not in _MOVING
     return True
 
