@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def unfolded(path: Path) -> list[dict[str, Any]]:
 def sampled(folder: Path) -> list[dict[str, Any]]:
     """Give the samples of all journals under a folder."""
     return [values for path in find_journals(folder) for values in unfolded(path)]
+
+
+def await_samples(buffer: Path, count: int) -> None:
+    """Wait until so many samples stand in the journals under a folder."""
+    deadline = time.monotonic() + 20
+    while len(sampled(buffer)) < count:
+        assert time.monotonic() < deadline, "no sample came"
+        time.sleep(0.005)
 
 
 def threads() -> list[str]:

@@ -18,7 +18,7 @@ from flowprov import runtime
 from flowprov.telemetry import host, procfs
 from flowprov.telemetry.parts import SELDOM, PartsProbe
 from flowprov.telemetry.probe import Probe
-from tests.telemetry.support import ALL_HOST, sampled
+from tests.telemetry.support import ALL_HOST, await_samples, sampled
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = resource.getpagesize()
@@ -170,9 +170,9 @@ def test_the_sampled_memory_follows_what_the_program_holds(buffer: Path) -> None
     flowprov.configure(journal={"path": str(buffer)}, telemetry_capture={"process": True, "interval": 0.02})
     with flowprov.workflow("W"):
         flowprov.task(len)("")
-        _await(buffer, 2)
+        await_samples(buffer, 2)
         held = b"\1" * (200 << 20)
-        _await(buffer, len(sampled(buffer)) + 2)
+        await_samples(buffer, len(sampled(buffer)) + 2)
     resident = [each["process"]["rss_bytes"] for each in sampled(buffer)]
     assert max(resident) - resident[0] > 190 << 20
     assert held
@@ -281,10 +281,3 @@ def _spent(buffer: Path, name: str) -> float:
     row = next(row for row in flowprov.read_buffer(buffer, return_df=False) if row["type"] == "task")
     spent: float = row["telemetry_at_end"]["process"][name] - row["telemetry_at_start"]["process"][name]
     return spent
-
-
-def _await(buffer: Path, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while len(sampled(buffer)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

@@ -17,16 +17,9 @@ from flowprov.records import Footer, Machine, Sample, Task, Workflow
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.sampler import Sampler
 from tests.support import lines, lines_of, of_type, only, run
-from tests.telemetry.support import ALL_HOST, Told, sampled, threads, unfolded
+from tests.telemetry.support import ALL_HOST, Told, await_samples, sampled, threads, unfolded
 
 FAST = {**ALL_HOST, "interval": 0.02}
-
-
-def await_samples(buffer: Path, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while len(of_type(lines(buffer), Sample)) < count:
-        assert time.monotonic() < deadline, "no sample came"
-        time.sleep(0.005)
 
 
 @pytest.fixture
