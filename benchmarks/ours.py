@@ -10,8 +10,7 @@ from typing import Any
 import flowprov
 from benchmarks import scenarios
 from flowprov import runtime
-
-KINDS = ("cpu", "mem", "swap", "disk", "network", "process")
+from flowprov.telemetry.procfs import KINDS
 
 
 @contextlib.contextmanager

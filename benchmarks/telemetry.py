@@ -26,8 +26,8 @@ import flowprov
 from benchmarks.pairs import interval, order
 from flowprov import runtime
 from flowprov.journal.format import find_journals, lines
+from flowprov.telemetry.procfs import KINDS
 
-KINDS = ("cpu", "mem", "swap", "disk", "network", "process")
 ALL: dict[str, Any] = dict.fromkeys(KINDS, True)
 EVENTS = {"task": 300_000, "loop": 500_000, "forward and 3 children": 30_000}
 

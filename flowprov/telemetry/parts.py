@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flowprov.telemetry.probe import say_missing
+from flowprov.telemetry.probe import read_each
 
 Part = Callable[[], "Mapping[str, Any] | None"]
 
@@ -48,11 +48,8 @@ class PartsProbe:
 
     def _united(self, parts: Mapping[str, Part]) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for name, part in parts.items():
-            try:
-                values.update(part() or ())
-            except Exception as error:  # noqa: PERF203 - a system that hides something: the other parts go on
-                say_missing(self.kind, name, error)
+        for part in read_each(self.kind, parts).values():
+            values.update(part)
         return values
 
     def close(self) -> None:

@@ -14,9 +14,7 @@ from typing import Any
 from flowprov import guard
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry import gpus, machine, procfs
-from flowprov.telemetry.probe import Probe, say_missing
-
-_HOST = ("cpu", "mem", "swap", "disk", "network", "process")
+from flowprov.telemetry.probe import Probe, read_each
 
 
 def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
@@ -26,7 +24,7 @@ def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
     Of what cannot be had it is said why, once.
     """
     makers: list[Callable[[], list[Probe]]] = []
-    kinds = [kind for kind in _HOST if getattr(settings, kind)]
+    kinds = [kind for kind in procfs.KINDS if getattr(settings, kind)]
     if kinds and (host := _host(kinds)) is not None:
         makers.append(host)
     if settings.gpu:
@@ -36,7 +34,7 @@ def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
 
 def _host(kinds: list[str]) -> Callable[[], list[Probe]] | None:
     if Path("/proc/self/stat").exists():
-        return lambda: _made({kind: procfs.KINDS[kind] for kind in kinds})
+        return lambda: _make({kind: procfs.KINDS[kind] for kind in kinds})
     try:
         from flowprov.telemetry import host
     except ImportError:
@@ -46,32 +44,18 @@ def _host(kinds: list[str]) -> Callable[[], list[Probe]] | None:
             ", ".join(kinds),
         )
         return None
-    return lambda: _made({kind: host.KINDS[kind] for kind in kinds})
+    return lambda: _make({kind: host.KINDS[kind] for kind in kinds})
 
 
-def _made(makers: Mapping[str, Callable[[], Probe]]) -> list[Probe]:
-    made: list[Probe] = []
-    for kind, make in makers.items():
-        try:
-            made.append(make())
-        except Exception as error:  # noqa: PERF203 - a system that hides /proc: the other kinds go on
-            say_missing("the host", kind, error)
-    return made
+def _make(makers: Mapping[str, Callable[[], Probe]]) -> list[Probe]:
+    """Make probes; where a system hides what one of them needs, the others are made."""
+    return list(read_each("the host", makers).values())
 
 
 def read_all(probes: list[Probe]) -> dict[str, Any]:
     """Take one reading of each probe; a kind that fails is left out, and that is said once."""
-    values: dict[str, Any] = {}
-    for probe in probes:
-        try:
-            told = probe.read()
-        except Exception as error:  # a probe should not, but the others' readings do not depend on it
-            say_missing("telemetry", probe.kind, error)
-            continue
-        if told:
-            known = values.get(probe.kind)
-            values[probe.kind] = dict(told) if known is None else {**known, **told}
-    return values
+    told = read_each("telemetry", {probe.kind: probe.read for probe in probes})
+    return {kind: dict(values) for kind, values in told.items() if values}
 
 
 def machine_of(probes: list[Probe]) -> dict[str, Any]:

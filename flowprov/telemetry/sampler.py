@@ -176,24 +176,6 @@ class Sampler:
 
     def stop(self, timeout: float) -> bool:
         """Stop the thread for now, before a fork; False if it did not end in time."""
-        return self._halt(timeout)
-
-    def resume(self) -> None:
-        """Go on after :meth:`stop`, if there is something to sample."""
-        if any(journal.path is not None and not journal.closed for journal in self._journals()):
-            self.start()
-
-    def end(self, timeout: float) -> bool:
-        """Take a last sample and stop; False if the probes did not answer in time."""
-        self.start()  # of a program that ends at once nothing was sampled yet
-        self._ending = True
-        ended = self._halt(timeout)
-        if ended:
-            for probe in self._made or ():
-                probe.close()
-        return ended
-
-    def _halt(self, timeout: float) -> bool:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is None:
@@ -204,3 +186,18 @@ class Sampler:
         if thread is not threading.current_thread():
             thread.join(timeout)
         return not thread.is_alive()
+
+    def resume(self) -> None:
+        """Go on after :meth:`stop`, if there is something to sample."""
+        if any(journal.path is not None and not journal.closed for journal in self._journals()):
+            self.start()
+
+    def end(self, timeout: float) -> bool:
+        """Take a last sample and stop; False if the probes did not answer in time."""
+        self.start()  # of a program that ends at once nothing was sampled yet
+        self._ending = True
+        ended = self.stop(timeout)
+        if ended:
+            for probe in self._made or ():
+                probe.close()
+        return ended

@@ -162,7 +162,8 @@ def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.Monkey
 def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with gpus._unprinted():
-        pass
+        assert sys.stdout is None
+    assert sys.stdout is None
 
 
 FORK = """

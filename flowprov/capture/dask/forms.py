@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
-# Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
 DASK = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
 # What collections of Dask are built from.
 LIBRARIES = DASK | {
@@ -35,6 +34,7 @@ LIBRARIES = DASK | {
     "pandas",
     "pyarrow",
 }
+# Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
 SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
 

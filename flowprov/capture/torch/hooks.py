@@ -142,7 +142,7 @@ class CapturedModule:
         self.name = name
         self.around: CapturedModule | None = None
         self.original: CapturedModule | None = None
-        self._fragment = model.fragment(name, "child_forward" if path else "parent_forward")
+        self._fragment = b""
         self._detail = self._asked_detail = detail  # some kinds make another of what they were asked for
         self._at_first = at_first
         self._inputs: Inputs | None = None
@@ -238,11 +238,12 @@ class CapturedModule:
             self.model.open(module, parent)
             if self._at_first is not None:
                 self._at_first(module)
+        fragment = self.model.fragment(self.name, "child_forward" if self.path else "parent_forward")
         if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
-            fragment, told = self._fragment, b',"rank":%d' % rank
-            self._fragment = fragment.removesuffix(told) + told  # once, where threads meet here
-        if not self._asked_detail.telemetry and not self._fragment.endswith(mark := without_telemetry()):
-            self._fragment += mark
+            fragment += b',"rank":%d' % rank
+        if not self._asked_detail.telemetry:
+            fragment += without_telemetry()
+        self._fragment = fragment  # whole at once: threads may meet here
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 
