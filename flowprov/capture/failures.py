@@ -44,7 +44,8 @@ def describe(error: BaseException) -> Error:
 
 def clean(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
-    text = encodable(text)
+    if not text.isascii():
+        text = encodable(text)
     return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 
 

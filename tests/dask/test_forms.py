@@ -27,7 +27,8 @@ Task, TaskRef = _task_spec.Task, _task_spec.TaskRef
 
 def _used(run_spec: Any, *dependencies: Any) -> Any:
     call = forms.call_of(run_spec)
-    return json.loads(values.encode_used(run_spec, call, dependencies, Summariser()))
+    inputs = {key: values.dependency(key) for key in dependencies}
+    return json.loads(values.encode_used(run_spec, call, inputs, Summariser()))
 
 
 def _helper(name: str, package: str) -> Any:
@@ -113,6 +114,26 @@ def test_secrets_are_concealed_among_references_too() -> None:
         "password": {"$redacted": True},
         "other": {"$task": "dask:a"},
     }
+
+
+def four(a: Any, b: Any, c: Any, d: Any) -> None: ...
+
+
+def test_arguments_keep_their_order_whatever_they_are() -> None:
+    used = _used(Task("k", four, TaskRef("a"), 0.1, TaskRef("b"), d={"deep": [1]}), "a", "b")
+    assert used == {"a": {"$task": "dask:a"}, "b": 0.1, "c": {"$task": "dask:b"}, "d": {"deep": [1]}}
+    assert list(used) == ["a", "b", "c", "d"]
+
+
+_values = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+
+
+@given(st.lists(_values | st.sampled_from(["a", "b"]).map(TaskRef), min_size=4, max_size=4))
+def test_the_quick_way_writes_what_the_long_way_writes(args: list[Any]) -> None:
+    named = dict(zip("abcd", args, strict=True))
+    quick = values._encode_flat(named, {"a": "dask:a"}, (), Summariser())
+    assert quick is not None
+    assert json.loads(quick) == json.loads(values._Writer((), Summariser()).encode(named))
 
 
 @pytest.mark.parametrize("key", [("block", 0, 1), 7, b"bytes"])

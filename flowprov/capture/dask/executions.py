@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import msgspec
 from flowprov import context, runtime
 from flowprov.capture.dask import forms, handing, origin, plumbing, values
 from flowprov.capture.failures import clean, end_inside, lost
-from flowprov.capture.lines import measure, measured_part
+from flowprov.capture.lines import measure, measured_part, thread_fragment
 from flowprov.capture.site import encode
 from flowprov.clock import clock, ticks
 from flowprov.context import Scope
@@ -50,11 +51,9 @@ class Execution(msgspec.Struct, eq=False):
     metadata: bytes
     began: int
 
-    def line(self, status: Status, thread: str | None, metadata: bytes, rest: bytes = b"") -> bytes:
+    def line(self, status: Status, metadata: bytes, rest: bytes) -> bytes:
         """Give a record of it, put together like those of ``capture.lines``: ``Task`` says what it means."""
         key: Any = self.scope.key
-        if thread is not None:
-            rest += b',"thread":' + _encode_ours(thread)
         return b'{"type":"task","task_id":%d%b,"started_at":%d,"status":"%b","custom_metadata":%b%b}\n' % (
             key,
             self.scope.place,
@@ -65,28 +64,31 @@ class Execution(msgspec.Struct, eq=False):
         )
 
 
-class _Place(msgspec.Struct, omit_defaults=True, gc=False):
-    """The part of both records that says what the task is and where it belongs; see ``Task``."""
-
-    workflow_id: str
-    activity_id: str
-    used: msgspec.Raw
-    subtype: str
-    parent_task_id: str | None = None
-    submitted_at: int | None = None
-    dependencies: list[str] | None = None
-
-
 _STATUS = {status: status.value.encode() for status in Status}
+_HOMES = 4  # submissions whose tasks take turns on a worker, as those of a map and of one of its results do
+_ENDED = {"memory": Status.FINISHED, "error": Status.ERROR}  # by Dask's name for it
 
 
 class _Home(NamedTuple):
-    """Where tasks belong whose annotation is the same."""
+    """Where tasks belong whose annotation is the same.
+
+    Attributes
+    ----------
+    told, held
+        The annotation, and what the process had of flowprov when it was read.
+    origin
+        What it says.
+    journal
+        Where their records go.
+    fragment
+        The part of their lines that says it.
+    """
 
     told: Any
     held: runtime.Runtime
     origin: origin.Origin
     journal: Journal
+    fragment: bytes
 
 
 class Executions:
@@ -109,17 +111,8 @@ class Executions:
         self._worker = weakref.ref(worker)
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
-        self._threads: dict[int, threading.Thread] = {}  # by identifiers, of which few are ever used
-        self._home: _Home | None = None
-
-    def note(self, key: Any, finish: str) -> None:
-        """Take notice of a change of state."""
-        if finish == "executing":
-            self._begin(key)
-        elif key in self.running:
-            self.settle(key, finish)
-        elif finish == "error":
-            self._record_failed(key)
+        self._homes: deque[_Home] = deque(maxlen=_HOMES)
+        self._of_worker = b""  # what the metadata says of the worker
 
     def settle(self, key: Any, finish: str = "") -> None:
         """Record the end of an execution if it has ended.
@@ -134,8 +127,8 @@ class Executions:
             return
         if now in ("cancelled", "resumed") and state.previous in _RUNS and not state.done:
             return
-        status = {"memory": Status.FINISHED, "error": Status.ERROR}.get(now, Status.CANCELLED)
-        self._end(key, status, state, {"rescheduled": True} if finish == "rescheduled" else {})
+        added = {"rescheduled": True} if finish == "rescheduled" else {}
+        self._end(key, _ENDED.get(now, Status.CANCELLED), state, added)
 
     def adopt(self) -> None:
         """Take over what runs already, and let go of what ended unseen, when a plugin joins."""
@@ -144,7 +137,7 @@ class Executions:
             self.settle(key)
         for key, state in list(worker.state.tasks.items()) if worker is not None else ():
             if state.state in _RUNS and key not in self.running:
-                self._begin(key)
+                self.begin(key)
 
     def abandon(self) -> None:
         """Record what still runs in a worker that closes: nobody will see its end."""
@@ -157,7 +150,8 @@ class Executions:
 
     # -- the start ----------------------------------------------------------------------------------------
 
-    def _begin(self, key: Any) -> None:
+    def begin(self, key: Any) -> None:
+        """Record the start of an execution."""
         # The asyncio task that will run this one copies the present context right after this: it must not
         # inherit a scope of whoever happened to wake the worker (a task that seceded, an in-process client).
         context.current.set(None)
@@ -170,41 +164,46 @@ class Executions:
         home = self._home_of(state.annotations)
         if home is None:
             return
-        given, journal = home.origin, home.journal
-        workflow = Scope(journal, None, given.workflow_id)
+        journal = home.journal
+        workflow = Scope(journal, None, home.origin.workflow_id)
         try:
-            execution = self._open(worker, state, given, workflow)
+            execution = self._open(worker, state, home, workflow)
         except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
             lost(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
-            journal.append(execution.line(Status.RUNNING, _thread_here(journal), execution.metadata))
+            journal.append(execution.line(Status.RUNNING, execution.metadata, _thread_here(journal)))
             journal.open_scopes[execution.scope.key] = execution.scope  # type: ignore[index]
             execution.scope.started = ticks()
             self.running[key] = execution
-        handing.announce(worker, journal, given)
+        handing.announce(worker, journal, home.origin)
 
     def _home_of(self, annotations: Mapping[str, Any] | None) -> _Home | None:
-        """Find where a task belongs: most belong where the one before does, from the same submission."""
-        held, home = runtime.get(), self._home
+        """Find where a task belongs: most come from a submission that others came from just before."""
+        held = runtime.get()
         told = (annotations or {}).get(origin.KEY)
-        if home is None or told is None or home.told != told or home.held is not held:
-            given = origin.of_task(annotations)
-            home = None if given is None else _Home(told, held, given, origin.journal_of(given))
-            self._home = home
+        if told is not None:
+            for home in self._homes:
+                if home.held is held and home.told == told:
+                    return home
+        given = origin.of_task(annotations)
+        if given is None:
+            return None
+        home = _home_at(told, held, given)
+        if told is not None:
+            self._homes.appendleft(home)
         return home
 
-    def _record_failed(self, key: Any) -> None:
+    def record_failed(self, key: Any) -> None:
         """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
         worker = self._worker()
         state: Any = None if worker is None else worker.state.tasks.get(key)
         home = None if state is None else self._home_of(state.annotations)
         if home is None:
             return
-        given = home.origin
-        workflow = Scope(home.journal, None, given.workflow_id)
+        workflow = Scope(home.journal, None, home.origin.workflow_id)
         try:
-            execution = self._open(worker, state, given, workflow, plumbing_too=True)
+            execution = self._open(worker, state, home, workflow, plumbing_too=True)
         except (Exception, SystemExit) as error:  # the guard, as above
             lost(workflow, "recording a Dask task that failed", error)
             return
@@ -218,55 +217,51 @@ class Executions:
         self._end(key, Status.ERROR, state, {})
 
     def _open(
-        self,
-        worker: Any,
-        state: Any,
-        given: origin.Origin,
-        workflow: Scope,
-        *,
-        plumbing_too: bool = False,
+        self, worker: Any, state: Any, home: _Home, workflow: Scope, *, plumbing_too: bool = False
     ) -> Execution | None:
         """Make an execution; None of a task of Dask's own that is left out, but for what it depends on."""
-        held = runtime.get()
-        journal = workflow.journal
+        held, given, journal = home.held, home.origin, home.journal
         workflow.muted = given.muted or not held.capturing
         call = forms.call_of(state.run_spec)
-        dependencies = [task.key for task in state.dependencies]
+        inputs = {task.key: values.dependency(task.key) for task in state.dependencies}
         functions = plumbing.functions_of(state.key, call)
         if not (functions or plumbing_too or held.settings.dask.plumbing):
-            journal.append(encode_record(_left_out(state.key, dependencies, given)))
+            journal.append(encode_record(_left_out(state.key, inputs, given)))
             return None
-        used: Any = msgspec.Raw(values.encode_used(state.run_spec, call, dependencies, held.summariser))
-        metadata = {
-            "dask_key": clean(forms.text_of(state.key)),
-            "run_id": getattr(state, "run_id", None),
-            "worker": worker.address,
-            "worker_name": worker.name,
-        }
-        if state.resource_restrictions:
-            metadata["resources"] = dict(state.resource_restrictions)
-        activity = clean("-".join(functions) or plumbing.activity_of(state.key, call))
-        place = _Place(
-            workflow_id=given.workflow_id,
-            parent_task_id=given.parent_task_id,
-            activity_id=activity,
-            used=used,
-            subtype="dask_task",
-            submitted_at=given.submitted_at,
-            dependencies=[values.dependency(key) for key in dependencies] or None,
+        place = b'%b,"activity_id":%b,"used":%b' % (
+            home.fragment,
+            _encode_ours(clean("-".join(functions) or plumbing.activity_of(state.key, call))),
+            values.encode_used(state.run_spec, call, inputs, held.summariser),
         )
+        if inputs:
+            place += _field(b"dependencies", list(inputs.values()))
         number, wall = journal.next_number(), clock.now()
         scope = Scope(
             journal,
             number,
             given.workflow_id,
-            b"," + _encode_ours(place)[1:-1],
+            place,
             wall=wall,
             parent=workflow,
             muted=workflow.muted,
         )
-        measure(scope)
-        return Execution(scope, given, _encode_ours(metadata), wall)
+        if journal.reading is not None:
+            measure(scope)
+        return Execution(scope, given, self._metadata_of(worker, state), wall)
+
+    def _metadata_of(self, worker: Any, state: Any) -> bytes:
+        """Say which execution of which task this is, and where."""
+        here = self._of_worker
+        if not here:
+            here = _field(b"worker", worker.address) + b',"worker_name":' + _encode_ours(worker.name)
+            self._of_worker = here
+        if state.resource_restrictions:
+            here += _field(b"resources", dict(state.resource_restrictions))
+        return b'{"dask_key":%b,"run_id":%b%b}' % (
+            _encode_ours(clean(forms.text_of(state.key))),
+            _encode_ours(getattr(state, "run_id", None)),
+            here,
+        )
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -319,40 +314,50 @@ class Executions:
             ended,
             b"" if generated is None else b',"generated":' + encode(generated),
         )
-        rest += _field(b"error", error) + _field(b"tags", tags or None)
+        rest += self._thread_of(execution, state)
+        if error is not None or tags:
+            rest += _field(b"error", error) + _field(b"tags", tags or None)
         if scope.measured:
             rest += measured_part(scope)
-        return execution.line(status, self._thread_of(execution, state), metadata, rest)
+        return execution.line(status, metadata, rest)
 
-    def _thread_of(self, execution: Execution, state: Any) -> str | None:
+    def _thread_of(self, execution: Execution, state: Any) -> bytes:
+        """Name the thread in which a task ran, unless it is the one that the header names."""
         worker = self._worker()
         ident = None if worker is None or state is None else worker.state.threads.get(state.key)
         if ident is None:
             return _thread_here(execution.scope.journal)
         if ident == execution.scope.journal.main_thread:
-            return None
-        thread = self._threads.get(ident)
-        if thread is None or not thread.is_alive():
-            thread = next((each for each in threading.enumerate() if each.ident == ident), None)
-            if thread is None:
-                return None
-            self._threads[ident] = thread
-        return thread.name
+            return b""
+        thread = _threads_now().get(ident)
+        return b"" if thread is None else _field(b"thread", thread.name)
 
 
-def _left_out(key: Any, dependencies: list[Any], given: origin.Origin) -> LeftOut:
+def _home_at(told: Any, held: runtime.Runtime, given: origin.Origin) -> _Home:
+    fragment = _field(b"workflow_id", given.workflow_id) + b',"subtype":"dask_task"'
+    fragment += _field(b"parent_task_id", given.parent_task_id)
+    fragment += _field(b"submitted_at", given.submitted_at)
+    return _Home(told, held, given, origin.journal_of(given), fragment)
+
+
+def _threads_now() -> Mapping[int | None, threading.Thread]:
+    """Give the threads that run, by identifier."""
+    kept = getattr(threading, "_active", None)  # what enumerate lists; asked for at each task
+    return kept if type(kept) is dict else {thread.ident: thread for thread in threading.enumerate()}
+
+
+def _left_out(key: Any, inputs: Mapping[Any, str], given: origin.Origin) -> LeftOut:
     return LeftOut(
         workflow_id=given.workflow_id,
         dask_key=clean(forms.text_of(key)),
         at=clock.now(),
-        dependencies=[values.dependency(key) for key in dependencies],
+        dependencies=list(inputs.values()),
     )
 
 
-def _thread_here(journal: Journal) -> str | None:
-    """Name the thread, unless it is the one that the header names."""
-    here = threading.current_thread()
-    return None if here.ident == journal.main_thread else here.name
+def _thread_here(journal: Journal) -> bytes:
+    """Name the present thread, unless it is the one that the header names."""
+    return b"" if threading.get_ident() == journal.main_thread else thread_fragment()
 
 
 def _field(name: bytes, value: object) -> bytes:

@@ -11,29 +11,16 @@ are tuples; later it is a node with ``func``, ``args`` and ``kwargs``, in which 
 from __future__ import annotations
 
 import functools
-import inspect
-import weakref
 from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from operator import attrgetter
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from flowprov.capture.dask.functions import Known, Several, known_of, package_of
+
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
-DASK = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
-# What collections of Dask are built from.
-LIBRARIES = DASK | {
-    "_functools",
-    "_operator",
-    "builtins",
-    "functools",
-    "itertools",
-    "numpy",
-    "operator",
-    "pandas",
-    "pyarrow",
-}
 # Values of these kinds hold nothing, and stand for themselves where keys do not stand for results.
 SCALARS = frozenset({int, float, str, bool, bytes, type(None)})
 
@@ -47,17 +34,11 @@ class Call(NamedTuple):
     known: Known | None = None
 
 
-class Several(tuple[Any, ...]):
-    """What ``*args`` took: each of them an argument by itself."""
-
-    __slots__ = ()
-
-
 def call_of(run_spec: Any) -> Call | None:
     """Find what a task calls; None for nodes that only hand data on."""
     function = getattr(run_spec, "func", None)
     if callable(function) and hasattr(run_spec, "args"):
-        if type(function) is FunctionType and (known := _known_of(function)).is_users:
+        if type(function) is FunctionType and (known := known_of(function)).is_users:
             return Call(function, tuple(run_spec.args), run_spec.kwargs or {}, known)
         return _unwrapped(Call(function, tuple(run_spec.args), run_spec.kwargs or {}))
     if isinstance(run_spec, tuple) and len(run_spec) == 3 and callable(run_spec[0]):
@@ -128,75 +109,6 @@ def is_fused(call: Call) -> bool:
         return False
     name = getattr(call.function, "__name__", "")
     return name in _RUN_GRAPHS or hasattr(call.function, "dsk")
-
-
-def name_arguments(call: Call) -> dict[str, Any]:
-    """Give the arguments of a call by parameter name, defaults included; by position where names fail."""
-    try:
-        known = _known_of(call.function) if call.known is None else call.known
-        simple = known.simple
-        if simple is not None and len(call.args) + len(call.kwargs) <= len(simple):
-            named = {**dict(zip(simple, call.args, strict=False)), **call.kwargs}
-            if len(named) == len(simple) and named.keys() == simple.keys():
-                return named
-        signature = known.signature or inspect.signature(call.function)
-        bound = signature.bind(*call.args, **call.kwargs)
-        bound.apply_defaults()
-    except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
-        return {**{f"arg_{position}": value for position, value in enumerate(call.args)}, **call.kwargs}
-    named = {}
-    for name, value in bound.arguments.items():
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
-        else:
-            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-            named[name] = Several(value) if several else value
-    return named
-
-
-class Known(NamedTuple):
-    """What is looked up of a function once.
-
-    Attributes
-    ----------
-    name
-        Its name.
-    signature, simple
-        Its signature, None where it has none; and its parameters, where each simply takes one argument.
-    is_users
-        Whether it is the user's own, and no helper of a library that runs another one.
-    """
-
-    name: str
-    signature: inspect.Signature | None
-    simple: dict[str, None] | None
-    is_users: bool
-
-
-_known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
-
-
-def _known_of(function: Any) -> Known:
-    try:
-        found = _known.get(function)
-        if found is None:
-            found = _known[function] = _inspected(function)
-    except TypeError:  # no hash, or no weak references to it
-        return _inspected(function)
-    return found
-
-
-def _inspected(function: Any) -> Known:
-    name = str(getattr(function, "__name__", ""))
-    try:
-        signature = inspect.signature(function)
-    except Exception:  # builtins have none, and what a user put in its place may do anything
-        return Known(name, None, None, is_users=False)
-    parameters = signature.parameters.values()
-    simple = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    package = package_of(function)
-    is_users = bool(package) and package not in LIBRARIES
-    return Known(name, signature, dict.fromkeys(signature.parameters) if simple else None, is_users=is_users)
 
 
 def key_behind(value: Any, keys: Collection[Any]) -> Any:
@@ -285,12 +197,6 @@ def holds_nodes(container: Any) -> bool:
     """Whether there are nodes in a plain container, as there are in versions of 2024."""
     items = container.values() if type(container) is dict else container
     return any(type(item) not in SCALARS and is_node(item) for item in islice(items, _MOST_ITEMS))
-
-
-def package_of(thing: Any) -> str:
-    """Name the top package in which a function or class was defined."""
-    module = getattr(thing, "__module__", None)
-    return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def _is_old_task(value: Any) -> bool:

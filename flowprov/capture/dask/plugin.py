@@ -77,9 +77,12 @@ class DaskWorkerPlugin(WorkerPlugin):
         if executions is None or executions.owner is not self:
             return
         try:
-            # Of many changes these are few.
-            if finish in ("executing", "error") or key in executions.running:
-                executions.note(key, finish)
+            if finish == "executing":
+                executions.begin(key)
+            elif key in executions.running:
+                executions.settle(key, finish)
+            elif finish == "error":
+                executions.record_failed(key)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
             guard.fault("recording a Dask task", error)
 

@@ -19,6 +19,7 @@ from dask.utils import key_split
 
 from flowprov import guard
 from flowprov.capture.dask import forms
+from flowprov.capture.dask.functions import DASK, LIBRARIES, package_of
 
 _MOVING = frozenset({"getitem", "getattr", "itemgetter", "list", "tuple", "dict", "set", "slice"})
 _HANDED_ON = frozenset({"map_chunk", "starmap_chunk"})  # bags: their first argument is what the user maps
@@ -91,7 +92,7 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return value.values()  # type: ignore[no-any-return]
     if isinstance(value, functools.partial) or kind.__name__ == "curry":
         return [value.func, *value.args, *(value.keywords or {}).values()]
-    if forms.package_of(kind) not in forms.DASK or hasattr(kind, "__dask_graph__"):
+    if package_of(kind) not in DASK or hasattr(kind, "__dask_graph__"):
         return None
     return _parts_of_dasks(value)
 
@@ -109,12 +110,12 @@ def _parts_of_dasks(value: Any) -> Iterable[Any] | None:
 
 
 def _is_users(function: Any, *, direct: bool) -> bool:
-    package = forms.package_of(function) or forms.package_of(type(function))
+    package = package_of(function) or package_of(type(function))
     if not callable(function):
         return False
-    if package in forms.DASK:
+    if package in DASK:
         return direct and type(function).__name__ == "methodcaller"  # a method of something delayed
-    if package in forms.LIBRARIES:
+    if package in LIBRARIES:
         return direct and _name(function) not in _MOVING
     return True
 

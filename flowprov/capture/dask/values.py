@@ -16,6 +16,7 @@ import msgspec
 from distributed.core import clean_exception
 
 from flowprov.capture.dask import forms
+from flowprov.capture.dask.functions import Several, name_arguments
 from flowprov.capture.failures import clean, describe, was_left_at
 from flowprov.context import Scope
 from flowprov.records import Correction, Error, Status
@@ -23,10 +24,12 @@ from flowprov.values import Summariser
 
 _DEEPEST = 8
 _MOST_ITEMS = 100
+_ABSENT = object()
+_NOTHING: Mapping[Any, Any] = {}
 
 
 def encode_used(
-    run_spec: Any, call: forms.Call | None, dependencies: Collection[Any], summariser: Summariser
+    run_spec: Any, call: forms.Call | None, inputs: Mapping[Any, str], summariser: Summariser
 ) -> bytes:
     """Encode what a task uses, by parameter name.
 
@@ -34,59 +37,80 @@ def encode_used(
     ----------
     run_spec, call
         The task, and what it calls.
-    dependencies
-        The keys of its inputs.
+    inputs
+        The names of its inputs, by key: see :func:`dependency`.
     summariser
         Makes values recordable.
     """
     if call is None:
         named: Mapping[str, Any] = {"value": run_spec}
     elif forms.is_fused(call):
-        return msgspec.json.encode({"inputs": [_mark(key) for key in dependencies]})
+        return msgspec.json.encode({"inputs": [{"$task": name} for name in inputs.values()]})
     else:
-        named = forms.name_arguments(call)
-    writer = _Writer(dependencies if isinstance(run_spec, tuple) else (), summariser)
-    return writer.encode(named)
+        named = name_arguments(*call)
+    keys: Collection[Any] = inputs if isinstance(run_spec, tuple) else ()
+    # Most tasks take scalars alone: for these nothing is searched.
+    if not keys and forms.SCALARS.issuperset(map(type, named.values())):
+        return summariser.encode_mapping(named)
+    return _encode_flat(named, inputs, keys, summariser) or _Writer(keys, summariser).encode(named)
+
+
+def _encode_flat(
+    named: Mapping[str, Any], inputs: Mapping[Any, str], keys: Collection[Any], summariser: Summariser
+) -> bytes | None:
+    """Encode arguments each of which is a reference, or holds none; None where one holds some."""
+    parts: list[bytes] = []
+    plain: dict[str, Any] = {}  # what was met of either kind since the last part
+    marks: dict[str, Any] = {}
+    for name, value in named.items():
+        key = forms.key_behind(value, keys)
+        if key is not None and name.isidentifier() and len(named) <= _MOST_ITEMS:
+            if plain:
+                parts.append(summariser.encode_mapping(plain)[1:-1])
+                plain = {}
+            marks[name] = {"$task": inputs.get(key) or dependency(key)}
+        elif key is not None or _holds_references(value, keys):
+            return None
+        else:
+            if marks:
+                parts.append(msgspec.json.encode(marks)[1:-1])
+                marks = {}
+            plain[name] = forms.plain(value)
+    parts.append((summariser.encode_mapping(plain) if plain else msgspec.json.encode(marks))[1:-1])
+    return b"{%b}" % b",".join(parts)
+
+
+def _holds_references(value: Any, keys: Collection[Any]) -> bool:
+    if type(value) in forms.SCALARS:
+        return False
+    if type(value) is Several:
+        return any(
+            forms.key_behind(item, keys) is not None or _holds_references(item, keys) for item in value
+        )
+    return forms.opened(value, keys) is not None
 
 
 class _Writer:
-    """Writes values among which there may be references."""
+    """Writes values among which there are references."""
 
     def __init__(self, keys: Collection[Any], summariser: Summariser) -> None:
         self._keys = keys
         self._summariser = summariser
 
     def encode(self, named: Mapping[str, Any]) -> bytes:
-        # Most tasks take scalars alone, or results of others alone: for these nothing is searched.
-        if not self._keys and all(type(value) in forms.SCALARS for value in named.values()):
-            return self._summariser.encode_mapping(named)
-        behind = {name: forms.key_behind(value, self._keys) for name, value in named.items()}
-        if None not in behind.values() and all(map(str.isidentifier, behind)):
-            return msgspec.json.encode({name: _mark(key) for name, key in behind.items()})
-        if not any(self._may_refer(value) for value in named.values()):
-            return self._summariser.encode_mapping(
-                {name: forms.plain(value) for name, value in named.items()}
-            )
         return msgspec.json.encode(self._pairs(named, 0))
-
-    def _may_refer(self, value: Any) -> bool:
-        if type(value) in forms.SCALARS and not self._keys:
-            return False
-        if type(value) is forms.Several:
-            return any(map(self._may_refer, value))
-        return forms.key_behind(value, self._keys) is not None or forms.opened(value, self._keys) is not None
 
     def _form(self, value: Any, name: str | None, depth: int) -> Any:
         key = forms.key_behind(value, self._keys)
         if key is not None:
-            return _mark(key)
+            return {"$task": dependency(key)}
         held = forms.opened(value, self._keys)
         if held is None:
             return self._summariser.summarise(forms.plain(value), key=name)
         if depth >= _DEEPEST:
             return {"$depth": type(value).__name__}
         if isinstance(held, forms.Call):
-            named = self._pairs(forms.name_arguments(held), depth + 1)
+            named = self._pairs(name_arguments(*held), depth + 1)
             return {"$call": forms.name_of(held, "graph"), "used": named}
         if isinstance(held, dict):
             return self._pairs(held, depth + 1)
@@ -103,10 +127,6 @@ class _Writer:
         return made
 
 
-def _mark(key: Any) -> dict[str, str]:
-    return {"$task": dependency(key)}
-
-
 def dependency(key: Any) -> str:
     """Name the task that makes an input; reading finds the execution that this was."""
     return "dask:" + clean(forms.text_of(key))
@@ -115,16 +135,21 @@ def dependency(key: Any) -> str:
 def generated_of(worker: Any, key: Any, task_state: Any) -> dict[str, Any] | None:
     """Give what a task that finished made, by name; None if that was None.
 
-    Only what lies in memory is looked at: reading a result that was spilled would load it from the disk.
+    Only what lies in memory is looked at, and beneath what notes who was read last: reading a result that was
+    spilled would load it from the disk, and keep it there rather than another.
     """
     if key in worker.state.actors:
         return {"result": worker.state.actors[key]}
-    data = worker.data
-    in_memory = data if type(data) is dict else getattr(data, "memory", getattr(data, "fast", {}))
-    if key not in in_memory:
+    held = worker.data
+    if type(held) is not dict:
+        held = getattr(held, "fast", _NOTHING)  # zict.Buffer, of which Dask's own is one
+        held = getattr(held, "d", held)  # zict.LRU
+        if type(held) is not dict and not isinstance(held, Mapping):
+            held = _NOTHING
+    result = held.get(key, _ABSENT)
+    if result is _ABSENT:
         kind = getattr(task_state.type, "__qualname__", "?")
         return {"result": f"<{kind} of {task_state.nbytes} bytes, spilled>"}
-    result = in_memory[key]
     if result is None:
         return None
     return result if type(result) is dict else {"result": result}
