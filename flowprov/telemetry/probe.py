@@ -22,8 +22,10 @@ class Probe(Protocol):
 
     kind: str
 
-    def read(self) -> Mapping[str, Any]:
+    def read(self) -> dict[str, Any]:
         """Read now: JSON types only, each name with its unit ("rss_bytes"); counters that only grow as such.
+
+        The dictionary is the caller's to keep: the next reading gives another one.
 
         An exception is caught by whoever calls, said once, and costs this kind of this sample.
         """

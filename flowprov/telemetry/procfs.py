@@ -28,12 +28,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
 _SECTOR = 512  # of diskstats, whatever those of the device are; Documentation/admin-guide/iostats.rst
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guests are in user
-_BUSY = (0, 1, 2, 5, 6, 7)  # places in these
+_CPU_NAMES = [f"{name}_s" for name in _CPU_TIMES]
+_IDLE, _IOWAIT = 3, 4  # places in these
 _LARGEST = 1 << 14  # bytes that are read at once
 _SURELY_ALL = (
     2048  # bytes: the kernel gives less than a page only where no further line fits, or none is left
 )
-_FIRST_LINES = 28 * 3  # bytes of meminfo: what is left free stands there
 
 
 class File:
@@ -54,7 +54,7 @@ class File:
         self._path = path
         self._descriptor: int | None = None
         self._identity: tuple[int, int] | None = None
-        self._buffer = ctypes.create_string_buffer(_LARGEST)
+        self._buffer: Any = ctypes.create_string_buffer(_LARGEST)
         self._lock = threading.Lock()  # exact readings come from any thread
 
     def read(self) -> bytes:
@@ -63,9 +63,12 @@ class File:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
                 self._identity = _identity(self._descriptor)
+            size = _pread(self._descriptor, self._buffer, _LARGEST, 0)
+            if 0 < size < _SURELY_ALL:
+                return self._buffer[:size]  # type: ignore[no-any-return]  # bytes, of characters
             held = b""
             while (size := _pread(self._descriptor, self._buffer, _LARGEST, len(held))) > 0:
-                held += ctypes.string_at(self._buffer, size)
+                held += self._buffer[:size]
                 if size < _SURELY_ALL:
                     break
             if size < 0:
@@ -107,12 +110,10 @@ def cpu() -> Probe:
                 break
             spent = list(map(int, line.split()[1 : 1 + len(_CPU_TIMES)]))
             if total:
-                cores.append(round(sum(spent[place] for place in _BUSY if place < len(spent)) / _TICKS, 2))
+                cores.append(round((sum(spent) - spent[_IDLE] - spent[_IOWAIT]) / _TICKS, 2))
             else:
                 total = spent
-        told: dict[str, Any] = {
-            f"{name}_s": ticks / _TICKS for name, ticks in zip(_CPU_TIMES, total, strict=False)
-        }
+        told: dict[str, Any] = dict(zip(_CPU_NAMES, [ticks / _TICKS for ticks in total], strict=False))
         told["per_core_busy_s"] = cores
         return told
 
@@ -124,11 +125,12 @@ def mem() -> Probe:
     meminfo = File("/proc/meminfo")
 
     def memory() -> dict[str, int]:
-        known = _numbers(meminfo.read()[:_FIRST_LINES], 1024)
-        told = {"total_bytes": known[b"MemTotal"], "free_bytes": known[b"MemFree"]}
-        if b"MemAvailable" in known:  # since Linux 3.14
-            told["available_bytes"] = known[b"MemAvailable"]
-            told["used_bytes"] = known[b"MemTotal"] - known[b"MemAvailable"]
+        text = meminfo.read()
+        total = _number(text, b"MemTotal:", 1024)
+        told = {"total_bytes": total, "free_bytes": _number(text, b"\nMemFree:", 1024)}
+        if b"\nMemAvailable:" in text:  # since Linux 3.14
+            available = _number(text, b"\nMemAvailable:", 1024)
+            told["available_bytes"], told["used_bytes"] = available, total - available
         return told
 
     return PartsProbe("mem", {"memory": memory})
@@ -139,28 +141,28 @@ def swap() -> Probe:
     meminfo, vmstat = File("/proc/meminfo"), File("/proc/vmstat")
 
     def space() -> dict[str, int]:
-        known = _numbers(meminfo.read(), 1024)
-        return {
-            "total_bytes": known[b"SwapTotal"],
-            "used_bytes": known[b"SwapTotal"] - known[b"SwapFree"],
-        }
+        text = meminfo.read()
+        total = _number(text, b"\nSwapTotal:", 1024)
+        return {"total_bytes": total, "used_bytes": total - _number(text, b"\nSwapFree:", 1024)}
 
     def traffic() -> dict[str, int]:
-        known = _numbers(vmstat.read(), _PAGE)
-        return {"in_bytes": known[b"pswpin"], "out_bytes": known[b"pswpout"]}
+        text = vmstat.read()
+        return {
+            "in_bytes": _number(text, b"\npswpin ", _PAGE),
+            "out_bytes": _number(text, b"\npswpout ", _PAGE),
+        }
 
     return PartsProbe("swap", {}, {"space": space, "traffic": traffic})
 
 
 def disk() -> Probe:
     """Make the probe of the disks, all together; what lies on top of others is not counted twice."""
-    diskstats = File("/proc/diskstats")
     known: dict[bytes, bool] = {}
 
-    def counters() -> dict[str, int] | None:
+    def counters(text: bytes) -> dict[str, int] | None:
         sums = [0] * 5
         found = False
-        for line in diskstats.read().split(b"\n"):
+        for line in text.split(b"\n"):
             fields = line.split()
             if not fields:
                 continue
@@ -183,16 +185,15 @@ def disk() -> Probe:
             "busy_ms": busy,
         }
 
-    return PartsProbe("disk", {"counters": counters})
+    return PartsProbe("disk", {"counters": _of(File("/proc/diskstats"), counters)})
 
 
 def network() -> Probe:
     """Make the probe of the network interfaces, all together but for the loopback."""
-    interfaces = File("/proc/net/dev")
 
-    def counters() -> dict[str, int] | None:
+    def counters(text: bytes) -> dict[str, int] | None:
         sums = [0] * 8
-        for line in interfaces.read().split(b"\n")[2:]:
+        for line in text.split(b"\n")[2:]:
             name, _, fields = line.partition(b":")
             if fields and name.strip() != b"lo":
                 counts = list(map(int, fields.split()))
@@ -209,7 +210,7 @@ def network() -> Probe:
             "dropped": dropped_in + dropped_out,
         }
 
-    return PartsProbe("network", {"counters": counters})
+    return PartsProbe("network", {"counters": _of(File("/proc/net/dev"), counters)})
 
 
 def process() -> Probe:
@@ -223,20 +224,17 @@ def process() -> Probe:
             "system_s": int(fields[12]) / _TICKS,
             "threads": int(fields[17]),
             "rss_bytes": int(fields[21]) * _PAGE,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 
-    def peak() -> dict[str, int]:
-        return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-
     def input_and_output() -> dict[str, int]:
-        known = _numbers(traffic.read(), 1)
-        return {"read_bytes": known[b"read_bytes"], "write_bytes": known[b"write_bytes"]}
+        text = traffic.read()
+        return {
+            "read_bytes": _number(text, b"\nread_bytes:", 1),
+            "write_bytes": _number(text, b"\nwrite_bytes:", 1),
+        }
 
-    parts: dict[str, Part] = {
-        "status": status,
-        "peak memory": peak,
-        "input and output": input_and_output,
-    }
+    parts: dict[str, Part] = {"status": status, "input and output": input_and_output}
     return PartsProbe("process", parts, {"file descriptors": _descriptors})
 
 
@@ -251,14 +249,27 @@ KINDS: Mapping[str, Callable[[], Probe]] = {
 """What makes the probe of each kind."""
 
 
-def _numbers(text: bytes, unit: int) -> dict[bytes, int]:
-    """Read lines of a name and a number."""
-    told = {}
-    for line in text.split(b"\n"):
-        fields = line.split(None, 2)
-        if len(fields) > 1:
-            told[fields[0].rstrip(b":")] = int(fields[1]) * unit
-    return told
+def _of(file: File, told_by: Callable[[bytes], Mapping[str, Any] | None]) -> Part:
+    """Make what reads a file and takes it apart, unless it holds what it held before."""
+    text, told = b"", None
+
+    def part() -> Mapping[str, Any] | None:
+        nonlocal text, told
+        now = file.read()
+        if now != text:
+            told = told_by(now)
+            text = now
+        return told
+
+    return part
+
+
+def _number(text: bytes, name: bytes, unit: int) -> int:
+    """Give the number behind a name."""
+    _, found, behind = text.partition(name)
+    if not found:
+        raise LookupError(f"the kernel tells no {name.decode().strip().rstrip(':')}")
+    return int(behind.split(None, 1)[0]) * unit
 
 
 def _descriptors() -> dict[str, int]:

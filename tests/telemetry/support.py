@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ ALL_HOST = {"cpu": True, "mem": True, "swap": True, "disk": True, "network": Tru
 class Told:
     """A probe that calls a function for its reading."""
 
-    def __init__(self, kind: str, read: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, kind: str, read: Callable[[], dict[str, Any]]) -> None:
         self.kind = kind
         self._read = read
         self.closed = False
 
-    def read(self) -> Mapping[str, Any]:
+    def read(self) -> dict[str, Any]:
         """Read."""
         return self._read()
 

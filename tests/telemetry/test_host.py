@@ -253,6 +253,30 @@ def test_files_that_the_kernel_gives_in_pieces_are_read_whole() -> None:
     assert procfs.File("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
 
 
+def test_counters_stand_still_and_go_on_with_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "dev", procfs.File
+    monkeypatch.setattr(procfs, "File", lambda _path: real(str(path)))
+    probe = procfs.network()
+    told = []
+    for received in (7, 7, 8, 7):
+        counts = [received, 1, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, 0, 0]
+        path.write_text(f"of all\ninterfaces\n eth0: {' '.join(map(str, counts))}\n", encoding="ascii")
+        told.append(probe.read()["received_bytes"])
+    assert told == [7, 7, 8, 7]
+
+
+def test_a_number_that_the_kernel_does_not_tell_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, real = tmp_path / "meminfo", procfs.File
+    path.write_text("MemTotal: 1 kB\n", encoding="ascii")
+    monkeypatch.setattr(procfs, "File", lambda _path: real(str(path)))
+    assert procfs.mem().read() == {}
+    assert "the kernel tells no MemFree" in caplog.text
+
+
 def test_what_changes_slowly_is_read_seldom() -> None:
     calls: list[int] = []
 
