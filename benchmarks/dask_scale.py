@@ -143,8 +143,9 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         finally:
+            took = clock() - before  # what is below is ours, and not the capture's
             thread = here()
-            spent[thread] = spent.get(thread, 0) + clock() - before
+            spent[thread] = spent.get(thread, 0) + took
 
     return timed
 
