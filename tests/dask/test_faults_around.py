@@ -58,13 +58,14 @@ def test_a_task_whose_client_was_killed_is_cancelled_when_its_function_is_over(
 
 @contextmanager
 def _started(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", *arguments],
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (folder / f"{arguments[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=folder,
+            env=clean_environment(),
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield process
     finally:
@@ -82,7 +83,7 @@ def test_a_lost_scheduler_ends_the_program_in_time_and_its_tasks_are_interrupted
             "scheduler", "--port", "0", "--dashboard-address", ":0", *known, folder=tmp_path
         ) as scheduler,
         _started(
-            "worker", *known, "--no-nanny", "--nthreads", "1", "--death-timeout", "3", folder=tmp_path
+            "worker", *known, "--no-nanny", "--nthreads", "1", "--death-timeout", "20", folder=tmp_path
         ) as worker,
     ):
         wait_until(told.exists)
