@@ -44,7 +44,7 @@ def describe(error: BaseException) -> Error:
 
 def clean(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
-    if not text.isascii():
+    if not text.isascii():  # asked here too: of most texts, which are, that saves the call
         text = encodable(text)
     return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 

@@ -20,8 +20,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
                 patch[name] = inner
         elif value != known or name not in before:
             patch[name] = value
-    if before.keys() != after.keys():
-        patch.update(dict.fromkeys(before.keys() - after.keys()))
+    for name in before.keys() - after.keys():
+        patch[name] = None
     return patch
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flowprov.telemetry.probe import read_each, say_missing
+from flowprov.telemetry.probe import read_each
 
 Part = Callable[[], "Mapping[str, Any] | None"]
 
@@ -34,26 +34,17 @@ class PartsProbe:
         self.kind = kind
         self._parts = parts
         self._seldom = seldom or {}
-        self._kept: dict[str, Any] = {}
+        self._kept: list[Mapping[str, Any]] = []
         self._readings = 0
 
     def read(self) -> dict[str, Any]:
         """Read now."""
         if self._seldom and self._readings % SELDOM == 0:
-            slow = read_each(self.kind, self._seldom).values()
-            self._kept = {name: value for part in slow for name, value in part.items()}
+            self._kept = list(read_each(self.kind, self._seldom).values())
         self._readings += 1
         values: dict[str, Any] = {}
-        # read_each, written out: after half a second of other work each call is a walk to cold memory.
-        for name, part in self._parts.items():
-            try:
-                told = part()
-            except Exception as error:  # whatever a system hides; the other parts go on
-                say_missing(self.kind, name, error)
-                continue
-            if told:
-                values.update(told)
-        values.update(self._kept)
+        for part in [*read_each(self.kind, self._parts).values(), *self._kept]:
+            values.update(part)
         return values
 
     def close(self) -> None:

@@ -27,8 +27,8 @@ from flowprov.telemetry.probe import Probe
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
 _SECTOR = 512  # of diskstats, whatever those of the device are; Documentation/admin-guide/iostats.rst
-_CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # guests are in user
-_CPU_NAMES = [f"{name}_s" for name in _CPU_TIMES]
+# Guests are in user.
+_CPU_TIMES = ("user_s", "nice_s", "system_s", "idle_s", "iowait_s", "irq_s", "softirq_s", "steal_s")
 _IDLE, _IOWAIT = 3, 4  # places in these
 _LARGEST = 1 << 14  # bytes that are read at once
 _SURELY_ALL = (
@@ -63,9 +63,6 @@ class File:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
                 self._identity = _identity(self._descriptor)
-            size = _pread(self._descriptor, self._buffer, _LARGEST, 0)
-            if 0 < size < _SURELY_ALL:
-                return self._buffer[:size]  # type: ignore[no-any-return]  # bytes, of characters
             held = b""
             while (size := _pread(self._descriptor, self._buffer, _LARGEST, len(held))) > 0:
                 held += self._buffer[:size]
@@ -113,7 +110,7 @@ def cpu() -> Probe:
                 cores.append(round((sum(spent) - spent[_IDLE] - spent[_IOWAIT]) / _TICKS, 2))
             else:
                 total = spent
-        told: dict[str, Any] = dict(zip(_CPU_NAMES, [ticks / _TICKS for ticks in total], strict=False))
+        told: dict[str, Any] = dict(zip(_CPU_TIMES, [ticks / _TICKS for ticks in total], strict=False))
         told["per_core_busy_s"] = cores
         return told
 

@@ -182,15 +182,14 @@ class Executions:
         """Find where a task belongs: most come from a submission that others came from just before."""
         held = runtime.get()
         told = (annotations or {}).get(origin.KEY)
-        if told is not None:
-            for home in self._homes:
-                if home.held is held and home.told == told:
-                    return home
+        for home in self._homes:
+            if home.held is held and home.told == told:
+                return home
         given = origin.of_task(annotations)
         if given is None:
             return None
         home = _home_at(told, held, given)
-        if told is not None:
+        if told is not None:  # what the environment says is asked anew
             self._homes.appendleft(home)
         return home
 

@@ -164,10 +164,7 @@ def _simply_named(
     function: Any, simple: Mapping[str, None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Name arguments where each parameter simply takes one; None if they do not fit."""
-    named = dict(zip(simple, args, strict=False))
-    if not kwargs and len(args) == len(simple):
-        return named
-    named.update(kwargs)
+    named = {**dict(zip(simple, args, strict=False)), **kwargs}
     if len(named) != len(args) + len(kwargs):
         return None  # there are too many, or one was given twice
     if len(named) < len(simple):
