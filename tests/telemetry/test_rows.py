@@ -10,7 +10,8 @@ import pytest
 
 import flowprov
 from flowprov import runtime
-from tests.support import run
+from flowprov.records import Sample, Task
+from tests.support import lines, of_type, only, run
 from tests.telemetry.support import ALL_HOST, await_samples
 
 torch = pytest.importorskip("torch")
@@ -43,9 +44,13 @@ def test_readings_lie_on_both_sides_of_a_task_and_near_it(buffer: Path) -> None:
     with flowprov.workflow("W"):
         await_samples(buffer, 1)
         flowprov.task(time.sleep)(0.3)
-    task = next(row for row in rows_of(buffer) if row["type"] == "task")
-    assert -10 < task["telemetry_at_start"]["distance_s"] <= 0
-    assert 0 <= task["telemetry_at_end"]["distance_s"] < 10
+    row = next(row for row in rows_of(buffer) if row["type"] == "task")
+    start, end = row["telemetry_at_start"], row["telemetry_at_end"]
+    assert -10 < start["distance_s"] <= 0
+    assert 0 <= end["distance_s"] < 10
+    task, readings = only(of_type(lines(buffer), Task)), [each.at for each in of_type(lines(buffer), Sample)]
+    assert start["sampled_at"] == max(at for at in readings if at <= task.started_at)
+    assert end["sampled_at"] == min(at for at in readings if at >= task.ended_at)
 
 
 def test_where_telemetry_is_off_rows_show_none(buffer: Path) -> None:

@@ -150,8 +150,8 @@ def test_redaction_takes_linear_time() -> None:
         "x=" * 400_000,
         "http://?" + "&a=" * 300_000,
     ):
-        redact_urls(text)
-        recorded(text)
+        assert redact_urls(text)
+        assert len(recorded(text)["$str"]) <= 1_000
 
 
 class Client:
