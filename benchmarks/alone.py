@@ -20,7 +20,8 @@ from pathlib import Path
 import msgspec
 
 import flowprov
-from flowprov import records, runtime
+from flowprov import records
+from flowprov.runtime import runtime
 
 ROUNDS = 9
 CALLS = 20_000

@@ -30,7 +30,7 @@ import pytest
 import redis
 
 from flowprov.journal.format import find_journals
-from flowprov.sinks.ship import BATCH
+from flowprov.shipping.shipment import BATCH
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import ServerProcess

@@ -9,8 +9,8 @@ from typing import Any
 
 import flowprov
 from benchmarks import scenarios
-from flowprov import runtime
-from flowprov.telemetry.procfs import KINDS
+from flowprov.runtime import runtime
+from flowprov.telemetry.procfs_probes import KINDS
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import flowprov
-from flowprov.journal.shipper import Report, ShipperFiles
+from flowprov.shipping.status import Report, ShipperFiles
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

@@ -24,9 +24,9 @@ import torch
 
 import flowprov
 from benchmarks.pairs import interval, order
-from flowprov import runtime
 from flowprov.journal.format import find_journals, lines
-from flowprov.telemetry.procfs import KINDS
+from flowprov.runtime import runtime
+from flowprov.telemetry.procfs_probes import KINDS
 
 ALL: dict[str, Any] = dict.fromkeys(KINDS, True)
 EVENTS = {"task": 300_000, "loop": 500_000, "forward and 3 children": 30_000}

@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
-    from flowprov.capture.epochs import BatchLoop, EpochLoop
     from flowprov.capture.handles import bind, current_task, current_workflow
     from flowprov.capture.loops import Loop
     from flowprov.capture.task import task, task_scope
     from flowprov.capture.torch import torch_capture, torch_release
+    from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
     from flowprov.read import Buffer, read_buffer
-    from flowprov.runtime import configure
+    from flowprov.runtime.runtime import configure
+    from flowprov.version import __version__
 
 _HOMES = {
-    "BatchLoop": "flowprov.capture.epochs",
+    "__version__": "flowprov.version",
+    "BatchLoop": "flowprov.capture.training_loops",
     "Buffer": "flowprov.read",
     "DaskWorkerPlugin": "flowprov.capture.dask",
-    "EpochLoop": "flowprov.capture.epochs",
+    "EpochLoop": "flowprov.capture.training_loops",
     "FlowprovError": "flowprov.errors",
     "JournalError": "flowprov.errors",
     "Loop": "flowprov.capture.loops",
@@ -34,7 +36,7 @@ _HOMES = {
     "UsageError": "flowprov.errors",
     "bind": "flowprov.capture.handles",
     "campaign": "flowprov.capture.campaign",
-    "configure": "flowprov.runtime",
+    "configure": "flowprov.runtime.runtime",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
     "read_buffer": "flowprov.read",
@@ -44,8 +46,6 @@ _HOMES = {
     "torch_release": "flowprov.capture.torch",
     "workflow": "flowprov.capture.workflow",
 }
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BatchLoop",

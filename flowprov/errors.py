@@ -45,3 +45,21 @@ class JournalError(FlowprovError):
 
 class UsageError(FlowprovError, TypeError):
     """A public function was called in a way that it cannot serve."""
+
+
+class SinkError(FlowprovError):
+    """A delivery failed; it is tried again later.
+
+    Parameters
+    ----------
+    message
+        What happened, fit for a person and without credentials.
+    """
+
+
+class SinkUnavailableError(SinkError):
+    """The server cannot be reached, does not answer in time, or broke the connection."""
+
+
+class SinkRefusedError(SinkError):
+    """The server answers and does not take records: wrong password, read-only, out of memory or disk."""

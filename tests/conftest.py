@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import flowprov
-from flowprov import runtime
+from flowprov.runtime import runtime
 
 
 @pytest.fixture(autouse=True)

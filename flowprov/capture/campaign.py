@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from flowprov import context, launchers, records, runtime
+from flowprov import records
 from flowprov.clock import clock
+from flowprov.environment import launchers
 from flowprov.records import new_id
+from flowprov.runtime import context, runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Self

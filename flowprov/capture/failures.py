@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flowprov import context, guard, runtime
+from flowprov import guard
 from flowprov.clock import clock
+from flowprov.line_templates import ABANDONED_TASK
 from flowprov.records import Correction, Error, Status
+from flowprov.runtime import context, runtime
 from flowprov.values import redact_urls
-from flowprov.values.marks import encodable
+from flowprov.values.markers import encodable
 
 if TYPE_CHECKING:
-    from flowprov.context import Extras, Scope
+    from flowprov.runtime.context import Extras, Scope
 
 _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
@@ -74,22 +76,30 @@ def was_left_at(places: Sequence[tuple[object, int]], passed: Sequence[tuple[obj
     return False
 
 
-def close_inner(scopes: list[Scope]) -> None:
-    """Record scopes whose own end never ran (an interrupt came in between)."""
+def close_all_abandoned(scopes: list[Scope]) -> None:
+    """Record tasks whose own end never ran: the exception that is handled now came in between."""
     error = sys.exc_info()[1]
     for scope in scopes:
-        journal = scope.journal
-        if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
-            continue
-        if scope.extras is not None:
-            end_inside(scope.extras, error)
-        described = (
-            describe(error) if error else Error(type="Unknown", message="left without reaching its end")
-        )
-        journal.append(
-            b'{"type":"task",%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
-            % (scope.beginning(), clock.now(), msgspec.json.encode(described))
-        )
+        close_abandoned(scope, error)
+
+
+def close_abandoned(scope: Scope, error: BaseException | None) -> None:
+    """Record a task whose own end never ran, as ERROR; does nothing if its record is not owed.
+
+    Parameters
+    ----------
+    scope
+        Of the task.
+    error
+        The exception that ended it, None where none is known.
+    """
+    journal = scope.journal
+    if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
+        return
+    if scope.extras is not None:
+        end_inside(scope.extras, error)
+    described = describe(error) if error else Error(type="Unknown", message="left without reaching its end")
+    journal.append(ABANDONED_TASK % (scope.beginning(), clock.now(), msgspec.json.encode(described)))
 
 
 def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
@@ -99,17 +109,17 @@ def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
     if still_owed:
         lost(scope, place, error)
     else:
-        guard.fault(place, error)
+        guard.report_internal_error(place, error)
 
 
 def lost(scope: Scope, place: str, error: BaseException) -> None:
     """Count a fault of ours and the event that it cost."""
-    guard.fault(place, error)
+    guard.report_internal_error(place, error)
     scope.journal.drop("fault")
 
 
 def end_inside(extras: Extras, error: BaseException | None) -> None:
     """End what lives as long as a scope that ends now."""
     while extras.on_end:
-        with runtime.guarded("ending what a scope held"):
+        with guard.guarded("ending what a scope held"):
             extras.on_end.pop()(error)

@@ -10,9 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from flowprov import context, runtime
-from flowprov.capture.workflow import write_addition
-from flowprov.context import Extras, Scope
+from flowprov import guard
+from flowprov.capture.workflow_records import write_addition
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import Extras, Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,7 +86,7 @@ class WorkflowHandle(_Handle):
         if scope is None or scope.workflow_id in scope.journal.open_scopes:
             super().set_generated(**values)
             return
-        with runtime.guarded("adding to a workflow of another process"):
+        with guard.guarded("adding to a workflow of another process"):
             write_addition(scope.journal, scope.workflow_id, generated=values)
 
     def __repr__(self) -> str:

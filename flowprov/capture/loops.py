@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
-from flowprov import context, runtime
-from flowprov.capture.failures import close_after_fault, close_inner, lost
-from flowprov.capture.lines import (
+from flowprov import line_templates
+from flowprov.capture.failures import close_after_fault, close_all_abandoned, lost
+from flowprov.capture.function_spec import generated_part
+from flowprov.capture.recorder import (
     enclosing,
     fail,
     measure,
@@ -29,9 +30,9 @@ from flowprov.capture.lines import (
     without_telemetry,
     write_end,
 )
-from flowprov.capture.site import generated_part
 from flowprov.clock import clock, ticks
-from flowprov.context import LeftEarly, Place, Scope, links_of
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import LeftEarly, Place, Scope, links_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -242,7 +243,7 @@ class Loop(Generic[T]):
     ) -> None:
         """Record the end of an iteration that has more to say than generated values."""
         if not scope.recorded:
-            close_inner(context.leave(scope))
+            close_all_abandoned(context.leave(scope))
             return
         _claim(scope)
         outputs, tail = with_extras(scope, generated, (), metadata)
@@ -317,24 +318,15 @@ class Pass:
         )
         if lightweight:
             self.place += without_telemetry()
-        key = _literal(msgspec.json.encode(item_name))
+        key = line_templates.literal(msgspec.json.encode(item_name))
         self.used_int = b'{"i":%d,' + key + b":%d}"
         self.used_any = b'{"i":%d,' + key + b":%b}"
-        self.line = (
-            b'{"type":"task","task_id":%d'
-            + _literal(self.place)
-            + b',"started_at":%d,"used":%b,"status":"FINISHED","ended_at":%d%b}\n'
-        )
+        self.line = line_templates.iteration(self.place)
 
-    def opened(self) -> Scope | None:
-        """Give the scope of the iteration that runs now."""
+    def current_scope(self) -> Scope | None:
+        """Return the scope of the iteration that runs now."""
         scope = self.scope
         return scope if scope is not None and scope.recorded else None
-
-
-def _literal(text: bytes) -> bytes:
-    """Make bytes stand for themselves inside a template."""
-    return text.replace(b"%", b"%%")
 
 
 def _places_of_the_loop(frame: FrameType | None) -> list[Place]:

@@ -15,13 +15,13 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from flowprov import context, runtime
 from flowprov.capture.failures import close_after_fault, lost
+from flowprov.capture.function_spec import Site, encode
 from flowprov.capture.handles import TaskHandle
-from flowprov.capture.lines import begin, enclosing, enter, fail, finish, with_extras, write_end
-from flowprov.capture.site import Site, encode
+from flowprov.capture.recorder import begin, enclosing, fail, finish, open_task, with_extras, write_end
 from flowprov.clock import ticks
-from flowprov.context import Scope
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -267,7 +267,7 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
                 fragment = b',"activity_id":' + msgspec.json.encode(str(self._name))
                 if self._subtype is not None:
                     fragment += b',"subtype":' + msgspec.json.encode(str(self._subtype))
-                self._scope = enter(parent, previous, fragment, encode(self._used))
+                self._scope = open_task(parent, previous, fragment, encode(self._used))
             except Exception as error:  # the guard
                 lost(parent, "recording the start of a task_scope", error)
         return TaskHandle(self._scope)

@@ -13,8 +13,8 @@ import click
 from flowprov.cli import ship, show, verify
 from flowprov.cli.output import Failure
 from flowprov.errors import FlowprovError
-from flowprov.runtime import version
 from flowprov.settings import load_settings, parse_assignment
+from flowprov.version import __version__
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version, prog_name="flowprov")
+@click.version_option(__version__, prog_name="flowprov")
 @click.option("--settings", "path", metavar="PATH", help="The settings file that names the buffer folder.")
 @click.option(
     "--set",

@@ -6,53 +6,22 @@ servers, a count for each, and the exit status: 0 if all was delivered, 1 if a s
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from flowprov.cli.output import Failure
-from flowprov.errors import FlowprovError
-from flowprov.journal.shipper import Progress, Report, ShipperFiles, shortened
-from flowprov.settings import Settings, load_settings, parse_assignment, redact_uri, settings_from_json
-from flowprov.sinks.ship import Shipment, follow, open_sink, without_notes_on_attempts
+from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json
+from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
+from flowprov.shipping.shipment import without_notes_on_attempts
+from flowprov.shipping.status import ShipperFiles
 
 _TRY_FOR_S = 8.0  # by hand, a person waits
 _LOCK_FOR_S = 5.0
-_REPORT_EVERY_S = 0.1
 _BAR_EVERY_S = 0.2
-
-
-class Delivery(threading.Thread):
-    """Delivers to one sink, independently of the others."""
-
-    def __init__(
-        self, uri: str, shipment: Shipment, give_up_after: float, over: threading.Event | None
-    ) -> None:
-        super().__init__(daemon=True)
-        self.shown = redact_uri(uri)
-        self.shipment = shipment
-        self._give_up_after = give_up_after
-        self._over = over
-
-    def run(self) -> None:
-        """Deliver until all is there, or all that will be."""
-        try:
-            follow(self.shipment, give_up_after=self._give_up_after, over=self._over)
-            self.shipment.sink.close()
-        except BaseException as error:  # raised again: whoever waits for this thread must learn of its end
-            self.shipment.trouble = f"a fault of flowprov's own: {type(error).__name__}"
-            raise
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing is to be expected of it."""
-        return self.shipment.idle or self.shipment.given_up or not self.is_alive()
 
 
 @click.command()
@@ -109,98 +78,44 @@ def ship(
         click.echo("another flowprov ship --follow delivers this buffer already")
         sys.exit(0)
     with held:
-        status = follow_buffer(folder, targets, settings, files)
+        threads = follow_buffer(folder, targets, settings, files)
+        status = max(map(_print_outcome, threads))
     sys.exit(status)
 
 
 def deliver(folder: Path, uris: Sequence[str], settings: Settings) -> int:
     """Deliver what waits in a folder now; gives the exit status."""
-    deliveries = [
-        Delivery(uri, Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder), _TRY_FOR_S, None)
-        for uri in uris
-    ]
-    for delivery in deliveries:
-        delivery.start()
-    _show_progress(deliveries)
-    return max(_tell(delivery) for delivery in deliveries)
+    threads = start_shipments(folder, uris, settings, _TRY_FOR_S)
+    _show_progress(threads)
+    return max(map(_print_outcome, threads))
 
 
-def follow_buffer(folder: Path, uris: Sequence[str], settings: Settings, files: ShipperFiles) -> int:
-    """Deliver what comes in a folder from this host, until nothing can come; gives the exit status."""
-    over, host = threading.Event(), socket.gethostname()
-    try:
-        deliveries = [
-            Delivery(
-                uri,
-                Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host),
-                settings.sinks.give_up_after,
-                over,
-            )
-            for uri in uris
-        ]
-    except FlowprovError as error:
-        files.write_report(Report(pid=os.getpid(), failure=shortened(error)))
-        raise
-    for delivery in deliveries:
-        delivery.start()
-    _report_until_over(files, deliveries)
-    over.set()
-    return max(_tell(delivery) for delivery in deliveries)
-
-
-def _report_until_over(files: ShipperFiles, deliveries: Sequence[Delivery]) -> None:
-    """Tell others how far all are, until nothing is to be expected of any."""
-    told = None
-    while True:
-        at_rest = all(delivery.at_rest for delivery in deliveries)
-        report = _report_on(deliveries)
-        if report != told:
-            with contextlib.suppress(OSError):  # a disk that is full: delivery itself writes nothing
-                files.write_report(report)
-                told = report
-        if at_rest:
-            return
-        deliveries[0].join(_REPORT_EVERY_S)
-
-
-def _report_on(deliveries: Sequence[Delivery]) -> Report:
-    return Report(
-        pid=os.getpid(),
-        sinks={
-            each.shown: Progress(
-                held=each.shipment.held,
-                trouble=None if each.shipment.trouble is None else shortened(each.shipment.trouble),
-            )
-            for each in deliveries
-        },
-    )
-
-
-def _show_progress(deliveries: Sequence[Delivery]) -> None:
-    """Wait for all deliveries; a person at a terminal sees how far they are."""
+def _show_progress(threads: Sequence[ShipmentThread]) -> None:
+    """Wait for all threads; a person at a terminal sees how far they are."""
     if not sys.stderr.isatty():
-        for delivery in deliveries:
-            delivery.join()
+        for thread in threads:
+            thread.join()
         return
-    length = sum(delivery.shipment.waiting() for delivery in deliveries)
+    length = sum(thread.shipment.waiting() for thread in threads)
     with click.progressbar(length=length, label="delivering", file=sys.stderr) as bar:
         shown = 0
-        while shown < length and any(delivery.is_alive() for delivery in deliveries):
-            deliveries[0].join(_BAR_EVERY_S)
-            delivered = sum(delivery.shipment.delivered for delivery in deliveries)
+        while shown < length and any(thread.is_alive() for thread in threads):
+            threads[0].join(_BAR_EVERY_S)
+            delivered = sum(thread.shipment.delivered for thread in threads)
             bar.update(delivered - shown)
             shown = delivered
-    for delivery in deliveries:
-        delivery.join()
+    for thread in threads:
+        thread.join()
 
 
-def _tell(delivery: Delivery) -> int:
-    shipment = delivery.shipment
+def _print_outcome(thread: ShipmentThread) -> int:
+    """Print what became of one delivery; returns the exit status."""
+    shipment = thread.shipment
     if shipment.trouble is None:
-        click.echo(f"{delivery.shown}: {shipment.delivered:,} entries delivered, nothing waits")
+        click.echo(f"{thread.shown}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0
     click.echo(
-        f"{delivery.shown}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
+        f"{thread.shown}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
         f"{shipment.trouble}. They stay in the buffer; the same command delivers them later.",
         err=True,
     )

@@ -14,10 +14,10 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.delivered import complaints, delivered, unsettled
 from flowprov.cli.output import Failure, heading, say, source_options, table
-from flowprov.read.delivered import Place
+from flowprov.cli.verify_sinks import complaints, delivered, unsettled
 from flowprov.read.lineage import printable
+from flowprov.read.sink_check import Place
 from flowprov.read.verify import JournalCheck, Unended, Verification
 from flowprov.read.verify import verify as verify_campaign
 from flowprov.settings import load_settings, parse_assignment, redact_uri

@@ -1,7 +1,7 @@
 """Where events rest: an append-only journal per process, which is the message buffer."""
 
-from flowprov.journal.identity import Identity
+from flowprov.journal.header import Identity
 from flowprov.journal.journal import Journal
-from flowprov.journal.keeper import Keeper
+from flowprov.journal.maintenance import JournalMaintenance
 
-__all__ = ["Identity", "Journal", "Keeper"]
+__all__ = ["Identity", "Journal", "JournalMaintenance"]

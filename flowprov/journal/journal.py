@@ -12,31 +12,24 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import uuid_utils
 
 from flowprov import guard, records
-from flowprov.clock import clock, ticks
-from flowprov.journal import place, writer
+from flowprov.clock import clock
+from flowprov.journal import files, writer
+from flowprov.journal.append_writer import WriteWriter
+from flowprov.journal.files import Room
 from flowprov.journal.format import FOOTER_ROOM, padding_line
-from flowprov.journal.identity import Identity
-from flowprov.journal.liveness import process_start
-from flowprov.journal.mapped_writer import MappedWriter
-from flowprov.journal.room import Room
-from flowprov.journal.write_writer import WriteWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flowprov.context import Opened
-    from flowprov.journal.keeper import Keeper
-    from flowprov.settings import JournalSettings
+from flowprov.journal.header import Identity, make_header
+from flowprov.journal.mmap_writer import MappedWriter
+from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.settings import JournalSettings
 
 _OPEN_IN_ROOM = 20  # open scopes that are named where there is little room
 
@@ -50,7 +43,7 @@ class Journal:
         The ``journal`` part of the settings.
     identity
         What to say of this process in the header.
-    keeper
+    maintenance
         Looks after the journal from the moment its file is created.
 
     Attributes
@@ -71,7 +64,9 @@ class Journal:
         Takes a reading of telemetry for a record, as JSON; None where none is taken inline.
     """
 
-    def __init__(self, settings: JournalSettings, identity: Identity, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None = None
+    ) -> None:
         self.journal_id = uuid_utils.uuid7().hex
         self.identity = identity
         self.settings = settings
@@ -81,9 +76,9 @@ class Journal:
         self.first_number = 0
         self.ancestors: list[tuple[str, int]] = []
         self.next_number = itertools.count().__next__
-        self._keeper = keeper
+        self._maintenance = maintenance
         self._lock = threading.RLock()
-        self.open_scopes: dict[records.LocalId, Opened] = {}
+        self.open_scopes: dict[records.LocalId, ScopeHolder] = {}
         self.reading: Callable[[], bytes] | None = None
         self._begin()
 
@@ -129,8 +124,8 @@ class Journal:
 
     def _open(self) -> None:
         buffer = Path(self.settings.path)
-        kind = writer.choose(self.settings.writer, place.existing(buffer))
-        created = place.create(
+        kind = writer.choose(self.settings.writer, files.existing(buffer))
+        created = files.create(
             buffer,
             self.identity.campaign_id,
             self.identity.hostname,
@@ -144,7 +139,15 @@ class Journal:
         except Exception:  # a disk that is full from the start: nothing is left open
             os.close(created.descriptor)
             raise
-        header = records.encode(self._header())
+        header = records.encode(
+            make_header(
+                self.identity,
+                self.journal_id,
+                heartbeat_s=self.settings.heartbeat,
+                first_number=self.first_number,
+                ancestors=self.ancestors,
+            )
+        )
         made.append(header)
         made.append(padding_line(FOOTER_ROOM))
         self._room = Room(created.path, len(header))
@@ -152,8 +155,8 @@ class Journal:
             made.append(records.encode(self._campaign))
         self.path, self._writer = created.path, made
         self._switched(made.quick)
-        if self._keeper is not None:
-            self._keeper.watch(self)
+        if self._maintenance is not None:
+            self._maintenance.watch(self)
 
     def _make_writer(self, kind: str, descriptor: int) -> writer.Writer:
         if kind == "write":
@@ -163,8 +166,8 @@ class Journal:
     def _switched(self, quick: Callable[[bytes], object]) -> None:
         """Use the new segment of the writer, and have the next one prepared."""
         self.quick = self._append_and_sync if self.settings.sync == "record" else quick
-        if self._keeper is not None:
-            self._keeper.wake()
+        if self._maintenance is not None:
+            self._maintenance.wake()
 
     def _append_and_sync(self, line: bytes) -> None:
         made = self._writer
@@ -172,29 +175,6 @@ class Journal:
             raise _NotOpenError
         made.append(line)
         made.sync()
-
-    def _header(self) -> records.Header:
-        identity = self.identity
-        return records.Header(
-            schema=records.SCHEMA_VERSION,
-            journal_id=self.journal_id,
-            campaign_id=identity.campaign_id,
-            hostname=identity.hostname,
-            pid=os.getpid(),
-            process_started_at=process_start(),
-            started_at=clock.now(),
-            monotonic_ns=ticks(),
-            rank=identity.rank,
-            world_size=identity.world_size,
-            thread=threading.main_thread().name,
-            flowprov=identity.flowprov,
-            python=sys.version.split()[0],
-            program=identity.program,
-            settings_digest=identity.settings_digest,
-            heartbeat_s=self.settings.heartbeat,
-            first_number=self.first_number,
-            ancestors=self.ancestors,
-        )
 
     def _stop(self, error: Exception) -> None:
         """Stop journaling for a reason that will not pass by itself, and say so once."""
@@ -210,7 +190,7 @@ class Journal:
             "max_bytes": "journal.max_bytes is reached",
             "closed": "it was closed before, at the end of the process",
         }.get(self._stopped, f"writing fails ({error})")
-        guard.say_once(
+        guard.warn_once(
             f"stopped {self.journal_id}",
             "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
             "dropped (%s). Records written so far are safe.",
@@ -238,7 +218,7 @@ class Journal:
         """Append a control record: it is not counted; if it is lost, that is said once, and told."""
         error = self._control_line(records.encode(record))
         if error is not None and self._stopped is None and not self.closed:
-            guard.say_once(
+            guard.warn_once(
                 f"control {self.journal_id}",
                 "flowprov could not write to %s (%s): a correction, a name or a sample is missing there. "
                 "Events that find no room will be counted as dropped, and that will be said.",
@@ -276,13 +256,13 @@ class Journal:
         if made is not None and not self.closed:
             made.prepare()
 
-    def beat(self) -> None:
+    def write_heartbeat(self) -> None:
         """Write a heartbeat, and an open record for each scope met open for the first time."""
         made = self._writer
         if made is None or self.closed:
             return
         clock.look_again()
-        opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.opened())]
+        opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
         unsaid = {
             key
@@ -307,7 +287,7 @@ class Journal:
             try:
                 made.sync()
             except OSError as error:
-                guard.say_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
+                guard.warn_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
 
     def close(self) -> None:
         """Write the footer, cut the padding and close the file."""
@@ -329,7 +309,7 @@ class Journal:
                 self._writer.append(footer)
             except Exception as error:  # a full disk: the room behind the header was kept for this
                 if not self._write_to_room(footer):
-                    guard.say_once(
+                    guard.warn_once(
                         f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error
                     )
             self.closed = True
@@ -341,7 +321,7 @@ class Journal:
         with self._lock:  # a heartbeat that comes late must not take the place of the footer
             return not self.closed and self._room is not None and self._room.write(line)
 
-    def begin_anew(self, keeper: Keeper) -> None:
+    def begin_anew(self, maintenance: Maintenance) -> None:
         """In a forked child: leave the parent's file as it is and go on in a new journal.
 
         Scopes that were open at the fork stay valid as parents here, since numbering goes on; their own
@@ -350,7 +330,7 @@ class Journal:
         if self._writer is not None:
             self._writer.abandon()
         self.main_thread = threading.get_ident()
-        self._keeper = keeper
+        self._maintenance = maintenance
         self._lock = threading.RLock()
         self.open_scopes = {}
         self._go_on()
@@ -361,8 +341,8 @@ class Journal:
             if self.open_scopes or self.closed:
                 return False
             if self._writer is not None:
-                if self._keeper is not None:
-                    self._keeper.forget(self)
+                if self._maintenance is not None:
+                    self._maintenance.forget(self)
                 self.close()  # what another thread appends at this very moment may be counted here
                 self._go_on()
             return True

@@ -51,33 +51,6 @@ class Damage(NamedTuple):
     reason: str
 
 
-class JournalContents(NamedTuple):
-    """A journal that was read as a whole.
-
-    Attributes
-    ----------
-    path
-        The journal.
-    header
-        Its header; made from the file's place where it was lost.
-    records
-        All its records in order, header and footer among them.
-    damages
-        What could not be read.
-    unfinished
-        What follows the last complete line: on its way while the writer lives, torn when it is gone.
-    position
-        Where to go on reading.
-    """
-
-    path: Path
-    header: Header
-    records: list[Record]
-    damages: list[Damage]
-    unfinished: Damage | None
-    position: int
-
-
 class JournalReader(Generic[R]):
     """Reads a journal from a position on, and again what came since.
 
@@ -207,27 +180,6 @@ class JournalReader(Generic[R]):
             else:
                 found.append((offset, offset + len(line) + 1, record))
         return found, damages
-
-
-def read_journal(path: Path, start: int = 0) -> JournalContents:
-    """Read a journal as a whole.
-
-    Parameters
-    ----------
-    path
-        The journal.
-    start
-        Where to begin, in bytes: 0, or the ``position`` of contents that were read before.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be opened or read; nothing in its content raises.
-    """
-    reader: JournalReader[Record] = JournalReader(path, start)
-    found = [record for _, record in reader.read()]
-    header = next((record for record in found if type(record) is Header), None) or read_header(path)
-    return JournalContents(path, header, found, reader.damages, reader.unfinished, reader.position)
 
 
 def read_header(path: Path) -> Header:

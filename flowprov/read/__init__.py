@@ -2,10 +2,10 @@
 
 from flowprov.read.buffer import Buffer, read_buffer
 from flowprov.read.follow import Follower
-from flowprov.read.frame import COLUMNS
+from flowprov.read.frames import COLUMNS
+from flowprov.read.journal_report import JournalReport
 from flowprov.read.lineage import ancestors, children, tree
 from flowprov.read.nonfinite import first_nonfinite
-from flowprov.read.report import JournalReport
 
 __all__ = [
     "COLUMNS",

@@ -16,14 +16,13 @@ import msgspec
 from flowprov.journal.format import lines
 from flowprov.journal.reader import PIECE, Damage
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.decoding import only, records_of
 from flowprov.read.follow import Follower
-from flowprov.read.frame import to_dicts, to_frame
-from flowprov.read.merge import Row, fold
-from flowprov.read.messages import only, records_of
-from flowprov.read.report import JournalReport, report_on
+from flowprov.read.frames import samples_to_frame, to_dicts, to_frame
+from flowprov.read.journal_report import JournalReport, report_on
+from flowprov.read.rows import Row, fold
 from flowprov.read.source import Source, by_campaign
-from flowprov.read.telemetry import machine_of, unfold
-from flowprov.read.telemetry_frame import samples_to_frame
+from flowprov.read.telemetry_join import machine_of, unfold
 from flowprov.records import (
     Campaign,
     Machine,

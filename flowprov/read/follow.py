@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flowprov.errors import SinkError
 from flowprov.journal.format import folder_name
 from flowprov.journal.reader import JournalReader
-from flowprov.read.messages import reader_of
+from flowprov.read.decoding import reader_of
 from flowprov.read.source import Source, campaign_key
 from flowprov.records import Header, Record, Task, Workflow, complete_task, complete_workflow
-from flowprov.sinks.base import SinkError
 
 logger = logging.getLogger("flowprov")
 

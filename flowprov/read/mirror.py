@@ -23,10 +23,9 @@ import msgspec
 
 from flowprov.journal.format import folder_name, journal_path
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.remote import Remote, open_remote
 from flowprov.records import Header, decode
-from flowprov.sinks.base import Entry
-from flowprov.sinks.ship import FOOTER_POSITION
+from flowprov.sinks.base import LATE_FOOTER, Entry, SinkReader
+from flowprov.sinks.registry import open_reader
 
 _LOST_AFTER = 3  # heartbeats; a lock cannot be asked for over a network
 _ENDS = 16  # entries: what a journal's summary looks at
@@ -48,7 +47,7 @@ class Mirror:
 
     def __init__(self, uri: str, *, confirmed: bool = False) -> None:
         self._uri = uri
-        self._remote = open_remote(uri)
+        self._remote = open_reader(uri)
         self._confirmed = confirmed
         self._folder = Path(tempfile.mkdtemp(prefix="flowprov-"))
         self._copies: dict[str, _Copy] = {}
@@ -151,7 +150,7 @@ class _Copy:
     def take(self, entry: Entry, *, settled: bool) -> None:
         """Take an entry in; those next to each other are written together."""
         position = entry.position
-        if position >= FOOTER_POSITION:  # it came late, behind all others, and has no offset of its own
+        if position >= LATE_FOOTER:  # it came late, behind all others, and has no offset of its own
             self._late_at = position = self._end if self._late_at is None else self._late_at
         if position != self._start + len(self._run) or len(self._run) >= _RUN:
             self._flush()
@@ -190,7 +189,7 @@ def _header_in(entries: Iterable[Entry]) -> Header | None:
     return None
 
 
-def _let_go(remote: Remote, folder: Path, owner: int) -> None:
+def _let_go(remote: SinkReader, folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # a forked child has neither the connection nor the folder
         remote.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flowprov.errors import JournalError
-from flowprov.journal import place
+from flowprov.journal import files
 from flowprov.journal.format import find_journals, folder_name
 from flowprov.journal.reader import header_from_place
 from flowprov.journal.summary import JournalSummary, summarise
 from flowprov.read.mirror import Mirror
-from flowprov.settings import load_settings
+from flowprov.settings import active_settings, load_settings
 
 logger = logging.getLogger("flowprov")
 
@@ -158,14 +158,15 @@ def campaign_key(summary: JournalSummary) -> str:
 
 def default_folder() -> Path:
     """Give the buffer folder of this process: the one it was configured with, else that of the settings."""
-    return place.active_buffer or Path(load_settings().journal.path)
+    settings = active_settings() or load_settings()
+    return Path(settings.journal.path)
 
 
 def _of_this_process() -> list[Path]:
     folder = default_folder()
     if found := find_journals(folder):
         return found
-    fallback = place.fallback_folder()
+    fallback = files.fallback_folder()
     if found := find_journals(fallback):
         logger.warning(
             "flowprov found no records in %s and reads %s, where records go that cannot be written there.",

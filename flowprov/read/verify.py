@@ -21,10 +21,10 @@ from flowprov.journal.format import folder_name
 from flowprov.journal.reader import header_from_place
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
-from flowprov.read.delivered import Delivery, Place
-from flowprov.read.merge import Row, fold
-from flowprov.read.messages import records_of
-from flowprov.read.report import JournalReport, report_on
+from flowprov.read.decoding import records_of
+from flowprov.read.journal_report import JournalReport, report_on
+from flowprov.read.rows import Row, fold
+from flowprov.read.sink_check import Delivery, Place
 from flowprov.read.source import Source, campaign_key
 from flowprov.read.workflows import OPEN
 from flowprov.records import Campaign, Correction, Header, OpenTask, Record, Status, Task, Workflow, full_id

@@ -5,9 +5,10 @@ Flows in: ``settings.yaml``, the environment, overrides. Flows out: ``Settings``
 
 from __future__ import annotations
 
-from flowprov.settings.loading import load_settings, parse_assignment
+from flowprov.settings.active import active_settings, set_active_settings
+from flowprov.settings.loader import load_settings, parse_assignment
 from flowprov.settings.redaction import redact_text, redact_uri
-from flowprov.settings.tree import (
+from flowprov.settings.schema import (
     DaskSettings,
     InstrumentationSettings,
     JournalSettings,
@@ -33,10 +34,12 @@ __all__ = [
     "SinkSettings",
     "TelemetrySettings",
     "TorchSettings",
+    "active_settings",
     "load_settings",
     "parse_assignment",
     "redact_text",
     "redact_uri",
+    "set_active_settings",
     "settings_from_json",
     "settings_to_json",
 ]

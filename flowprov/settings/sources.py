@@ -15,8 +15,8 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from flowprov.settings.problems import Origin, Problems, Unreadable, shortened
-from flowprov.settings.tree import Section, Settings
+from flowprov.settings.report import Origin, Problems, Unreadable, shortened
+from flowprov.settings.schema import Section, Settings
 
 MARK = "flowprov"
 ENVIRONMENT_PREFIX = "FLOWPROV__"

@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from flowprov.errors import FlowprovError
 from flowprov.records import Header
 
-# Schemes of the URIs for which there is a sink.
-REDIS = ("redis", "rediss", "unix")
-MONGODB = ("mongodb", "mongodb+srv")
+# Position of a footer that a full disk drove into the room behind the header: it comes after all others.
+LATE_FOOTER = 1 << 62
 
 
 class Entry(NamedTuple):
@@ -33,24 +31,6 @@ class Entry(NamedTuple):
 
     position: int
     line: bytes
-
-
-class SinkError(FlowprovError):
-    """A delivery failed; it is tried again later.
-
-    Parameters
-    ----------
-    message
-        What happened, fit for a person and without credentials.
-    """
-
-
-class SinkUnavailableError(SinkError):
-    """The server cannot be reached, does not answer in time, or broke the connection."""
-
-
-class SinkRefusedError(SinkError):
-    """The server answers and does not take records: wrong password, read-only, out of memory or disk."""
 
 
 class Sink(Protocol):
@@ -76,7 +56,31 @@ class Sink(Protocol):
         """Let go of the connection."""
 
 
-def in_parts(entries: Sequence[Entry], most: int, most_bytes: int) -> Iterator[list[Entry]]:
+class SinkReader(Protocol):
+    """A server from which journals are read; every method may raise SinkError, `entries` on its way too."""
+
+    def campaign_ids(self) -> list[str]:
+        """List the campaigns."""
+
+    def journal_ids(self, campaign_id: str) -> list[str]:
+        """List the journals of a campaign; some may have records of it and belong to another."""
+
+    def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
+        """Give for each journal its first and its last entries in order, about ``count`` of each."""
+
+    def entries(
+        self, journal_id: str, after: int | None = None, *, confirmed: bool = False
+    ) -> Iterator[Entry]:
+        """Give the entries of a journal behind a position, in order; if asked only to the first gap."""
+
+    def count(self, journal_id: str) -> int:
+        """Count the lines of a journal that are held."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+def batched(entries: Sequence[Entry], most: int, most_bytes: int) -> Iterator[list[Entry]]:
     """Divide a batch into parts that one exchange with a server can carry; a long line is a part by itself.
 
     Parameters

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from flowprov.errors import MissingExtraError
+from flowprov.errors import MissingExtraError, SinkRefusedError, SinkUnavailableError
 from flowprov.records import Header
 from flowprov.settings import redact_text, redact_uri
-from flowprov.sinks.base import Entry, SinkRefusedError, SinkUnavailableError, in_parts
+from flowprov.sinks.base import Entry, batched
 
 try:
     import redis
@@ -173,7 +173,7 @@ class RedisSink:
     def deliver(self, header: Header, entries: Sequence[Entry]) -> None:
         """Add entries to the stream of their journal, in steps each of which is kept by itself."""
         journal_id = header.journal_id
-        for step in in_parts(entries, _STEP_ENTRIES, _STEP_BYTES):
+        for step in batched(entries, _STEP_ENTRIES, _STEP_BYTES):
             reached = self._reached.get(journal_id, 0)
             if self._add(header, reached, step) == b"LOST":
                 del self._reached[journal_id]
@@ -193,7 +193,7 @@ class RedisSink:
         self._connection.close()
 
 
-class RedisSource:
+class RedisReader:
     """Reads back what a :class:`RedisSink` delivered."""
 
     def __init__(self, uri: str, *, timeout: float = 5.0) -> None:

@@ -19,10 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from flowprov import host
-from flowprov.telemetry import containers, torch_state
-from flowprov.telemetry.files import content
+from flowprov.environment import host
+from flowprov.telemetry import cgroups, torch_state
 from flowprov.telemetry.probe import read_each
+from flowprov.telemetry.system_files import content
 from flowprov.values import Limits, Summariser
 
 VARIABLES: Mapping[str, Mapping[str, str]] = {
@@ -79,7 +79,7 @@ def describe(gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] 
             "cpu_model": cpu_model,
             "cpu_count_physical": cpu_count_physical,
             "memory_bytes": memory_bytes,
-            "container": containers.describe,
+            "container": cgroups.describe,
             "python_implementation": platform.python_implementation,
             "torch": torch_state.describe,
             "environment": lambda: _variables("environment"),

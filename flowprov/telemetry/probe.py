@@ -58,7 +58,7 @@ def read_each(kind: str, readers: Mapping[str, Callable[[], Any]]) -> dict[str, 
 
 def say_missing(kind: str, name: str, error: Exception) -> None:
     """Say once that a metric cannot be read."""
-    guard.say_once(
+    guard.warn_once(
         f"telemetry {kind} {name}",
         "flowprov cannot read %s of %s (%s: %s); all other telemetry goes on.",
         name,
@@ -66,3 +66,44 @@ def say_missing(kind: str, name: str, error: Exception) -> None:
         type(error).__name__,
         error,
     )
+
+
+Part = Callable[[], "Mapping[str, Any] | None"]
+
+SELDOM = 20
+
+
+class PartsProbe:
+    """Reads one kind: parts that fail each for itself.
+
+    Parameters
+    ----------
+    kind
+        Its name.
+    parts
+        What reads them.
+    seldom
+        Parts that change slowly or are dear to read: only every :data:`SELDOM`-th reading has them anew.
+    """
+
+    def __init__(
+        self, kind: str, parts: Mapping[str, Part], seldom: Mapping[str, Part] | None = None
+    ) -> None:
+        self.kind = kind
+        self._parts = parts
+        self._seldom = seldom or {}
+        self._kept: list[Mapping[str, Any]] = []
+        self._readings = 0
+
+    def read(self) -> dict[str, Any]:
+        """Read now."""
+        if self._seldom and self._readings % SELDOM == 0:
+            self._kept = list(read_each(self.kind, self._seldom).values())
+        self._readings += 1
+        values: dict[str, Any] = {}
+        for part in [*read_each(self.kind, self._parts).values(), *self._kept]:
+            values.update(part)
+        return values
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -20,11 +20,11 @@ import msgspec
 from flowprov import guard
 from flowprov.clock import clock
 from flowprov.journal import Journal
-from flowprov.journal.changes import changes
+from flowprov.journal.merge_patch import changes
 from flowprov.records import Machine, Sample
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.probe import Probe
-from flowprov.telemetry.probes import machine_of, prepare, read_all
+from flowprov.telemetry.registry import machine_of, prepare, read_all
 
 WHOLE_EVERY = 60.0  # seconds: what a damaged line takes away is there again after that
 _FORGOTTEN = 100  # journals that are over, before what is known of them is let go of
@@ -101,7 +101,7 @@ class Sampler:
             try:
                 thread.start()
             except RuntimeError as error:  # no thread can be had: at exit, or at the limit of processes
-                guard.fault("starting the telemetry thread", error)
+                guard.report_internal_error("starting the telemetry thread", error)
             else:
                 self._thread = thread
 
@@ -130,7 +130,7 @@ class Sampler:
             for journal in wanting:
                 self._tell(journal, self._told[journal.journal_id], at, values)
         except Exception as error:  # the guard of this thread
-            guard.fault("sampling telemetry", error)
+            guard.report_internal_error("sampling telemetry", error)
 
     def _wants(self, journal: Journal) -> bool:
         """Whether something is open in a journal, or came since the sample before."""
@@ -171,7 +171,7 @@ class Sampler:
         try:
             return _encode({"sampled_at": clock.now(), **read_all(self._probes)})
         except Exception as error:  # the guard: the record is written without it
-            guard.fault("reading telemetry", error)
+            guard.report_internal_error("reading telemetry", error)
             return b"null"
 
     def stop(self, timeout: float) -> bool:

@@ -13,7 +13,7 @@ from operator import attrgetter, methodcaller
 from types import ModuleType
 from typing import Any
 
-from flowprov import host
+from flowprov.environment import host
 from flowprov.telemetry.probe import read_each
 
 _PATIENCE_S = 1.0

@@ -8,10 +8,10 @@ anything else by its type and a short repr. `marks` lists the forms of what JSON
 from __future__ import annotations
 
 from flowprov.values.arrays import array_summary, tensor_json, tensor_raw
-from flowprov.values.marks import JSONable, restore
+from flowprov.values.markers import JSONable, restore
 from flowprov.values.redaction import is_secret_key, redact_urls
-from flowprov.values.summariser import Summariser
-from flowprov.values.walk import Limits
+from flowprov.values.summarizer import Summariser
+from flowprov.values.walker import Limits
 
 __all__ = [
     "JSONable",

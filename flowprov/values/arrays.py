@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from flowprov.values.marks import JSONable, encodable, type_name
+from flowprov.values.markers import JSONable, encodable, type_name
 
 _READY_SIZE = 4096
 _MAX_DIMENSIONS = 64

@@ -12,7 +12,8 @@ import pytest
 from tqdm import tqdm
 
 import flowprov
-from flowprov import records, runtime
+from flowprov import records
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, tasks
 
 
@@ -320,7 +321,7 @@ def test_a_handle_of_an_iteration_adds_to_it(buffer: Path) -> None:
 
 
 def test_a_keyboard_interrupt_between_scopes_leaves_nothing_open(buffer: Path) -> None:
-    from flowprov import context
+    from flowprov.runtime import context
 
     with flowprov.workflow("W"):
         with pytest.raises(KeyboardInterrupt), flowprov.task_scope("outer"):

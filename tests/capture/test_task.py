@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov import records, runtime
+from flowprov import records
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, run, tasks
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import flowprov
-from flowprov import records, runtime
+from flowprov import records
 from flowprov.errors import UsageError
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, run, tasks
 
 

@@ -105,7 +105,7 @@ def test_a_task_that_a_heartbeat_saw_open_is_named_after_a_kill(tmp_path: Path) 
 def test_a_task_that_ended_after_a_heartbeat_saw_it_is_not_interrupted(tmp_path: Path) -> None:
     code = """
         import flowprov
-        from flowprov import runtime
+        from flowprov.runtime import runtime
 
         with flowprov.workflow("W"):
             with flowprov.task_scope("long"):

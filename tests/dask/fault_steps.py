@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprov import guard
-from flowprov.capture.dask.executions import Executions
+from flowprov.capture.dask.task_recorder import Executions
 from flowprov.journal import Journal
 
 
@@ -79,7 +79,7 @@ def make(kind: Any) -> Any:
 
 def take_faults() -> dict[str, int]:
     """Give the faults of ours that were counted in this process, and forget them."""
-    found = guard.faults()
+    found = guard.internal_errors()
     guard.reset()
     return found
 

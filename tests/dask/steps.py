@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Event, get_client, secede
 
 import flowprov
-from flowprov.capture.dask import handing
+from flowprov.capture.dask.fetch import worker
 
 
 def add(x: int, y: int = 2) -> int:
@@ -192,7 +192,7 @@ def our_threads() -> list[str]:
 
 def break_handing() -> None:
     """Have what hands journals over raise."""
-    handing._own = lambda _: 1 / 0  # type: ignore[assignment,return-value]
+    worker._own = lambda _: 1 / 0  # type: ignore[assignment,return-value]
 
 
 def operations(dask_worker: Any) -> list[str]:

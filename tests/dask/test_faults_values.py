@@ -119,7 +119,7 @@ def test_arguments_and_results_of_every_odd_kind_pass_and_are_recorded(client: A
         f"odd {name}" for name in ODD
     }
     assert "hunter2" not in "".join(path.read_text() for path in buffer.rglob("*.jsonl"))
-    assert all(faults == {} for faults in client.run(guard.faults).values())
+    assert all(faults == {} for faults in client.run(guard.internal_errors).values())
 
 
 def test_a_value_that_exits_when_it_is_looked_at_does_not_end_the_worker(client: Any, buffer: Path) -> None:

@@ -53,7 +53,7 @@ def two(buffer: Path) -> Iterator[Any]:
     assert left == []
     ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov")]
     assert Counter(ours)["flowprov-keeper"] == len(ours) <= 1
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
 
 
 def _workers(client: Any) -> dict[str, int]:

@@ -12,7 +12,7 @@ from dask.delayed import delayed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.capture.dask import forms, plumbing, values
+from flowprov.capture.dask import encoding, internal_tasks, task_spec
 from flowprov.values import Summariser
 from tests.dask.steps import add, total
 
@@ -26,9 +26,9 @@ Task, TaskRef = _task_spec.Task, _task_spec.TaskRef
 
 
 def _used(run_spec: Any, *dependencies: Any) -> Any:
-    call = forms.call_of(run_spec)
-    inputs = {key: values.dependency(key) for key in dependencies}
-    return json.loads(values.encode_used(run_spec, call, inputs, Summariser()))
+    call = task_spec.call_of(run_spec)
+    inputs = {key: encoding.dependency(key) for key in dependencies}
+    return json.loads(encoding.encode_used(run_spec, call, inputs, Summariser()))
 
 
 def _helper(name: str, package: str) -> Any:
@@ -63,8 +63,8 @@ def test_helpers_around_the_function_are_looked_through() -> None:
     second: Any = TaskRef("key")
     partial = Task("k", functools.partial(add, y=second), 1)
     for run_spec in (mapped, applied, delayed, partial):
-        call = forms.call_of(run_spec)
-        assert forms.name_of(call, "prefix") == "add"
+        call = task_spec.call_of(run_spec)
+        assert task_spec.name_of(call, "prefix") == "add"
         assert _used(run_spec, "key") == {"x": 1, "y": {"$task": "dask:key"}}
 
 
@@ -92,15 +92,15 @@ def test_old_containers_are_opened_where_a_key_may_be_in_them() -> None:
 
 def test_what_is_delayed_and_given_as_it_is_stays_a_value() -> None:
     given = delayed(add)(1)
-    call = forms.call_of(Task("k", add, given))
-    assert plumbing.functions_of("k", call) == plumbing.functions_of(("k", 0), call) == ["add"]
+    call = task_spec.call_of(Task("k", add, given))
+    assert internal_tasks.functions_of("k", call) == internal_tasks.functions_of(("k", 0), call) == ["add"]
     assert "$call" not in _used(Task("k", add, given, TaskRef("a")), "a")["x"]
 
 
 def test_a_fused_graph_is_named_by_its_key_and_uses_its_inputs() -> None:
     fused = Task.fuse(Task("one", add, TaskRef("input"), 1), Task("two", add, TaskRef("one"), 1))
-    call = forms.call_of(fused)
-    assert forms.name_of(call, "two") == "two"
+    call = task_spec.call_of(fused)
+    assert task_spec.name_of(call, "two") == "two"
     assert _used(fused, "input") == {"inputs": [{"$task": "dask:input"}]}
 
 
@@ -131,9 +131,9 @@ _values = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers
 @given(st.lists(_values | st.sampled_from(["a", "b"]).map(TaskRef), min_size=4, max_size=4))
 def test_the_quick_way_writes_what_the_long_way_writes(args: list[Any]) -> None:
     named = dict(zip("abcd", args, strict=True))
-    quick = values._encode_flat(named, {"a": "dask:a"}, (), Summariser())
+    quick = encoding._encode_flat(named, {"a": "dask:a"}, (), Summariser())
     assert quick is not None
-    assert json.loads(quick) == json.loads(values._Writer((), Summariser()).encode(named))
+    assert json.loads(quick) == json.loads(encoding._Writer((), Summariser()).encode(named))
 
 
 @pytest.mark.parametrize("key", [("block", 0, 1), 7, b"bytes"])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 cloudpickle = pytest.importorskip("cloudpickle")
-functions = pytest.importorskip("flowprov.capture.dask.functions")
+functions = pytest.importorskip("flowprov.capture.dask.callables")
 
 
 def _plain(x: Any, y: Any = 2, z: Any = 3) -> None: ...

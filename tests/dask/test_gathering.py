@@ -14,7 +14,8 @@ from distributed import Client, Event
 
 import flowprov
 from flowprov import guard
-from flowprov.capture.dask import collect, connection, handing
+from flowprov.capture.dask import collect
+from flowprov.capture.dask.fetch import protocol, rpc
 from tests.dask import steps
 from tests.dask.apart import Apart, apart, check_of, copies, has_footer, original_of, verified
 from tests.dask.support import dask_tasks, ended, statuses, wait_until
@@ -132,7 +133,7 @@ def test_a_large_journal_comes_in_several_chunks(
     with flowprov.workflow(dask_client=far.client):
         far.client.gather([far.client.submit(steps.write, 4000, pure=False) for _ in range(3)])
     copy = only(copies(buffer))
-    assert copy.stat().st_size > 2 * handing.CHUNK
+    assert copy.stat().st_size > 2 * protocol.CHUNK
     assert copy.read_bytes() == original_of(copy, far.folder).read_bytes()
     assert len(asked) >= 3
     assert check_of(buffer, copy).reasons == []
@@ -140,22 +141,22 @@ def test_a_large_journal_comes_in_several_chunks(
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
-    ask = connection.Connection.ask
+    ask = rpc.Connection.ask
 
     def counted(self: Any, address: str, *arguments: Any) -> Any:
         asked.append(address)
         return ask(self, address, *arguments)
 
-    monkeypatch.setattr(connection.Connection, "ask", counted)
+    monkeypatch.setattr(rpc.Connection, "ask", counted)
     return asked
 
 
 def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
     far: Apart, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broadcast, damaged = connection.Connection._broadcast, list[bytes]()
+    broadcast, damaged = rpc.Connection._broadcast, list[bytes]()
 
-    async def unreliable(self: Any, addresses: list[str], question: handing.Question) -> dict[str, Any]:
+    async def unreliable(self: Any, addresses: list[str], question: protocol.Question) -> dict[str, Any]:
         replies = await broadcast(self, addresses, question)
         if question.held is not None and not damaged:
             (reply,) = replies.values()
@@ -164,7 +165,7 @@ def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
             reply["answer"] = reply["answer"][:middle] + b"?" + reply["answer"][middle + 1 :]
         return replies
 
-    monkeypatch.setattr(connection.Connection, "_broadcast", unreliable)
+    monkeypatch.setattr(rpc.Connection, "_broadcast", unreliable)
     far.start("one")
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
@@ -251,7 +252,7 @@ def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
     assert far.client.run(steps.our_threads) == {far.addresses()["one"]: ["flowprov-keeper"]}
     far.client.unregister_worker_plugin("flowprov")
     assert far.client.run(steps.operations) == {far.addresses()["one"]: []}
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
     assert "No handler" not in far.log("one")
     assert "Traceback" not in far.log("one")
 
@@ -264,7 +265,7 @@ def test_a_fault_of_ours_on_a_worker_is_counted_there_and_said_here(
         far.client.submit(steps.add, 1).result()
         far.client.run(steps.break_handing)
     assert far.client.submit(steps.add, 2).result() == 4
-    assert set(far.client.run(guard.faults)[far.addresses()["one"]]) == {
+    assert set(far.client.run(guard.internal_errors)[far.addresses()["one"]]) == {
         "handing journals to a Dask client: ZeroDivisionError"
     }
     assert workflow.campaign_id in caplog.text

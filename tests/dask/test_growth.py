@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 import flowprov
-from flowprov import guard, records, runtime
+from flowprov import guard, records
+from flowprov.runtime import runtime
 from tests.dask import steps
 from tests.dask.support import ended
 from tests.support import lines, of_type
@@ -67,6 +68,8 @@ def test_a_hundred_workflows_leave_no_more_behind_than_twenty(
         assert late["threads"] <= 1
         assert late["descriptors"] <= early["descriptors"] + 3  # connections of Dask come and go
         assert late["memory"] <= early["memory"] + MOST_MEMORY
-    assert all(faults == {} for faults in [guard.faults(), *client.run(guard.faults).values()])
+    assert all(
+        faults == {} for faults in [guard.internal_errors(), *client.run(guard.internal_errors).values()]
+    )
     for footer in of_type(lines(buffer), records.Footer):
         assert (footer.written, footer.dropped, footer.open) == (footer.captured, None, None)

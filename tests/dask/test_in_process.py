@@ -10,8 +10,9 @@ import pytest
 from distributed import Client, Event, LocalCluster, get_worker
 
 import flowprov
-from flowprov import guard, records, runtime
-from flowprov.capture.dask import DaskWorkerPlugin, origin, values, where
+from flowprov import guard, records
+from flowprov.capture.dask import DaskWorkerPlugin, current_task, encoding, origin
+from flowprov.runtime import runtime
 from tests.dask import steps
 from tests.dask.support import dask_tasks, ended, statuses, wait_until
 from tests.support import lines, of_type, only, tasks
@@ -25,7 +26,7 @@ def _hold() -> None:
 
 
 def _running_here() -> int:
-    return len(where.executions_of(get_worker()).running)
+    return len(current_task.executions_of(get_worker()).running)
 
 
 def test_tasks_in_the_clients_process_are_recorded(threads: Any, buffer: Path) -> None:
@@ -35,7 +36,7 @@ def test_tasks_in_the_clients_process_are_recorded(threads: Any, buffer: Path) -
     assert here["task"] == only(ended(buffer, "where_am_i")).task_id
     assert statuses(ended(buffer)) == ["FINISHED"] * 3
     assert {task.workflow_id for task in dask_tasks(buffer)} == {workflow.workflow_id}
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
 
 
 def test_a_cluster_that_was_started_inside_a_step_does_not_draw_tasks_into_it(buffer: Path) -> None:
@@ -76,10 +77,10 @@ def test_a_fault_of_ours_costs_its_record_and_is_counted(
 
     with flowprov.workflow(dask_client=threads):
         with monkeypatch.context() as patch:
-            patch.setattr(values, "encode_used", broken)
+            patch.setattr(encoding, "encode_used", broken)
             assert threads.submit(steps.add, 1).result() == 3
         with monkeypatch.context() as patch:
-            patch.setattr(values, "generated_of", broken)
+            patch.setattr(encoding, "generated_of", broken)
             assert threads.submit(steps.add, 2).result() == 4
         with monkeypatch.context() as patch:
             patch.setattr(origin, "of_task", broken)
@@ -88,7 +89,7 @@ def test_a_fault_of_ours_costs_its_record_and_is_counted(
         assert threads.submit(_running_here).result() == 1
         dropped = [journal.counts()[2] for journal in runtime.get().journals()]
     assert dropped == [{"fault": 2}]
-    assert guard.faults() == {
+    assert guard.internal_errors() == {
         "recording the start of a Dask task: RuntimeError": 1,
         "recording the end of a Dask task: RuntimeError": 1,
         "recording a Dask task: RuntimeError": 1,
@@ -150,5 +151,5 @@ def test_no_record_is_open_after_the_tasks(threads: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=threads):
         threads.gather(threads.map(steps.add, range(20)))
         worker = only(list(threads.cluster.workers.values()))
-        assert where.executions_of(worker).running == {}
+        assert current_task.executions_of(worker).running == {}
     assert len(of_type(lines(buffer), records.Task)) == 40

@@ -158,7 +158,7 @@ def test_a_fault_of_ours_at_a_submission_is_counted_and_the_task_runs(
     with flowprov.workflow(dask_client=client):
         monkeypatch.setattr("flowprov.capture.dask.submission.belongs", broken)
         assert client.submit(steps.add, 1).result() == 3
-    assert guard.faults() == {"finding the workflow of a Dask submission: RuntimeError": 1}
+    assert guard.internal_errors() == {"finding the workflow of a Dask submission: RuntimeError": 1}
     assert dask_tasks(buffer) == []
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import flowprov
-from flowprov.journal.shipper import Report, ShipperFiles
+from flowprov.shipping.status import Report, ShipperFiles
 from tests.sinks.redis_server import RedisServer
 from tests.support import run, start
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import flowprov
-from flowprov import runtime
 from flowprov.records import Header
+from flowprov.runtime import runtime
+from flowprov.shipping.shipment import Shipment, follow
 from flowprov.sinks.base import Entry
-from flowprov.sinks.ship import Shipment, follow
 
 
 class Counting:

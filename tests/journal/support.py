@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 
 from flowprov import records
 from flowprov.journal import Identity, Journal
+from flowprov.journal.reader import Damage, JournalReader, read_header
 from flowprov.records import Header, Record, Task
 from flowprov.settings import JournalSettings
 
@@ -50,3 +52,51 @@ def step(number: int | str, at: int = 1, **fields: object) -> Task:
     """Make a task that ran from second ``at`` for one second."""
     given = {"started_at": at * NS, "ended_at": (at + 1) * NS, "status": "FINISHED", **fields}
     return Task(task_id=number, **given)  # type: ignore[arg-type]
+
+
+class JournalContents(NamedTuple):
+    """A journal that was read as a whole.
+
+    Attributes
+    ----------
+    path
+        The journal.
+    header
+        Its header; made from the file's place where it was lost.
+    records
+        All its records in order, header and footer among them.
+    damages
+        What could not be read.
+    unfinished
+        What follows the last complete line: on its way while the writer lives, torn when it is gone.
+    position
+        Where to go on reading.
+    """
+
+    path: Path
+    header: Header
+    records: list[Record]
+    damages: list[Damage]
+    unfinished: Damage | None
+    position: int
+
+
+def read_journal(path: Path, start: int = 0) -> JournalContents:
+    """Read a journal as a whole.
+
+    Parameters
+    ----------
+    path
+        The journal.
+    start
+        Where to begin, in bytes: 0, or the ``position`` of contents that were read before.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or read; nothing in its content raises.
+    """
+    reader: JournalReader[Record] = JournalReader(path, start)
+    found = [record for _, record in reader.read()]
+    header = next((record for record in found if type(record) is Header), None) or read_header(path)
+    return JournalContents(path, header, found, reader.damages, reader.unfinished, reader.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.journal.changes import applied, changes
+from flowprov.journal.merge_patch import applied, changes
 
 numbers = (
     st.integers(-3, 3)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from flowprov import records
 from flowprov.journal import Identity, Journal
-from flowprov.journal.copying import Held, Piece, held_of, next_piece, state_of, store
 from flowprov.journal.format import lines
 from flowprov.journal.liveness import await_writer, is_awaited
+from flowprov.journal.replica import Held, Piece, held_of, next_piece, state_of, store
 from flowprov.journal.summary import summarise
 from flowprov.settings import JournalSettings
 from tests.support import lines_of, of_type
@@ -80,7 +80,7 @@ def test_what_is_written_behind_the_header_of_a_full_journal_reaches_the_copy(tm
     assert journal.path is not None
     _fetch(journal.path, copy, 4096)
     for _ in range(3):
-        journal.beat()
+        journal.write_heartbeat()
         _fetch(journal.path, copy, 4096)
     journal.close()
     _fetch(journal.path, copy, 4096)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from flowprov import records
 from flowprov.journal import reader as reader_module
 from flowprov.journal.format import padding_line
-from flowprov.journal.reader import JournalReader, read_journal
+from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import summarise
 from flowprov.records import Campaign, Footer, Header, Heartbeat, Task
-from tests.journal.support import NS, header, open_journal, payloads, step, texts, write
+from tests.journal.support import NS, header, open_journal, payloads, read_journal, step, texts, write
 
 plain_tasks = st.builds(
     Task,

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowprov import records
-from flowprov.journal.reader import JournalContents, read_journal
 from flowprov.journal.summary import summarise
 from flowprov.read import Buffer
 from flowprov.records import Record
-from tests.journal.support import header, payloads, step
+from tests.journal.support import JournalContents, header, payloads, read_journal, step
 
 # How a stretch of the file is replaced: flipped or overwritten, inserted, deleted.
 edits = st.tuples(

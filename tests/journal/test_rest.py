@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 import flowprov
-from flowprov import guard, records, runtime
+from flowprov import guard, records
 from flowprov.journal.format import find_journals
 from flowprov.read.verify import verify
+from flowprov.runtime import runtime
 from tests.journal.support import open_journal
 from tests.support import lines, lines_of, of_type, only, tasks
 
@@ -64,7 +65,7 @@ def test_campaigns_that_are_over_leave_few_files_open(buffer: Path) -> None:
             held.append(_held(buffer))
     assert max(held) == held[-1] == held[6]
     assert len({task.campaign_id for task in tasks(buffer)}) == 20
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
 
 
 def test_the_campaign_of_the_process_and_open_ones_keep_their_files(buffer: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from flowprov import guard, records
 from flowprov.journal import Journal
+from flowprov.journal.files import Room
 from flowprov.journal.format import FOOTER_ROOM, padding_line
-from flowprov.journal.reader import read_head, read_journal
-from flowprov.journal.room import Room
+from flowprov.journal.reader import read_head
 from flowprov.journal.summary import summarise
-from flowprov.read.report import JournalReport, report_on
+from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.records import Footer, Heartbeat
-from tests.journal.support import header, open_journal, step, write
+from tests.journal.support import header, open_journal, read_journal, step, write
 from tests.support import lines_of, of_type, only
 
 MAX_BYTES = 16_384
@@ -48,7 +48,7 @@ def _report(journal: Journal) -> JournalReport:
 
 def test_a_live_process_tells_its_drops(stopped: Journal) -> None:
     for dropped in (1, 2, 3):
-        stopped.beat()
+        stopped.write_heartbeat()
         report = _report(stopped)
         assert (report.alive, report.dropped, report.damages) == (True, {"max_bytes": dropped}, [])
         assert report.captured == report.written + dropped
@@ -63,7 +63,7 @@ def test_a_live_process_tells_its_drops(stopped: Journal) -> None:
 
 
 def test_a_process_that_was_killed_told_its_drops_in_its_last_heartbeat(stopped: Journal) -> None:
-    stopped.beat()
+    stopped.write_heartbeat()
     assert stopped._writer is not None
     stopped._writer.abandon()  # as a kill would
     report = _report(stopped)
@@ -71,7 +71,7 @@ def test_a_process_that_was_killed_told_its_drops_in_its_last_heartbeat(stopped:
 
 
 def test_the_heartbeat_behind_the_header_is_a_sign_of_life(stopped: Journal) -> None:
-    stopped.beat()
+    stopped.write_heartbeat()
     beat = only(of_type(lines_of(_path(stopped)), Heartbeat))
     summary = summarise(_path(stopped))
     assert summary is not None
@@ -83,14 +83,14 @@ def test_many_open_scopes_leave_room_for_the_counts(stopped: Journal) -> None:
         def __init__(self, key: str) -> None:
             self.workflow_id, self.key = key, None
 
-        def opened(self) -> Open:
+        def current_scope(self) -> Open:
             return self
 
         def open_line(self) -> None:
             return None
 
     stopped.open_scopes = {str(n): Open(f"{n:036}") for n in range(200)}  # type: ignore[misc]
-    stopped.beat()
+    stopped.write_heartbeat()
     beat = only(of_type(lines_of(_path(stopped)), Heartbeat))
     assert beat.dropped == {"max_bytes": 1}
     assert len(beat.open) == 20
@@ -107,12 +107,12 @@ def test_the_footer_takes_the_place_of_a_heartbeat_and_nothing_takes_its_own(
             pass
     while _append(journal):
         pass  # the rest of the last page
-    journal.beat()
+    journal.write_heartbeat()
     path = _path(journal)
     assert read_head(path).late is None
     assert read_head(path).heartbeat is not None
     journal.close()
-    journal.beat()
+    journal.write_heartbeat()
     late = read_head(path).late
     assert late is not None
     assert late.dropped == journal.counts()[2]
@@ -145,8 +145,8 @@ def test_a_heartbeat_that_finds_no_room_at_the_end_does_not_stop_the_journal_and
     assert stopped._writer is not None
     monkeypatch.setattr(stopped._writer, "append", _refuse)
     with caplog.at_level(logging.WARNING, "flowprov"):
-        stopped.beat()
-        stopped.beat()
+        stopped.write_heartbeat()
+        stopped.write_heartbeat()
         assert of_type(lines_of(_path(stopped)), Heartbeat), "in the room, as nothing else has any"
         assert caplog.messages == [], "nothing is lost yet"
         assert stopped._stopped is None
@@ -169,7 +169,7 @@ def test_an_opening_that_was_not_written_is_written_by_a_later_heartbeat(
     class Open:
         workflow_id, key = "w", 7
 
-        def opened(self) -> Open:
+        def current_scope(self) -> Open:
             return self
 
         def open_line(self) -> bytes:
@@ -181,10 +181,10 @@ def test_an_opening_that_was_not_written_is_written_by_a_later_heartbeat(
     assert journal._writer is not None
     with monkeypatch.context() as full:
         full.setattr(journal._writer, "append", _refuse)
-        journal.beat()
+        journal.write_heartbeat()
     assert of_type(lines_of(_path(journal)), records.OpenTask) == []
-    journal.beat()
-    journal.beat()
+    journal.write_heartbeat()
+    journal.write_heartbeat()
     assert only(of_type(lines_of(_path(journal)), records.OpenTask)).task_id == 7
     journal.close()
 

@@ -13,7 +13,7 @@ from tests.support import lines, of_type, only, run, tasks
 _PROGRAM = """
     import sys
     import flowprov
-    from flowprov import runtime
+    from flowprov.runtime import runtime
 
     @flowprov.task
     def step(number):
@@ -94,7 +94,7 @@ def test_events_after_the_end_are_counted_and_said(tmp_path: Path) -> None:
     code = """
         import atexit
         import flowprov
-        from flowprov import runtime
+        from flowprov.runtime import runtime
 
         @flowprov.task
         def step():

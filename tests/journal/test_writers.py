@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from flowprov.journal import mapped_writer
+from flowprov.journal import mmap_writer
+from flowprov.journal.append_writer import WriteWriter
 from flowprov.journal.format import lines
-from flowprov.journal.mapped_writer import MappedWriter
-from flowprov.journal.write_writer import WriteWriter
+from flowprov.journal.mmap_writer import MappedWriter
 from flowprov.journal.writer import JournalFull, Writer, choose, file_system
 
 Open = Callable[..., Writer]
@@ -79,15 +79,15 @@ def test_nothing_is_written_behind_a_segment_before_its_rest_is_given_up(
 ) -> None:
     path = tmp_path / "j"
     writer = MappedWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), first=mmap.PAGESIZE)
-    fill, tried = mapped_writer._fill, []
+    fill, tried = mmap_writer._fill, []
 
-    def beside_another_thread(segment: mapped_writer.Segment) -> None:
+    def beside_another_thread(segment: mmap_writer.Segment) -> None:
         fill(segment)
         with pytest.raises(ValueError, match="out of range"):
             writer.quick(b'{"too":"early"}\n')
         tried.append(segment.offset)
 
-    monkeypatch.setattr(mapped_writer, "_fill", beside_another_thread)
+    monkeypatch.setattr(mmap_writer, "_fill", beside_another_thread)
     wanted = _numbered(200)
     for line in wanted:
         writer.append(line)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import records
+from flowprov.journal.files import Room
 from flowprov.journal.format import FOOTER_ROOM, find_journals, journal_path, padding_line
-from flowprov.journal.room import Room
 from flowprov.records import Campaign, Correction, Footer, Heartbeat, Machine, Sample, Workflow
 from tests.journal.support import NS, header, step, write
 from tests.support import clean_environment, run

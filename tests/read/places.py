@@ -13,7 +13,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from flowprov.read import Buffer
-from flowprov.sinks.ship import Shipment, open_sink
+from flowprov.shipping.shipment import Shipment
+from flowprov.sinks.registry import open_sink
 
 KINDS = ("folder", "redis", "mongodb")
 SERVERS = KINDS[1:]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.merge import Row, fold
+from flowprov.read.rows import Row, fold
 from flowprov.records import Sample, Task, Workflow
 from tests.journal.support import NS, header
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowprov.read.attempts import number_attempts
+from flowprov.read.dask_tasks import number_attempts
 from flowprov.records import Task, Workflow
 from tests.journal.support import step
 

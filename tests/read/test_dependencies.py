@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowprov.read.dependencies import resolve
+from flowprov.read.dask_tasks import resolve
 from flowprov.records import LeftOut, Task
 from tests.journal.support import NS, step
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flowprov import records
 from flowprov.journal.summary import JournalSummary
 from flowprov.read import Buffer
-from flowprov.read.merge import Row, fold
+from flowprov.read.rows import Row, fold
 from flowprov.records import Correction, Error, Footer, Heartbeat, OpenTask, Record, Sample, Task, Workflow
 from tests.journal.support import NS, header, open_journal, step, write
 from tests.support import only

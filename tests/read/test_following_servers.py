@@ -14,11 +14,12 @@ import pymongo
 import pytest
 
 from flowprov import records
+from flowprov.errors import SinkError
 from flowprov.read import Buffer, Follower
 from flowprov.records import Footer, Record, Task
-from flowprov.sinks.base import Entry, SinkError
-from flowprov.sinks.mongodb import MongoSink
-from flowprov.sinks.mongodb_documents import document_of
+from flowprov.sinks.base import Entry
+from flowprov.sinks.mongodb.documents import document_of
+from flowprov.sinks.mongodb.sink import MongoSink
 from tests.journal.support import NS, header, step, write
 from tests.read.places import SERVERS, Place, deliver
 from tests.sinks.mongodb_server import MongoServer

@@ -13,7 +13,7 @@ import pytest
 import flowprov
 from flowprov.errors import MissingExtraError
 from flowprov.read import COLUMNS, Buffer, read_buffer
-from flowprov.read.frame import to_dicts, to_frame
+from flowprov.read.frames import to_dicts, to_frame
 from flowprov.records import Error, Sample, Task, Workflow
 from tests.journal.support import NS, header, step, write
 

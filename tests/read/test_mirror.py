@@ -16,8 +16,8 @@ from flowprov.read import Buffer, read_buffer
 from flowprov.read.mirror import Mirror
 from flowprov.read.verify import verify
 from flowprov.records import Campaign, Footer
-from flowprov.sinks.mongodb_reader import MongoSource
-from flowprov.sinks.redis import RedisSource
+from flowprov.sinks.mongodb.reader import MongoReader
+from flowprov.sinks.redis import RedisReader
 from tests.journal.support import NS, header, step, write
 from tests.read.places import SERVERS, Place
 from tests.sinks.redis_server import RedisServer
@@ -33,7 +33,7 @@ def place(request: pytest.FixtureRequest, place_of: Callable[[str], Place]) -> P
 def fetched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The journals of which more than the ends was asked for."""
     asked: set[str] = set()
-    for kind in (RedisSource, MongoSource):
+    for kind in (RedisReader, MongoReader):
         entries: Any = kind.entries
 
         def noted(self: Any, journal_id: str, *rest: Any, of: Any = entries, **named: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import flowprov
 from flowprov import records
 from flowprov.errors import JournalError
-from flowprov.journal import place
+from flowprov.journal import files
 from flowprov.read import Buffer, read_buffer
 from flowprov.records import Campaign, Footer
 from tests.journal.support import NS, header, open_journal, step, write
@@ -82,7 +82,7 @@ def test_the_folder_of_last_resort_is_looked_at_when_the_other_holds_nothing(
     buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fallback = tmp_path / "fallback"
-    monkeypatch.setattr(place, "fallback_folder", lambda: fallback)
+    monkeypatch.setattr(files, "fallback_folder", lambda: fallback)
     assert read_buffer(return_df=False) == []
     assert not caplog.records
     write(fallback, header(), step(0))
@@ -139,7 +139,7 @@ def test_journals_are_reported_with_counts_and_damages(tmp_path: Path) -> None:
         file.write(b"rubbish\n" + records.encode(FOOTER))
     living = open_journal(tmp_path)
     living.append(records.encode(step(0)))
-    living.beat()
+    living.write_heartbeat()
     done, alive = sorted(Buffer(tmp_path).journals(), key=lambda report: report.alive)
     assert (done.path, done.footer, done.alive, done.found, done.written) == (path, FOOTER, False, 1, 1)
     assert [damage.length for damage in done.damages] == [7]

@@ -25,7 +25,7 @@ import pytest
 
 from flowprov import records
 from flowprov.read import Buffer, read_buffer
-from flowprov.read.report import JournalReport
+from flowprov.read.journal_report import JournalReport
 from flowprov.read.verify import verify
 from flowprov.records import Task, Workflow
 from tests.journal.support import header, step, write

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.read.energy import EXACT, SAMPLED, Counter, sampled_energy
-from flowprov.read.merge import Row
+from flowprov.read.rows import Row
 from flowprov.records import Record
 from tests.journal.support import NS
 from tests.read.samples import counted, every_second, gpu, ns, rows_of, sample, task, workflow

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from flowprov import records
-from flowprov.journal.changes import applied
-from flowprov.read import Buffer, read_buffer, telemetry
+from flowprov.journal.merge_patch import applied
+from flowprov.read import Buffer, read_buffer, telemetry_join
 from flowprov.records import Correction, Error, OpenTask, Record, Sample, Task
 from tests.journal.support import header, write
 from tests.read.samples import change, every_second, ns, rows_of, sample, sampled_at, task, workflow
@@ -42,7 +42,7 @@ def test_before_the_first_sample_the_distance_is_positive_and_behind_the_last_ne
 
 
 def test_without_samples_nothing_is_joined_and_no_work_is_done() -> None:
-    with patch.object(telemetry, "Series", side_effect=AssertionError):
+    with patch.object(telemetry_join, "Series", side_effect=AssertionError):
         rows = rows_of([*workflow(1, 9), task(1, 2)])
     assert [sampled_at(row) for row in rows] == [(None, None)] * 2
 
@@ -184,9 +184,9 @@ def test_each_sample_is_unfolded_once_and_each_task_chooses_once(count: int) -> 
     journal: list[Record] = [sample(0), *(change(at, mem=at) for at in range(1, count))]
     journal += [task(at, at + 3, number) for number, at in enumerate(range(count))]
     with (
-        patch.object(telemetry, "applied", side_effect=applied) as patches,
-        patch.object(telemetry, "bisect_left", side_effect=bisect_left) as left,
-        patch.object(telemetry, "bisect_right", side_effect=bisect_right) as right,
+        patch.object(telemetry_join, "applied", side_effect=applied) as patches,
+        patch.object(telemetry_join, "bisect_left", side_effect=bisect_left) as left,
+        patch.object(telemetry_join, "bisect_right", side_effect=bisect_right) as right,
     ):
         assert len(rows_of(journal)) == count
     assert patches.call_count == count - 1

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.journal.changes import changes
-from flowprov.read.telemetry import Series, unfold
+from flowprov.journal.merge_patch import changes
+from flowprov.read.telemetry_join import Series, unfold
 from flowprov.records import Sample
 from tests.journal.support import payloads
 from tests.read.samples import change, every_second, ns, sample

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowprov.read.report import JournalReport
+from flowprov.read.journal_report import JournalReport
 from flowprov.read.verify import check, verify
 from flowprov.records import Footer, Heartbeat, Status
 from tests.journal.support import NS, header, step, write

@@ -11,7 +11,7 @@ import pytest
 
 from flowprov.errors import SettingsError
 from flowprov.settings import parse_assignment
-from flowprov.settings.loading import LARGEST_FILE
+from flowprov.settings.loader import LARGEST_FILE
 from tests.settings.support import complaint, load, write
 
 WRONG_CONTENT = [

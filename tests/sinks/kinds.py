@@ -13,9 +13,9 @@ import redis
 
 from flowprov.records import Header
 from flowprov.sinks.base import Entry, Sink
-from flowprov.sinks.mongodb import MongoSink
-from flowprov.sinks.mongodb_reader import MongoSource
-from flowprov.sinks.redis import CAMPAIGNS, RedisSink, RedisSource, campaign_key, journal_key
+from flowprov.sinks.mongodb.reader import MongoReader
+from flowprov.sinks.mongodb.sink import MongoSink
+from flowprov.sinks.redis import CAMPAIGNS, RedisReader, RedisSink, campaign_key, journal_key
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import ServerProcess
@@ -72,17 +72,17 @@ class RedisKind:
 
     def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
         """Read back what a server holds of a journal."""
-        with closing(RedisSource(uri)) as source:
+        with closing(RedisReader(uri)) as source:
             return list(source.entries(journal_id, after))
 
     def journals(self, uri: str, campaign_id: str) -> list[str]:
         """List the journals of a campaign, sorted."""
-        with closing(RedisSource(uri)) as source:
+        with closing(RedisReader(uri)) as source:
             return _journals(source, campaign_id)
 
     def clean(self, uri: str) -> None:
         """Remove what this run of tests has left on a server."""
-        with closing(RedisSource(uri)) as source, redis.Redis.from_url(uri) as client:
+        with closing(RedisReader(uri)) as source, redis.Redis.from_url(uri) as client:
             for campaign_id in source.campaign_ids():
                 if campaign_id.startswith(RUN):
                     client.delete(*map(journal_key, source.journal_ids(campaign_id)))
@@ -106,12 +106,12 @@ class MongoKind:
 
     def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
         """Read back what a server holds of a journal."""
-        with closing(MongoSource(uri, database=RUN)) as source:
+        with closing(MongoReader(uri, database=RUN)) as source:
             return list(source.entries(journal_id, after))
 
     def journals(self, uri: str, campaign_id: str) -> list[str]:
         """List the journals of a campaign, sorted."""
-        with closing(MongoSource(uri, database=RUN)) as source:
+        with closing(MongoReader(uri, database=RUN)) as source:
             return _journals(source, campaign_id)
 
     def clean(self, uri: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowprov.sinks.base import Sink, in_parts
+from flowprov.sinks.base import Sink, batched
 from tests.sinks.kinds import Kind, new_header, numbered, placed
 
 LINES = st.lists(
@@ -133,7 +133,7 @@ def test_a_batch_is_divided_without_loss_into_parts_that_are_small_enough(
     lines: list[bytes], most: int, size: int
 ) -> None:
     batch = placed(*lines)
-    parts = list(in_parts(batch, most, size))
+    parts = list(batched(batch, most, size))
     assert [entry for part in parts for entry in part] == batch
     assert all(1 <= len(part) <= most for part in parts)
     assert all(len(part) == 1 or sum(len(entry.line) for entry in part) <= size for part in parts)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import uuid
 
-from flowprov.read.remote import open_remote
 from flowprov.records import encode
 from flowprov.sinks.base import Entry
-from flowprov.sinks.ship import open_sink
+from flowprov.sinks.registry import open_reader, open_sink
 from tests.journal.support import header, step
 
 
 def test_lines_are_counted_once_and_by_their_journal(uri: str) -> None:
-    sink, source = open_sink(uri), open_remote(uri)
+    sink, source = open_sink(uri), open_reader(uri)
     first, second, none = (str(uuid.uuid4()) for _ in range(3))
     assert source.count(first) == 0
     entries = [Entry(0, encode(header(first)).rstrip())]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowprov.sinks.base import SinkError, SinkRefusedError, SinkUnavailableError
+from flowprov.errors import SinkError, SinkRefusedError, SinkUnavailableError
 from tests.sinks.kinds import Kind, new_header, numbered
 from tests.sinks.proxy import Direction, Proxy
 from tests.sinks.server_process import ServerProcess, free_port

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from flowprov import records
+from flowprov.journal.files import Room
 from flowprov.journal.format import FOOTER_ROOM, padding_line
-from flowprov.journal.room import Room
 from flowprov.records import Footer, Header, Heartbeat
-from flowprov.sinks.base import Entry
-from flowprov.sinks.ship import FOOTER_POSITION, Shipment
+from flowprov.shipping.shipment import Shipment
+from flowprov.sinks.base import LATE_FOOTER, Entry
 from tests.journal.support import header, step, write
 
 BEAT = Heartbeat(at=5, captured=2, written=1, dropped={"disk_full": 1})
@@ -67,7 +67,7 @@ def test_a_heartbeat_that_was_delivered_does_not_keep_the_footer_out(
     for _ in range(2):  # the second has nothing to do
         Shipment(sink, path).round()
         assert sink.records == [header(), BEAT, *after, FOOTER]
-    assert max(sink.held) == FOOTER_POSITION
+    assert max(sink.held) == LATE_FOOTER
 
 
 def test_a_heartbeat_that_came_after_the_delivery_is_passed_over(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import pymongo
 import pytest
@@ -27,9 +28,9 @@ from flowprov.records import (
     Workflow,
 )
 from flowprov.sinks.base import Entry
-from flowprov.sinks.mongodb import MongoSink
-from flowprov.sinks.mongodb_documents import document_of, escape_name, unescape_name
-from flowprov.sinks.mongodb_reader import MongoSource
+from flowprov.sinks.mongodb.documents import document_of, escape_name
+from flowprov.sinks.mongodb.reader import MongoReader
+from flowprov.sinks.mongodb.sink import MongoSink
 
 Database = pymongo.database.Database[dict[str, Any]]
 SIXTEEN_MIB = 16 * 1024 * 1024
@@ -42,7 +43,7 @@ class Place:
         self.client = pymongo.MongoClient[dict[str, Any]](uri)
         self.database: Database = self.client[name]
         self.sink = MongoSink(uri, database=name, timeout=20)
-        self.source = MongoSource(uri, database=name, timeout=20)
+        self.source = MongoReader(uri, database=name, timeout=20)
 
     def held(self, header: Header) -> list[Entry]:
         """Read back what is held of a journal."""
@@ -173,6 +174,11 @@ def test_odd_field_names_can_be_queried_and_come_back(place: Place) -> None:
     document = place.database.tasks.find_one({"used.a%2Eb": 1})
     assert document is not None
     assert unescaped(document["used"]) == used
+
+
+def unescape_name(name: str) -> str:
+    """Return the name that :func:`escape_name` was given."""
+    return "" if name == "%" else unquote(name)
 
 
 def unescaped(value: Any) -> Any:

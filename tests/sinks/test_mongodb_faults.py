@@ -13,11 +13,12 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from flowprov.errors import SinkRefusedError, SinkUnavailableError
 from flowprov.records import Task
-from flowprov.sinks.base import Entry, SinkRefusedError, SinkUnavailableError
-from flowprov.sinks.mongodb import MongoSink
-from flowprov.sinks.mongodb_connection import Connection, insert_new
-from flowprov.sinks.mongodb_reader import MongoSource
+from flowprov.sinks.base import Entry
+from flowprov.sinks.mongodb.connection import Connection, insert_new
+from flowprov.sinks.mongodb.reader import MongoReader
+from flowprov.sinks.mongodb.sink import MongoSink
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.test_mongodb import Database, entries_of, header_of, tasks
 
@@ -91,7 +92,7 @@ def sink(shared_mongodb: str, database: Database) -> Iterator[MongoSink]:
 
 
 def held(uri: str, database: Database) -> list[Entry]:
-    with closing(MongoSource(uri, database=database.name)) as source:
+    with closing(MongoReader(uri, database=database.name)) as source:
         return list(source.entries(HEADER.journal_id))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flowprov.sinks.base import Entry, SinkError, SinkRefusedError, SinkUnavailableError
-from flowprov.sinks.redis import RedisSink, RedisSource, journal_key
+from flowprov.errors import SinkError, SinkRefusedError, SinkUnavailableError
+from flowprov.sinks.base import Entry
+from flowprov.sinks.redis import RedisReader, RedisSink, journal_key
 from tests.sinks.kinds import RedisKind, new_header, numbered, placed
 from tests.sinks.redis_server import RedisServer
 
@@ -70,7 +71,7 @@ def test_a_loss_is_noticed_whatever_the_address_asks_of_the_client(server: Redis
         sink.deliver(HEADER, sent[5:])
     assert sink.resume_after(HEADER) is None
     sink.deliver(HEADER, sent)
-    with closing(RedisSource(server.uri() + options)) as source:
+    with closing(RedisReader(server.uri() + options)) as source:
         assert source.campaign_ids() == [HEADER.campaign_id]
         assert list(source.entries(HEADER.journal_id)) == sent
     sink.close()

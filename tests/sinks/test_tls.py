@@ -11,9 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from flowprov.read.remote import open_remote
-from flowprov.sinks.base import SinkUnavailableError
-from flowprov.sinks.ship import open_sink
+from flowprov.errors import SinkUnavailableError
+from flowprov.sinks.registry import open_reader, open_sink
 from tests.sinks.kinds import Kind, MongoKind, RedisKind, new_header, numbered
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
@@ -79,7 +78,7 @@ def test_records_go_through_tls_and_come_back(secured: Secured) -> None:
     sink, journal = open_sink(secured.trusted), new_header()
     sink.deliver(journal, numbered(5))
     sink.close()
-    source = open_remote(secured.trusted)
+    source = open_reader(secured.trusted)
     assert list(source.entries(journal.journal_id)) == numbered(5)
     source.close()
 

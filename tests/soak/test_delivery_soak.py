@@ -15,7 +15,7 @@ import pytest
 
 from flowprov.journal.format import find_journals
 from flowprov.journal.reader import JournalReader
-from flowprov.sinks.redis import RedisSource
+from flowprov.sinks.redis import RedisReader
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.support import only, start
@@ -33,8 +33,8 @@ _PROGRAM = """
     import os, sys, time
     from pathlib import Path
     import flowprov
-    from flowprov import runtime
-    from flowprov.journal.shipper import ShipperFiles
+    from flowprov.runtime import runtime
+    from flowprov.shipping.status import ShipperFiles
     from flowprov.journal.summary import last_position
 
     files = ShipperFiles(Path("flowprov_buffer").absolute(), sys.argv[3:])
@@ -140,7 +140,7 @@ def _all_is_there_once(redis_server: RedisServer, mongodb_server: MongoServer, b
     """Compare what the servers hold with the journal, line by line in Redis."""
     path = only(find_journals(buffer))
     journal_id = path.stem.partition("-")[2]
-    source = RedisSource(redis_server.uri())
+    source = RedisReader(redis_server.uri())
     lines = differing = 0
     delivered = source.entries(journal_id)
     for position, line in JournalReader(path, 0, bytes).read():

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 _TEN_MILLION = """
     import gc, os
     import flowprov
-    from flowprov import runtime
+    from flowprov.runtime import runtime
 
     def resident():
         gc.collect()

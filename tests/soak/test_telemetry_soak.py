@@ -11,8 +11,8 @@ import pytest
 
 from flowprov import records
 from flowprov.journal.summary import summarise
-from flowprov.read.merge import fold
-from flowprov.read.messages import records_of
+from flowprov.read.decoding import records_of
+from flowprov.read.rows import fold
 from flowprov.records import Record, Sample, Task
 from tests.journal.support import NS, header, write
 

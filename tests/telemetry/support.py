@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flowprov.journal.changes import applied
 from flowprov.journal.format import find_journals
+from flowprov.journal.merge_patch import applied
 from flowprov.records import Sample
 from tests.support import lines_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flowprov.telemetry.devices import DeviceProbe
+from flowprov.telemetry.gpu.base import DeviceProbe
 from tests.telemetry.amd_smi import (
     GIB,
     UUIDS,
@@ -59,7 +59,7 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> AmdSmi:
     """A machine with two equal GPUs."""
     smi = AmdSmi([Gpu(UUIDS[0]), Gpu(UUIDS[1], serial="0x99ABCDEF01234567")])
     monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
-    afresh(monkeypatch, "flowprov.telemetry.amd")
+    afresh(monkeypatch, "flowprov.telemetry.gpu.amd")
     return smi
 
 
@@ -68,7 +68,7 @@ def probe(smi: AmdSmi) -> Callable[..., DeviceProbe]:
     """Makes a probe on that machine."""
 
     def make(**options: Any) -> DeviceProbe:
-        made: DeviceProbe = importlib.import_module("flowprov.telemetry.amd").AmdProbe(**options)
+        made: DeviceProbe = importlib.import_module("flowprov.telemetry.gpu.amd").AmdProbe(**options)
         return made
 
     return make

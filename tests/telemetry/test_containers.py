@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowprov.telemetry import containers
+from flowprov.telemetry import cgroups
 
 V2_MOUNT = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 CPU_MOUNT = "33 30 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct"
@@ -31,7 +31,7 @@ def kernel(root: Path, groups: str, mounts: str, files: Mapping[str, str]) -> Pa
 
 
 def limits(root: Path) -> tuple[float | None, int | None]:
-    return containers.cpu_limit_cores(root), containers.memory_limit_bytes(root)
+    return cgroups.cpu_limit_cores(root), cgroups.memory_limit_bytes(root)
 
 
 def test_the_limits_of_a_v2_group_are_read(tmp_path: Path) -> None:
@@ -166,15 +166,15 @@ def test_whatever_stands_in_the_files_nothing_raises(
 def test_a_container_is_told_by_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("SINGULARITY_CONTAINER", raising=False)
-    assert containers.kinds(tmp_path) is None
-    assert containers.describe(tmp_path) is None
+    assert cgroups.kinds(tmp_path) is None
+    assert cgroups.describe(tmp_path) is None
     (tmp_path / ".dockerenv").touch()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert containers.kinds(tmp_path) == ["docker", "kubernetes"]
-    assert containers.describe(tmp_path) == {"kinds": ["docker", "kubernetes"]}
+    assert cgroups.kinds(tmp_path) == ["docker", "kubernetes"]
+    assert cgroups.describe(tmp_path) == {"kinds": ["docker", "kubernetes"]}
 
 
 def test_all_of_a_container_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_MARK_VARIABLES", {})
+    monkeypatch.setattr(cgroups, "_MARK_VARIABLES", {})
     root = kernel(tmp_path, "0::/\n", V2_MOUNT, {"cpu.max": "50000 100000", "memory.max": "4096"})
-    assert containers.describe(root) == {"cpu_limit_cores": 0.5, "memory_limit_bytes": 4096}
+    assert cgroups.describe(root) == {"cpu_limit_cores": 0.5, "memory_limit_bytes": 4096}

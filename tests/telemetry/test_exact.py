@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov import runtime
 from flowprov.records import OpenTask, Task
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only
 
 torch = pytest.importorskip("torch")
@@ -118,7 +118,7 @@ def test_backward_passes_and_steps_of_optimizers_carry_them(buffer: Path) -> Non
 def test_a_task_that_is_open_carries_the_reading_at_its_start(buffer: Path) -> None:
     record(buffer)
     with flowprov.task_scope("long"):
-        only(runtime.get().journals()).beat()
+        only(runtime.get().journals()).write_heartbeat()
     opened = only(of_type(lines(buffer), OpenTask))
     assert opened.telemetry_at_start is not None
 

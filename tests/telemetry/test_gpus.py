@@ -12,10 +12,10 @@ import msgspec
 import pynvml
 import pytest
 
-from flowprov.telemetry import gpus, nvidia
-from flowprov.telemetry.gpus import GpuProbe, Loaded, describe, gpu_probes, load
-from flowprov.telemetry.nvidia import NvidiaProbe
-from flowprov.telemetry.torch_allocator import TorchAllocatorProbe
+from flowprov.telemetry.gpu import discovery, nvidia
+from flowprov.telemetry.gpu.discovery import GpuProbe, Loaded, describe, gpu_probes, load
+from flowprov.telemetry.gpu.nvidia import NvidiaProbe
+from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
 from tests.support import clean_environment
 from tests.telemetry import amd_smi
 from tests.telemetry.nvml import UUIDS, Gpu, Nvml
@@ -47,13 +47,13 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> amd_smi.AmdSmi:
     """A machine with an AMD GPU."""
     smi = amd_smi.AmdSmi([amd_smi.Gpu(amd_smi.UUIDS[0])])
     monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
-    afresh(monkeypatch, "flowprov.telemetry.amd")
+    afresh(monkeypatch, "flowprov.telemetry.gpu.amd")
     return smi
 
 
 def _uninstall(monkeypatch: pytest.MonkeyPatch, package: str, adapter: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    afresh(monkeypatch, f"flowprov.telemetry.{adapter}")
+    afresh(monkeypatch, f"flowprov.telemetry.gpu.{adapter}")
 
 
 @no_driver
@@ -150,7 +150,7 @@ def test_a_machine_whose_devices_are_all_hidden_reads_nothing_and_complains_of_n
 def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
-    with gpus._unprinted():
+    with discovery._unprinted():
         sys.stdout.write("what amdsmi says\n")
         thread = threading.Thread(target=lambda: print("what the program says", flush=True))  # noqa: T201
         thread.start()
@@ -161,15 +161,15 @@ def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.Monkey
 
 def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    with gpus._unprinted():
+    with discovery._unprinted():
         assert sys.stdout is None
     assert sys.stdout is None
 
 
 FORK = """
 import os, sys
-from flowprov.telemetry import nvidia
-from flowprov.telemetry.gpus import gpu_probes, load
+from flowprov.telemetry.gpu import nvidia
+from flowprov.telemetry.gpu.discovery import gpu_probes, load
 from tests.telemetry.nvml import UUIDS, Gpu, Nvml
 nvidia.pynvml = Nvml([Gpu(UUIDS[0])]) if sys.argv[1] == "stand-in" else nvidia.pynvml
 loaded = load()

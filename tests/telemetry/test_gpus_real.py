@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowprov.telemetry.gpus import describe, gpu_probes
+from flowprov.telemetry.gpu.discovery import describe, gpu_probes
 from tests.support import clean_environment
 
 pytestmark = [
@@ -25,7 +25,7 @@ MIB = 1024**2
 # What CUDA itself shows, and what is read, in one process.
 VISIBLE = """
 import ctypes, json
-from flowprov.telemetry.nvidia import NvidiaProbe
+from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 readings = NvidiaProbe().read()
 cuda = ctypes.CDLL("libcuda.so.1")
 count = ctypes.c_int()
@@ -143,7 +143,7 @@ def test_the_devices_that_are_read_are_those_that_cuda_shows(form: str | None) -
 
 ALLOCATOR = """
 import sys
-from flowprov.telemetry.torch_allocator import TorchAllocatorProbe
+from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
 probe = TorchAllocatorProbe()
 assert probe.read() == {}
 import torch

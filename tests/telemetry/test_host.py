@@ -14,10 +14,9 @@ import psutil
 import pytest
 
 import flowprov
-from flowprov import runtime
-from flowprov.telemetry import host, procfs
-from flowprov.telemetry.parts import SELDOM, PartsProbe
-from flowprov.telemetry.probe import Probe
+from flowprov.runtime import runtime
+from flowprov.telemetry import procfs_probes, psutil_probes
+from flowprov.telemetry.probe import SELDOM, PartsProbe, Probe
 from tests.telemetry.support import ALL_HOST, await_samples, sampled
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,7 +67,7 @@ def procfs_process() -> dict[str, float]:
 Kinds = Mapping[str, Callable[[], Probe]]
 
 
-@pytest.fixture(params=[procfs, host], ids=["procfs", "psutil"])
+@pytest.fixture(params=[procfs_probes, psutil_probes], ids=["procfs", "psutil"])
 def kinds(request: pytest.FixtureRequest) -> Kinds:
     """Both ways to read: Linux's own, and the one for other systems."""
     made: Kinds = request.param.KINDS
@@ -87,7 +86,7 @@ def kinds(request: pytest.FixtureRequest) -> Kinds:
 def test_counters_lie_between_what_procfs_says_before_and_after(
     kinds: Kinds, kind: str, read: Callable[[], dict[str, float]]
 ) -> None:
-    if kind == "disk" and kinds is host.KINDS:
+    if kind == "disk" and kinds is psutil_probes.KINDS:
         pytest.skip("psutil counts what lies on top of disks as well")
     probe = kinds[kind]()
     before = read()
@@ -128,7 +127,7 @@ def test_each_core_has_its_share_of_what_all_spent(kinds: Kinds) -> None:
     assert sum(told["per_core_busy_s"]) == pytest.approx(busy, abs=0.1)
 
 
-@pytest.mark.parametrize("kind", procfs.KINDS)
+@pytest.mark.parametrize("kind", procfs_probes.KINDS)
 def test_names_tell_their_unit_and_values_are_json(kinds: Kinds, kind: str) -> None:
     told = kinds[kind]().read()
     assert told
@@ -178,7 +177,7 @@ def test_the_sampled_memory_follows_what_the_program_holds(buffer: Path) -> None
     assert held
 
 
-@pytest.mark.parametrize("kind", procfs.KINDS)
+@pytest.mark.parametrize("kind", procfs_probes.KINDS)
 def test_each_part_of_a_kind_fails_alone(kinds: Kinds, kind: str) -> None:
     whole = kinds[kind]()
     assert isinstance(whole, PartsProbe)
@@ -196,22 +195,22 @@ def test_each_part_of_a_kind_fails_alone(kinds: Kinds, kind: str) -> None:
 
 
 def test_both_ways_to_read_tell_the_same_names() -> None:
-    for kind, make in procfs.KINDS.items():
-        assert set(make().read()) == set(host.KINDS[kind]().read())
+    for kind, make in procfs_probes.KINDS.items():
+        assert set(make().read()) == set(psutil_probes.KINDS[kind]().read())
 
 
 def test_what_a_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "disk_io_counters", lambda **_: None)
     monkeypatch.setattr(psutil, "net_io_counters", lambda **_: {})
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
-    assert host.KINDS["disk"]().read() == {}
-    assert host.KINDS["network"]().read() == {}
-    assert "frequency_mhz" not in host.KINDS["cpu"]().read()
+    assert psutil_probes.KINDS["disk"]().read() == {}
+    assert psutil_probes.KINDS["network"]().read() == {}
+    assert "frequency_mhz" not in psutil_probes.KINDS["cpu"]().read()
 
 
 def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
-    file = procfs.File(str(path))
+    file = procfs_probes.File(str(path))
     with pytest.raises(FileNotFoundError):
         file.read()
     path.write_bytes(b"1")
@@ -224,7 +223,7 @@ def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
 
 
 def test_a_descriptor_that_became_another_file_is_left_alone() -> None:
-    file = procfs.File("/proc/self/stat")
+    file = procfs_probes.File("/proc/self/stat")
     file.read()
     assert file._descriptor is not None
     os.close(file._descriptor)  # a program that becomes a daemon closes all that it finds
@@ -244,21 +243,21 @@ def test_files_of_every_size_are_read_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "numbers"
     content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     path.write_bytes(content)
-    file = procfs.File(str(path))
+    file = procfs_probes.File(str(path))
     assert file.read() == content
     assert file.read() == content
 
 
 def test_files_that_the_kernel_gives_in_pieces_are_read_whole() -> None:
-    assert procfs.File("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
+    assert procfs_probes.File("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
 
 
 def test_counters_stand_still_and_go_on_with_their_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, real = tmp_path / "dev", procfs.File
-    monkeypatch.setattr(procfs, "File", lambda _path: real(str(path)))
-    probe = procfs.network()
+    path, real = tmp_path / "dev", procfs_probes.File
+    monkeypatch.setattr(procfs_probes, "File", lambda _path: real(str(path)))
+    probe = procfs_probes.network()
     told = []
     for received in (7, 7, 8, 7):
         counts = [received, 1, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, 0, 0]
@@ -270,10 +269,10 @@ def test_counters_stand_still_and_go_on_with_their_file(
 def test_a_number_that_the_kernel_does_not_tell_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, real = tmp_path / "meminfo", procfs.File
+    path, real = tmp_path / "meminfo", procfs_probes.File
     path.write_text("MemTotal: 1 kB\n", encoding="ascii")
-    monkeypatch.setattr(procfs, "File", lambda _path: real(str(path)))
-    assert procfs.mem().read() == {}
+    monkeypatch.setattr(procfs_probes, "File", lambda _path: real(str(path)))
+    assert procfs_probes.mem().read() == {}
     assert "the kernel tells no MemFree" in caplog.text
 
 

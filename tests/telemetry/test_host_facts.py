@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from flowprov import host
+from flowprov.environment import host
 
 
 def test_the_versions_of_loaded_frameworks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_module_that_is_being_imported_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "half_loaded.py").write_text(
-        "from flowprov import host\n__version__ = '1'\nseen = host.loaded(__name__)\n"
+        "from flowprov.environment import host\n__version__ = '1'\nseen = host.loaded(__name__)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     module = importlib.import_module("half_loaded")

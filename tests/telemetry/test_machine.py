@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowprov import guard, host, records
-from flowprov.telemetry import containers, machine
+from flowprov import guard, records
+from flowprov.environment import host
+from flowprov.telemetry import cgroups, machine
 from tests.support import run
 
 MARKER = "zq7marker"
@@ -231,7 +232,7 @@ def test_a_part_that_fails_takes_no_other_with_it(
         raise RuntimeError("no such thing")
 
     guard.reset()
-    monkeypatch.setattr(containers, "describe", broken)
+    monkeypatch.setattr(cgroups, "describe", broken)
     monkeypatch.setattr(machine, "cpu_model", broken)
     told = machine.describe()
     machine.describe()

@@ -11,8 +11,8 @@ import msgspec
 import pynvml
 import pytest
 
-from flowprov.telemetry import nvidia
-from flowprov.telemetry.nvidia import NvidiaProbe
+from flowprov.telemetry.gpu import nvidia
+from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 from tests.telemetry.nvml import GIB, UUIDS, Gpu, Nvml, divided
 
 WHOLE = {
@@ -132,7 +132,9 @@ def test_a_variable_that_is_set_after_torch_has_started_cuda_changes_nothing(
     nvml: Nvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe = NvidiaProbe()
-    monkeypatch.setattr("flowprov.telemetry.devices.initialised_backends", lambda: iter([("cuda", object())]))
+    monkeypatch.setattr(
+        "flowprov.telemetry.gpu.base.initialised_backends", lambda: iter([("cuda", object())])
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert len(probe.read()) == 3
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov import runtime
 from flowprov.records import Sample, Task
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, run
 from tests.telemetry.support import ALL_HOST, await_samples
 
@@ -97,7 +97,7 @@ def test_dask_tasks_show_the_readings_of_their_worker(tmp_path: Path, mode: str)
         import os, time
         from distributed import Client, LocalCluster
         import flowprov
-        from flowprov import runtime
+        from flowprov.runtime import runtime
 
         def work(seconds):
             time.sleep(seconds)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov import runtime
 from flowprov.journal.format import find_journals
 from flowprov.records import Footer, Machine, Sample, Task, Workflow
+from flowprov.runtime import runtime
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.sampler import Sampler
 from tests.support import lines, lines_of, of_type, only, run
@@ -97,7 +97,7 @@ def test_each_process_samples_itself(tmp_path: Path) -> None:
         """
         import os
         import flowprov
-        from flowprov import runtime
+        from flowprov.runtime import runtime
         flowprov.configure(telemetry_capture={"process": True, "interval": 0.02})
         step = flowprov.task(lambda x: x, activity_id="step")
         with flowprov.workflow("W"):

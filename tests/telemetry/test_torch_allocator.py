@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flowprov.telemetry.torch_allocator import TorchAllocatorProbe, initialised_backends
+from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe, initialised_backends
 from tests.support import clean_environment
 
 READING = {
@@ -86,7 +86,7 @@ def test_statistics_without_a_counter_give_the_others(monkeypatch: pytest.Monkey
 
 def test_torch_is_not_imported_for_it() -> None:
     code = (
-        "import sys; from flowprov.telemetry.torch_allocator import TorchAllocatorProbe; "
+        "import sys; from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe; "
         "assert TorchAllocatorProbe().read() == {}; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=clean_environment())

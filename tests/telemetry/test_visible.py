@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.telemetry.visible import Device, Instance, Shown, names_by_number, shown
+from flowprov.telemetry.gpu.visible_devices import Device, Instance, Shown, names_by_number, shown
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-89aa0b1c-0b21-4d3e-9a55-0d7f6a1e2b3c"

@@ -14,7 +14,7 @@ from flowprov import guard
 def no_faults_of_ours() -> Iterator[None]:
     """Fail a test in which a fault of flowprov's own was met, even though the program saw nothing of it."""
     yield
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
 
 
 @pytest.fixture

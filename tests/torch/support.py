@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 import flowprov
-from flowprov import context, records
+from flowprov import records
+from flowprov.runtime import context
 from tests.support import lines, of_type, tasks
 
 
@@ -133,5 +134,5 @@ def open_scopes() -> int:
     """Count the tasks that are open in the current journal."""
     scope = context.find()
     assert scope is not None
-    opened = [each.opened() for each in scope.journal.open_scopes.values()]
+    opened = [each.current_scope() for each in scope.journal.open_scopes.values()]
     return sum(1 for each in opened if each is not None and each.key is not None)

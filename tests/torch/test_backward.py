@@ -14,8 +14,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import flowprov
-from flowprov import context, guard, records
-from flowprov.capture.torch.optional import backward as backward_module
+from flowprov import guard, records
+from flowprov.capture.torch import backward as backward_module
+from flowprov.runtime import context
 from tests.support import only, tasks
 from tests.torch.support import Calls, Plain, batch, forwards, hooks, metadata, open_scopes
 
@@ -305,7 +306,7 @@ def test_a_fault_of_ours_does_not_end_a_backward(buffer: Path, monkeypatch: pyte
             loss_of(model).backward()
     assert model.linear.weight.grad is not None
     assert backwards(buffer) == []
-    assert set(guard.faults()) == {
+    assert set(guard.internal_errors()) == {
         "watching for the backward of a model: ZeroDivisionError",
         "recording the start of a backward: ZeroDivisionError",
     }

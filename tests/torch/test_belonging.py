@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import flowprov
-from flowprov import context, records, runtime
+from flowprov import records
+from flowprov.runtime import context, runtime
 from tests.support import lines, of_type, only, run, tasks
 from tests.torch.support import Calls, Net, Plain, batch, ending, forwards, hooks, metadata, openings
 

@@ -263,11 +263,11 @@ def test_a_fault_of_ours_is_counted_and_the_model_compiles_and_runs(
 
     model = Net()
     plain, expected = Plain(), compile_model(copy.deepcopy(model))(batch())
-    monkeypatch.setattr("flowprov.capture.torch.compiled.around", fail)
+    monkeypatch.setattr("flowprov.capture.torch.compile.around", fail)
     compiled = compile_model(model)
     assert torch.equal(compiled(batch()), expected)
     compile_model(plain)(batch())
-    assert sum(guard.faults().values()) == 1
+    assert sum(guard.internal_errors().values()) == 1
     assert forwards(buffer) == []
     guard.reset()
 

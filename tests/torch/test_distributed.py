@@ -95,7 +95,7 @@ with flowprov.workflow("training"):
         assert torch.equal(expected[2], found[2])
 dist.destroy_process_group()
 from flowprov import guard
-assert guard.faults() == {}, guard.faults()
+assert guard.internal_errors() == {}, guard.internal_errors()
 """
 
 _STEPS, _MODELS, _RANKS = 3, 2, 2

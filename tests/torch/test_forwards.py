@@ -16,8 +16,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import flowprov
-from flowprov import context, guard, runtime
+from flowprov import guard
 from flowprov.capture.torch import hooks as hooks_module
+from flowprov.runtime import context, runtime
 from tests.support import only, tasks
 from tests.torch.support import (
     Calls,
@@ -380,7 +381,7 @@ def test_a_fault_of_ours_stays_inside_and_is_counted(buffer: Path, monkeypatch: 
     captured, written, dropped = journal.counts()
     assert dropped == {"fault": 2}
     assert captured == written + 2
-    assert set(guard.faults()) == {
+    assert set(guard.internal_errors()) == {
         "recording the start of a forward: ZeroDivisionError",
         "recording the end of a forward: ZeroDivisionError",
     }

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import flowprov
-from flowprov import records, runtime
-from flowprov.capture.torch.optional import later, optimizers
+from flowprov import records
+from flowprov.capture.torch import async_values
+from flowprov.capture.torch import optimizer as optimizer_module
+from flowprov.runtime import runtime
 from tests.support import only, tasks
 from tests.torch.support import Plain, batch, open_scopes
 
@@ -219,8 +221,8 @@ def test_what_a_device_computes_follows_later(buffer: Path, monkeypatch: pytest.
     def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
         return numbers.clone(), lambda: done[0]
 
-    monkeypatch.setattr(optimizers, "is_immediate", lambda _: False)
-    monkeypatch.setattr(later, "start_copy", start_copy)
+    monkeypatch.setattr(optimizer_module, "is_immediate", lambda _: False)
+    monkeypatch.setattr(async_values, "start_copy", start_copy)
     model = flowprov.torch_capture(made())
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5), capturable=False, foreach=False)
     with flowprov.workflow("W"), flowprov.task_scope("train"):
@@ -244,11 +246,11 @@ def test_a_fault_of_ours_does_not_keep_a_step_from_being_made(
     backward(model)
     before = model.linear.weight.clone()
     with monkeypatch.context() as patched:
-        patched.setattr(optimizers, "_loss_scale", broken)
+        patched.setattr(optimizer_module, "_loss_scale", broken)
         torch.optim.SGD(model.parameters(), lr=0.1).step()
     assert not torch.equal(before, model.linear.weight)
     assert steps(buffer) == []
-    faults = flowprov.guard.faults()
+    faults = flowprov.guard.internal_errors()
     assert list(faults) == ["recording the start of a step of an optimizer: ZeroDivisionError"]
     flowprov.guard.reset()
 

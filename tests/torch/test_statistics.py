@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import flowprov
-from flowprov import guard, records, runtime
-from flowprov.capture.torch.optional import later, statistics
+from flowprov import guard, records
+from flowprov.capture.torch import async_values, statistics
+from flowprov.runtime import runtime
 from tests.support import lines, of_type, only
 from tests.torch.support import Calls, Plain, Returns, batch, children, forwards
 
@@ -50,7 +51,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device that is not the CPU, as far as statistics are concerned."""
     made = Device()
     monkeypatch.setattr(statistics, "is_immediate", lambda _: False)
-    monkeypatch.setattr(later, "start_copy", made.start_copy)
+    monkeypatch.setattr(async_values, "start_copy", made.start_copy)
     return made
 
 
@@ -304,7 +305,7 @@ def test_a_heartbeat_collects(tmp_path: Path, device: Device) -> None:
 def test_what_never_arrives_is_dropped_and_said(
     buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(later, "LONGEST_S", 0.01)
+    monkeypatch.setattr(async_values, "LONGEST_S", 0.01)
     with flowprov.workflow("W"):
         flowprov.torch_capture(Plain())(batch())
     captured, written, dropped = only(runtime.get().journals()).counts()
@@ -315,7 +316,7 @@ def test_what_never_arrives_is_dropped_and_said(
 
 
 def test_the_queue_is_bounded(buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(later, "MOST", 3)
+    monkeypatch.setattr(async_values, "MOST", 3)
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         for _ in range(5):
@@ -334,7 +335,7 @@ def test_a_device_that_fails_costs_only_the_statistics(
 
         return numbers, are_there
 
-    monkeypatch.setattr(later, "start_copy", broken)
+    monkeypatch.setattr(async_values, "start_copy", broken)
     with flowprov.workflow("W"):
         flowprov.torch_capture(Plain())(batch())
     assert only(forwards(buffer)).status == "FINISHED"
@@ -348,7 +349,7 @@ def test_what_cannot_be_computed_is_said_in_its_place(buffer: Path, monkeypatch:
     monkeypatch.setattr(statistics, "numbers_of", broken)
     flowprov.torch_capture(Plain())(batch())
     assert told(only(forwards(buffer)).generated["output"]) == {"not_computed": "OutOfMemoryError"}
-    assert guard.faults() == {}
+    assert guard.internal_errors() == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -357,7 +358,7 @@ def test_a_forked_child_leaves_what_waits_to_its_parent(buffer: Path, device: De
         flowprov.torch_capture(Plain())(batch())
         device.done = True
         if (child := os.fork()) == 0:
-            later.collect()
+            async_values.collect()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert corrections(buffer) == []

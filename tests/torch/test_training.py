@@ -12,7 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import flowprov
-from flowprov import context
+from flowprov.runtime import context
 from tests.torch.support import Plain, batch, children, forwards, metadata, open_scopes, paths
 
 ALL: dict[str, Any] = {

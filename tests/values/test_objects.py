@@ -150,6 +150,6 @@ def test_the_type_tables_stay_bounded() -> None:
     for i in range(3_000):
         recorded(type(f"Made{i}", (), {})())
         SUMMARISER.encode_mapping({f"name{i}": i, f"other{i}_{i}": {f"key{i}": 1}})
-    from flowprov.values.registry import KINDS
+    from flowprov.values.summarizer import KINDS
 
     assert len(KINDS.handlers) <= 1_024

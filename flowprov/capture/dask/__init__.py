@@ -13,8 +13,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("distributed", "dask", "record Dask tasks") from error
 
-from flowprov.capture.dask.client import connect
-from flowprov.capture.dask.gather import collect
+from flowprov.capture.dask.connect import connect
+from flowprov.capture.dask.fetch.client import collect
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 
 __all__ = ["DaskWorkerPlugin", "collect", "connect"]

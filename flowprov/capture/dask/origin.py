@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from flowprov import context, guard, runtime
-from flowprov.context import Scope
+from flowprov import guard
 from flowprov.journal import Journal
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import Scope
 
 KEY = "flowprov"
 """The name of our annotation. An empty one says that a task belongs to no workflow."""
@@ -101,7 +102,7 @@ def journal_of(origin: Origin) -> Journal:
         return held.journal(origin.campaign_id)
     if origin.nonce is not None and is_here(origin.buffer, origin.nonce):
         return held.journal(origin.campaign_id, origin.buffer)
-    guard.say_once(
+    guard.warn_once(
         f"buffer {origin.buffer}",
         "flowprov does not see the client's buffer %s from this Dask worker; its records go to %s on %s, and "
         "the client fetches them from there.",

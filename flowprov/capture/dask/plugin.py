@@ -11,9 +11,11 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from flowprov import guard, runtime
-from flowprov.capture.dask import handing, submission, where
-from flowprov.capture.dask.executions import Executions
+from flowprov import guard
+from flowprov.capture.dask import current_task, submission
+from flowprov.capture.dask.fetch.worker import serve_journals, stop_serving_journals
+from flowprov.capture.dask.task_recorder import Executions
+from flowprov.runtime import runtime
 from flowprov.settings import Settings, load_settings, settings_from_json, settings_to_json
 
 
@@ -49,15 +51,15 @@ class DaskWorkerPlugin(WorkerPlugin):
         """Prepare the worker's process; called when a worker and the plugin meet."""
         if runtime.disabled():
             return
-        with runtime.guarded("setting up on a Dask worker"):
+        with guard.guarded("setting up on a Dask worker"):
             if runtime.peek() is None and self._settings is not None:
                 _configure(settings_from_json(self._settings))
             submission.install()  # for what is launched inside tasks
-            where.install()
-            executions = where.executions_of(worker)
+            current_task.install()
+            executions = current_task.executions_of(worker)
             executions.owner = self
             self._executions = executions
-            handing.install(worker)
+            serve_journals(worker)
             executions.adopt()
 
     def teardown(self, worker: Any) -> None:
@@ -66,8 +68,8 @@ class DaskWorkerPlugin(WorkerPlugin):
         if executions is None or executions.owner is not self:
             return
         executions.owner = None
-        with runtime.guarded("leaving a Dask worker"):
-            handing.remove(worker)
+        with guard.guarded("leaving a Dask worker"):
+            stop_serving_journals(worker)
             if getattr(worker.status, "name", "") in ("closing", "closed", "failed"):
                 executions.abandon()
 
@@ -84,7 +86,7 @@ class DaskWorkerPlugin(WorkerPlugin):
             elif finish == "error":
                 executions.record_failed(key)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
-            guard.fault("recording a Dask task", error)
+            guard.report_internal_error("recording a Dask task", error)
 
 
 def _configure(settings: Settings) -> None:

@@ -23,10 +23,11 @@ import dask
 import distributed.client
 import msgspec
 
-from flowprov import context, guard
-from flowprov.capture.dask import origin, where
+from flowprov import guard
+from flowprov.capture.dask import current_task, origin
 from flowprov.clock import clock
-from flowprov.context import Scope
+from flowprov.runtime import context
+from flowprov.runtime.context import Scope
 
 
 class Connection:
@@ -47,7 +48,7 @@ def install() -> bool:
     with _installing:
         asked = distributed.client.Client._graph_to_futures.__code__.co_names  # noqa: SLF001 - where it is asked
         if not {"dask", "get_annotations"} <= set(asked):
-            guard.say_once(
+            guard.warn_once(
                 "get_annotations",
                 "This version of distributed does not ask dask.get_annotations: tasks that are submitted "
                 "from threads or from inside tasks are not recorded.",
@@ -69,7 +70,7 @@ def _wrapped(original: Any) -> Any:
                 return annotations
             given = belongs(asking.f_locals.get("self"))
         except Exception as error:  # the guard: a submission goes on without us
-            guard.fault("finding the workflow of a Dask submission", error)
+            guard.report_internal_error("finding the workflow of a Dask submission", error)
             return annotations
         return annotations if given is None else {**annotations, origin.KEY: given}
 
@@ -94,13 +95,13 @@ def belongs(client: Any) -> dict[str, Any] | None:
     connection = _around(here, client)
     if connection is not None:
         return _told(connection.origin, here)
-    execution = where.execution_here()
+    execution = current_task.execution_here()
     if execution is not None:
         return _told(execution.origin, here or execution.scope)
     possible = _of_client(client)
     if len(possible) == 1:
         return _told(possible[0].origin, None)
-    neighbour = where.neighbour_here()  # a thread that a task started
+    neighbour = current_task.neighbour_here()  # a thread that a task started
     if neighbour is not None:
         return _told(neighbour.origin, None)
     return _belongs_nowhere(len(possible))
@@ -115,7 +116,7 @@ def _told(given: origin.Origin, inside: Scope | None) -> dict[str, Any]:
 
 def _belongs_nowhere(possible: int) -> dict[str, Any] | None:
     if possible:
-        guard.say_once(
+        guard.warn_once(
             "ambiguous submission",
             "flowprov cannot tell to which of %d open workflows a Dask submission belongs: it was made in a "
             "thread that none of them reaches, and its tasks are not recorded. flowprov.bind(function) "

@@ -17,6 +17,6 @@ except ModuleNotFoundError as error:
         raise  # it is installed, and something that it needs is not: its own message says what
     raise MissingExtraError("torch", "torch", "capture models") from error
 
-from flowprov.capture.torch.decorate import torch_capture, torch_release
+from flowprov.capture.torch.decorator import torch_capture, torch_release
 
 __all__ = ["torch_capture", "torch_release"]

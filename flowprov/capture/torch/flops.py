@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils.flop_counter import flop_registry
 
 from flowprov.capture.torch.modes import dispatch_modes
-from flowprov.context import Scope
+from flowprov.runtime.context import Scope
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask for the modes that are active
 _mode_at: Callable[[int], object] = getattr(_C, "_get_dispatch_stack_at", int)

@@ -18,19 +18,19 @@ from typing import Any, TypeVar
 
 import torch
 
-from flowprov import context, guard
-from flowprov.capture.failures import close_after_fault, close_inner, lost
-from flowprov.capture.lines import (
+from flowprov import guard
+from flowprov.capture.failures import close_after_fault, close_all_abandoned, lost
+from flowprov.capture.function_spec import tail_of
+from flowprov.capture.recorder import (
     enclosing,
     fail,
-    measure,
+    open_scope,
     thread_fragment,
     with_extras,
     without_telemetry,
     write_end,
 )
-from flowprov.capture.site import tail_of
-from flowprov.capture.torch.missed import meet
+from flowprov.capture.torch.encoding import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import (
     Mode,
@@ -39,10 +39,10 @@ from flowprov.capture.torch.modes import (
     mode_of,
     rank_of_process_group,
 )
-from flowprov.capture.torch.tensors import Detail, Inputs, encode_output, name_outputs
-from flowprov.capture.torch.tracing import is_compiling, is_traced
+from flowprov.capture.torch.tracing import is_compiling, is_traced, meet
 from flowprov.clock import ticks
-from flowprov.context import Scope
+from flowprov.runtime import context
+from flowprov.runtime.context import Scope
 
 K = TypeVar("K", bound="CapturedModule")
 
@@ -203,13 +203,9 @@ class CapturedModule:
             mode=mode_of(module),
             handled=_exc_info()[1],
         )
-        journal.open_scopes[number] = scope
-        if journal.reading is not None and self._asked_detail.telemetry:
-            measure(scope)
-        _set(scope)
         if is_first and not self.path:
             model.observe(module, scope)
-        scope.started = ticks()
+        open_scope(scope, telemetry=self._asked_detail.telemetry)
         return scope
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
@@ -333,7 +329,7 @@ class After(Hook):
                 captured.end(scope, now, output)
         except Exception as error:  # the guard
             if scope is None:
-                guard.fault("recording the end of a forward", error)
+                guard.report_internal_error("recording the end of a forward", error)
             else:
                 close_after_fault(scope, "recording the end of a forward", error)
 
@@ -366,7 +362,7 @@ def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | Non
     """Close forwards that a KeyboardInterrupt ended: no hook ran then, and they still look current."""
     while isinstance(scope, Forward) and scope.thread == _thread() and not _is_running(scope, call):
         _set(scope.previous)
-        close_inner([scope])
+        close_all_abandoned([scope])
         scope = scope.previous
     return scope
 
@@ -383,7 +379,7 @@ def _is_running(scope: Forward, call: FrameType | None) -> bool:
 
 def _lost(parent: Scope | None, place: str, error: Exception) -> None:
     if parent is None:
-        guard.fault(place, error)
+        guard.report_internal_error(place, error)
     else:
         lost(parent, place, error)
 

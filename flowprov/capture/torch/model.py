@@ -20,13 +20,15 @@ from typing import Any
 import msgspec
 import torch
 
-from flowprov import context, guard, launchers, runtime
+from flowprov import guard
 from flowprov.capture.torch import flops
 from flowprov.capture.torch.profile import architecture, describe
-from flowprov.capture.workflow import write_addition, write_ending, write_opening
-from flowprov.context import Scope, links_of
+from flowprov.capture.workflow_records import write_addition, write_ending, write_opening
+from flowprov.environment import launchers
 from flowprov.journal import Journal
 from flowprov.records import new_id
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import Scope, links_of
 
 SUBTYPE = "torch_model"
 
@@ -110,7 +112,7 @@ class Model:
         if given.parent_task_id is not None:
             self._parent = b',"parent_task_id":' + msgspec.json.encode(given.parent_task_id)
         if profiles and not registers:
-            guard.say_once(
+            guard.warn_once(
                 "profile without workflow",
                 "flowprov records the profile of a model with its workflow; %s is not recorded as one "
                 "(register_workflow or save_workflow), so its profile is not either.",
@@ -204,7 +206,7 @@ _ordinals: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
 
 def _end_with(workflow: Scope, *candidates: Scope) -> None:
     """Have a workflow end with the first of these scopes that is open, at the latest with the process."""
-    holder = next((found for scope in candidates if (found := open_around(scope)) is not None), None)
+    holder = next((found for scope in candidates if (found := context.open_around(scope)) is not None), None)
     end = functools.partial(_end, workflow)
     if holder is None:
         runtime.get().at_exit.append(functools.partial(end, None))
@@ -221,15 +223,6 @@ def _task_around(scope: Scope | None) -> Scope | None:
     while scope is not None and not scope.recorded:
         scope = scope.parent
     return None if scope is None or scope.key is None else scope
-
-
-def open_around(scope: Scope | None) -> Scope | None:
-    """Find the innermost scope that has a record of its own, which this process is going to end."""
-    while scope is not None:
-        if scope.recorded and context.is_open(scope):
-            return scope
-        scope = scope.parent
-    return None
 
 
 def _as_mapping(given: Any) -> dict[str, Any]:

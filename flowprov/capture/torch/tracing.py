@@ -13,6 +13,9 @@ import torch
 import torch.fx._symbolic_trace
 import torch.jit._trace
 
+from flowprov import guard
+from flowprov.runtime import context
+
 # Dynamo knows this function and makes it a constant: a hook that asks it first leaves no mark in a graph.
 is_compiling: Callable[[], bool] = torch.compiler.is_compiling
 
@@ -43,3 +46,39 @@ def is_traced() -> bool:
         or getattr(_fx, "_is_fx_tracing_flag", False)
         or _dispatch_mode(_fake_key) is not None
     )
+
+
+# The first that was tried; an earlier compiler may not take an object as argument of such a function.
+_FROM_TORCH = "2.13"
+
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
+
+
+def tell(hook: Any) -> None:
+    """Say once of a model that its forwards in the code that is compiled now are not recorded."""
+    try:
+        captured = hook.captured
+        scope = context.current.get()
+        if captured.path or scope is None or scope.muted or _is_exporting() or is_traced():
+            return
+        while scope is not None:
+            if getattr(scope.site, "original", None) is not None:
+                return  # it is a compiled model, or in one, whose forward is recorded
+            scope = scope.previous
+        guard.warn_once(
+            f"{captured.name} in compiled code",
+            "flowprov: %s is called by other compiled code, inside of which no forward is recorded. Compile "
+            "the model, not what calls it, to have them recorded. This is said once.",
+            captured.name,
+        )
+    except Exception as error:  # the guard: the compiler goes on whatever happens to us
+        guard.report_internal_error("following the compiler", error)
+
+
+if torch.__version__ >= _FROM_TORCH:
+    tell._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001 - see below
+    meet: Callable[[Any], None] = (
+        tell  # torch.compiler.assume_constant_result does this, and imports the compiler
+    )
+else:
+    meet = _nothing

@@ -1,0 +1,72 @@
+"""The header of a journal: what is said of its process when it is created.
+
+Flows in: campaign, host, rank and program, from the runtime. Flows out: the first record of the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import msgspec
+
+from flowprov import records
+from flowprov.clock import clock, ticks
+from flowprov.journal.liveness import process_start
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the header of a journal says of its process."""
+
+    campaign_id: str
+    campaign: records.Campaign | None = None
+    hostname: str
+    rank: int | None = None
+    world_size: int | None = None
+    program: str | None = None
+    settings_digest: str | None = None
+    flowprov: str = ""
+
+
+def make_header(
+    identity: Identity,
+    journal_id: str,
+    *,
+    heartbeat_s: float,
+    first_number: int,
+    ancestors: list[tuple[str, int]],
+) -> records.Header:
+    """Return the header of a journal that this process begins now.
+
+    Parameters
+    ----------
+    identity
+        What is known of the process.
+    journal_id
+        Id of the journal.
+    heartbeat_s
+        Seconds between two heartbeats.
+    first_number, ancestors
+        Where the numbers of its tasks begin, and the journals to which lower ones belong.
+    """
+    return records.Header(
+        schema=records.SCHEMA_VERSION,
+        journal_id=journal_id,
+        campaign_id=identity.campaign_id,
+        hostname=identity.hostname,
+        pid=os.getpid(),
+        process_started_at=process_start(),
+        started_at=clock.now(),
+        monotonic_ns=ticks(),
+        rank=identity.rank,
+        world_size=identity.world_size,
+        thread=threading.main_thread().name,
+        flowprov=identity.flowprov,
+        python=sys.version.split()[0],
+        program=identity.program,
+        settings_digest=identity.settings_digest,
+        heartbeat_s=heartbeat_s,
+        first_number=first_number,
+        ancestors=ancestors,
+    )

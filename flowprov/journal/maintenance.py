@@ -1,0 +1,125 @@
+"""The keeper: one daemon thread per process that does for journals what has no place on the hot path.
+
+Flows in: the journals that were opened. Flows out: heartbeats, segments made ready, segments let go. It
+starts with the first journal, sleeps between heartbeats, and is stopped before a fork so that no child
+inherits a half-done step of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from flowprov import guard
+from flowprov.journal.journal import Journal
+
+
+class JournalMaintenance:
+    """Keeps the journals of a process going.
+
+    Parameters
+    ----------
+    errand
+        Called with each journal when it is new and after each of its heartbeats.
+    """
+
+    def __init__(self, errand: Callable[[Journal], None] | None = None) -> None:
+        self._errand = errand
+        self._journals: list[Journal] = []
+        self._new: list[Journal] = []
+        self._due: dict[Journal, float] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def watched(self) -> list[Journal]:
+        """List the journals that are taken care of: those that have a file."""
+        return self._journals.copy()
+
+    def watch(self, journal: Journal) -> None:
+        """Take care of a journal from now on; starts the thread at the first one."""
+        with self._lock:
+            if journal not in self._journals:  # a journal that turned to a new file comes again
+                self._journals.append(journal)
+            self._new.append(journal)
+            self._due[journal] = time.monotonic() + journal.settings.heartbeat
+            self._start()
+        self._wake.set()
+
+    def _start(self) -> None:
+        if self._thread is None and self._journals:
+            self._stopping = False
+            self._wake.clear()
+            self._thread = threading.Thread(target=self._run, name="flowprov-keeper", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # no thread can be had: at exit, or at the limit of processes
+                self._thread = None
+                guard.report_internal_error("starting the keeper thread", error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._turn())
+            self._wake.clear()
+
+    def _turn(self) -> float:
+        """Look after each journal; give the seconds until the next heartbeat is due."""
+        now = time.monotonic()
+        pause = 3600.0
+        for journal in list(self._journals):
+            try:
+                if journal.closed:
+                    self.forget(journal)
+                    continue
+                due = self._due.get(journal)
+                if due is None:  # it rests since a moment ago
+                    continue
+                journal.prepare()
+                if now >= due:
+                    due = self._due[journal] = now + journal.settings.heartbeat
+                    journal.write_heartbeat()
+                    self._run_errand(journal)
+                pause = min(pause, due - now)
+            except Exception as error:  # one journal's trouble must not stop the others' care
+                guard.report_internal_error("looking after a journal", error)
+        while self._new:
+            self._run_errand(self._new.pop(0))
+        return max(pause, 0.001)
+
+    def _run_errand(self, journal: Journal) -> None:
+        if self._errand is None:
+            return
+        try:
+            self._errand(journal)
+        except Exception as error:  # an errand's trouble must not stop the care for the journals
+            guard.report_internal_error("looking after the delivery of a journal", error)
+
+    def wake(self) -> None:
+        """Have the journals looked after now."""
+        self._wake.set()
+
+    def forget(self, journal: Journal) -> None:
+        """Take no care of a journal any more."""
+        with self._lock:
+            if journal in self._journals:
+                self._journals.remove(journal)
+            self._due.pop(journal, None)
+
+    def stop(self, timeout: float = 1.0) -> bool:
+        """Stop the thread; False if it did not end in time."""
+        thread = self._thread
+        if thread is None:
+            return True
+        self._stopping = True
+        self._wake.set()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        self._thread = None
+        return not thread.is_alive()
+
+    def resume(self) -> None:
+        """Start again after :meth:`stop`, in the parent of a fork."""
+        with self._lock:
+            self._start()

@@ -1,0 +1,1 @@
+"""MongoDB as a sink, and its journals read back."""

@@ -1,0 +1,96 @@
+"""Which sink a URI names: one table of its schemes, for writing and for reading.
+
+Flows in: a URI. Flows out: the sink, or the reader, for it. The table holds texts: a client library is
+loaded when its sink is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from flowprov.errors import JournalError
+from flowprov.settings import redact_uri
+from flowprov.sinks.base import Sink, SinkReader
+
+
+class _Kind(NamedTuple):
+    """Where the two classes of one kind of server are: ``module:class``."""
+
+    sink: str
+    reader: str
+    trims: bool = False
+
+
+_REDIS = _Kind("flowprov.sinks.redis:RedisSink", "flowprov.sinks.redis:RedisReader", trims=True)
+_MONGODB = _Kind("flowprov.sinks.mongodb.sink:MongoSink", "flowprov.sinks.mongodb.reader:MongoReader")
+_KINDS = {
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "unix": _REDIS,
+    "mongodb": _MONGODB,
+    "mongodb+srv": _MONGODB,
+}
+
+
+def open_sink(uri: str, *, maxlen: int | None = None) -> Sink:
+    """Create the sink for a URI; it connects when it is first used.
+
+    Parameters
+    ----------
+    uri
+        Where the server is.
+    maxlen
+        Entries to which each stream is trimmed, by sinks that trim; None keeps all.
+
+    Raises
+    ------
+    JournalError
+        If the URI is of no kind that there is a sink for.
+    MissingExtraError
+        If the client library is not installed.
+    """
+    kind = _KINDS.get(_scheme(uri))
+    if kind is None:
+        raise JournalError(
+            f"{redact_uri(uri)} names no sink. Give redis://…, rediss://…, unix://…, mongodb://… or "
+            "mongodb+srv://…"
+        )
+    options = {"maxlen": maxlen} if kind.trims else {}
+    sink: Sink = _load(kind.sink)(uri, **options)
+    return sink
+
+
+def open_reader(uri: str) -> SinkReader:
+    """Create the reader for a URI; it connects when it is first used.
+
+    Raises
+    ------
+    JournalError
+        If the URI is of no kind that can be read.
+    MissingExtraError
+        If the client library is not installed.
+    """
+    kind = _KINDS.get(_scheme(uri))
+    if kind is None:
+        raise JournalError(
+            f"{_scheme(uri)}:// cannot be read. Give the path of a buffer folder, a campaign folder, a host "
+            "folder or one .jsonl journal, or the URI of a sink: redis://… or mongodb://…"
+        )
+    reader: SinkReader = _load(kind.reader)(uri)
+    return reader
+
+
+def trims(uri: str) -> bool:
+    """Whether the sink for a URI lets go of its oldest entries where ``maxlen`` says so."""
+    kind = _KINDS.get(_scheme(uri))
+    return kind is not None and kind.trims
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition("://")[0]
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
