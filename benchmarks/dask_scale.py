@@ -41,7 +41,10 @@ from flowprov.records import Task
 WAVE = 3000  # tasks of one submission: two thirds are leaves, a third joins two of them each
 
 # The methods and functions by which a cluster and its client enter the capture, task by task.
-_ENTRIES: list[tuple[Any, str]] = [(DaskWorkerPlugin, "transition"), (submission, "belongs")]
+_ENTRIES: list[tuple[Any, str]] = [
+    (DaskWorkerPlugin, "transition"),
+    (submission, "annotation_for_submission"),
+]
 _originals: list[Callable[..., Any]] = []
 _work = [0.0]  # CPU seconds that a task takes, in this process
 _spent: dict[int, int] = {}  # CPU nanoseconds inside the entries, by thread: no two threads share a sum

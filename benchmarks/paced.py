@@ -51,7 +51,7 @@ def who_delivers(uri: str) -> int:
 
 
 def _has_begun(report: Report | None) -> bool:
-    return report is not None and any(each.held or each.trouble for each in report.sinks.values())
+    return report is not None and any(each.held or each.last_error for each in report.sinks.values())
 
 
 def cpu_of(pid: int | None) -> float:

@@ -15,7 +15,7 @@ ticks = time.perf_counter_ns  # what durations are taken from
 _STEP_NS = 1_000_000  # differences below this are the jitter of reading two clocks
 
 
-def _measure() -> int:
+def _measure_offset() -> int:
     """Give wall clock minus monotonic clock: of several readings the one with the least time between them."""
     best, offset = 1 << 62, 0
     for _ in range(5):
@@ -39,15 +39,15 @@ class Clock:
     __slots__ = ("offset",)
 
     def __init__(self) -> None:
-        self.offset = _measure()
+        self.offset = _measure_offset()
 
     def now(self) -> int:
         """Give the wall clock time in nanoseconds since the epoch."""
         return ticks() + self.offset
 
-    def look_again(self) -> None:
+    def follow_wall_clock(self) -> None:
         """Follow the wall clock where it was set."""
-        offset = _measure()
+        offset = _measure_offset()
         if abs(offset - self.offset) > _STEP_NS:
             self.offset = offset
 

@@ -44,7 +44,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     def campaign_id(self) -> str:
         """Id of the campaign."""
         if self._campaign_id is None:
-            given, _, _ = context.inherited(os.environ)
+            given, _, _ = context.inherited_ids(os.environ)
             self._campaign_id = given or launchers.campaign_id() or new_id()
         return self._campaign_id
 

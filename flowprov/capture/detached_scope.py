@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from flowprov.capture.failures import close_abandoned
-from flowprov.capture.recorder import open_scope, write_end
+from flowprov.capture.recorder import close_task, open_scope
 from flowprov.clock import ticks
 from flowprov.runtime.context import Scope, open_around
 
@@ -42,23 +42,23 @@ class DetachedScope:
         self.scope = Scope(journal, journal.next_number(), parent.workflow_id, place, used)
         self._holder = open_around(parent)
         if self._holder is not None:
-            self._holder.extra().on_end.append(self.give_up)
+            self._holder.ensure_extras().on_end.append(self.abandon)
         open_scope(self.scope, current=False)
 
     def end(self, tail: bytes = b"") -> None:
         """Record that it ended, with further fields of its line."""
         ended = ticks()
-        self._let_go()
-        write_end(self.scope, ended, b"", tail)
+        self._unregister()
+        close_task(self.scope, ended, b"", tail)
 
-    def give_up(self, error: BaseException | None = None) -> None:
+    def abandon(self, error: BaseException | None = None) -> None:
         """Record that its end was never met; the exception is what ended the scope around it."""
-        self._let_go()
+        self._unregister()
         met = error or sys.exc_info()[1]
         # A loop that is left cannot see by what.
         close_abandoned(self.scope, None if isinstance(met, GeneratorExit) else met)
 
-    def _let_go(self) -> None:
+    def _unregister(self) -> None:
         holder, self._holder = self._holder, None
-        if holder is not None and holder.extras is not None and self.give_up in holder.extras.on_end:
-            holder.extras.on_end.remove(self.give_up)
+        if holder is not None and holder.extras is not None and self.abandon in holder.extras.on_end:
+            holder.extras.on_end.remove(self.abandon)

@@ -27,7 +27,7 @@ _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
 
 
-def describe(error: BaseException) -> Error:
+def describe_exception(error: BaseException) -> Error:
     """Describe an exception as far as it lets itself be described."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -41,10 +41,14 @@ def describe(error: BaseException) -> Error:
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
-    return Error(type=clean(name), message=clean(message[:_MAX_MESSAGE]), traceback=clean(text) or None)
+    return Error(
+        type=sanitize_text(name),
+        message=sanitize_text(message[:_MAX_MESSAGE]),
+        traceback=sanitize_text(text) or None,
+    )
 
 
-def clean(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
     if not text.isascii():  # asked here too: of most texts, which are, that saves the call
         text = encodable(text)
@@ -61,8 +65,10 @@ def correct_left_early(scope: Scope, error: BaseException, described: Error) -> 
         return
     passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
-        if was_left_at(left.places, passed):
-            scope.journal.control(Correction(task_id=left.key, status=Status.ERROR.value, error=described))
+        if was_left_at(left.locations, passed):
+            scope.journal.write_control(
+                Correction(task_id=left.key, status=Status.ERROR.value, error=described)
+            )
 
 
 def was_left_at(places: Sequence[tuple[object, int]], passed: Sequence[tuple[object, int]]) -> bool:
@@ -97,28 +103,30 @@ def close_abandoned(scope: Scope, error: BaseException | None) -> None:
     if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
         return
     if scope.extras is not None:
-        end_inside(scope.extras, error)
-    described = describe(error) if error else Error(type="Unknown", message="left without reaching its end")
-    journal.append(ABANDONED_TASK % (scope.beginning(), clock.now(), msgspec.json.encode(described)))
+        run_end_callbacks(scope.extras, error)
+    described = (
+        describe_exception(error) if error else Error(type="Unknown", message="left without reaching its end")
+    )
+    journal.append(ABANDONED_TASK % (scope.start_fields(), clock.now(), msgspec.json.encode(described)))
 
 
 def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
     """Leave a scope whose record could not be written, and count the loss."""
-    context.leave(scope)
+    context.deactivate(scope)
     still_owed = scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None
     if still_owed:
-        lost(scope, place, error)
+        count_lost_event(scope, place, error)
     else:
         guard.report_internal_error(place, error)
 
 
-def lost(scope: Scope, place: str, error: BaseException) -> None:
+def count_lost_event(scope: Scope, place: str, error: BaseException) -> None:
     """Count a fault of ours and the event that it cost."""
     guard.report_internal_error(place, error)
     scope.journal.drop("fault")
 
 
-def end_inside(extras: Extras, error: BaseException | None) -> None:
+def run_end_callbacks(extras: Extras, error: BaseException | None) -> None:
     """End what lives as long as a scope that ends now."""
     while extras.on_end:
         with guard.guarded("ending what a scope held"):

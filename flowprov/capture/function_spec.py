@@ -25,7 +25,7 @@ _json = msgspec.json.Encoder().encode
 _MAX_STRING = Limits().max_string
 
 
-class Site:
+class FunctionSpec:
     """A captured function.
 
     Parameters
@@ -63,7 +63,7 @@ class Site:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
-            Site,
+            FunctionSpec,
             (
                 self.function,
                 self.activity_id,
@@ -78,7 +78,7 @@ class Site:
     def tail(self) -> bytes:
         """The part of a line that holds the tags and the custom metadata."""
         if self._tail is None:
-            self._tail = tail_of(self.tags, self.custom_metadata)
+            self._tail = tags_and_metadata_fields(self.tags, self.custom_metadata)
         return self._tail
 
     def encode_outputs(self, result: Any) -> bytes:
@@ -90,7 +90,7 @@ class Site:
             or kind is bool
         ):
             return b',"generated":{"result":' + _json(result) + b"}"
-        return generated_part(self.name_outputs(result))
+        return generated_field(self.name_outputs(result))
 
     def encode_misfit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Encode arguments that do not fit the signature: the call is about to raise."""
@@ -111,7 +111,7 @@ class Site:
         return {"result": result}
 
 
-def tail_of(tags: Sequence[str], custom_metadata: Mapping[str, Any]) -> bytes:
+def tags_and_metadata_fields(tags: Sequence[str], custom_metadata: Mapping[str, Any]) -> bytes:
     """Encode tags and custom metadata as the part of a line that holds them."""
     made = b""
     if tags:
@@ -121,14 +121,16 @@ def tail_of(tags: Sequence[str], custom_metadata: Mapping[str, Any]) -> bytes:
     return made
 
 
-def generated_part(outputs: Mapping[str, Any] | None) -> bytes:
+def generated_field(outputs: Mapping[str, Any] | None) -> bytes:
     """Encode what was generated as a part of a line; empty where that is nothing."""
     return b"" if outputs is None else b',"generated":' + encode(outputs)
 
 
 def encode(mapping: Mapping[str, Any]) -> bytes:
     """Encode what was used or generated, by the settings in force."""
-    encode_mapping = runtime.encoding.get("_flowprov_encode") or runtime.get().summariser.encode_mapping
+    encode_mapping = (
+        runtime.encoder_globals.get("_flowprov_encode") or runtime.get().summarizer.encode_mapping
+    )
     return encode_mapping(mapping)
 
 
@@ -150,12 +152,12 @@ def _make_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         spread = parameter.kind is parameter.VAR_KEYWORD
         items.append(f"**{name}" if spread else f"{name!r}: {name}")
         several = spread or parameter.kind is parameter.VAR_POSITIONAL
-        plain.append(f"not {name}" if several else _plain_test(name))
+        plain.append(f"not {name}" if several else _scalar_test(name))
     source = _ENCODER.format(
         parameters=_header(parameters), plain=" and ".join(plain), items=", ".join(items)
     )
     made: dict[str, Any] = {}
-    exec(compile(source, f"<flowprov arguments of {function!r}>", "exec"), runtime.encoding, made)  # noqa: S102 - only identifiers of the signature enter the source
+    exec(compile(source, f"<flowprov arguments of {function!r}>", "exec"), runtime.encoder_globals, made)  # noqa: S102 - only identifiers of the signature enter the source
     encoder: Any = made["encode_used"]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     empty = inspect.Parameter.empty
@@ -177,7 +179,7 @@ def encode_used({parameters}):
 """
 
 
-def _plain_test(name: str) -> str:
+def _scalar_test(name: str) -> str:
     """Write the test whether an argument is a scalar that JSON holds as it is, and no secret."""
     if is_secret_key(name):
         return "False"

@@ -31,7 +31,7 @@ class _Handle:
     @property
     def _extras(self) -> Extras:
         # Of a step that is not recorded everything may be said, and nothing is kept.
-        return self._unkept or self._scope.extra()  # type: ignore[union-attr]
+        return self._unkept or self._scope.ensure_extras()  # type: ignore[union-attr]
 
     @property
     def workflow_id(self) -> str | None:
@@ -65,7 +65,7 @@ class TaskHandle(_Handle):
     @property
     def task_id(self) -> str | None:
         """Id of the task; None of a step that is not recorded."""
-        return None if self._scope is None else self._scope.full_key()
+        return None if self._scope is None else self._scope.full_task_id()
 
     def __repr__(self) -> str:
         return f"<flowprov task {self.task_id}>"
@@ -115,7 +115,7 @@ def _find() -> Scope | None:
     scope = context.current.get()
     while scope is not None and scope.closed:
         scope = scope.previous
-    return scope or context.resolve()
+    return scope or context.resolve_scope()
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
@@ -135,7 +135,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     -----
     Without it a thread is in the innermost open workflow of the process, and in nobody's task.
     """
-    if runtime.disabled() or (scope := context.find()) is None:
+    if runtime.disabled() or (scope := context.current_scope()) is None:
         return function
 
     @functools.wraps(function)

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 import msgspec
 
 from flowprov import line_templates
-from flowprov.capture.failures import close_after_fault, close_all_abandoned, lost
-from flowprov.capture.function_spec import generated_part
+from flowprov.capture.failures import close_after_fault, close_all_abandoned, count_lost_event
+from flowprov.capture.function_spec import generated_field
 from flowprov.capture.recorder import (
-    enclosing,
-    fail,
-    measure,
-    thread_fragment,
-    with_extras,
-    without_telemetry,
-    write_end,
+    close_task,
+    enclosing_scope,
+    encode_outputs_and_extras,
+    end_with_error,
+    no_telemetry_field,
+    read_telemetry_at_start,
+    thread_field,
 )
 from flowprov.clock import clock, ticks
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import LeftEarly, Place, Scope, links_of
+from flowprov.runtime.context import CodeLocation, LeftEarly, Scope, parent_fields_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -96,7 +96,7 @@ class Loop(Generic[T]):
         self._generated: dict[str, Any] | None = None
 
     # Whether every iteration is recorded, and in the same way; epochs and batches choose.
-    _plain = True
+    _fast = True
 
     def _is_lightweight(self) -> bool:
         """Whether its iterations are recorded without telemetry."""
@@ -129,7 +129,7 @@ class Loop(Generic[T]):
     def current_task_id(self) -> str | None:
         """Id of the iteration that runs now, None outside of one or where it is not recorded."""
         scope = self._scope
-        return None if scope is None or not scope.recorded else scope.full_key()
+        return None if scope is None or not scope.recorded else scope.full_task_id()
 
     def end_iter(self, generated: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """Say what the iteration generated; called again, it adds and overwrites.
@@ -151,20 +151,20 @@ class Loop(Generic[T]):
 
     def _iterate(self, source: Iterator[T]) -> Iterator[T]:
         """Run through one pass. The common case is written out: each call saved is a tenth of its cost."""
-        parent = enclosing(_get())
+        parent = enclosing_scope(_get())
         if parent is None:
             yield from source
             return
         parent = self._parent_of(parent)
         journal, forwards, epoch = parent.journal, parent.forwards, parent.epoch
-        one_pass = Pass(
-            parent, self._activity_id, self._item_name, plain=self._plain, lightweight=self._is_lightweight()
+        one_pass = LoopPass(
+            parent, self._activity_id, self._item_name, fast=self._fast, lightweight=self._is_lightweight()
         )
-        place, used_int, line = one_pass.place, one_pass.used_int, one_pass.line
+        place, used_int, line = one_pass.line_prefix, one_pass.used_int_template, one_pass.line_template
         journal.open_scopes[one_pass.group] = one_pass
         for position, item in enumerate(source):
             try:
-                if one_pass.plain and item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
+                if one_pass.fast and item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
                     used = used_int % (position, item)
                     scope = Scope(
                         journal, journal.next_number(), parent.workflow_id, place, used, 0, 0, _get(), parent,
@@ -175,7 +175,7 @@ class Loop(Generic[T]):
                 else:
                     scope = self._enter(parent, one_pass, position, item)
             except Exception as error:  # the guard: the loop goes on
-                lost(parent, "recording the start of an iteration", error)
+                count_lost_event(parent, "recording the start of an iteration", error)
                 yield item
                 continue
             self._scope = one_pass.scope = scope
@@ -189,22 +189,27 @@ class Loop(Generic[T]):
             self._scope = one_pass.scope = None
             try:
                 generated, self._generated = self._generated, None
-                if scope.extras is not None or not scope.recorded or scope.measured or _get() is not scope:
+                if (
+                    scope.extras is not None
+                    or not scope.recorded
+                    or scope.reads_telemetry
+                    or _get() is not scope
+                ):
                     self._end_slowly(scope, ended, generated)
                     continue
                 _set(scope.previous)
                 key, offset = cast("int", scope.key), clock.offset
                 if key < journal.first_number:
                     continue  # opened by the process from which this one was forked, and its to record
-                part = generated_part(generated) if generated else b""
+                part = generated_field(generated) if generated else b""
                 ready = line % (key, scope.started + offset, scope.used, ended + offset, part)
                 journal.count()  # journal.append, written out
                 try:
-                    journal.quick(ready)
+                    journal.fast_append(ready)
                 except Exception as error:  # whatever the disk does, the program goes on; it is counted
                     journal.append_slowly(ready, error)
             except Exception as error:  # the guard
-                _claim(scope)
+                mark_open(scope)
                 close_after_fault(scope, "recording the end of an iteration", error)
         journal.open_scopes.pop(one_pass.group, None)
 
@@ -219,21 +224,21 @@ class Loop(Generic[T]):
         named.parent = parent
         return named
 
-    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+    def _enter(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         """Open the scope of an iteration and make it current."""
         if item.__class__ is int and -_LARGE < item < _LARGE:  # type: ignore[operator]
-            used = one_pass.used_int % (position, item)
+            used = one_pass.used_int_template % (position, item)
         else:
-            used = one_pass.used_any % (
+            used = one_pass.used_template % (
                 position,
-                runtime.get().summariser.encode(item, key=self._item_name),
+                runtime.get().summarizer.encode(item, key=self._item_name),
             )
         scope = Scope(
-            parent.journal, parent.journal.next_number(), parent.workflow_id, one_pass.place, used, 0, 0,
-            _get(), parent, False, parent.forwards, parent.epoch,
+            parent.journal, parent.journal.next_number(), parent.workflow_id, one_pass.line_prefix, used,
+            0, 0, _get(), parent, False, parent.forwards, parent.epoch,
         )  # fmt: skip
-        if one_pass.measures:
-            measure(scope)
+        if one_pass.reads_telemetry:
+            read_telemetry_at_start(scope)
         _set(scope)
         scope.started = ticks()
         return scope
@@ -243,11 +248,11 @@ class Loop(Generic[T]):
     ) -> None:
         """Record the end of an iteration that has more to say than generated values."""
         if not scope.recorded:
-            close_all_abandoned(context.leave(scope))
+            close_all_abandoned(context.deactivate(scope))
             return
-        _claim(scope)
-        outputs, tail = with_extras(scope, generated, (), metadata)
-        write_end(scope, ended, outputs, tail)
+        mark_open(scope)
+        outputs, tail = encode_outputs_and_extras(scope, generated, (), metadata)
+        close_task(scope, ended, outputs, tail)
 
     def _leave(self, scope: Scope, error: BaseException) -> None:
         """Record an iteration that its loop left, by whatever it was left."""
@@ -256,15 +261,15 @@ class Loop(Generic[T]):
         self._scope = None
         if not isinstance(error, GeneratorExit):  # somebody threw it into the generator
             if scope.recorded:
-                _claim(scope)
-                fail(scope, error)
+                mark_open(scope)
+                end_with_error(scope, error)
             else:
-                context.leave(scope)
+                context.deactivate(scope)
             return
         try:
             parent = scope.parent
             if scope.recorded and parent is not None and scope.key is not None:
-                places = _places_of_the_loop(sys._getframe(2))  # noqa: SLF001 - no public way
+                places = _locations_of_loop(sys._getframe(2))  # noqa: SLF001 - no public way
                 note = LeftEarly(scope.key, places)
                 parent.left_early = [*(parent.left_early or ()), *(scope.left_early or ()), note]
             self._end_slowly(scope, ended, generated, left_early=True)
@@ -272,56 +277,65 @@ class Loop(Generic[T]):
             close_after_fault(scope, "recording an iteration that was left early", fault)
 
 
-def _claim(scope: Scope) -> None:
+def mark_open(scope: Scope) -> None:
     """Make an iteration one whose record is owed, unless the process from which this was forked owes it."""
     journal, key = scope.journal, scope.key
     if isinstance(key, int) and key >= journal.first_number:
         journal.open_scopes[key] = scope
 
 
-class Pass:
+class LoopPass:
     """What all iterations of one pass over a loop share: their lines but for what differs.
 
     Attributes
     ----------
-    place
+    line_prefix
         The part that says where the iterations belong and what they are.
     group
         The number that all of them share.
     scope
         The scope of the iteration that runs now.
-    used_int, used_any
+    used_int_template, used_template
         Templates of what they use: position, and the item as an integer or as ready JSON.
-    line
+    line_template
         Template of their lines: number, start, what is used, end, and the part on what was generated.
-    measures
+    reads_telemetry
         Whether telemetry is read at the start and end of each.
-    plain
+    fast
         Whether all iterations are recorded, and nothing but themselves.
     """
 
-    __slots__ = ("group", "line", "measures", "place", "plain", "scope", "used_any", "used_int")
+    __slots__ = (
+        "fast",
+        "group",
+        "line_prefix",
+        "line_template",
+        "reads_telemetry",
+        "scope",
+        "used_int_template",
+        "used_template",
+    )
 
     def __init__(
-        self, parent: Scope, activity_id: str, item_name: str, *, plain: bool, lightweight: bool
+        self, parent: Scope, activity_id: str, item_name: str, *, fast: bool, lightweight: bool
     ) -> None:
         journal = parent.journal
-        self.measures = journal.reading is not None and not lightweight
-        self.plain = plain and not self.measures
+        self.reads_telemetry = journal.exact_reader is not None and not lightweight
+        self.fast = fast and not self.reads_telemetry
         self.group = journal.next_number()
         self.scope: Scope | None = None
-        self.place = b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d' % (
-            links_of(parent),
-            b"" if threading.get_ident() == journal.main_thread else thread_fragment(),
+        self.line_prefix = b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d' % (
+            parent_fields_of(parent),
+            b"" if threading.get_ident() == journal.main_thread else thread_field(),
             msgspec.json.encode(activity_id),
             self.group,
         )
         if lightweight:
-            self.place += without_telemetry()
+            self.line_prefix += no_telemetry_field()
         key = line_templates.literal(msgspec.json.encode(item_name))
-        self.used_int = b'{"i":%d,' + key + b":%d}"
-        self.used_any = b'{"i":%d,' + key + b":%b}"
-        self.line = line_templates.iteration(self.place)
+        self.used_int_template = b'{"i":%d,' + key + b":%d}"
+        self.used_template = b'{"i":%d,' + key + b":%b}"
+        self.line_template = line_templates.iteration(self.line_prefix)
 
     def current_scope(self) -> Scope | None:
         """Return the scope of the iteration that runs now."""
@@ -329,7 +343,7 @@ class Pass:
         return scope if scope is not None and scope.recorded else None
 
 
-def _places_of_the_loop(frame: FrameType | None) -> list[Place]:
+def _locations_of_loop(frame: FrameType | None) -> list[CodeLocation]:
     """Say where in the program a loop was left: the code and line of the frame that ran its ``for``.
 
     Parameters
@@ -338,7 +352,7 @@ def _places_of_the_loop(frame: FrameType | None) -> list[Place]:
         The frame that closed our generator. If that is a generator too, it may be a wrapper around the loop
         (a progress bar) whose own ``for`` was left: then the frame above it is a candidate as well.
     """
-    places: list[Place] = []
+    places: list[CodeLocation] = []
     while frame is not None:
         places.append((frame.f_code, frame.f_lineno))
         if not frame.f_code.co_flags & inspect.CO_GENERATOR:

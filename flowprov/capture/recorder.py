@@ -20,19 +20,19 @@ from flowprov.capture.failures import (
     close_after_fault,
     close_all_abandoned,
     correct_left_early,
-    describe,
-    end_inside,
-    lost,
+    count_lost_event,
+    describe_exception,
+    run_end_callbacks,
 )
-from flowprov.capture.function_spec import generated_part, tail_of
+from flowprov.capture.function_spec import generated_field, tags_and_metadata_fields
 from flowprov.capture.workflow_records import implicit_workflow
 from flowprov.clock import clock, ticks
 from flowprov.line_templates import TASK
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import Scope, links_of
+from flowprov.runtime.context import Scope, parent_fields_of
 
 if TYPE_CHECKING:
-    from flowprov.capture.function_spec import Site
+    from flowprov.capture.function_spec import FunctionSpec
 
 _get = context.current.get
 _set = context.current.set
@@ -40,11 +40,11 @@ _ticks = ticks
 _thread = threading.get_ident
 
 
-def begin(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
+def start_call(site: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
     """Open the scope of a call; None if it is not to be recorded."""
     parent = previous = _get()
     if parent is None or parent.muted:
-        parent = enclosing(parent)
+        parent = enclosing_scope(parent)
         if parent is None:
             return None
     try:
@@ -54,11 +54,11 @@ def begin(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | 
             used = site.encode_misfit(args, kwargs)
         return open_task(parent, previous, site.fragment, used)
     except Exception as error:  # the guard: the user's function runs whatever happens to us
-        lost(parent, "recording the start of a task", error)
+        count_lost_event(parent, "recording the start of a task", error)
         return None
 
 
-def enclosing(scope: Scope | None) -> Scope | None:
+def enclosing_scope(scope: Scope | None) -> Scope | None:
     """Find the scope to which a new event belongs, where the ContextVar alone does not tell.
 
     Parameters
@@ -74,7 +74,7 @@ def enclosing(scope: Scope | None) -> Scope | None:
     while scope is not None and scope.closed:
         scope = scope.previous  # a workflow that was stopped in another context than this one
     if scope is None:
-        scope = context.resolve() or implicit_workflow()
+        scope = context.resolve_scope() or implicit_workflow()
     return None if scope is None or scope.muted else scope
 
 
@@ -94,9 +94,9 @@ def open_task(parent: Scope, previous: Scope | None, fragment: bytes, used: byte
     """
     journal = parent.journal
     number = journal.next_number()
-    place = (parent.links or links_of(parent)) + fragment
+    place = (parent.parent_fields or parent_fields_of(parent)) + fragment
     if _thread() != journal.main_thread:
-        place += thread_fragment()
+        place += thread_field()
     scope = Scope(
         journal,
         number,
@@ -129,41 +129,43 @@ def open_scope(scope: Scope, *, current: bool = True, telemetry: bool = True) ->
     """
     journal = scope.journal
     journal.open_scopes[scope.key] = scope  # type: ignore[index]
-    if telemetry and journal.reading is not None:
-        measure(scope)
+    if telemetry and journal.exact_reader is not None:
+        read_telemetry_at_start(scope)
     if current:
         _set(scope)
     scope.started = _ticks()
 
 
-def measure(scope: Scope) -> None:
+def read_telemetry_at_start(scope: Scope) -> None:
     """Read telemetry for the record of a scope that opens: ``telemetry_capture.mode: exact``."""
-    reading = scope.journal.reading
+    reading = scope.journal.exact_reader
     if reading is not None:
-        scope.place += b',"telemetry_at_start":' + reading()
-        scope.measured = True
+        scope.line_prefix += b',"telemetry_at_start":' + reading()
+        scope.reads_telemetry = True
 
 
-def measured_part(scope: Scope) -> bytes:
+def telemetry_at_end_field(scope: Scope) -> bytes:
     """Read telemetry for the record of a scope that ended: the part of a line that says so."""
-    reading = scope.journal.reading
+    reading = scope.journal.exact_reader
     return b"" if reading is None else b',"telemetry_at_end":' + reading()
 
 
-def finish(scope: Scope, site: Site, result: Any) -> None:
+def end_call(scope: Scope, site: FunctionSpec, result: Any) -> None:
     """Record a call that returned."""
     ended = _ticks()
     try:
         if scope.extras is None:
-            write_end(scope, ended, site.encode_outputs(result), site.tail)
+            close_task(scope, ended, site.encode_outputs(result), site.tail)
         else:
             outputs = site.name_outputs(result)
-            write_end(scope, ended, *with_extras(scope, outputs, site.tags, site.custom_metadata))
+            close_task(
+                scope, ended, *encode_outputs_and_extras(scope, outputs, site.tags, site.custom_metadata)
+            )
     except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a task", error)
 
 
-def fail(
+def end_with_error(
     scope: Scope,
     error: BaseException,
     tags: Sequence[str] = (),
@@ -172,15 +174,15 @@ def fail(
     """Record a task that an exception ended; the exception is the caller's to raise on."""
     ended = _ticks()
     try:
-        described = describe(error)
+        described = describe_exception(error)
         correct_left_early(scope, error, described)
-        generated, tail = with_extras(scope, None, tags, custom_metadata or {}, error)
-        write_end(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(described), b"ERROR")
+        generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)
+        close_task(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(described), b"ERROR")
     except Exception as fault:  # the guard
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
-def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: bytes = b"FINISHED") -> None:
+def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: bytes = b"FINISHED") -> None:
     """Make the enclosing scope current again and write the line.
 
     Parameters
@@ -199,18 +201,18 @@ def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: b
     if _get() is scope:
         _set(scope.previous)
     else:
-        close_all_abandoned(context.leave(scope))
+        close_all_abandoned(context.deactivate(scope))
     journal = scope.journal
     if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
         return  # ended before, or opened by the process from which this one was forked
-    if scope.measured:
-        tail += measured_part(scope)
+    if scope.reads_telemetry:
+        tail += telemetry_at_end_field(scope)
     offset = clock.offset
     key: Any = scope.key
     used: Any = scope.used
     line = TASK % (
         key,
-        scope.place,
+        scope.line_prefix,
         scope.started + offset,
         used,
         status,
@@ -220,12 +222,12 @@ def write_end(scope: Scope, ended: int, generated: bytes, tail: bytes, status: b
     )
     journal.count()  # journal.append, written out
     try:
-        journal.quick(line)
+        journal.fast_append(line)
     except Exception as error:  # whatever the disk does, the program goes on; it is counted
         journal.append_slowly(line, error)
 
 
-def with_extras(
+def encode_outputs_and_extras(
     scope: Scope,
     generated: Mapping[str, Any] | None,
     tags: Sequence[str],
@@ -239,15 +241,15 @@ def with_extras(
             generated = {**(generated or {}), **extras.generated}
         tags = [*tags, *extras.tags]
         custom_metadata = {**custom_metadata, **extras.custom_metadata}
-        end_inside(extras, error)
-    return generated_part(generated), tail_of(tags, custom_metadata)
+        run_end_callbacks(extras, error)
+    return generated_field(generated), tags_and_metadata_fields(tags, custom_metadata)
 
 
-def without_telemetry() -> bytes:
+def no_telemetry_field() -> bytes:
     """Give the part of a line that says that no telemetry was asked for, where other records have some."""
     return b"" if runtime.get().settings.telemetry_capture is None else b',"telemetry":false'
 
 
-def thread_fragment() -> bytes:
+def thread_field() -> bytes:
     """Name the thread, in records of all threads but the main one."""
     return b',"thread":' + msgspec.json.encode(threading.current_thread().name)

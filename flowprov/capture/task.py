@@ -15,10 +15,18 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from flowprov.capture.failures import close_after_fault, lost
-from flowprov.capture.function_spec import Site, encode
+from flowprov.capture.failures import close_after_fault, count_lost_event
+from flowprov.capture.function_spec import FunctionSpec, encode
 from flowprov.capture.handles import TaskHandle
-from flowprov.capture.recorder import begin, enclosing, fail, finish, open_task, with_extras, write_end
+from flowprov.capture.recorder import (
+    close_task,
+    enclosing_scope,
+    encode_outputs_and_extras,
+    end_call,
+    end_with_error,
+    open_task,
+    start_call,
+)
 from flowprov.clock import ticks
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
@@ -70,7 +78,7 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
-    site = Site(function, **options)
+    site = FunctionSpec(function, **options)
     if inspect.isasyncgenfunction(function):
         return _wrap_async_generator(function, site)
     if inspect.iscoroutinefunction(function):
@@ -80,56 +88,56 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
     return _wrap_function(function, site)
 
 
-def _wrap_function(function: Any, site: Site) -> Any:
+def _wrap_function(function: Any, site: FunctionSpec) -> Any:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(site, args, kwargs)
+        scope = start_call(site, args, kwargs)
         if scope is None:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:  # recorded, and raised on unchanged
-            fail(scope, error, site.tags, site.custom_metadata)
+            end_with_error(scope, error, site.tags, site.custom_metadata)
             raise
-        finish(scope, site, result)
+        end_call(scope, site, result)
         return result
 
     return wrapper
 
 
-def _wrap_coroutine(function: Any, site: Site) -> Any:
+def _wrap_coroutine(function: Any, site: FunctionSpec) -> Any:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(site, args, kwargs)
+        scope = start_call(site, args, kwargs)
         if scope is None:
             return await function(*args, **kwargs)
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:  # recorded, and raised on unchanged
-            fail(scope, error, site.tags, site.custom_metadata)
+            end_with_error(scope, error, site.tags, site.custom_metadata)
             raise
-        finish(scope, site, result)
+        end_call(scope, site, result)
         return result
 
     return wrapper
 
 
-def _wrap_generator(function: Any, site: Site) -> Any:
+def _wrap_generator(function: Any, site: FunctionSpec) -> Any:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(site, args, kwargs)
+        scope = start_call(site, args, kwargs)
         if scope is None:
             return (yield from function(*args, **kwargs))
         suspend(scope)
-        return (yield from Resumed(function(*args, **kwargs), scope, site))
+        return (yield from RecordedGenerator(function(*args, **kwargs), scope, site))
 
     return wrapper
 
 
-def _wrap_async_generator(function: Any, site: Site) -> Any:
+def _wrap_async_generator(function: Any, site: FunctionSpec) -> Any:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope = begin(site, args, kwargs)
+        scope = start_call(site, args, kwargs)
         generator = function(*args, **kwargs)
         if scope is not None:
             suspend(scope)
@@ -153,16 +161,16 @@ def _wrap_async_generator(function: Any, site: Site) -> Any:
             raise
         except BaseException as error:  # recorded, and raised on unchanged
             if scope is not None:
-                fail(scope, error, site.tags, site.custom_metadata)
+                end_with_error(scope, error, site.tags, site.custom_metadata)
             raise
 
     return wrapper
 
 
-class Resumed(Generator[Any, Any, Any]):
+class RecordedGenerator(Generator[Any, Any, Any]):
     """A generator whose scope is current while its body runs, and only then."""
 
-    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, site: Site) -> None:
+    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, site: FunctionSpec) -> None:
         self._generator = generator
         self._scope = scope
         self._site = site
@@ -182,7 +190,7 @@ class Resumed(Generator[Any, Any, Any]):
         try:
             self._generator.close()
         except BaseException as error:  # recorded, and raised on unchanged
-            fail(self._scope, error, self._site.tags, self._site.custom_metadata)
+            end_with_error(self._scope, error, self._site.tags, self._site.custom_metadata)
             raise
         end_generator(self._scope, self._site, self._count, None, left_early=True)
 
@@ -194,7 +202,7 @@ class Resumed(Generator[Any, Any, Any]):
             end_generator(self._scope, self._site, self._count, stop.value, left_early=False)
             raise
         except BaseException as error:  # recorded, and raised on unchanged
-            fail(self._scope, error, self._site.tags, self._site.custom_metadata)
+            end_with_error(self._scope, error, self._site.tags, self._site.custom_metadata)
             raise
         suspend(self._scope)
         self._count += 1
@@ -203,7 +211,7 @@ class Resumed(Generator[Any, Any, Any]):
 
 def suspend(scope: Scope) -> None:
     """Take a generator's scope out of the context while its body waits."""
-    context.leave(scope)
+    context.deactivate(scope)
 
 
 def resume(scope: Scope) -> None:
@@ -212,7 +220,9 @@ def resume(scope: Scope) -> None:
     context.current.set(scope)
 
 
-def end_generator(scope: Scope | None, site: Site, count: int, result: Any, *, left_early: bool) -> None:
+def end_generator(
+    scope: Scope | None, site: FunctionSpec, count: int, result: Any, *, left_early: bool
+) -> None:
     """Record a generator that ended: how many values it yielded and what it returned."""
     if scope is None:
         return
@@ -220,7 +230,7 @@ def end_generator(scope: Scope | None, site: Site, count: int, result: Any, *, l
     try:
         outputs = {"yielded": count, **(site.name_outputs(result) or {})}
         metadata = {**site.custom_metadata, "left_early": True} if left_early else site.custom_metadata
-        write_end(scope, ended, *with_extras(scope, outputs, site.tags, metadata))
+        close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, site.tags, metadata))
     except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a generator", error)
 
@@ -261,7 +271,7 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
 
     def __enter__(self) -> TaskHandle:
         previous = context.current.get()
-        parent = None if runtime.disabled() else enclosing(previous)
+        parent = None if runtime.disabled() else enclosing_scope(previous)
         if parent is not None:
             try:
                 fragment = b',"activity_id":' + msgspec.json.encode(str(self._name))
@@ -269,7 +279,7 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
                     fragment += b',"subtype":' + msgspec.json.encode(str(self._subtype))
                 self._scope = open_task(parent, previous, fragment, encode(self._used))
             except Exception as error:  # the guard
-                lost(parent, "recording the start of a task_scope", error)
+                count_lost_event(parent, "recording the start of a task_scope", error)
         return TaskHandle(self._scope)
 
     def __exit__(
@@ -279,10 +289,12 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         if scope is None:
             return
         if error is not None:
-            fail(scope, error, self._tags, self._custom_metadata)
+            end_with_error(scope, error, self._tags, self._custom_metadata)
             return
         ended = ticks()
         try:
-            write_end(scope, ended, *with_extras(scope, None, self._tags, self._custom_metadata))
+            close_task(
+                scope, ended, *encode_outputs_and_extras(scope, None, self._tags, self._custom_metadata)
+            )
         except Exception as fault:  # the guard
             close_after_fault(scope, "recording the end of a task_scope", fault)

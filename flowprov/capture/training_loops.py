@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flowprov.capture.loops import Loop, Pass, T
+from flowprov.capture.loops import Loop, LoopPass, T
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
@@ -33,7 +33,7 @@ class EpochLoop(Loop[T]):
     the forwards of every Nth epoch only, by position, from 0.
     """
 
-    _plain = False
+    _fast = False
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class EpochLoop(Loop[T]):
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.epoch_loop == "lightweight"
 
-    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+    def _enter(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
         if settings.epoch_loop is None:
             scope = enter_unrecorded(parent)
@@ -88,7 +88,7 @@ class BatchLoop(Loop[T]):
     every Nth batch only, with what is in it, by position, from 0.
     """
 
-    _plain = False
+    _fast = False
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class BatchLoop(Loop[T]):
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.batch_loop == "lightweight"
 
-    def _enter(self, parent: Scope, one_pass: Pass, position: int, item: T) -> Scope:
+    def _enter(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
         thinned = position % settings.capture_batches_at_every != 0
         if settings.batch_loop is not None and not thinned:

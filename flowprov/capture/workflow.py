@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
-from flowprov.capture.failures import lost
-from flowprov.capture.workflow_records import close, new_workflow_id, write_opening
+from flowprov.capture.failures import count_lost_event
+from flowprov.capture.workflow_records import close_workflow, new_workflow_id, write_opening
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
@@ -88,7 +88,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     def campaign_id(self) -> str:
         """Id of its campaign."""
         if self._campaign_id is None:
-            enclosing = context.find()
+            enclosing = context.current_scope()
             self._campaign_id = (
                 enclosing.journal.identity.campaign_id if enclosing else runtime.get().campaign_id()
             )
@@ -121,7 +121,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 
     def _open(self, held: runtime.Runtime) -> None:
         previous = context.current.get()
-        parent = context.find()
+        parent = context.current_scope()
         options = self._options
         scope = write_opening(
             held.journal(self.campaign_id, parent.journal.settings.path if parent else None),
@@ -150,16 +150,16 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         try:
             if scope is not None:
                 try:
-                    close(scope, self._generated, self._options["custom_metadata"], error)
+                    close_workflow(scope, self._generated, self._options["custom_metadata"], error)
                 except Exception as fault:  # the guard
-                    lost(scope, "closing a workflow", fault)
+                    count_lost_event(scope, "closing a workflow", fault)
         finally:
             # After its end was written: what an adapter has to wait for is none of its time.
             with guard.guarded("leaving a Dask client's workflow"):
                 self._resources.close()
         if scope is not None and not context.open_workflows:
             with guard.guarded("waiting for delivery"):
-                runtime.get().delivery.settle(scope.journal)
+                runtime.get().shipper.wait_for_delivery(scope.journal)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -17,7 +17,13 @@ from typing import Any
 import msgspec
 
 from flowprov import guard, records
-from flowprov.capture.failures import close_all_abandoned, correct_left_early, describe, end_inside, lost
+from flowprov.capture.failures import (
+    close_all_abandoned,
+    correct_left_early,
+    count_lost_event,
+    describe_exception,
+    run_end_callbacks,
+)
 from flowprov.capture.function_spec import encode
 from flowprov.clock import clock, ticks
 from flowprov.environment import code, host, launchers
@@ -43,17 +49,17 @@ def write_opening(
         parent_workflow_id=parent_workflow_id,
         name=name,
         subtype=subtype,
-        used=_raw(used),
-        custom_metadata=_raw(custom_metadata),
-        machine_info=_raw(host.machine_info()),
-        settings=_raw(runtime.get().settings.to_public_dict()),
+        used=_encode_field(used),
+        custom_metadata=_encode_field(custom_metadata),
+        machine_info=_encode_field(host.machine_info()),
+        settings=_encode_field(runtime.get().settings.to_public_dict()),
         user=code.user(),
         environment_id=code.environment_id(),
-        code_repository=_raw(code.code_repository()),
+        code_repository=_encode_field(code.code_repository()),
         started_at=clock.now(),
         status=Status.RUNNING.value,
     )
-    scope = Scope(journal, None, workflow_id, started=ticks(), wall=opening.started_at)
+    scope = Scope(journal, None, workflow_id, started=ticks(), wall_started=opening.started_at)
     journal.append(records.encode(opening))
     journal.open_scopes[workflow_id] = scope
     propagation.install()
@@ -67,21 +73,21 @@ def write_ending(
     error: BaseException | None = None,
 ) -> None:
     """Write that a workflow ended, once, and only in the process that opened it."""
-    ended = scope.wall + ticks() - scope.started
+    ended = scope.wall_started + ticks() - scope.started
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
         return
     described = None
     if error is not None:
-        described = describe(error)
+        described = describe_exception(error)
         correct_left_early(scope, error, described)
-    extras = scope.extra()
-    end_inside(extras, error)
+    extras = scope.ensure_extras()
+    run_end_callbacks(extras, error)
     # The metadata of the opening is said again only where something was added to it.
     added = _with_tags(extras)
     ending: Any = records.Workflow(
         workflow_id=scope.workflow_id,
-        generated=_raw({**(generated or {}), **extras.generated} or None),
-        custom_metadata=_raw({**(custom_metadata or {}), **added} if added else None),
+        generated=_encode_field({**(generated or {}), **extras.generated} or None),
+        custom_metadata=_encode_field({**(custom_metadata or {}), **added} if added else None),
         ended_at=ended,
         status=(Status.ERROR if error is not None else Status.FINISHED).value,
         error=described,
@@ -89,14 +95,14 @@ def write_ending(
     scope.journal.append(records.encode(ending))
 
 
-def close(
+def close_workflow(
     scope: Scope,
     generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
     """Close a workflow that is among the open ones, with the tasks in it that never reached their end."""
-    close_all_abandoned([inner for inner in context.leave(scope) if inner.key is not None])
+    close_all_abandoned([inner for inner in context.deactivate(scope) if inner.key is not None])
     if scope in context.open_workflows:
         context.open_workflows.remove(scope)
     scope.closed = scope.muted = True
@@ -112,7 +118,9 @@ def write_addition(
 ) -> None:
     """Write what is to be added to a workflow, of this process or another; reading joins it with the rest."""
     addition: Any = records.Workflow(
-        workflow_id=workflow_id, generated=_raw(generated), custom_metadata=_raw(custom_metadata)
+        workflow_id=workflow_id,
+        generated=_encode_field(generated),
+        custom_metadata=_encode_field(custom_metadata),
     )
     journal.append(records.encode(addition))
 
@@ -152,9 +160,9 @@ def _open_implicit(held: runtime.Runtime) -> None:
 
 def _close_implicit(scope: Scope) -> None:
     try:
-        close(scope, error=error_of_program())
+        close_workflow(scope, error=error_of_program())
     except Exception as fault:  # the guard
-        lost(scope, "closing a workflow", fault)
+        count_lost_event(scope, "closing a workflow", fault)
 
 
 def error_of_program() -> BaseException | None:
@@ -178,7 +186,7 @@ def _program_name() -> str:
     return "python" if program in ("", "-c", "-m") else Path(program).stem or "python"
 
 
-def _raw(mapping: Mapping[str, Any] | None) -> Any:
+def _encode_field(mapping: Mapping[str, Any] | None) -> Any:
     """Encode a mapping by the rules for values, as a ready part of a record."""
     return None if mapping is None else msgspec.Raw(encode(mapping))
 

@@ -16,7 +16,7 @@ import click
 from flowprov.cli.output import Failure
 from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
-from flowprov.shipping.shipment import without_notes_on_attempts
+from flowprov.shipping.shipment import silence_stamina
 from flowprov.shipping.status import ShipperFiles
 
 _TRY_FOR_S = 8.0  # by hand, a person waits
@@ -57,7 +57,7 @@ def ship(
     does, 2 if it cannot begin.
     """
     given = context.find_root().params
-    without_notes_on_attempts()
+    silence_stamina()
     if lock is not None:
         os.nice(5)  # the program that is watched comes first
         settings = settings_from_json(sys.stdin.buffer.read())
@@ -111,12 +111,12 @@ def _show_progress(threads: Sequence[ShipmentThread]) -> None:
 def _print_outcome(thread: ShipmentThread) -> int:
     """Print what became of one delivery; returns the exit status."""
     shipment = thread.shipment
-    if shipment.trouble is None:
+    if shipment.last_error is None:
         click.echo(f"{thread.shown}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0
     click.echo(
         f"{thread.shown}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
-        f"{shipment.trouble}. They stay in the buffer; the same command delivers them later.",
+        f"{shipment.last_error}. They stay in the buffer; the same command delivers them later.",
         err=True,
     )
     return 1

@@ -34,6 +34,6 @@ def show(default: str | None, source: str | None, campaign: str | None, depth: i
     """
     source = source or default
     place = Source(source)  # held for as long as its journals are read
-    found = campaign_of(place.expect(campaign))
+    found = campaign_of(place.require_campaign(campaign))
     rows = Buffer(source).records(campaign_id=found.campaign_id, merge=True)
     say(f"{heading(found)}\n{textwrap.indent(tree(rows, most=most, depth=depth), '  ')}".rstrip())

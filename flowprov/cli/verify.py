@@ -15,10 +15,10 @@ import click
 import msgspec
 
 from flowprov.cli.output import Failure, heading, say, source_options, table
-from flowprov.cli.verify_sinks import complaints, delivered, unsettled
+from flowprov.cli.verify_sinks import complaints, delivery_state, delivery_table
 from flowprov.read.lineage import printable
-from flowprov.read.sink_check import Place
-from flowprov.read.verify import JournalCheck, Unended, Verification
+from flowprov.read.sink_check import SinkProbe
+from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
 from flowprov.settings import load_settings, parse_assignment, redact_uri
 
@@ -51,7 +51,7 @@ def verify(
     Exit status: 0 if it is, or is so far; 1 if something is missing, damaged, dropped, interrupted or not
     delivered; 2 if it cannot be read.
     """
-    sinks = _sinks(context, uris, from_server="://" in (source or ""))
+    sinks = _sink_probes(context, uris, from_server="://" in (source or ""))
     found = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
     for sink in sinks:
         sink.close()
@@ -63,7 +63,7 @@ def verify(
     sys.exit(1 if found.verdict == "INCOMPLETE" else 0)
 
 
-def _sinks(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[Place]:
+def _sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[SinkProbe]:
     """Give the sinks that are to be asked: none if the campaign itself is read from one."""
     if from_server:
         if uris:
@@ -73,7 +73,7 @@ def _sinks(context: click.Context, uris: tuple[str, ...], *, from_server: bool) 
     settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"]))).sinks
     named = [uri for uri in (settings.redis.uri, settings.mongodb.uri) if uri is not None]
     apart = {redact_uri(uri): uri for uri in uris or named}  # as people see them
-    return [Place(uri, maxlen=settings.redis.maxlen) for uri in apart.values()]
+    return [SinkProbe(uri, maxlen=settings.redis.maxlen) for uri in apart.values()]
 
 
 def as_text(found: Verification, complained: list[str]) -> str:
@@ -94,7 +94,7 @@ def as_text(found: Verification, complained: list[str]) -> str:
         _section("interrupted", _scopes(found.interrupted)),
         _section("still open", _scopes(found.open)),
         _section("cannot be read", [f"{path}: {why}" for path, why in found.unreadable.items()]),
-        _section("delivered", delivered(found.journals)),
+        _section("delivered", delivery_table(found.journals)),
         [_verdict(found, complained)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
@@ -176,7 +176,7 @@ def _wrong(check: JournalCheck) -> list[str]:
     ]
 
 
-def _scopes(scopes: list[Unended]) -> list[str]:
+def _scopes(scopes: list[OpenItem]) -> list[str]:
     rows = [
         (
             each.kind,
@@ -199,10 +199,10 @@ def _verdict(found: Verification, complained: list[str]) -> str:
     journals = _count(len(found.journals), "journal")
     if found.verdict == "COMPLETE":
         there = f"all {_count(events, 'event')} that were captured are there"
-        return f"COMPLETE: {journals}, closed; {there}{unsettled(found)}."
+        return f"COMPLETE: {journals}, closed; {there}{delivery_state(found)}."
     if found.verdict == "RUNNING":
         so_far = _count(events, "event")
-        so_far += f" so far{unsettled(found)}"
+        so_far += f" so far{delivery_state(found)}"
         return f"RUNNING: {running} of {journals} still written; {so_far}, nothing amiss."
     faulty = sum(bool(check.reasons) for check in found.journals)
     told = [

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowprov.cli.output import table
-from flowprov.read.sink_check import Delivery
+from flowprov.read.sink_check import SinkCounts
 from flowprov.read.verify import JournalCheck, Verification
 
 
-def delivered(journals: Sequence[JournalCheck]) -> list[str]:
+def delivery_table(journals: Sequence[JournalCheck]) -> list[str]:
     """Write the table; below it which sink each column is; empty without sinks."""
     sinks = by_sink(journals)
     if not sinks:
@@ -33,16 +33,16 @@ def delivered(journals: Sequence[JournalCheck]) -> list[str]:
     ]
 
 
-def by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[Delivery]]:
+def by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[SinkCounts]]:
     """Sort the deliveries by sink."""
-    found: dict[str, list[Delivery]] = {}
+    found: dict[str, list[SinkCounts]] = {}
     for check in journals:
         for each in check.deliveries:
             found.setdefault(each.sink, []).append(each)
     return found
 
 
-def unsettled(found: Verification) -> str:
+def delivery_state(found: Verification) -> str:
     """Say, where nothing is amiss, what is delivered and what still waits; empty without sinks."""
     told, done = [], []
     for sink, deliveries in by_sink(found.journals).items():
@@ -81,13 +81,13 @@ def complaints(found: Verification, ship: str, *, named: bool) -> list[str]:
     return told
 
 
-def _cell(delivery: Delivery) -> str:
+def _cell(delivery: SinkCounts) -> str:
     if delivery.unknown is not None:
         return "unknown"
     return ", ".join([str(delivery.held), *_rest([delivery])])
 
 
-def _line(sink: str, deliveries: list[Delivery]) -> str:
+def _line(sink: str, deliveries: list[SinkCounts]) -> str:
     unknown = next((each.unknown for each in deliveries if each.unknown is not None), None)
     if unknown is not None:
         return f"{sink}  unknown: {unknown}"
@@ -95,7 +95,7 @@ def _line(sink: str, deliveries: list[Delivery]) -> str:
     return ", ".join([f"{sink}  holds {held} of {lines} lines", *_rest(deliveries)])
 
 
-def _rest(deliveries: list[Delivery]) -> list[str]:
+def _rest(deliveries: list[SinkCounts]) -> list[str]:
     counts = {
         "waiting": sum(each.waiting or 0 for each in deliveries),
         "trimmed": sum(each.trimmed or 0 for each in deliveries),

@@ -21,7 +21,7 @@ _libc.write.restype = ctypes.c_ssize_t
 _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 
 
-class WriteWriter:
+class AppendWriter:
     """Append lines to a descriptor with one system call each.
 
     Parameters
@@ -39,7 +39,7 @@ class WriteWriter:
         self._size = os.fstat(descriptor).st_size
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self.quick: Callable[[bytes], object] = self.append
+        self.fast_append: Callable[[bytes], object] = self.append
 
     def append(self, line: bytes) -> None:
         """Append one line, whole or not at all.

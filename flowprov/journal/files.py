@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import guard
-from flowprov.journal.format import FOOTER_ROOM, journal_path, padding_line
+from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
 from flowprov.journal.liveness import hold_lock
 
 
@@ -22,7 +22,9 @@ class JournalFile(NamedTuple):
     descriptor: int
 
 
-def create(buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool) -> JournalFile:
+def create_journal_file(
+    buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool
+) -> JournalFile:
     """Create the file of a journal in ``buffer``, else in the temporary folder.
 
     Parameters
@@ -60,7 +62,7 @@ def fallback_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
 
 
-def existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """Give the folder, or the nearest one above it that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -78,7 +80,7 @@ def _create_in(
     return JournalFile(path, descriptor)
 
 
-class Room:
+class ReservedSlot:
     """The room of one journal.
 
     Parameters
@@ -95,13 +97,13 @@ class Room:
 
     def write(self, line: bytes) -> bool:
         """Put a line into the room, in place of what stands there; False if it could not be."""
-        rest = FOOTER_ROOM - len(line)
+        rest = RESERVED_SLOT - len(line)
         if rest < 1:
             return False
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                return os.pwrite(descriptor, line + padding_line(rest), self._offset) == FOOTER_ROOM
+                return os.pwrite(descriptor, line + padding_line(rest), self._offset) == RESERVED_SLOT
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".jsonl"
-FOOTER_ROOM = 2048  # bytes after the header, for the last words of a journal that can grow no more (room.py)
+RESERVED_SLOT = (
+    2048  # bytes after the header, for the last words of a journal that can grow no more (room.py)
+)
 _BRACE = ord("{")
-_ROOM = bytes(1 << 20)
+_PADDING = bytes(1 << 20)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -41,15 +43,15 @@ def padding_line(length: int) -> bytes:
     return b" " * (length - 1) + b"\n"
 
 
-def is_room(data: bytes) -> bool:
+def is_padding(data: bytes) -> bool:
     """Whether some bytes are reserved room and nothing else; much faster than to strip them.
 
     Programs that follow a journal look at megabytes of room several times a second.
     """
-    return len(data) <= len(_ROOM) and _ROOM.startswith(data)
+    return len(data) <= len(_PADDING) and _PADDING.startswith(data)
 
 
-def room_in_use(data: bytes) -> bool:
+def slot_in_use(data: bytes) -> bool:
     """Whether a record stands in the room behind the header, where it may be overwritten while it is read.
 
     Parameters
@@ -61,7 +63,7 @@ def room_in_use(data: bytes) -> bool:
     return (
         room > 0
         and data[room : room + 1] == b"{"
-        and data[room + FOOTER_ROOM - 1 : room + FOOTER_ROOM] == b"\n"
+        and data[room + RESERVED_SLOT - 1 : room + RESERVED_SLOT] == b"\n"
     )
 
 

@@ -23,15 +23,15 @@ import uuid_utils
 from flowprov import guard, records
 from flowprov.clock import clock
 from flowprov.journal import files, writer
-from flowprov.journal.append_writer import WriteWriter
-from flowprov.journal.files import Room
-from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.files import ReservedSlot
+from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.header import Identity, make_header
-from flowprov.journal.mmap_writer import MappedWriter
+from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.settings import JournalSettings
 
-_OPEN_IN_ROOM = 20  # open scopes that are named where there is little room
+_OPEN_IN_SLOT = 20  # open scopes that are named where there is little room
 
 
 class Journal:
@@ -52,7 +52,7 @@ class Journal:
         Identifies the journal, and is the prefix of the ids of its tasks.
     next_number
         Call it for the number of a new task.
-    count, quick
+    count, fast_append
         What :meth:`append` does, for those who cannot afford the call: count a record, then hand it to the
         writer; where that raises, :meth:`append_slowly` takes over.
     open_scopes
@@ -60,7 +60,7 @@ class Journal:
         read it.
     main_thread
         Identifier of the thread that the header names; other threads are named in each record.
-    reading
+    exact_reader
         Takes a reading of telemetry for a record, as JSON; None where none is taken inline.
     """
 
@@ -79,19 +79,21 @@ class Journal:
         self._maintenance = maintenance
         self._lock = threading.RLock()
         self.open_scopes: dict[records.LocalId, ScopeHolder] = {}
-        self.reading: Callable[[], bytes] | None = None
-        self._begin()
+        self.exact_reader: Callable[[], bytes] | None = None
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.closed = False
-        self._said_open: set[records.LocalId] = set()
+        self._written_open: set[records.LocalId] = set()
         self.count = itertools.count(1).__next__
         self._counts_taken = 0
         self._dropped: Counter[str] = Counter()
         self._writer: writer.Writer | None = None
-        self.quick: Callable[[bytes], object] = _not_open  # the writer's own, once the file exists
-        self._stopped: str | None = None
-        self._room: Room | None = None
+        self.fast_append: Callable[[bytes], object] = (
+            _raise_not_open  # the writer's own, once the file exists
+        )
+        self._stop_reason: str | None = None
+        self._reserved_slot: ReservedSlot | None = None
 
     # -- the hot path -------------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Journal:
         """Append one captured record, or count it as dropped."""
         self.count()
         try:
-            self.quick(line)
+            self.fast_append(line)
         except Exception as error:  # whatever the disk does, the program goes on; it is counted
             self.append_slowly(line, error)
 
@@ -109,9 +111,9 @@ class Journal:
         """Append what the quick way refused: the file is new, a segment is full, or there is trouble."""
         with self._lock:
             try:
-                if self._stopped is None and not self.closed:
+                if self._stop_reason is None and not self.closed:
                     if self._writer is None:
-                        self._open()
+                        self._create_file()
                         self._writer.append(line)  # type: ignore[attr-defined]
                         return
                     if isinstance(error, (ValueError, _NotOpenError)):
@@ -120,12 +122,12 @@ class Journal:
             except Exception as later_error:  # as above
                 error = later_error
             self._stop(error)
-            self._dropped[self._stopped or "fault"] += 1
+            self._dropped[self._stop_reason or "fault"] += 1
 
-    def _open(self) -> None:
+    def _create_file(self) -> None:
         buffer = Path(self.settings.path)
-        kind = writer.choose(self.settings.writer, files.existing(buffer))
-        created = files.create(
+        kind = writer.choose_writer(self.settings.writer, files.nearest_existing(buffer))
+        created = files.create_journal_file(
             buffer,
             self.identity.campaign_id,
             self.identity.hostname,
@@ -133,7 +135,7 @@ class Journal:
             appending=kind == "write",
         )
         if self.settings.writer == "auto" and not created.path.is_relative_to(buffer):
-            kind = kind if kind == "write" else writer.choose("auto", created.path.parent)
+            kind = kind if kind == "write" else writer.choose_writer("auto", created.path.parent)
         try:
             made = self._make_writer(kind, created.descriptor)
         except Exception:  # a disk that is full from the start: nothing is left open
@@ -149,23 +151,23 @@ class Journal:
             )
         )
         made.append(header)
-        made.append(padding_line(FOOTER_ROOM))
-        self._room = Room(created.path, len(header))
+        made.append(padding_line(RESERVED_SLOT))
+        self._reserved_slot = ReservedSlot(created.path, len(header))
         if self._campaign is not None:
             made.append(records.encode(self._campaign))
         self.path, self._writer = created.path, made
-        self._switched(made.quick)
+        self._on_switch(made.fast_append)
         if self._maintenance is not None:
             self._maintenance.watch(self)
 
     def _make_writer(self, kind: str, descriptor: int) -> writer.Writer:
         if kind == "write":
-            return WriteWriter(descriptor, self.settings.max_bytes)
-        return MappedWriter(descriptor, self.settings.max_bytes, on_switch=self._switched)
+            return AppendWriter(descriptor, self.settings.max_bytes)
+        return MmapWriter(descriptor, self.settings.max_bytes, on_switch=self._on_switch)
 
-    def _switched(self, quick: Callable[[bytes], object]) -> None:
+    def _on_switch(self, fast_append: Callable[[bytes], object]) -> None:
         """Use the new segment of the writer, and have the next one prepared."""
-        self.quick = self._append_and_sync if self.settings.sync == "record" else quick
+        self.fast_append = self._append_and_sync if self.settings.sync == "record" else fast_append
         if self._maintenance is not None:
             self._maintenance.wake()
 
@@ -178,25 +180,25 @@ class Journal:
 
     def _stop(self, error: Exception) -> None:
         """Stop journaling for a reason that will not pass by itself, and say so once."""
-        if self._stopped is not None:
+        if self._stop_reason is not None:
             return
         if self.closed:
-            self._stopped = "closed"
+            self._stop_reason = "closed"
         else:
-            self._stopped = error.reason if isinstance(error, writer.JournalFull) else "write_error"
-        self.quick = _stopped
+            self._stop_reason = error.reason if isinstance(error, writer.JournalFull) else "write_error"
+        self.fast_append = _raise_stopped
         what = {
             "disk_full": "the disk is full",
             "max_bytes": "journal.max_bytes is reached",
             "closed": "it was closed before, at the end of the process",
-        }.get(self._stopped, f"writing fails ({error})")
+        }.get(self._stop_reason, f"writing fails ({error})")
         guard.warn_once(
             f"stopped {self.journal_id}",
             "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
             "dropped (%s). Records written so far are safe.",
             self.path or self.settings.path,
             what,
-            self._stopped,
+            self._stop_reason,
         )
 
     def drop(self, reason: str) -> None:
@@ -214,10 +216,10 @@ class Journal:
             dropped = dict(self._dropped)
         return captured, captured - sum(dropped.values()), dropped
 
-    def control(self, record: records.Record) -> bool:
+    def write_control(self, record: records.Record) -> bool:
         """Append a control record: it is not counted; if it is lost, that is said once, and told."""
-        error = self._control_line(records.encode(record))
-        if error is not None and self._stopped is None and not self.closed:
+        error = self._append_control(records.encode(record))
+        if error is not None and self._stop_reason is None and not self.closed:
             guard.warn_once(
                 f"control {self.journal_id}",
                 "flowprov could not write to %s (%s): a correction, a name or a sample is missing there. "
@@ -227,7 +229,7 @@ class Journal:
             )
         return error is None
 
-    def _control_line(self, line: bytes) -> Exception | None:
+    def _append_control(self, line: bytes) -> Exception | None:
         """Append a control line; gives why it could not be.
 
         It does not stop the journal: where a long line finds no room a short event may, and a disk that is
@@ -235,8 +237,8 @@ class Journal:
         """
         if self._writer is None:
             return None  # nothing was captured, so there is nothing to say
-        if self._stopped is not None:
-            return _StoppedError(self._stopped)
+        if self._stop_reason is not None:
+            return _StoppedError(self._stop_reason)
         try:
             self._writer.append(line)
         except Exception as error:  # whatever the disk does, the program goes on
@@ -248,7 +250,7 @@ class Journal:
         """Record the name of the campaign."""
         with self._lock:
             self._campaign = campaign
-            self.control(campaign)
+            self.write_control(campaign)
 
     def prepare(self) -> None:
         """Let the writer do its background work."""
@@ -261,17 +263,17 @@ class Journal:
         made = self._writer
         if made is None or self.closed:
             return
-        clock.look_again()
+        clock.follow_wall_clock()
         opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
         unsaid = {
             key
             for key, scope in still_open
-            if key not in self._said_open
+            if key not in self._written_open
             and (line := scope.open_line()) is not None
-            and self._control_line(line) is not None
+            and self._append_control(line) is not None
         }
-        self._said_open = {key for key, _ in still_open} - unsaid
+        self._written_open = {key for key, _ in still_open} - unsaid
         captured, written, dropped = self.counts()
         heartbeat = records.Heartbeat(
             at=clock.now(),
@@ -280,9 +282,9 @@ class Journal:
             dropped=dropped or None,
             open=[key for key, _ in still_open[:100]],
         )
-        if self._control_line(records.encode(heartbeat)) is not None:
-            fewer = [key for key, _ in still_open[:_OPEN_IN_ROOM]]
-            self._write_to_room(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
+        if self._append_control(records.encode(heartbeat)) is not None:
+            fewer = [key for key, _ in still_open[:_OPEN_IN_SLOT]]
+            self._write_to_slot(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
         if self.settings.sync == "interval":
             try:
                 made.sync()
@@ -302,13 +304,13 @@ class Journal:
                     captured=captured,
                     written=written,
                     dropped=dropped or None,
-                    open=list(itertools.islice(self.open_scopes, _OPEN_IN_ROOM)) or None,
+                    open=list(itertools.islice(self.open_scopes, _OPEN_IN_SLOT)) or None,
                 )
             )
             try:
                 self._writer.append(footer)
             except Exception as error:  # a full disk: the room behind the header was kept for this
-                if not self._write_to_room(footer):
+                if not self._write_to_slot(footer):
                     guard.warn_once(
                         f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error
                     )
@@ -317,11 +319,11 @@ class Journal:
                 self._writer.sync()
             self._writer.close()
 
-    def _write_to_room(self, line: bytes) -> bool:
+    def _write_to_slot(self, line: bytes) -> bool:
         with self._lock:  # a heartbeat that comes late must not take the place of the footer
-            return not self.closed and self._room is not None and self._room.write(line)
+            return not self.closed and self._reserved_slot is not None and self._reserved_slot.write(line)
 
-    def begin_anew(self, maintenance: Maintenance) -> None:
+    def reopen_after_fork(self, maintenance: Maintenance) -> None:
         """In a forked child: leave the parent's file as it is and go on in a new journal.
 
         Scopes that were open at the fork stay valid as parents here, since numbering goes on; their own
@@ -333,9 +335,9 @@ class Journal:
         self._maintenance = maintenance
         self._lock = threading.RLock()
         self.open_scopes = {}
-        self._go_on()
+        self._rotate()
 
-    def rest(self) -> bool:
+    def close_if_idle(self) -> bool:
         """Close the file if nothing is open in it; an event that comes after all begins another one."""
         with self._lock:
             if self.open_scopes or self.closed:
@@ -344,27 +346,27 @@ class Journal:
                 if self._maintenance is not None:
                     self._maintenance.forget(self)
                 self.close()  # what another thread appends at this very moment may be counted here
-                self._go_on()
+                self._rotate()
             return True
 
-    def _go_on(self) -> None:
+    def _rotate(self) -> None:
         """Have the next record begin another file; numbers that were given stay those of this one."""
         self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
         self.first_number = self.next_number()
         self.journal_id = uuid_utils.uuid7().hex
         self.path = None
-        self._begin()
+        self._reset()
 
     def full_id(self, key: records.LocalId) -> str:
         """Give the full form of an id of this journal."""
         return records.full_id(key, self.journal_id, self.ancestors, self.first_number)
 
 
-def _not_open(_line: bytes) -> None:
+def _raise_not_open(_line: bytes) -> None:
     raise _NotOpenError
 
 
-def _stopped(_line: bytes) -> None:
+def _raise_stopped(_line: bytes) -> None:
     raise _StoppedError
 
 

@@ -50,7 +50,7 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
     work: the pid and its start on this host, else a last sign of life older than three heartbeats. Of a copy
     of a journal on another machine, whoever fetches it says until when its writer counts as there.
     """
-    if is_awaited(path):
+    if is_writer_expected(path):
         return False
     locked = _is_locked(path)
     if locked is not None:
@@ -81,7 +81,7 @@ def hold_lock(descriptor: int) -> bool:
     return False
 
 
-def await_writer(path: Path, seconds: float) -> None:
+def expect_writer_until(path: Path, seconds: float) -> None:
     """Say of a copy that its writer, elsewhere, counts as there for so long; 0: that it is gone.
 
     The time of the file's last change says it: of a file that is written here it is never in the future.
@@ -95,7 +95,7 @@ def await_writer(path: Path, seconds: float) -> None:
     os.utime(path, ns=(until, until))
 
 
-def is_awaited(path: Path) -> bool:
+def is_writer_expected(path: Path) -> bool:
     """Whether a journal is a copy of which more is awaited."""
     try:
         return path.stat().st_mtime_ns > time.time_ns()

@@ -20,12 +20,12 @@ class JournalMaintenance:
 
     Parameters
     ----------
-    errand
+    on_heartbeat
         Called with each journal when it is new and after each of its heartbeats.
     """
 
-    def __init__(self, errand: Callable[[Journal], None] | None = None) -> None:
-        self._errand = errand
+    def __init__(self, on_heartbeat: Callable[[Journal], None] | None = None) -> None:
+        self._on_heartbeat = on_heartbeat
         self._journals: list[Journal] = []
         self._new: list[Journal] = []
         self._due: dict[Journal, float] = {}
@@ -61,10 +61,10 @@ class JournalMaintenance:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wake.wait(self._turn())
+            self._wake.wait(self._maintain_once())
             self._wake.clear()
 
-    def _turn(self) -> float:
+    def _maintain_once(self) -> float:
         """Look after each journal; give the seconds until the next heartbeat is due."""
         now = time.monotonic()
         pause = 3600.0
@@ -80,19 +80,19 @@ class JournalMaintenance:
                 if now >= due:
                     due = self._due[journal] = now + journal.settings.heartbeat
                     journal.write_heartbeat()
-                    self._run_errand(journal)
+                    self._call_on_heartbeat(journal)
                 pause = min(pause, due - now)
             except Exception as error:  # one journal's trouble must not stop the others' care
                 guard.report_internal_error("looking after a journal", error)
         while self._new:
-            self._run_errand(self._new.pop(0))
+            self._call_on_heartbeat(self._new.pop(0))
         return max(pause, 0.001)
 
-    def _run_errand(self, journal: Journal) -> None:
-        if self._errand is None:
+    def _call_on_heartbeat(self, journal: Journal) -> None:
+        if self._on_heartbeat is None:
             return
         try:
-            self._errand(journal)
+            self._on_heartbeat(journal)
         except Exception as error:  # an errand's trouble must not stop the care for the journals
             guard.report_internal_error("looking after the delivery of a journal", error)
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Give the patch that makes ``after`` of ``before``; a null inside ``after`` would read as missing."""
     patch: dict[str, Any] = {}
     for name, value in after.items():
         known = before.get(name)
         if value.__class__ is dict and known.__class__ is dict:
-            if inner := changes(known, value):
+            if inner := diff(known, value):
                 patch[name] = inner
         elif value != known or name not in before:
             patch[name] = value
@@ -25,7 +25,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return patch
 
 
-def applied(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+def apply(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a patch makes of readings, which stay as they are."""
     after = dict(before)
     for name, value in patch.items():
@@ -33,7 +33,7 @@ def applied(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
             after.pop(name, None)
         elif isinstance(value, Mapping):
             known = after.get(name)
-            after[name] = applied(known if isinstance(known, Mapping) else {}, value)
+            after[name] = apply(known if isinstance(known, Mapping) else {}, value)
         else:
             after[name] = value
     return after

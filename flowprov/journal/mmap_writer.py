@@ -42,7 +42,7 @@ class Segment:
         _touch(self.map, size)
 
 
-class MappedWriter:
+class MmapWriter:
     """Append lines to a file through mapped memory.
 
     Parameters
@@ -84,7 +84,7 @@ class MappedWriter:
         self._write = self._current.map.write
         # One C call under the GIL; without the GIL it needs the lock.
         self._locked = _without_gil()
-        self.quick: Callable[[bytes], object] = self.append if self._locked else self._write
+        self.fast_append: Callable[[bytes], object] = self.append if self._locked else self._write
 
     def append(self, line: bytes) -> None:
         """Append one line, whole or not at all.
@@ -110,12 +110,12 @@ class MappedWriter:
         self._current = segment
         self._write = segment.map.write
         if not self._locked:
-            self.quick = self._write
+            self.fast_append = self._write
         self._retired.append(old)
         self._switched = True
         segment.map.write(line)
         if self._on_switch is not None:
-            self._on_switch(self.quick)
+            self._on_switch(self.fast_append)
 
     def _take_next(self, length: int) -> Segment:
         segment, self._next = self._next, None

@@ -18,12 +18,12 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from flowprov import records
-from flowprov.journal.format import SUFFIX, end_of_records, is_room, lines, room_in_use
+from flowprov.journal.format import SUFFIX, end_of_records, is_padding, lines, slot_in_use
 from flowprov.records import Campaign, Footer, Header, Heartbeat, Record
 
 R = TypeVar("R")
 
-PIECE = 1 << 20
+CHUNK = 1 << 20
 _UNKNOWN = 0  # for times and numbers that a lost header would have told
 # A damaged line may be one whose bytes were on their way from the writer's memory when it was read; one
 # behind the header may have been overwritten at that moment.
@@ -105,8 +105,8 @@ class JournalReader(Generic[R]):
                 return
             raise
         try:
-            for start, data in self._pieces(descriptor):
-                found, damages = self._look(descriptor, start, data)
+            for start, data in self._chunks(descriptor):
+                found, damages = self._decode_chunk(descriptor, start, data)
                 self.damages += damages
                 for offset, end, record in found:
                     self.position = end
@@ -115,7 +115,7 @@ class JournalReader(Generic[R]):
         finally:
             os.close(descriptor)
 
-    def _pieces(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
+    def _chunks(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
         """Give stretches of the file that end with a newline, each with its offset.
 
         A writer may fill reserved room while it is looked at, or between two looks: what stands behind room
@@ -127,9 +127,9 @@ class JournalReader(Generic[R]):
         settled = 0  # room before it stays empty
         in_room = False
         parts: list[bytes] = []
-        while data := os.pread(descriptor, PIECE, end):
+        while data := os.pread(descriptor, CHUNK, end):
             room = 0 if in_room else data.find(b"\0", max(0, settled - end))
-            behind = room + _length_of_room(data[room:]) if room >= 0 else len(data)
+            behind = room + _padding_length(data[room:]) if room >= 0 else len(data)
             if behind < len(data):
                 settled, end, in_room = end + behind, start, False
                 parts.clear()
@@ -146,7 +146,7 @@ class JournalReader(Generic[R]):
                 parts.clear()
             rest = data[cut:]
             if not parts:
-                empty = _length_of_room(rest)
+                empty = _padding_length(rest)
                 rest = rest[empty:]
                 start += empty
             if rest:
@@ -154,20 +154,20 @@ class JournalReader(Generic[R]):
         if torn := b"".join(parts).rstrip(b"\0 \t\r\v\f"):
             self.unfinished = Damage(self.path, start, len(torn), "not written to its end")
 
-    def _look(
+    def _decode_chunk(
         self, descriptor: int, start: int, data: bytes
     ) -> tuple[list[tuple[int, int, R]], list[Damage]]:
-        found, damages = self._take_apart(start, data)
-        doubtful = start == 0 and room_in_use(data)
+        found, damages = self._decode_lines(start, data)
+        doubtful = start == 0 and slot_in_use(data)
         for _ in range(_SECOND_LOOKS):
             if not (damages or doubtful) or (again := os.pread(descriptor, len(data), start)) == data:
                 break
             if len(again) == len(data) and again.endswith(b"\n"):
                 data = again
-                found, damages = self._take_apart(start, data)
+                found, damages = self._decode_lines(start, data)
         return found, damages
 
-    def _take_apart(self, start: int, data: bytes) -> tuple[list[tuple[int, int, R]], list[Damage]]:
+    def _decode_lines(self, start: int, data: bytes) -> tuple[list[tuple[int, int, R]], list[Damage]]:
         found: list[tuple[int, int, R]] = []
         damages: list[Damage] = []
         decode, path = self._decode, self.path
@@ -184,7 +184,7 @@ class JournalReader(Generic[R]):
 
 def read_header(path: Path) -> Header:
     """Read the header of a journal, or make one from the file's place where it was lost."""
-    return read_head(path).header or header_from_place(path)
+    return read_head(path).header or header_from_path(path)
 
 
 class Head(NamedTuple):
@@ -223,12 +223,12 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     with path.open("rb", buffering=0) as file:
         data = file.read(size)
         for _ in range(_SECOND_LOOKS):
-            if not room_in_use(data) or (again := os.pread(file.fileno(), size, 0)) == data:
+            if not slot_in_use(data) or (again := os.pread(file.fileno(), size, 0)) == data:
                 break
             data = again
     found: dict[type, Record] = {}
     late = None
-    room = data.find(b"\n") + 1 if room_in_use(data) else None
+    room = data.find(b"\n") + 1 if slot_in_use(data) else None
     for offset, line in lines(data):
         try:
             record = records.decode(line)
@@ -247,7 +247,7 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     )
 
 
-def header_from_place(path: Path) -> Header:
+def header_from_path(path: Path) -> Header:
     """Make the header of a journal that lost its own, from ``campaign/host/pid-journal.jsonl``."""
     pid, _, journal_id = path.name.removesuffix(SUFFIX).partition("-")
     folders = [*path.absolute().parts[-3:-1]]
@@ -262,8 +262,8 @@ def header_from_place(path: Path) -> Header:
     )
 
 
-def _length_of_room(data: bytes) -> int:
-    return len(data) if is_room(data) else len(data) - len(data.lstrip(b"\0"))
+def _padding_length(data: bytes) -> int:
+    return len(data) if is_padding(data) else len(data) - len(data.lstrip(b"\0"))
 
 
 def _reason(error: Exception) -> str:

@@ -17,17 +17,17 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from flowprov.journal.format import FOOTER_ROOM, end_of_records, room_in_use
-from flowprov.journal.liveness import await_writer, hold_lock
-from flowprov.journal.summary import summarise
+from flowprov.journal.format import RESERVED_SLOT, end_of_records, slot_in_use
+from flowprov.journal.liveness import expect_writer_until, hold_lock
+from flowprov.journal.summary import summarize
 
-State: TypeAlias = Literal["open", "closed", "gone"]
+JournalState: TypeAlias = Literal["open", "closed", "gone"]
 
 _HEAD = 16 * 1024
 _BLOCK = 64 * 1024
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Chunk(msgspec.Struct, frozen=True):
     """Bytes of a journal.
 
     Attributes
@@ -42,23 +42,23 @@ class Piece(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
+class ReplicaState(msgspec.Struct, frozen=True, array_like=True):
     """What a copy holds.
 
     Attributes
     ----------
     size
         So many bytes from the beginning.
-    room
+    slot_digest
         A digest of what stands in the room behind the header, which is written over and over; "" while that
         is empty.
     """
 
     size: int = 0
-    room: str = ""
+    slot_digest: str = ""
 
 
-def state_of(path: Path) -> State | None:
+def journal_state(path: Path) -> JournalState | None:
     """Tell whether a journal has its footer, is written, or was left by its writer; None: nothing is in it.
 
     Raises
@@ -66,13 +66,13 @@ def state_of(path: Path) -> State | None:
     OSError
         If the file cannot be read.
     """
-    summary = summarise(path)
+    summary = summarize(path)
     if summary is None:
         return None
     return "closed" if summary.footer is not None else "open" if summary.alive else "gone"
 
 
-def held_of(path: Path) -> Held:
+def replica_state(path: Path) -> ReplicaState:
     """Tell what a file holds.
 
     Raises
@@ -81,10 +81,10 @@ def held_of(path: Path) -> Held:
         If the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        return Held(os.fstat(file.fileno()).st_size, _digest(_room(file.fileno())))
+        return ReplicaState(os.fstat(file.fileno()).st_size, _digest(_slot(file.fileno())))
 
 
-def next_piece(path: Path, held: Held, limit: int, *, done: bool) -> Piece | None:
+def next_chunk(path: Path, held: ReplicaState, limit: int, *, done: bool) -> Chunk | None:
     """Take from a journal what a copy lacks.
 
     Parameters
@@ -111,20 +111,22 @@ def next_piece(path: Path, held: Held, limit: int, *, done: bool) -> Piece | Non
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if done:
-            data = os.pread(descriptor, max(0, min(limit, _end(descriptor) - held.size)), held.size)
+            data = os.pread(
+                descriptor, max(0, min(limit, _end_of_records(descriptor) - held.size)), held.size
+            )
         else:
             data = _whole_records(os.pread(descriptor, limit, held.size), limit)
         if data:
-            return Piece(held.size, data)
-        room = _room(descriptor)
-        if room and held.size >= len(room) and _digest(room) != held.room:
-            return Piece(0, room)
+            return Chunk(held.size, data)
+        room = _slot(descriptor)
+        if room and held.size >= len(room) and _digest(room) != held.slot_digest:
+            return Chunk(0, room)
     finally:
         os.close(descriptor)
     return None
 
 
-def store(path: Path, pieces: list[Piece], awaited: float) -> bool:
+def append_chunks(path: Path, pieces: list[Chunk], awaited: float) -> bool:
     """Add pieces to a copy, which is made if it is missing.
 
     Parameters
@@ -157,7 +159,7 @@ def store(path: Path, pieces: list[Piece], awaited: float) -> bool:
             size = os.fstat(descriptor).st_size
             if piece.offset == size or (piece.offset == 0 and len(piece.data) <= size):
                 _write(descriptor, piece, size)
-        await_writer(path, awaited)
+        expect_writer_until(path, awaited)
     finally:
         os.close(descriptor)
     return True
@@ -172,7 +174,7 @@ def _whole_records(data: bytes, limit: int) -> bytes:
     return data if end == 0 and len(data) == limit else data[:end]
 
 
-def _end(descriptor: int) -> int:
+def _end_of_records(descriptor: int) -> int:
     """Find the end of what was written: a writer that was killed left room behind it."""
     end = os.fstat(descriptor).st_size
     while end > 0:
@@ -184,17 +186,17 @@ def _end(descriptor: int) -> int:
     return 0
 
 
-def _room(descriptor: int) -> bytes:
+def _slot(descriptor: int) -> bytes:
     """Give the header and the room behind it, if something stands there."""
     data = os.pread(descriptor, _HEAD, 0)
-    return data[: data.find(b"\n") + 1 + FOOTER_ROOM] if room_in_use(data) else b""
+    return data[: data.find(b"\n") + 1 + RESERVED_SLOT] if slot_in_use(data) else b""
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16] if data else ""
 
 
-def _write(descriptor: int, piece: Piece, size: int) -> None:
+def _write(descriptor: int, piece: Chunk, size: int) -> None:
     try:
         position, rest = piece.offset, memoryview(piece.data)
         while rest:

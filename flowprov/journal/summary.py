@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from flowprov.journal import liveness
-from flowprov.journal.format import end_of_records, is_room, lines
-from flowprov.journal.reader import header_from_place, read_head
+from flowprov.journal.format import end_of_records, is_padding, lines
+from flowprov.journal.reader import header_from_path, read_head
 from flowprov.records import Campaign, Footer, Header, Record, decode
 
 _BLOCK = 64 * 1024
@@ -49,7 +49,7 @@ class JournalSummary(NamedTuple):
     last_at: int
 
 
-def summarise(path: Path) -> JournalSummary | None:
+def summarize(path: Path) -> JournalSummary | None:
     """Look at the beginning and the end of a journal.
 
     Returns
@@ -73,7 +73,7 @@ def summarise(path: Path) -> JournalSummary | None:
         return None
     if head.header is None and not last_at:
         return None
-    header = head.header or header_from_place(path)
+    header = head.header or header_from_path(path)
     footer = head.footer or footer
     # The latest heartbeat of a journal that can grow no more stands behind the header.
     last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
@@ -108,7 +108,7 @@ def _last_records(path: Path) -> list[tuple[int, Record]]:
         while end > 0 and len(tail) < _LARGEST_TAIL:
             begin = max(0, end - _BLOCK)
             tail = os.pread(descriptor, end - begin, begin) + tail
-            if is_room(tail) or not tail.rstrip(b"\0 \n"):
+            if is_padding(tail) or not tail.rstrip(b"\0 \n"):
                 tail = b""  # reserved room, or room that was given up
             elif found := _with_times(tail, begin):
                 return found

@@ -28,7 +28,7 @@ class Writer(Protocol):
     name: str
 
     @property
-    def quick(self) -> Callable[[bytes], object]:
+    def fast_append(self) -> Callable[[bytes], object]:
         """Give the shortest way to append; where it raises ValueError, :meth:`append` is the way."""
 
     def append(self, line: bytes) -> None:
@@ -47,7 +47,7 @@ class Writer(Protocol):
         """In a forked child: let go of the parent's file and leave it as it is."""
 
 
-def choose(setting: str, folder: Path) -> str:
+def choose_writer(setting: str, folder: Path) -> str:
     """Say which writer to use in ``folder``: ``mapped`` or ``write``."""
     if setting != "auto":
         return setting

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import msgspec
 
 from flowprov.journal.format import lines
-from flowprov.journal.reader import PIECE, Damage
+from flowprov.journal.reader import CHUNK, Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import only, records_of
 from flowprov.read.follow import Follower
@@ -283,7 +283,7 @@ def _named_later(journal: JournalSummary) -> Campaign | None:
         return None
     rest = b""
     with journal.path.open("rb") as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(CHUNK):
             data = rest + piece
             if _NAMED in data:
                 for _, line in lines(data):

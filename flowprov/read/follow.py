@@ -61,7 +61,7 @@ class Follower(Iterator[Task | Workflow]):
         position = position or {}
         self.poll = poll
         self.campaign_id: str | None = campaign_id or position.get("campaign_id")
-        self._source = source.to_follow()
+        self._source = source.for_following()
         self._begin: dict[str, int] = dict(position.get("journals", {}))
         self._readers: dict[str, tuple[JournalReader[Record], Header]] = {}
         self._looked_at: set[Path] = set()
@@ -127,7 +127,7 @@ class Follower(Iterator[Task | Workflow]):
                 return
             self.campaign_id = chosen[0].header.campaign_id
         for path in self._source.paths(self.campaign_id):
-            if path in self._looked_at or (summary := self._source.glance(path)) is None:
+            if path in self._looked_at or (summary := self._source.summarize_or_warn(path)) is None:
                 continue
             self._looked_at.add(path)
             header = summary.header

@@ -121,7 +121,7 @@ def _shortened(nodes: dict[str, _Node], keys: list[str], most: int) -> list[str]
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
     nodes: dict[str, _Node] = {}
-    for row in plain(rows, _WANTED):
+    for row in iter_fields(rows, _WANTED):
         key = row["task_id"] or row["workflow_id"]
         if row["task_id"] is None:
             parents: tuple[str | None, ...] = (row["parent_workflow_id"],)
@@ -137,7 +137,7 @@ def _parent(nodes: dict[str, _Node], key: str) -> str | None:
     return next((p for p in node.parents if p in nodes), None) if node else None
 
 
-def plain(rows: Rows, wanted: Sequence[str]) -> Iterable[dict[str, Any]]:
+def iter_fields(rows: Rows, wanted: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Give the wanted fields of each row as a dict."""
     if hasattr(rows, "columns"):
         frame = cast("pd.DataFrame", rows)

@@ -56,11 +56,11 @@ class Mirror:
         self._without_header: dict[Path, str] = {}
         weakref.finalize(self, _let_go, self._remote, self._folder, os.getpid())
 
-    def to_follow(self) -> Mirror:
+    def for_following(self) -> Mirror:
         """Give another mirror of the server, for who must not meet a line before those in front of it."""
         return Mirror(self._uri, confirmed=True)
 
-    def glances(self) -> list[Path]:
+    def fetch_ends(self) -> list[Path]:
         """Fetch the beginnings and ends of all journals: enough to summarise them, and no more."""
         campaign_of: dict[str, str] = {}
         for campaign_id in self._remote.campaign_ids():
@@ -111,7 +111,7 @@ class Mirror:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def judge(self, summary: JournalSummary) -> JournalSummary:
+    def with_liveness(self, summary: JournalSummary) -> JournalSummary:
         """Say whether the writer of a journal is there, by its last sign of life."""
         header = summary.header
         if not header.started_at and summary.path in self._without_header:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowprov.read.lineage import Rows, plain
+from flowprov.read.lineage import Rows, iter_fields
 
 _FORWARDS = frozenset({"parent_forward", "child_forward"})
 _WANTED = (
@@ -49,7 +49,7 @@ def first_nonfinite(rows: Rows) -> dict[str, Any] | None:
     weights are not looked at: a module with a NaN in them counts as what produced it. What came in with the
     data of the program is nobody's product: then the answer is None although outputs are not finite.
     """
-    candidates = [row for row in plain(rows, _WANTED) if _produced(row)]
+    candidates = [row for row in iter_fields(rows, _WANTED) if _produced(row)]
     found = min(candidates, key=lambda row: row["ended_at"], default=None)
     # In frames of low resolution a child may seem to end together with its parent.
     while found is not None:

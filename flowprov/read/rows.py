@@ -19,7 +19,7 @@ from flowprov.read.dask_tasks import number_attempts, resolve
 from flowprov.read.decoding import complete
 from flowprov.read.energy import WorkflowCounters
 from flowprov.read.telemetry_join import JoinedSamples, JournalTelemetry, with_energy, with_exact_energy
-from flowprov.read.workflows import OPEN, WorkflowRuns, overlaid
+from flowprov.read.workflows import OPEN, WorkflowRuns, overlay_fields
 from flowprov.records import (
     Correction,
     LeftOut,
@@ -35,7 +35,7 @@ from flowprov.records import (
 
 Row: TypeAlias = Task | Workflow
 
-_UNITED = ("used", "generated", "custom_metadata")
+MERGED_FIELDS = ("used", "generated", "custom_metadata")
 _LAST = sys.maxsize
 
 
@@ -94,7 +94,7 @@ class _Folding:
                 telemetry.machine = record  # type: ignore[assignment]
             elif isinstance(record, (Workflow, OpenTask, Correction)):
                 self._take_other(journal, complete(record, header), telemetry)
-        samples = telemetry.settle(header)
+        samples = telemetry.join_samples(header)
         if samples is not None:
             self._join(samples, telemetry, first)
 
@@ -131,7 +131,7 @@ class _Folding:
         """Give the rows, in the order of their first messages."""
         rows = self._rows
         self._fold_workflows()
-        begun, ended = self._places()
+        begun, ended = self.row_index()
         for task_id, (task, journal) in self._found_open.items():
             if task_id not in begun and task_id not in ended:
                 begun[task_id] = len(rows)
@@ -155,7 +155,7 @@ class _Folding:
             row = with_energy(folded[workflow_id], energies.get(workflow_id))
             self._rows[index] = with_exact_energy(row)
 
-    def _places(self) -> tuple[dict[str, int], dict[str, int]]:
+    def row_index(self) -> tuple[dict[str, int], dict[str, int]]:
         """Say where the start and the end stand of the tasks of which more is known than one message."""
         begun: dict[str, int] = {}
         ended: dict[str, int] = {}
@@ -182,7 +182,7 @@ def merge_tasks(rows: Iterable[Row]) -> list[Row]:
         before = merged[place]
         # An end may be read before its start: they can stand in journals of different processes.
         below, above = (row, before) if row.status in OPEN else (before, row)
-        changed = overlaid(below, above, _UNITED)
+        changed = overlay_fields(below, above, MERGED_FIELDS)
         if (below.hostname, below.pid) != (
             above.hostname,
             above.pid,
@@ -198,7 +198,7 @@ def _as_task(task: Task) -> Task:
 
 
 def _corrected(row: Row, correction: Correction) -> Row:
-    changed = overlaid(row, correction, _UNITED)
+    changed = overlay_fields(row, correction, MERGED_FIELDS)
     del changed["task_id"]  # a row that is open has it in full, as the correction has
     return msgspec.structs.replace(row, **changed)
 

@@ -1,6 +1,6 @@
 """What servers hold of a journal, as they say it themselves.
 
-Flows in: journals that were read, and the addresses of sinks. Flows out: a :class:`Delivery` for each
+Flows in: journals that were read, and the addresses of sinks. Flows out: a :class:`SinkCounts` for each
 journal and sink. A server is asked twice: up to where it took the journal, and how many lines it holds. The
 first says what waits, the second whether what it took is still there.
 """
@@ -15,15 +15,15 @@ import msgspec
 
 from flowprov import records
 from flowprov.errors import MissingExtraError, SinkError
-from flowprov.journal.format import room_in_use
-from flowprov.journal.reader import PIECE, JournalReader
+from flowprov.journal.format import slot_in_use
+from flowprov.journal.reader import CHUNK, JournalReader
 from flowprov.read.journal_report import JournalReport
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import LATE_FOOTER, Entry
 from flowprov.sinks.registry import open_reader, open_sink, trims
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class SinkCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What one sink holds of one journal: ``lines = held + waiting + trimmed + missing``.
 
     Attributes
@@ -53,7 +53,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     unknown: str | None = None
 
 
-class Place:
+class SinkProbe:
     """A sink that is asked what it holds; one that did not answer is not asked again.
 
     Parameters
@@ -83,7 +83,7 @@ class Place:
         except MissingExtraError as error:
             self._unknown = str(error)
 
-    def look(self, report: JournalReport) -> Delivery:
+    def count(self, report: JournalReport) -> SinkCounts:
         """Ask what the sink holds of a journal that was read."""
         if self._unknown is None:
             try:
@@ -91,7 +91,7 @@ class Place:
             except SinkError as error:
                 self._unknown = str(error)
                 self.close()
-        return Delivery(sink=self.shown, lines=report.lines, unknown=self._unknown)
+        return SinkCounts(sink=self.shown, lines=report.lines, unknown=self._unknown)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -99,7 +99,7 @@ class Place:
             self._sink.close()
             self._source.close()
 
-    def _compare(self, report: JournalReport) -> Delivery:
+    def _compare(self, report: JournalReport) -> SinkCounts:
         lines, journal_id = report.lines, report.header.journal_id
         reached = self._sink.resume_after(report.header)
         if reached is None:
@@ -107,7 +107,7 @@ class Place:
         count = self._source.count(journal_id)
         waiting = _behind(report, reached)
         others = 0  # entries that the journal does not hold, or not twice
-        room = _in_room(report.path)
+        room = _in_slot(report.path)
         if room is not None and room.position <= reached:
             there = self._line_at(journal_id, room.position)
             given_late = reached >= LATE_FOOTER
@@ -121,8 +121,8 @@ class Place:
         trimmed = min(gone, self._trimmed(report, count)) if gone else 0
         return self._delivery(lines, waiting=waiting, trimmed=trimmed, missing=gone - trimmed)
 
-    def _delivery(self, lines: int, *, waiting: int, trimmed: int = 0, missing: int = 0) -> Delivery:
-        return Delivery(
+    def _delivery(self, lines: int, *, waiting: int, trimmed: int = 0, missing: int = 0) -> SinkCounts:
+        return SinkCounts(
             sink=self.shown,
             lines=lines,
             held=lines - waiting - trimmed - missing,
@@ -157,14 +157,14 @@ def _lines(path: Path, position: int = 0) -> Iterator[int]:
     return (at for at, _ in reader.read())
 
 
-def _in_room(path: Path) -> Entry | None:
+def _in_slot(path: Path) -> Entry | None:
     """Give the line that stands in the room behind the header, if it is a record."""
     try:
         with path.open("rb") as file:
-            data = file.read(PIECE)
+            data = file.read(CHUNK)
     except FileNotFoundError:
         return None
-    if not room_in_use(data):
+    if not slot_in_use(data):
         return None
     position = data.find(b"\n") + 1
     line = data[position : data.find(b"\n", position)]

@@ -15,8 +15,8 @@ from pathlib import Path
 from flowprov.errors import JournalError
 from flowprov.journal import files
 from flowprov.journal.format import find_journals, folder_name
-from flowprov.journal.reader import header_from_place
-from flowprov.journal.summary import JournalSummary, summarise
+from flowprov.journal.reader import header_from_path
+from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.mirror import Mirror
 from flowprov.settings import active_settings, load_settings
 
@@ -60,36 +60,36 @@ class Source:
         if not self._given.exists():
             raise JournalError(_not_there(self._given))
 
-    def to_follow(self) -> Source:
+    def for_following(self) -> Source:
         """Give a source of the same journals for who reads them again and again while they grow."""
         if self._mirror is None:
             return self
         following = Source()
-        following._mirror = self._mirror.to_follow()
+        following._mirror = self._mirror.for_following()
         return following
 
     def paths(self, campaign_id: str) -> list[Path]:
         """List the journals that are there now: all, or where they must be fetched those of a campaign."""
         return self._files() if self._mirror is None else self._mirror.fetch(campaign_id)
 
-    def glance(self, path: Path) -> JournalSummary | None:
+    def summarize_or_warn(self, path: Path) -> JournalSummary | None:
         """Summarise a journal; one that may not be read is said, noted as unreadable and passed over."""
         try:
-            summary = summarise(path)
+            summary = summarize(path)
         except OSError as error:
             self.unreadable[path] = error.strerror or str(error)
             logger.warning(
                 "flowprov cannot read %s (%s): its records are missing here.", path, error.strerror or error
             )
             return None
-        return summary if summary is None or self._mirror is None else self._mirror.judge(summary)
+        return summary if summary is None or self._mirror is None else self._mirror.with_liveness(summary)
 
     def summaries(self) -> list[JournalSummary]:
         """Look at all journals that are there now; of those on a server only the ends can be read."""
-        found = self._summarised(self._files() if self._mirror is None else self._mirror.glances())
+        found = self._summarised(self._files() if self._mirror is None else self._mirror.fetch_ends())
         if not found and self._given is not None and self._given.is_file():
             # Asked for by name: whatever it holds is to be reported.
-            header = header_from_place(self._given)
+            header = header_from_path(self._given)
             return [JournalSummary(self._given, header, None, None, alive=False, last_at=0)]
         return found
 
@@ -106,14 +106,14 @@ class Source:
 
     def _summarised(self, paths: list[Path]) -> list[JournalSummary]:
         self.unreadable = {}
-        return [summary for path in paths if (summary := self.glance(path)) is not None]
+        return [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
 
     def _files(self) -> list[Path]:
         if self._given is None:
             return _of_this_process()
         return find_journals(self._given) if self._given.is_dir() else [self._given]
 
-    def expect(self, campaign_id: str | None = None) -> list[JournalSummary]:
+    def require_campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
         """Give the journals of a campaign, as :meth:`campaign` does, where there have to be some.
 
         Raises

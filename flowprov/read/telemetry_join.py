@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flowprov.journal.merge_patch import applied
+from flowprov.journal.merge_patch import apply
 from flowprov.read.energy import Counter, counters, exact_energy, sampled_energy
 from flowprov.read.workflows import WorkflowRun
 from flowprov.records import Header, JsonObject, Machine, Sample, Task, Workflow
@@ -36,7 +36,7 @@ def unfold(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]:
             known = sample.values
         if sample.changes is not None:
             try:
-                known = applied(known, sample.changes)
+                known = apply(known, sample.changes)
             except RecursionError:  # brackets nested by the hundred: no sample of ours
                 continue
         if 0 <= sample.at <= _LATEST:  # no clock says anything else
@@ -126,11 +126,11 @@ class JournalTelemetry:
         self.runs: list[WorkflowRun] = []
         self.found_open: set[str] = set()
 
-    def settle(self, header: Header) -> JoinedSamples | None:
+    def join_samples(self, header: Header) -> JoinedSamples | None:
         """Join the workflows; gives what joins the tasks, None where there are no samples."""
         if self.machine is not None:
             for run in self.runs:
-                run.tell_machine(self.machine.values)
+                run.set_machine(self.machine.values)
         if not self.samples:
             return None
         joined = JoinedSamples(self.samples, header)

@@ -18,13 +18,13 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from flowprov.journal.format import folder_name
-from flowprov.journal.reader import header_from_place
+from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
 from flowprov.read.decoding import records_of
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
-from flowprov.read.sink_check import Delivery, Place
+from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source, campaign_key
 from flowprov.read.workflows import OPEN
 from flowprov.records import Campaign, Correction, Header, OpenTask, Record, Status, Task, Workflow, full_id
@@ -63,10 +63,10 @@ class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
     written: int
     exact: bool
     reasons: list[str]
-    deliveries: list[Delivery] = []
+    deliveries: list[SinkCounts] = []
 
 
-class Unended(msgspec.Struct, frozen=True, kw_only=True):
+class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
     """A workflow or task without an end.
 
     Attributes
@@ -108,16 +108,16 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     campaign: Campaign
     journals: list[JournalCheck]
-    unended: list[Unended]
+    unended: list[OpenItem]
     unreadable: dict[Path, str]
 
     @property
-    def interrupted(self) -> list[Unended]:
+    def interrupted(self) -> list[OpenItem]:
         """What will never end."""
         return [each for each in self.unended if each.status == Status.INTERRUPTED.value]
 
     @property
-    def open(self) -> list[Unended]:
+    def open(self) -> list[OpenItem]:
         """What is still running."""
         return [each for each in self.unended if each.status != Status.INTERRUPTED.value]
 
@@ -127,7 +127,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return any(check.state == "running" for check in self.journals)
 
     @property
-    def undelivered(self) -> list[Delivery]:
+    def undelivered(self) -> list[SinkCounts]:
         """Deliveries at fault: unknown, with lines missing or, once no writer is there, waiting."""
         return [
             each
@@ -149,7 +149,7 @@ def verify(
     source: str | os.PathLike[str] | None = None,
     *,
     campaign_id: str | None = None,
-    sinks: Sequence[Place] = (),
+    sinks: Sequence[SinkProbe] = (),
 ) -> Verification:
     """Check whether all that a campaign captured is there.
 
@@ -172,15 +172,15 @@ def verify(
         If a journal can be opened and then not be read.
     """
     place = Source(source)
-    journals = place.expect(campaign_id)
+    journals = place.require_campaign(campaign_id)
     wanted = campaign_key(journals[0])
     unreadable = {path: why for path, why in place.unreadable.items() if _campaign_of_file(path) == wanted}
     kept: list[tuple[JournalSummary, list[Record]]] = []
     checks = []
     for journal in journals:
-        gathered = _Unsettled()
+        gathered = _OpenRecordFilter()
         report = report_on(journal, gathered.take)
-        deliveries = [sink.look(report) for sink in sinks]
+        deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check(report), deliveries=deliveries))
         kept.append((journal._replace(alive=report.alive, footer=report.footer), gathered.records))
     return Verification(
@@ -232,7 +232,7 @@ def _events(count: int) -> str:
     return f"{count} {'event' if count == 1 else 'events'}"
 
 
-class _Unsettled:
+class _OpenRecordFilter:
     """Keeps of a journal's records those without which it cannot be told what has no end."""
 
     def __init__(self) -> None:
@@ -273,9 +273,9 @@ def _id_of(task: Task, header: Header) -> str:
     return full_id(task.task_id, header.journal_id, header.ancestors, header.first_number)
 
 
-def _unended(row: Row) -> Unended:
+def _unended(row: Row) -> OpenItem:
     task = isinstance(row, Task)
-    return Unended(
+    return OpenItem(
         kind="task" if task else "workflow",
         id=str(row.task_id) if isinstance(row, Task) else row.workflow_id,
         name=row.activity_id if isinstance(row, Task) else row.name,
@@ -288,4 +288,4 @@ def _unended(row: Row) -> Unended:
 
 
 def _campaign_of_file(path: Path) -> str:
-    return folder_name(header_from_place(path).campaign_id)
+    return folder_name(header_from_path(path).campaign_id)

@@ -23,7 +23,7 @@ _FROM_WORST = (
     Status.SUBMITTED.value,
     Status.FINISHED.value,
 )
-_UNITED = ("used", "generated", "custom_metadata")
+MERGED_FIELDS = ("used", "generated", "custom_metadata")
 
 
 class WorkflowRun(msgspec.Struct):
@@ -38,10 +38,10 @@ class WorkflowRun(msgspec.Struct):
         self.record = _overlay(self.record, ending)
         self.ended = True
 
-    def tell_machine(self, values: JsonObject) -> None:
+    def set_machine(self, values: JsonObject) -> None:
         """Take in what the process that opened it runs on."""
         if self.record.started_at is not None:
-            told = _under(self.record.machine_info, values)
+            told = fill_missing(self.record.machine_info, values)
             self.record = msgspec.structs.replace(self.record, machine_info=told)
 
     def result(self) -> Workflow:
@@ -82,7 +82,9 @@ class WorkflowRuns:
         folded = self._fold_runs() if self._runs else self._additions[0]
         for addition in self._additions:
             # The process that opened the workflow has the last word, and says where it ran.
-            united = {name: _under(getattr(addition, name), getattr(folded, name)) for name in _UNITED}
+            united = {
+                name: fill_missing(getattr(addition, name), getattr(folded, name)) for name in MERGED_FIELDS
+            }
             folded = msgspec.structs.replace(folded, **united)
         return folded
 
@@ -90,7 +92,7 @@ class WorkflowRuns:
         results = sorted((run.result() for run in self._runs), key=lambda w: (w.rank or 0, w.started_at or 0))
         if len(results) == 1:
             return results[0]
-        worst = min(results, key=lambda w: _badness(w.status))
+        worst = min(results, key=lambda w: severity(w.status))
         folded = results[0]
         for other in results[1:]:
             folded = _overlay(other, folded)
@@ -107,17 +109,17 @@ class WorkflowRuns:
 
 def _overlay(below: Workflow, above: Workflow) -> Workflow:
     """Give what ``above`` says and, where it says nothing, what ``below`` says."""
-    return msgspec.structs.replace(below, **overlaid(below, above, _UNITED))
+    return msgspec.structs.replace(below, **overlay_fields(below, above, MERGED_FIELDS))
 
 
-def _under(added: Any, said: Any) -> Any:
+def fill_missing(added: Any, said: Any) -> Any:
     """Add what is new to a mapping and to the mappings in it (a model's profile grows)."""
     if not isinstance(added, dict) or not isinstance(said, dict):
         return added if said is None else said
-    return {**added, **{key: _under(added.get(key), value) for key, value in said.items()}}
+    return {**added, **{key: fill_missing(added.get(key), value) for key, value in said.items()}}
 
 
-def overlaid(below: Any, above: Any, united: Iterable[str]) -> dict[str, Any]:
+def overlay_fields(below: Any, above: Any, united: Iterable[str]) -> dict[str, Any]:
     """Give the fields that ``above`` changes in ``below``; mappings named in ``united`` are joined."""
     changed = {}
     for name in above.__struct_fields__:
@@ -134,5 +136,6 @@ def _known(times: Iterable[int | None]) -> list[int]:
     return [time for time in times if time is not None]
 
 
-def _badness(status: str | None) -> int:
+def severity(status: str | None) -> int:
+    """Return the rank of a status among those of one run: 0 is the worst."""
     return _FROM_WORST.index(status) if status in _FROM_WORST else len(_FROM_WORST)

@@ -29,7 +29,7 @@ ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
 ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: the child writes beside its parent
 
 
-Place: TypeAlias = tuple[CodeType, int]
+CodeLocation: TypeAlias = tuple[CodeType, int]
 
 
 class Extras(msgspec.Struct):
@@ -61,13 +61,13 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         A task's number in that journal, the full id of a task of another process, or None for a workflow.
     workflow_id
         The workflow to which children belong.
-    place
+    line_prefix
         The part of its line that says where it belongs and what it is.
     used
         Its encoded inputs; None where the opening was written when it happened (workflows, Dask tasks).
     started
         Start by the monotonic clock, in nanoseconds.
-    wall
+    wall_started
         Start by the wall clock, where a record of it was written when it happened.
     previous
         What the ContextVar held before; None where the parent came from elsewhere.
@@ -85,31 +85,31 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         Iterations inside that were left early, for a correction should an exception turn out to be why.
     closed
         The workflow was stopped; it is muted then, so that the hot path need not look at this.
-    site
+    opener
         What opened it, where its end must find it again (the capture of a module).
-    measured
+    reads_telemetry
         Telemetry was read at its start, and is to be at its end.
     """
 
     journal: Journal
     key: LocalId | None
     workflow_id: str
-    place: bytes = b""
+    line_prefix: bytes = b""
     used: bytes | None = None
     started: int = 0
-    wall: int = 0
+    wall_started: int = 0
     previous: Scope | None = None
     parent: Scope | None = None
     muted: bool = False
     forwards: bool = True
     epoch: Any = None
     recorded: bool = True
-    links: bytes | None = None
+    parent_fields: bytes | None = None
     extras: Extras | None = None
     left_early: list[LeftEarly] | None = None
     closed: bool = False
-    site: object = None
-    measured: bool = False
+    opener: object = None
+    reads_telemetry: bool = False
 
     def current_scope(self) -> Scope | None:
         """Return itself."""
@@ -119,20 +119,20 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         """Give the control record that says that this scope is open; None where its opening was written."""
         if self.used is None:
             return None
-        return OPEN_TASK % self.beginning()
+        return OPEN_TASK % self.start_fields()
 
-    def beginning(self) -> bytes:
+    def start_fields(self) -> bytes:
         """Give the fields of a task's record that are known at its start."""
-        fields = (self.key, self.place, self.started + clock.offset, self.used)
+        fields = (self.key, self.line_prefix, self.started + clock.offset, self.used)
         return START_FIELDS % cast("tuple[int, bytes, int, bytes]", fields)
 
-    def extra(self) -> Extras:
+    def ensure_extras(self) -> Extras:
         """Give the extras, made at the first call."""
         if self.extras is None:
             self.extras = Extras()
         return self.extras
 
-    def full_key(self) -> str | None:
+    def full_task_id(self) -> str | None:
         """Give the full task id, None for a workflow."""
         return None if self.key is None else self.journal.full_id(self.key)
 
@@ -141,7 +141,7 @@ class LeftEarly(msgspec.Struct):
     """An iteration that was left before its end, and where in the program: innermost frame first."""
 
     key: LocalId
-    places: list[Place]
+    locations: list[CodeLocation]
 
 
 current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
@@ -154,7 +154,7 @@ open_workflows: list[Scope] = []
 resolvers: list[Callable[[], Scope | None]] = []
 
 
-def resolve() -> Scope | None:
+def resolve_scope() -> Scope | None:
     """Find the current scope when the ContextVar holds none."""
     for resolver in resolvers:
         scope = resolver()
@@ -163,9 +163,9 @@ def resolve() -> Scope | None:
     return open_workflows[-1] if open_workflows else None
 
 
-def find() -> Scope | None:
+def current_scope() -> Scope | None:
     """Give the current scope: of the context, of the thread, or of the process."""
-    return current.get() or resolve()
+    return current.get() or resolve_scope()
 
 
 def is_open(scope: Scope) -> bool:
@@ -182,9 +182,9 @@ def open_around(scope: Scope | None) -> Scope | None:
     return None
 
 
-def links_of(scope: Scope) -> bytes:
+def parent_fields_of(scope: Scope) -> bytes:
     """Give the part of a child's line that names its workflow and parent task."""
-    made = scope.links
+    made = scope.parent_fields
     if made is None:
         recorded: Scope | None = scope
         while recorded is not None and not recorded.recorded:
@@ -192,11 +192,11 @@ def links_of(scope: Scope) -> bytes:
         made = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
         if recorded is not None and recorded.key is not None:
             made += b',"parent_task_id":' + msgspec.json.encode(recorded.key)
-        scope.links = made
+        scope.parent_fields = made
     return made
 
 
-def leave(scope: Scope) -> list[Scope]:
+def deactivate(scope: Scope) -> list[Scope]:
     """Make what was current before ``scope`` current again.
 
     Returns
@@ -219,9 +219,9 @@ def leave(scope: Scope) -> list[Scope]:
     return inner
 
 
-def handed_over() -> dict[str, str]:
+def carried_variables() -> dict[str, str]:
     """Give the environment variables that tell a child process where it belongs."""
-    scope = find()
+    scope = current_scope()
     if scope is None:
         return {}
     journal = scope.journal
@@ -233,12 +233,12 @@ def handed_over() -> dict[str, str]:
     parent = scope
     while parent.parent is not None and not parent.recorded:
         parent = parent.parent
-    if (task_id := parent.full_key()) is not None:
+    if (task_id := parent.full_task_id()) is not None:
         given[ENV_PARENT_TASK] = task_id
     return given
 
 
-def inherited(environ: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None, str | None]:
+def inherited_ids(environ: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None, str | None]:
     """Read (campaign, workflow, parent task) that another process handed to this one."""
     return environ.get(ENV_CAMPAIGN), environ.get(ENV_WORKFLOW), environ.get(ENV_PARENT_TASK)
 

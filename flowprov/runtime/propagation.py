@@ -35,32 +35,32 @@ def install() -> None:
         return
     _installed = True
     with guard.guarded("preparing to hand the campaign over to child processes"):
-        multiprocessing.current_process()._config["flowprov"] = Passenger()  # type: ignore[attr-defined]  # noqa: SLF001 - the one place that every way of starting a child copies
+        multiprocessing.current_process()._config["flowprov"] = ContextCarrier()  # type: ignore[attr-defined]  # noqa: SLF001 - the one place that every way of starting a child copies
         _wrap_popen()
 
 
-class Passenger:
+class ContextCarrier:
     """Rides to a child of multiprocessing, and becomes the place of the parent when it arrives."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
             held = runtime.peek()
-            given = context.handed_over()
+            given = context.carried_variables()
             settings = None if held is None else settings_to_json(held.settings)
         except Exception as error:  # the child must start whatever happens to us
             guard.report_internal_error("handing the campaign over to a child process", error)
             given, settings = {}, None
-        return (arrive, (given, settings))
+        return (restore_context, (given, settings))
 
 
-def arrive(given: dict[str, str], settings: bytes | None) -> Passenger:
+def restore_context(given: dict[str, str], settings: bytes | None) -> ContextCarrier:
     """Take the place that the parent process handed over; runs while the child unpickles its task."""
     with guard.guarded("taking over the campaign of the parent process"):
         os.environ.update(given)
         if settings is not None and runtime.peek() is None:
             buffer = given.get(context.ENV_BUFFER)
             runtime.configure(settings_from_json(settings), **({"journal.path": buffer} if buffer else {}))
-    return Passenger()
+    return ContextCarrier()
 
 
 def _wrap_popen() -> None:
@@ -70,7 +70,7 @@ def _wrap_popen() -> None:
     def started(self: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) <= _ENV_POSITION:
             with guard.guarded("handing the campaign over to a program"):
-                kwargs["env"] = _with_place(kwargs.get("env"))
+                kwargs["env"] = _with_variables(kwargs.get("env"))
         original(self, *args, **kwargs)
 
     subprocess.Popen.__init__ = started  # type: ignore[method-assign]
@@ -80,9 +80,9 @@ def _wrap_popen() -> None:
 _ENV_POSITION = 10
 
 
-def _with_place(env: Any) -> Any:
+def _with_variables(env: Any) -> Any:
     """Add the place of this process to an environment, unless it was built from nothing on purpose."""
-    given = context.handed_over()
+    given = context.carried_variables()
     if not given:
         return env
     if env is None:

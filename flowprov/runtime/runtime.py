@@ -27,15 +27,15 @@ from flowprov.records import Campaign, new_id
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 from flowprov.settings import Settings, load_settings, set_active_settings
-from flowprov.shipping.launcher import Delivery
+from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
-from flowprov.values import Summariser
+from flowprov.values import Summarizer
 from flowprov.version import __version__
 
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown"]
 
 _LAST_SAMPLE = 1.0  # seconds that the end of a process waits for telemetry
-_AT_REST = 4  # files of campaigns in which nothing is open that stay open: the next workflow may be of one
+_MAX_IDLE = 4  # files of campaigns in which nothing is open that stay open: the next workflow may be of one
 
 
 class Runtime:
@@ -47,9 +47,9 @@ class Runtime:
         The settings in force.
     capturing
         Whether more than the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
-    summariser
+    summarizer
         Makes values recordable.
-    delivery
+    shipper
         Has the journals delivered, where there are sinks.
     sampler
         Samples telemetry, where that is on.
@@ -62,24 +62,24 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.capturing = settings.instrumentation.enabled and not disabled()
-        self.summariser = Summariser(redact=settings.privacy.redact)
-        self.delivery = Delivery(settings)
-        self.keeper = JournalMaintenance(self._look_after)
+        self.summarizer = Summarizer(redact=settings.privacy.redact)
+        self.shipper = ShipperLauncher(settings)
+        self.maintenance = JournalMaintenance(self._on_heartbeat)
         self.sampler = self._make_sampler()
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
-        self._resting: weakref.WeakSet[Journal] = weakref.WeakSet()  # whoever holds one may go on in it
+        self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # whoever holds one may go on in it
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.at_exit: list[Callable[[], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
-        encoding["_flowprov_encode"] = self.summariser.encode_mapping
+        encoder_globals["_flowprov_encode"] = self.summarizer.encode_mapping
 
     def campaign_id(self) -> str:
         """Give the campaign of this process: handed over, shared by its job, or made at the first use."""
         with self._lock:
             if self._campaign_id is None:
-                given, _, _ = context.inherited(os.environ)
+                given, _, _ = context.inherited_ids(os.environ)
                 self._campaign_id = given or launchers.campaign_id() or new_id()
             return self._campaign_id
 
@@ -113,11 +113,11 @@ class Runtime:
             with self._lock:
                 journal = self._journals.get(key)
                 if journal is None:
-                    self._let_rest()
+                    self._close_idle_journals()
                     journal = self._journals[key] = self._make_journal(*key)
         return journal
 
-    def _let_rest(self) -> None:
+    def _close_idle_journals(self) -> None:
         """Close the files of campaigns that seem to be over, so that they do not add up.
 
         Nobody says which are: a process that comes back to one begins another file.
@@ -128,10 +128,10 @@ class Runtime:
             for key, journal in self._journals.items()
             if key[0] != self._campaign_id and not journal.open_scopes and id(journal) not in needed
         ]
-        for key in idle[: 1 - _AT_REST]:  # with the one that comes there are as many again
+        for key in idle[: 1 - _MAX_IDLE]:  # with the one that comes there are as many again
             with guard.guarded("closing the journal of a campaign"):
-                if self._journals[key].rest():
-                    self._resting.add(self._journals.pop(key))
+                if self._journals[key].close_if_idle():
+                    self._idle.add(self._journals.pop(key))
                     self._campaigns.pop(key[0], None)
 
     def _make_journal(self, campaign_id: str, buffer: str) -> Journal:
@@ -149,58 +149,58 @@ class Runtime:
             settings_digest=self.settings.digest(),
             flowprov=__version__,
         )
-        journal = Journal(settings, identity, self.keeper)
+        journal = Journal(settings, identity, self.maintenance)
         if self.sampler is not None:
-            journal.reading = self.sampler.reading
+            journal.exact_reader = self.sampler.exact_reader
         return journal
 
     def _make_sampler(self) -> Sampler | None:
         telemetry = self.settings.telemetry_capture
         if telemetry is None or disabled():
             return None
-        return Sampler(telemetry, self.keeper.watched)
+        return Sampler(telemetry, self.maintenance.watched)
 
     def journals(self) -> list[Journal]:
         """List the journals of this process."""
-        return [*self._journals.values(), *self._resting]
+        return [*self._journals.values(), *self._idle]
 
     def close(self) -> None:
         """Write the footers; what is captured afterwards is counted as dropped."""
-        self.keeper.stop()
+        self.maintenance.stop()
         if self.sampler is not None:
             self.sampler.end(_LAST_SAMPLE)
         for journal in self.journals():
             with guard.guarded("closing a journal"):
                 journal.close()
-                self.delivery.look_after(journal, last=True)
+                self.shipper.watch(journal, last=True)
 
-    def _look_after(self, journal: Journal) -> None:
+    def _on_heartbeat(self, journal: Journal) -> None:
         if self.sampler is not None:
             self.sampler.start()
-        self.delivery.look_after(journal)
+        self.shipper.watch(journal)
         for callback in self.at_heartbeat:
             callback()
 
-    def settle(self) -> None:
+    def wait_for_delivery(self) -> None:
         """Wait a little for what the sinks are owed, at the end of the program."""
         for journal in self.journals():
             with guard.guarded("waiting for delivery"):
-                self.delivery.settle(journal, last=True)
+                self.shipper.wait_for_delivery(journal, last=True)
 
-    def begin_anew(self) -> None:
+    def reopen_after_fork(self) -> None:
         """In a forked child: go on in journals of this process's own."""
         self._lock = threading.RLock()
-        self.delivery = Delivery(self.settings)
-        self.keeper = JournalMaintenance(self._look_after)
+        self.shipper = ShipperLauncher(self.settings)
+        self.maintenance = JournalMaintenance(self._on_heartbeat)
         self.sampler = self._make_sampler()
         for journal in self.journals():
-            journal.begin_anew(self.keeper)
-            journal.reading = None if self.sampler is None else self.sampler.reading
+            journal.reopen_after_fork(self.maintenance)
+            journal.exact_reader = None if self.sampler is None else self.sampler.exact_reader
 
 
 # The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
 # that configuring anew reaches those that were made before.
-encoding: dict[str, Any] = {
+encoder_globals: dict[str, Any] = {
     "_flowprov_json": msgspec.json.Encoder().encode,
     "_flowprov_len": len,  # parameters may well be called len or type
     "_flowprov_type": type,
@@ -272,7 +272,7 @@ def _start(settings: Settings | None) -> Runtime:
         before, _slot = _slot, Runtime(settings)
         set_active_settings(settings)
         if before is None:
-            _join_parent(_slot)
+            _join_inherited_workflow(_slot)
         else:
             _slot.set_campaign(before.set_campaign(None))
             _slot.at_exit = before.at_exit
@@ -291,9 +291,9 @@ def _retire(before: Runtime) -> None:
 _retired: list[Runtime] = []
 
 
-def _join_parent(runtime: Runtime) -> None:
+def _join_inherited_workflow(runtime: Runtime) -> None:
     """Take the place in a campaign that another process handed to this one."""
-    campaign_id, workflow_id, task_id = context.inherited(os.environ)
+    campaign_id, workflow_id, task_id = context.inherited_ids(os.environ)
     if campaign_id is None or workflow_id is None or context.open_workflows:
         return
     journal = runtime.journal(campaign_id)
@@ -327,14 +327,14 @@ def _set_finalizer() -> None:
 def _before_fork() -> None:
     # With our threads stopped no lock of ours can be held by a thread that the child will not have.
     for each in _all():
-        each.keeper.stop(timeout=0.2)
+        each.maintenance.stop(timeout=0.2)
         if each.sampler is not None:
             each.sampler.stop(timeout=0.2)
 
 
 def _after_fork_here() -> None:
     for each in _all():
-        each.keeper.resume()
+        each.maintenance.resume()
         if each.sampler is not None:
             each.sampler.resume()
 
@@ -345,7 +345,7 @@ def _after_fork_there() -> None:
     guard.reset()
     for each in _all():
         with guard.guarded("starting anew in a forked child"):
-            each.begin_anew()
+            each.reopen_after_fork()
 
 
 def _all() -> list[Runtime]:
@@ -373,7 +373,7 @@ def shutdown() -> None:
         each.close()
     if not inherits:  # the process that opened the first workflow waits
         for each in _all():
-            each.settle()
+            each.wait_for_delivery()
 
 
 def reset() -> None:

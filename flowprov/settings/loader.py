@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.errors import SettingsError
-from flowprov.settings.report import Origin, Problems, found, shortened
+from flowprov.settings.report import Problems, SourceLocation, describe_value, shortened
 from flowprov.settings.schema import Settings
 from flowprov.settings.sources import (
     YAML_FAULTS,
-    OverrideGiven,
-    PythonGiven,
+    OverrideNode,
+    PythonNode,
     add_yaml_fault,
     begins_with_mark,
     belongs_to_us,
@@ -72,13 +72,13 @@ def load_settings(
     problems = Problems()
     checker = Checker(problems)
     if isinstance(source, Settings):
-        checker.take(PythonGiven(source), "the given Settings")
+        checker.add_layer(PythonNode(source), "the given Settings")
     else:
         _take_base(source, checker, problems, environ, folder)
         for name, path, value in environment_values(environ):
-            checker.take(PythonGiven(nested(path, value)), name)
+            checker.add_layer(PythonNode(nested(path, value)), name)
     if overrides is not None:
-        checker.take(OverrideGiven(overrides), "override")
+        checker.add_layer(OverrideNode(overrides), "override")
     return checker.settings(folder)
 
 
@@ -114,7 +114,7 @@ def _take_base(
     """Take the lowest layer: a mapping, a named file, the file in the current folder, or nothing."""
     named_by = ""
     if isinstance(source, Mapping):
-        checker.take(PythonGiven(source), "the given mapping", is_file=True)
+        checker.add_layer(PythonNode(source), "the given mapping", is_file=True)
         return
     if source is None and environ.get(PATH_VARIABLE):
         source, named_by = environ[PATH_VARIABLE], f" (named by {PATH_VARIABLE})"
@@ -122,15 +122,15 @@ def _take_base(
         _take_found(checker, problems, folder)
         return
     if not isinstance(source, (str, os.PathLike)):
-        what = f"found {found(source)}, expected a path, a mapping or Settings"
-        problems.add(Origin("the settings' source"), (), what)
+        what = f"found {describe_value(source)}, expected a path, a mapping or Settings"
+        problems.add(SourceLocation("the settings' source"), (), what)
         return
     named = os.path.expanduser(os.fsdecode(source))  # noqa: PTH111  pathlib raises where no home is known
     path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  keeps NUL for the open
     try:
         content = _read(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        problems.add(Origin(path), (), f"{_why_not_read(error)}{named_by}")
+        problems.add(SourceLocation(path), (), f"{_why_not_read(error)}{named_by}")
         return
     _take_file(content, path, checker, problems)
 
@@ -153,13 +153,17 @@ def _take_found(checker: Checker, problems: Problems, folder: Path | None) -> No
 
 def _take_file(content: bytes, path: str, checker: Checker, problems: Problems) -> None:
     if len(content) > LARGEST_FILE:
-        problems.add(Origin(path), (), f"too large: expected at most {LARGEST_FILE // 1024} KiB of settings")
+        problems.add(
+            SourceLocation(path), (), f"too large: expected at most {LARGEST_FILE // 1024} KiB of settings"
+        )
         return
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        problems.add(Origin(path, line), (), "not UTF-8", hint=lambda: "save the file in that encoding")
+        problems.add(
+            SourceLocation(path, line), (), "not UTF-8", hint=lambda: "save the file in that encoding"
+        )
         return
     try:
         root = compose(text)
@@ -167,7 +171,7 @@ def _take_file(content: bytes, path: str, checker: Checker, problems: Problems) 
         add_yaml_fault(problems, path, text, error)
         return
     if root is not None:
-        checker.take(root, path, is_file=True)
+        checker.add_layer(root, path, is_file=True)
 
 
 def _read(path: str | Path) -> bytes:

@@ -18,7 +18,7 @@ _LONGEST_SHOWN = 60
 _LARGEST_SHOWN = 2**64
 
 
-class Origin(NamedTuple):
+class SourceLocation(NamedTuple):
     """Where a value was given: a file, a variable or an override, with its line where it has one."""
 
     source: str
@@ -29,7 +29,7 @@ class Origin(NamedTuple):
         return source if self.line is None else f"{source}:{self.line}"
 
 
-class Unreadable:
+class InvalidYamlValue:
     """Stands for a value that could not be read; ``reason`` describes it as in "found …"."""
 
     def __init__(self, reason: str) -> None:
@@ -44,7 +44,7 @@ class Problems:
         self._left_out = 0
 
     def add(
-        self, origin: Origin, path: Sequence[str], what: str, *, hint: Callable[[], str] | None = None
+        self, origin: SourceLocation, path: Sequence[str], what: str, *, hint: Callable[[], str] | None = None
     ) -> None:
         """Note one problem.
 
@@ -97,7 +97,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
-def found(value: Any, *, secret: bool = False) -> str:
+def describe_value(value: Any, *, secret: bool = False) -> str:
     """Describe a value that was given.
 
     Parameters
@@ -107,7 +107,7 @@ def found(value: Any, *, secret: bool = False) -> str:
     secret
         Whether the place is one for URIs: what is none may be a bare password and is not shown.
     """
-    if isinstance(value, Unreadable):
+    if isinstance(value, InvalidYamlValue):
         return value.reason
     if isinstance(value, str):
         return "a text without a scheme" if secret and "://" not in value else f'"{shortened(value)}"'

@@ -202,7 +202,7 @@ class DaskSettings(Section, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    plumbing
+    internal_tasks
         Whether the tasks are recorded by which Dask keeps its collections together.
     collect_interval
         Seconds between two collections while a workflow is open.
@@ -210,7 +210,7 @@ class DaskSettings(Section, frozen=True, kw_only=True):
         Seconds that a workflow which closes waits for the last one.
     """
 
-    plumbing: bool = False
+    internal_tasks: bool = False
     collect_interval: Seconds = 60.0
     close_timeout: SecondsOrNone = 5.0
 

@@ -15,7 +15,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from flowprov.settings.report import Origin, Problems, Unreadable, shortened
+from flowprov.settings.report import InvalidYamlValue, Problems, SourceLocation, shortened
 from flowprov.settings.schema import Section, Settings
 
 MARK = "flowprov"
@@ -35,7 +35,7 @@ _NUMBER_AND_WORD_TAGS = {
 _FIRST_KEY_IS_MARK = re.compile(rf"""['"]?{MARK}['"]?\s*:""")
 
 
-class Given(Protocol):
+class SourceNode(Protocol):
     """One value that somebody gave."""
 
     @property
@@ -45,7 +45,7 @@ class Given(Protocol):
     def entries(self) -> list[Entry] | None:
         """Give the entries of a mapping, duplicates included; None if it is no mapping."""
 
-    def plain(self) -> Any:
+    def to_python(self) -> Any:
         """Give the value itself; within lists only scalars are kept as they are."""
 
 
@@ -54,10 +54,10 @@ class Entry(NamedTuple):
 
     key: Any
     line: int | None
-    value: Given
+    value: SourceNode
 
 
-class PythonGiven:
+class PythonNode:
     """A value of Python: a mapping, a section of the tree, or anything else."""
 
     line = None
@@ -69,17 +69,17 @@ class PythonGiven:
         """Give the entries of a mapping or the fields of a section."""
         if isinstance(self._value, Section):
             names = self._value.__struct_fields__
-            return [Entry(name, None, PythonGiven(getattr(self._value, name))) for name in names]
+            return [Entry(name, None, PythonNode(getattr(self._value, name))) for name in names]
         if isinstance(self._value, Mapping):
-            return [Entry(key, None, PythonGiven(value)) for key, value in self._value.items()]
+            return [Entry(key, None, PythonNode(value)) for key, value in self._value.items()]
         return None
 
-    def plain(self) -> Any:
+    def to_python(self) -> Any:
         """Give the value as it is."""
         return self._value
 
 
-class OverrideGiven(PythonGiven):
+class OverrideNode(PythonNode):
     """A mapping of overrides: its keys may be dotted or joined by double underscores, at every level."""
 
     def entries(self) -> list[Entry] | None:
@@ -89,11 +89,11 @@ class OverrideGiven(PythonGiven):
         opened = []
         for key, value in self._value.items():
             first, *rest = re.split(r"\.|__", key) if isinstance(key, str) else [key]
-            opened.append(Entry(first, None, OverrideGiven(nested(rest, value))))
+            opened.append(Entry(first, None, OverrideNode(nested(rest, value))))
         return opened
 
 
-class YamlGiven:
+class YamlNode:
     """A node of a YAML document."""
 
     def __init__(self, node: yaml.Node) -> None:
@@ -109,11 +109,11 @@ class YamlGiven:
         if not isinstance(self._node, yaml.MappingNode):
             return None
         return [
-            Entry(_scalar_or_unreadable(key), int(key.start_mark.line) + 1, YamlGiven(value))
+            Entry(_scalar_or_unreadable(key), int(key.start_mark.line) + 1, YamlNode(value))
             for key, value in self._node.value
         ]
 
-    def plain(self) -> Any:
+    def to_python(self) -> Any:
         """Give a scalar's value, or a list of those."""
         if isinstance(self._node, yaml.SequenceNode):
             return [_scalar_or_kind(item) for item in self._node.value]
@@ -129,7 +129,7 @@ def _scalar_or_kind(node: yaml.Node) -> Any:
 
 def _scalar_or_unreadable(node: yaml.Node) -> Any:
     """Read a key, which has to be a scalar."""
-    return _scalar(node) if isinstance(node, yaml.ScalarNode) else Unreadable("a list or mapping")
+    return _scalar(node) if isinstance(node, yaml.ScalarNode) else InvalidYamlValue("a list or mapping")
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
@@ -137,14 +137,14 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return node.value
     construct = _NUMBER_AND_WORD_TAGS.get(node.tag)
     if construct is None:
-        return Unreadable("a value with a YAML tag")
+        return InvalidYamlValue("a value with a YAML tag")
     try:
         return construct(SafeConstructor(), node)
     except (ValueError, KeyError, OverflowError):
-        return Unreadable("a value that is not what its form or tag promises")
+        return InvalidYamlValue("a value that is not what its form or tag promises")
 
 
-def compose(text: str) -> YamlGiven | None:
+def compose(text: str) -> YamlNode | None:
     """Read a YAML document without building anything from it.
 
     Returns
@@ -158,7 +158,7 @@ def compose(text: str) -> YamlGiven | None:
         ``YAML_FAULTS``, which ``add_yaml_fault`` can tell.
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    return None if node is None else YamlGiven(node)
+    return None if node is None else YamlNode(node)
 
 
 def add_yaml_fault(problems: Problems, source: str, text: str, error: BaseException) -> None:
@@ -176,7 +176,7 @@ def add_yaml_fault(problems: Problems, source: str, text: str, error: BaseExcept
         reason = "not valid YAML: a control character"
     elif isinstance(error, RecursionError):
         reason = "nested too deeply to be settings"
-    problems.add(Origin(source, line), (), reason)
+    problems.add(SourceLocation(source, line), (), reason)
 
 
 def begins_with_mark(text: str) -> bool:
@@ -256,7 +256,7 @@ def parse_value(text: str) -> Any:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return None if node is None else _python(node, {})
     except YAML_FAULTS:
-        return Unreadable("a text that is not valid YAML")
+        return InvalidYamlValue("a text that is not valid YAML")
 
 
 def _python(node: yaml.Node, built: dict[int, Any]) -> Any:
@@ -264,7 +264,7 @@ def _python(node: yaml.Node, built: dict[int, Any]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node)
     if id(node) not in built:
-        built[id(node)] = Unreadable("a value that contains itself")
+        built[id(node)] = InvalidYamlValue("a value that contains itself")
         if isinstance(node, yaml.MappingNode):
             built[id(node)] = {_scalar_or_unreadable(k): _python(v, built) for k, v in node.value}
         else:

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import msgspec
 
-from flowprov.settings.report import Origin, Problems, dotted, found, nearest, shortened
+from flowprov.settings.report import Problems, SourceLocation, describe_value, dotted, nearest, shortened
 from flowprov.settings.schema import Section, Settings
-from flowprov.settings.sources import MARK, Given, PythonGiven
+from flowprov.settings.sources import MARK, PythonNode, SourceNode
 
 KeyPath: TypeAlias = tuple[str, ...]
 
@@ -28,7 +28,7 @@ _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _JOURNAL_PATH = ("journal", "path")
 
 
-class Place(NamedTuple):
+class FieldSpec(NamedTuple):
     """One key of a section: the type of its value, and the section that it opens if it does."""
 
     hint: Any
@@ -37,14 +37,14 @@ class Place(NamedTuple):
 
 
 @functools.cache
-def places(section: type[Section]) -> dict[str, Place]:
+def fields(section: type[Section]) -> dict[str, FieldSpec]:
     """Read a section's keys off its definition."""
     hints = get_type_hints(section, include_extras=True)
     opened = {}
     for name in section.__struct_fields__:
         options = get_args(hints[name]) or (hints[name],)
         inner = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
-        opened[name] = Place(hints[name], inner, types.NoneType in options)
+        opened[name] = FieldSpec(hints[name], inner, types.NoneType in options)
     return opened
 
 
@@ -53,7 +53,7 @@ def all_paths() -> tuple[KeyPath, ...]:
     """List the path of every key of the tree, sections included."""
 
     def walk(section: type[Section], prefix: KeyPath) -> Iterator[KeyPath]:
-        for name, place in places(section).items():
+        for name, place in fields(section).items():
             yield (*prefix, name)
             if place.section is not None:
                 yield from walk(place.section, (*prefix, name))
@@ -73,11 +73,11 @@ class Checker:
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
         self._values: dict[str, Any] = {}
-        self._origins: dict[KeyPath, Origin] = {}
+        self._origins: dict[KeyPath, SourceLocation] = {}
         self._source = ""
         self._takes_mark = False
 
-    def take(self, given: Given, source: str, *, is_file: bool = False) -> None:
+    def add_layer(self, given: SourceNode, source: str, *, is_file: bool = False) -> None:
         """Put a layer over what was taken so far.
 
         Parameters
@@ -93,9 +93,9 @@ class Checker:
         self._takes_mark = is_file
         if given.entries() is not None:
             self._fill(Settings, self._values, (), given)
-        elif not (is_file and given.plain() is None):
-            keys = ", ".join(places(Settings))
-            what = f"found {found(given.plain())} at the top, expected a mapping of {keys}"
+        elif not (is_file and given.to_python() is None):
+            keys = ", ".join(fields(Settings))
+            what = f"found {describe_value(given.to_python())} at the top, expected a mapping of {keys}"
             self._problems.add(self._origin(given.line), (), what)
 
     def settings(self, cwd: Path | None) -> Settings:
@@ -112,31 +112,33 @@ class Checker:
         self._values.setdefault("journal", {})["path"] = absolute
         return msgspec.convert(self._values, Settings)
 
-    def _origin(self, line: int | None) -> Origin:
-        return Origin(self._source, line)
+    def _origin(self, line: int | None) -> SourceLocation:
+        return SourceLocation(self._source, line)
 
-    def _fill(self, section: type[Section], target: dict[str, Any], path: KeyPath, given: Given) -> None:
+    def _fill(self, section: type[Section], target: dict[str, Any], path: KeyPath, given: SourceNode) -> None:
         """Write a layer's entries for one section over what stands in ``target``."""
         first_lines: dict[str, int] = {}
         for key, line, value in given.entries() or ():
             origin = self._origin(line)
             if not isinstance(key, str):
                 hint = functools.partial(_quotes_hint, key)
-                self._problems.add(origin, path, f"found {found(key)} as a key, expected a text", hint=hint)
+                self._problems.add(
+                    origin, path, f"found {describe_value(key)} as a key, expected a text", hint=hint
+                )
             elif line is not None and key in first_lines:
                 what = f"given a second time, first on line {first_lines[key]}"
                 self._problems.add(origin, (*path, key), what, hint=lambda: "keep one of them")
             elif key == MARK and not path and self._takes_mark:
                 self._check_mark(value, origin)
             elif key in section.__struct_fields__:
-                self._set(places(section)[key], target, (*path, str(key)), value)
+                self._set(fields(section)[key], target, (*path, str(key)), value)
             else:
                 hint = functools.partial(_unknown_key_hint, section, path, key)
                 self._problems.add(origin, (*path, key), "unknown key", hint=hint)
             if line is not None and isinstance(key, str):
                 first_lines.setdefault(key, line)
 
-    def _set(self, place: Place, target: dict[str, Any], path: KeyPath, value: Given) -> None:
+    def _set(self, place: FieldSpec, target: dict[str, Any], path: KeyPath, value: SourceNode) -> None:
         name = path[-1]
         if place.section is None:
             self._set_leaf(place.hint, target, path, value)
@@ -148,29 +150,35 @@ class Checker:
             self._fill(place.section, target[name], path, value)
 
     def _set_closed(
-        self, section: type[Section], target: dict[str, Any], path: KeyPath, value: Given, *, optional: bool
+        self,
+        section: type[Section],
+        target: dict[str, Any],
+        path: KeyPath,
+        value: SourceNode,
+        *,
+        optional: bool,
     ) -> None:
         """Take what stands in a section's place without being a mapping: only a null can be right."""
-        plain = value.plain()
+        plain = value.to_python()
         meaning = section.when_null
         # "off" is false to YAML; a section that can be off takes it for the null that it means.
         is_null = plain is None or (plain is False and (optional or bool(meaning)))
         if is_null and optional:
             target[path[-1]] = None
         elif is_null and meaning is not None:
-            self._fill(section, target.setdefault(path[-1], {}), path, PythonGiven(meaning))
+            self._fill(section, target.setdefault(path[-1], {}), path, PythonNode(meaning))
         else:
             keys = ", ".join(section.__struct_fields__)
-            told = found(plain, secret=path[0] == "sinks")
+            told = describe_value(plain, secret=path[0] == "sinks")
             what = f"found {told}, expected a mapping of {keys}" + (" or ~" if optional else "")
             hint = "leave the section out for its defaults"
             if "enabled" in section.__struct_fields__:
                 hint += f", or write {dotted(path)}.enabled: false to switch it off"
             self._problems.add(self._origin(value.line), path, what, hint=lambda: hint)
 
-    def _set_leaf(self, hint: Any, target: dict[str, Any], path: KeyPath, given: Given) -> None:
+    def _set_leaf(self, hint: Any, target: dict[str, Any], path: KeyPath, given: SourceNode) -> None:
         secret = path[-1] == "uri"
-        value = given.plain()
+        value = given.to_python()
         self._origins[path] = self._origin(given.line)
         for candidate in _readings(value, hint, secret=secret):
             try:
@@ -178,21 +186,21 @@ class Checker:
             except (msgspec.ValidationError, UnicodeError):
                 continue
             return
-        what = f"found {found(value, secret=secret)}, expected {expected(hint)}"
+        what = f"found {describe_value(value, secret=secret)}, expected {expected(hint)}"
         mend = functools.partial(_value_hint, hint, value)
         self._problems.add(self._origins[path], path, what, hint=mend)
 
-    def _check_mark(self, value: Given, origin: Origin) -> None:
-        plain = None if value.entries() is not None else value.plain()
+    def _check_mark(self, value: SourceNode, origin: SourceLocation) -> None:
+        plain = None if value.entries() is not None else value.to_python()
         if type(plain) is int and plain == _UNDERSTOOD_VERSION:
             return
-        told = "a mapping" if value.entries() is not None else found(plain)
+        told = "a mapping" if value.entries() is not None else describe_value(plain)
         what = f"found {told}, expected {_UNDERSTOOD_VERSION}, the only version of settings understood here"
         self._problems.add(origin, (MARK,), what)
 
     def _absolute(self, path: str, cwd: Path | None) -> str:
         """Make the journal's place absolute, so that other processes find the same one."""
-        origin = self._origins.get(_JOURNAL_PATH, Origin("defaults"))
+        origin = self._origins.get(_JOURNAL_PATH, SourceLocation("defaults"))
         expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises where no home is known
         if "\0" in path:
             self._problems.add(origin, _JOURNAL_PATH, "found a NUL character, expected the path of a folder")
@@ -273,7 +281,7 @@ def _value_hint(hint: Any, value: Any) -> str:
         return f'did you mean "{near}"?' if near else ""
     if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         odd = next((item for item in value if not isinstance(item, str)), "")
-        return "; ".join(filter(None, (f"{found(odd)} in it is no text", _quotes_hint(odd))))
+        return "; ".join(filter(None, (f"{describe_value(odd)} in it is no text", _quotes_hint(odd))))
     return _quotes_hint(value) if "text" in expected(hint) else ""
 
 

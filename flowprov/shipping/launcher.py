@@ -36,7 +36,7 @@ _NOT_FOR_IT = ("PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONSTARTUP")
 _PIECE = 1 << 20
 
 
-class Delivery:
+class ShipperLauncher:
     """Has the journals of a process delivered.
 
     Parameters
@@ -49,12 +49,12 @@ class Delivery:
         named = (settings.sinks.redis.uri, settings.sinks.mongodb.uri)
         self._uris = [uri for uri in named if uri is not None]
         self._settings = settings
-        self._desks: dict[Path, _Desk] = {}
+        self._shippers: dict[Path, BufferShipper] = {}
         self._lock = threading.Lock()
-        self._overdue: dict[str, dict[str, int]] = {}  # what a sink held when it was waited for in vain
-        self._settled_at: dict[str, int] = {}
+        self._unreached: dict[str, dict[str, int]] = {}  # what a sink held when it was waited for in vain
+        self._waited_at: dict[str, int] = {}
 
-    def look_after(self, journal: Journal, *, last: bool = False) -> None:
+    def watch(self, journal: Journal, *, last: bool = False) -> None:
         """See that somebody delivers a journal; called from time to time while it is written.
 
         Parameters
@@ -65,9 +65,9 @@ class Delivery:
             Nobody in this process will see to it again.
         """
         if self._uris and journal.path is not None:
-            self._desk(journal.path).see_to_it(at_once=last)
+            self._shipper_of(journal.path).ensure_running(at_once=last)
 
-    def settle(self, journal: Journal, *, last: bool = False) -> None:
+    def wait_for_delivery(self, journal: Journal, *, last: bool = False) -> None:
         """Wait until what stands in a campaign's journals on this host now is delivered, or time is over.
 
         A sink that was waited for in vain is waited for again when it has taken something since: a server
@@ -86,22 +86,22 @@ class Delivery:
         if not self._uris or path is None or (_in_event_loop() and not last):
             return
         captured = journal.counts()[0]
-        if last and captured == self._settled_at.get(journal.journal_id):
+        if last and captured == self._waited_at.get(journal.journal_id):
             return  # since the last workflow closed nothing was added but the footer
-        self._settled_at[journal.journal_id] = captured
-        desk = self._desk(path)
-        desk.see_to_it()
+        self._waited_at[journal.journal_id] = captured
+        desk = self._shipper_of(path)
+        desk.ensure_running()
         wanted = _ends(path.parent)
-        said, report = self._overdue, desk.report()
+        said, report = self._unreached, desk.report()
         hopeful = [uri for uri in self._uris if uri not in said or said[uri] != _held_by(report, uri)]
         self._wait(desk, wanted, hopeful)
         report = desk.report()
         owed = {uri: left for uri in self._uris if (left := _owed_by(report, uri, wanted))}
-        self._overdue = {uri: _held_by(report, uri) for uri in owed}
+        self._unreached = {uri: _held_by(report, uri) for uri in owed}
         if owed and (last or not owed.keys() <= said.keys()):
-            self._say(desk.folder, report, {uri: _count(left) for uri, left in owed.items()})
+            self._warn_waiting(desk.folder, report, {uri: _count(left) for uri, left in owed.items()})
 
-    def _wait(self, desk: _Desk, wanted: dict[Path, int], uris: list[str]) -> None:
+    def _wait(self, desk: BufferShipper, wanted: dict[Path, int], uris: list[str]) -> None:
         """Wait until some sinks hold all, or time is over, or delivery could not even begin."""
         deadline = time.monotonic() + self._settings.sinks.stop_timeout
         while time.monotonic() < deadline:
@@ -111,9 +111,9 @@ class Delivery:
             if not any(_owed_by(report, uri, wanted) for uri in uris):
                 return
             time.sleep(_LOOK_S)
-            desk.see_to_it()
+            desk.ensure_running()
 
-    def _say(self, folder: Path, report: Report | None, owed: dict[str, int]) -> None:
+    def _warn_waiting(self, folder: Path, report: Report | None, owed: dict[str, int]) -> None:
         guard.logger.warning(
             "flowprov: records wait for delivery: %s. They are safe in %s. Delivery goes on in the "
             "background; what it leaves is delivered by: %s",
@@ -122,15 +122,15 @@ class Delivery:
             _command(folder, list(owed)),
         )
 
-    def _desk(self, journal: Path) -> _Desk:
+    def _shipper_of(self, journal: Path) -> BufferShipper:
         folder = journal.parent.parent.parent  # buffer/campaign/host/journal
         with self._lock:
-            if folder not in self._desks:
-                self._desks[folder] = _Desk(folder, self._uris, self._settings)
-            return self._desks[folder]
+            if folder not in self._shippers:
+                self._shippers[folder] = BufferShipper(folder, self._uris, self._settings)
+            return self._shippers[folder]
 
 
-class _Desk:
+class BufferShipper:
     """Where the delivery of one buffer is seen to."""
 
     def __init__(self, folder: Path, uris: list[str], settings: Settings) -> None:
@@ -142,9 +142,10 @@ class _Desk:
         self._started = self._not_before = -math.inf
 
     def report(self) -> Report | None:
+        """Return the latest report of the process that delivers, None if there is none."""
         return self._files.read_report()
 
-    def see_to_it(self, *, at_once: bool = False) -> None:
+    def ensure_running(self, *, at_once: bool = False) -> None:
         """Start a process that delivers where there is none; ever less often if none stays."""
         with self._lock:
             now = time.monotonic()
@@ -224,7 +225,7 @@ def _why(report: Report | None, uri: str) -> str:
     if report is None:
         return " (the process that delivers has not reported yet)"
     progress = report.sinks.get(redact_uri(uri))
-    trouble = report.failure or (progress.trouble if progress else None) or ""
+    trouble = report.failure or (progress.last_error if progress else None) or ""
     return f" ({trouble.removeprefix(redact_uri(uri)).lstrip()})" if trouble else ""
 
 

@@ -52,7 +52,7 @@ class ShipmentThread(threading.Thread):
             follow(self.shipment, give_up_after=self._give_up_after, over=self._over)
             self.shipment.sink.close()
         except BaseException as error:  # raised again: whoever waits for this thread must learn of its end
-            self.shipment.trouble = f"a fault of flowprov's own: {type(error).__name__}"
+            self.shipment.last_error = f"a fault of flowprov's own: {type(error).__name__}"
             raise
 
     @property
@@ -138,7 +138,9 @@ def _report_on(threads: Sequence[ShipmentThread]) -> Report:
         sinks={
             thread.shown: Progress(
                 held=thread.shipment.held,
-                trouble=None if thread.shipment.trouble is None else shortened(thread.shipment.trouble),
+                last_error=None
+                if thread.shipment.last_error is None
+                else shortened(thread.shipment.last_error),
             )
             for thread in threads
         },

@@ -16,7 +16,7 @@ from pathlib import Path
 from flowprov.errors import SinkError, SinkRefusedError
 from flowprov.journal.format import find_journals, folder_name
 from flowprov.journal.reader import JournalReader, read_head
-from flowprov.journal.summary import JournalSummary, summarise
+from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.records import Footer, decode, encode
 from flowprov.sinks.base import LATE_FOOTER, Entry, Sink
 
@@ -41,28 +41,28 @@ class Shipment:
     ----------
     delivered
         Entries that the sink took, redeliveries included.
-    trouble
+    last_error
         Why the last attempt failed; None if it did not.
     idle
         Whether the last attempt found nothing to deliver, and nobody who writes.
     given_up
         Whether attempts have failed for so long that those who wait for it should not.
-    looking
+    scan_seconds
         Seconds that the last round spent on journals in which nothing was new.
     """
 
     def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
         self.sink = sink
         self.delivered = 0
-        self.trouble: str | None = None
+        self.last_error: str | None = None
         self.idle = False
         self.given_up = False
-        self.looking = 0.0
+        self.scan_seconds = 0.0
         self._folder = folder
         self._host = None if host is None else folder_name(host)
         self._journals: dict[Path, _Journal] = {}
 
-    def attempt(self) -> None:
+    def try_deliver(self) -> None:
         """Make a :meth:`round`; one that got on before it failed is no failure, the next one will tell.
 
         Raises
@@ -72,18 +72,18 @@ class Shipment:
         """
         before = self.delivered
         try:
-            self.round()
+            self.deliver_once()
         except SinkError as error:
-            self.trouble = str(error)
+            self.last_error = str(error)
             self.sink.close()
             if self.delivered == before:
                 raise
             self.idle = False
         else:
-            self.trouble = None
+            self.last_error = None
             self.idle = self.delivered == before and self.done
 
-    def round(self) -> int:
+    def deliver_once(self) -> int:
         """Deliver what is there now and was not delivered yet; gives the number of entries.
 
         A journal that is refused, or cannot be read, does not keep the others from being delivered.
@@ -95,7 +95,7 @@ class Shipment:
         """
         before = self.delivered
         refused: SinkError | None = None
-        self.looking = 0.0
+        self.scan_seconds = 0.0
         began, seen = time.monotonic(), before
         for path in self._paths():
             journal = self._journals.setdefault(path, _Journal(path))
@@ -110,7 +110,7 @@ class Shipment:
                 refused = SinkError(f"{path} cannot be read ({error.strerror or error})")
             now = time.monotonic()
             if self.delivered == seen:
-                self.looking += now - began
+                self.scan_seconds += now - began
             began, seen = now, self.delivered
         if refused is not None:
             raise refused
@@ -152,7 +152,7 @@ class _Journal:
     def deliver(self, sink: Sink) -> Iterator[int]:
         """Deliver in batches what is there; gives the size of each batch."""
         # Whether it is over is asked before it is read: what came in between is read as well.
-        summary = summarise(self.path)
+        summary = summarize(self.path)
         if summary is None:
             self.done = not self.path.exists()
             return
@@ -228,10 +228,10 @@ def follow(
         else:
             # Also after something was delivered: a program that records steadily would be followed line by
             # line, at the cost of a core. A buffer of thousands of journals is looked at less often.
-            over.wait(max(poll, _SHARE * shipment.looking))
+            over.wait(max(poll, _SHARE * shipment.scan_seconds))
 
 
-def without_notes_on_attempts() -> None:
+def silence_stamina() -> None:
     """Keep stamina from logging each attempt in this process: what troubles a shipment is told once."""
     with contextlib.suppress(ImportError):  # without an extra there is no sink to be tried again
         import stamina.instrumentation
@@ -254,7 +254,7 @@ def _attempt(shipment: Shipment, give_up_after: float) -> None:
             wait_jitter=0.5,
         ):
             with attempt:
-                shipment.attempt()
+                shipment.try_deliver()
     except SinkError:
         shipment.given_up = True
     else:

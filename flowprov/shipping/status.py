@@ -38,12 +38,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     held
         For each journal file, by its name, the position of the last line that the sink is known to hold.
-    trouble
+    last_error
         Why it fails at present; None if it does not.
     """
 
     held: dict[str, int] = {}
-    trouble: str | None = None
+    last_error: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,11 +117,11 @@ class ShipperFiles:
         except OSError:
             pass
         try:
-            return _locked(self._elsewhere(".lock"))
+            return _locked(self._in_temporary_folder(".lock"))
         except BlockingIOError:
             return None
 
-    def _elsewhere(self, suffix: str) -> Path:
+    def _in_temporary_folder(self, suffix: str) -> Path:
         place = hashlib.sha256(bytes(self._folder.absolute())).hexdigest()[:16]
         return _private_folder() / f"{place}{self._stem}{suffix}"
 
@@ -136,22 +136,22 @@ class ShipperFiles:
         try:
             _replace(self._report, report)
         except OSError:  # a full disk: those who wait would wait in vain
-            _replace(self._elsewhere(".json"), report)
+            _replace(self._in_temporary_folder(".json"), report)
         else:
             with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
-                self._elsewhere(".json").unlink(missing_ok=True)
+                self._in_temporary_folder(".json").unlink(missing_ok=True)
 
     def forget_report(self) -> None:
         """Take away what an earlier process said."""
         self._report.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
-            self._elsewhere(".json").unlink(missing_ok=True)
+            self._in_temporary_folder(".json").unlink(missing_ok=True)
 
     def read_report(self) -> Report | None:
         """Give the latest report, None if there is none."""
         # What is in the temporary folder is there only if it is the later one.
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return _read(self._elsewhere(".json"))
+            return _read(self._in_temporary_folder(".json"))
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             return _read(self._report)
         return None

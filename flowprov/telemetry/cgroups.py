@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from flowprov.telemetry.system_files import content
+from flowprov.telemetry.system_files import read_text
 
 Number = TypeVar("Number", int, float)
 
@@ -70,11 +70,11 @@ def _smallest(groups: Iterator[Path], limit: Callable[[Path], Number | None]) ->
 
 
 def _cpu_limit(group: Path) -> float | None:
-    quota, _, period = (content(group / "cpu.max") or "").partition(" ")
+    quota, _, period = (read_text(group / "cpu.max") or "").partition(" ")
     cores = _cores(quota, period or "100000")
     if cores is not None:
         return cores
-    return _cores(content(group / "cpu.cfs_quota_us"), content(group / "cpu.cfs_period_us"))
+    return _cores(read_text(group / "cpu.cfs_quota_us"), read_text(group / "cpu.cfs_period_us"))
 
 
 def _cores(quota: str | None, period: str | None) -> float | None:
@@ -84,7 +84,7 @@ def _cores(quota: str | None, period: str | None) -> float | None:
 
 def _memory_limit(group: Path) -> int | None:
     for name in ("memory.max", "memory.limit_in_bytes"):
-        limit = _number(content(group / name))
+        limit = _number(read_text(group / name))
         if limit is not None and limit < _NO_MEMORY_LIMIT_FROM:
             return limit
     return None
@@ -98,8 +98,8 @@ def _number(text: str | None) -> int | None:
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Give the folders of the groups that this process stands in, from its own up to the topmost."""
-    mounts = list(_mounts(content(root / "proc/self/mountinfo") or ""))
-    for line in (content(root / "proc/self/cgroup") or "").splitlines():
+    mounts = list(_mounts(read_text(root / "proc/self/mountinfo") or ""))
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, own = rest.partition(":")
         if controllers and controller not in controllers.split(","):
@@ -149,7 +149,7 @@ def _unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def describe(root: Path = _ROOT) -> dict[str, Any] | None:
+def describe_container(root: Path = _ROOT) -> dict[str, Any] | None:
     """Tell all that is known of the container, None where that is nothing."""
     facts = {
         "kinds": kinds(root),

@@ -22,8 +22,8 @@ from typing import Any, cast
 from flowprov.environment import host
 from flowprov.telemetry import cgroups, torch_state
 from flowprov.telemetry.probe import read_each
-from flowprov.telemetry.system_files import content
-from flowprov.values import Limits, Summariser
+from flowprov.telemetry.system_files import read_text
+from flowprov.values import Limits, Summarizer
 
 VARIABLES: Mapping[str, Mapping[str, str]] = {
     "slurm": {
@@ -50,10 +50,12 @@ _MODEL = re.compile(r"^(?:model name|cpu model|cpu|Hardware)[ \t]*:[ \t]*(\S.*)$
 _ARM = re.compile(r"^CPU (implementer|part)[ \t]*:[ \t]*(\S+)", re.MULTILINE)
 _CORE = re.compile(r"^(physical id|core id)[ \t]*:[ \t]*(\d+)", re.MULTILINE)
 
-_summariser = Summariser(Limits(max_string=500, max_items=64))
+_summariser = Summarizer(Limits(max_string=500, max_items=64))
 
 
-def describe(gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] = {}) -> dict[str, Any]:
+def describe_machine(
+    gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] = {}
+) -> dict[str, Any]:
     """Describe what this process runs on and with, now.
 
     Parameters
@@ -79,9 +81,9 @@ def describe(gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] 
             "cpu_model": cpu_model,
             "cpu_count_physical": cpu_count_physical,
             "memory_bytes": memory_bytes,
-            "container": cgroups.describe,
+            "container": cgroups.describe_container,
             "python_implementation": platform.python_implementation,
-            "torch": torch_state.describe,
+            "torch": torch_state.describe_torch,
             "environment": lambda: _variables("environment"),
             "slurm": lambda: _variables("slurm"),
             "gpus": lambda: [dict(gpu) for gpu in gpus] or None,
@@ -89,7 +91,7 @@ def describe(gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] 
         },
     )
     # Bounds the size, and sees to it that everything can be encoded.
-    return cast("dict[str, Any]", _summariser.summarise(values))
+    return cast("dict[str, Any]", _summariser.summarize(values))
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +105,7 @@ def cpu_model(root: Path = _ROOT) -> str | None:
     """
     if sys.platform != "linux":
         return platform.processor() or None  # on Linux this would start a process
-    text = content(root / "proc/cpuinfo") or ""
+    text = read_text(root / "proc/cpuinfo") or ""
     if found := _MODEL.search(text):
         return found[1].strip()
     numbers = dict(_ARM.findall(text))
@@ -116,7 +118,7 @@ def cpu_count_physical(root: Path = _ROOT) -> int | None:
     # Each processor tells its socket first, then its core in it.
     cores: set[tuple[str, str]] = set()
     socket = "0"
-    for name, number in _CORE.findall(content(root / "proc/cpuinfo") or ""):
+    for name, number in _CORE.findall(read_text(root / "proc/cpuinfo") or ""):
         if name == "core id":
             cores.add((socket, number))
         else:
@@ -124,14 +126,14 @@ def cpu_count_physical(root: Path = _ROOT) -> int | None:
     if cores:
         return len(cores)
     siblings = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
-    return len({text for path in siblings if (text := content(path))}) or None
+    return len({text for path in siblings if (text := read_text(path))}) or None
 
 
 @lru_cache(maxsize=1)
 def memory_bytes(root: Path = _ROOT) -> int | None:
     """Give the memory of the machine in bytes, whatever part of it the process may use."""
     if found := re.search(
-        r"^MemTotal:\s*([0-9]{1,15}) kB", content(root / "proc/meminfo") or "", re.MULTILINE
+        r"^MemTotal:\s*([0-9]{1,15}) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE
     ):
         return int(found[1]) * 1024
     if root != _ROOT:

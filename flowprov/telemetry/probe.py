@@ -70,10 +70,10 @@ def say_missing(kind: str, name: str, error: Exception) -> None:
 
 Part = Callable[[], "Mapping[str, Any] | None"]
 
-SELDOM = 20
+SLOW_EVERY = 20
 
 
-class PartsProbe:
+class CompositeProbe:
     """Reads one kind: parts that fail each for itself.
 
     Parameters
@@ -82,23 +82,23 @@ class PartsProbe:
         Its name.
     parts
         What reads them.
-    seldom
-        Parts that change slowly or are dear to read: only every :data:`SELDOM`-th reading has them anew.
+    slow_parts
+        Parts that change slowly or are dear to read: only every :data:`SLOW_EVERY`-th reading has them anew.
     """
 
     def __init__(
-        self, kind: str, parts: Mapping[str, Part], seldom: Mapping[str, Part] | None = None
+        self, kind: str, parts: Mapping[str, Part], slow_parts: Mapping[str, Part] | None = None
     ) -> None:
         self.kind = kind
         self._parts = parts
-        self._seldom = seldom or {}
+        self._slow_parts = slow_parts or {}
         self._kept: list[Mapping[str, Any]] = []
         self._readings = 0
 
     def read(self) -> dict[str, Any]:
         """Read now."""
-        if self._seldom and self._readings % SELDOM == 0:
-            self._kept = list(read_each(self.kind, self._seldom).values())
+        if self._slow_parts and self._readings % SLOW_EVERY == 0:
+            self._kept = list(read_each(self.kind, self._slow_parts).values())
         self._readings += 1
         values: dict[str, Any] = {}
         for part in [*read_each(self.kind, self._parts).values(), *self._kept]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from flowprov.telemetry.probe import Part, PartsProbe, Probe
+from flowprov.telemetry.probe import CompositeProbe, Part, Probe
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
@@ -113,7 +113,7 @@ def cpu() -> Probe:
         told["per_core_busy_s"] = cores
         return told
 
-    return PartsProbe("cpu", {"times": times}, {"frequency": _frequency()})
+    return CompositeProbe("cpu", {"times": times}, {"frequency": _frequency()})
 
 
 def mem() -> Probe:
@@ -129,7 +129,7 @@ def mem() -> Probe:
             told["available_bytes"], told["used_bytes"] = available, total - available
         return told
 
-    return PartsProbe("mem", {"memory": memory})
+    return CompositeProbe("mem", {"memory": memory})
 
 
 def swap() -> Probe:
@@ -148,7 +148,7 @@ def swap() -> Probe:
             "out_bytes": _number(text, b"\npswpout ", _PAGE),
         }
 
-    return PartsProbe("swap", {}, {"space": space, "traffic": traffic})
+    return CompositeProbe("swap", {}, {"space": space, "traffic": traffic})
 
 
 def disk() -> Probe:
@@ -181,7 +181,7 @@ def disk() -> Probe:
             "busy_ms": busy,
         }
 
-    return PartsProbe("disk", {"counters": _of(File("/proc/diskstats"), counters)})
+    return CompositeProbe("disk", {"counters": _of(File("/proc/diskstats"), counters)})
 
 
 def network() -> Probe:
@@ -206,7 +206,7 @@ def network() -> Probe:
             "dropped": dropped_in + dropped_out,
         }
 
-    return PartsProbe("network", {"counters": _of(File("/proc/net/dev"), counters)})
+    return CompositeProbe("network", {"counters": _of(File("/proc/net/dev"), counters)})
 
 
 def process() -> Probe:
@@ -231,7 +231,7 @@ def process() -> Probe:
         }
 
     parts: dict[str, Part] = {"status": status, "input and output": input_and_output}
-    return PartsProbe("process", parts, {"file descriptors": _descriptors})
+    return CompositeProbe("process", parts, {"file descriptors": _descriptors})
 
 
 KINDS: Mapping[str, Callable[[], Probe]] = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from flowprov.telemetry.probe import Part, PartsProbe, Probe
+from flowprov.telemetry.probe import CompositeProbe, Part, Probe
 
 # Seconds of all cores together, since the machine was started; guests are in "user" already.
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -26,27 +26,27 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
 
 def cpu() -> Probe:
     """Make the probe of the processors."""
-    return PartsProbe("cpu", {"times": _cpu_times}, {"frequency": _frequency})
+    return CompositeProbe("cpu", {"times": _cpu_times}, {"frequency": _frequency})
 
 
 def mem() -> Probe:
     """Make the probe of the memory."""
-    return PartsProbe("mem", {"memory": _memory})
+    return CompositeProbe("mem", {"memory": _memory})
 
 
 def swap() -> Probe:
     """Make the probe of the swap space."""
-    return PartsProbe("swap", {}, {"swap": _swap})
+    return CompositeProbe("swap", {}, {"swap": _swap})
 
 
 def disk() -> Probe:
     """Make the probe of the disks, all together."""
-    return PartsProbe("disk", {"counters": _disk})
+    return CompositeProbe("disk", {"counters": _disk})
 
 
 def network() -> Probe:
     """Make the probe of the network interfaces, all together but for the loopback."""
-    return PartsProbe("network", {"counters": _network})
+    return CompositeProbe("network", {"counters": _network})
 
 
 def process() -> Probe:
@@ -72,7 +72,7 @@ def process() -> Probe:
     }
     if hasattr(seen, "io_counters"):  # macOS has none
         parts["input and output"] = input_and_output
-    return PartsProbe("process", parts)
+    return CompositeProbe("process", parts)
 
 
 KINDS: Mapping[str, Callable[[], Probe]] = {

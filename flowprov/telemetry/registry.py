@@ -59,9 +59,9 @@ def read_all(probes: list[Probe]) -> dict[str, Any]:
     return {kind: values for kind, values in told.items() if values}
 
 
-def machine_of(probes: list[Probe]) -> dict[str, Any]:
+def describe_machine(probes: list[Probe]) -> dict[str, Any]:
     """Describe what this process runs on and with."""
-    made = discovery.describe(probes)
+    made = discovery.describe_gpus(probes)
     devices = [
         {"make": make, **device} for make, found in made.items() for device in found.get("devices", ())
     ]
@@ -71,4 +71,4 @@ def machine_of(probes: list[Probe]) -> dict[str, Any]:
         for name, version in found.items()
         if name != "devices"
     }
-    return machine.describe(devices, drivers)
+    return machine.describe_machine(devices, drivers)

@@ -20,11 +20,11 @@ import msgspec
 from flowprov import guard
 from flowprov.clock import clock
 from flowprov.journal import Journal
-from flowprov.journal.merge_patch import changes
+from flowprov.journal.merge_patch import diff
 from flowprov.records import Machine, Sample
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.probe import Probe
-from flowprov.telemetry.registry import machine_of, prepare, read_all
+from flowprov.telemetry.registry import describe_machine, prepare, read_all
 
 WHOLE_EVERY = 60.0  # seconds: what a damaged line takes away is there again after that
 _FORGOTTEN = 100  # journals that are over, before what is known of them is let go of
@@ -32,7 +32,7 @@ _IDLE = 60.0  # seconds between two looks where no kind is sampled
 _encode = msgspec.json.Encoder().encode
 
 
-class _Told:
+class _SampleState:
     """What a journal holds so far."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Sampler:
 
     Attributes
     ----------
-    reading
+    exact_reader
         Takes a reading at once, as JSON, from any thread; None unless ``telemetry_capture.mode`` is exact.
     """
 
@@ -71,7 +71,7 @@ class Sampler:
         self._made: list[Probe] | None = None
         self._interval = settings.interval if self._makers else _IDLE
         self._journals = journals
-        self._told: dict[str, _Told] = {}
+        self._states: dict[str, _SampleState] = {}
         self._lock = threading.Lock()
         # Held while the thread is to sleep: to wait for an Event takes ten times as long.
         self._wake = threading.Lock()
@@ -79,7 +79,7 @@ class Sampler:
         self._stopping = self._ending = False
         self._thread: threading.Thread | None = None
         exact = settings.mode == "exact" and bool(self._makers)
-        self.reading: Callable[[], bytes] | None = self._read_now if exact else None
+        self.exact_reader: Callable[[], bytes] | None = self._read_now if exact else None
 
     @property
     def _probes(self) -> list[Probe]:
@@ -119,51 +119,51 @@ class Sampler:
     def _take(self) -> None:
         """Take a sample, if a journal is in use."""
         try:
-            wanting = [journal for journal in self._journals() if self._wants(journal)]
+            wanting = [journal for journal in self._journals() if self._is_due(journal)]
             if not wanting:
                 return
             at = clock.now()
             values = read_all(self._probes)
-            if len(self._told) > len(wanting) + _FORGOTTEN:
+            if len(self._states) > len(wanting) + _FORGOTTEN:
                 known = {journal.journal_id for journal in self._journals()}
-                self._told = {name: told for name, told in self._told.items() if name in known}
+                self._states = {name: told for name, told in self._states.items() if name in known}
             for journal in wanting:
-                self._tell(journal, self._told[journal.journal_id], at, values)
+                self._write_sample(journal, self._states[journal.journal_id], at, values)
         except Exception as error:  # the guard of this thread
             guard.report_internal_error("sampling telemetry", error)
 
-    def _wants(self, journal: Journal) -> bool:
+    def _is_due(self, journal: Journal) -> bool:
         """Whether something is open in a journal, or came since the sample before."""
         if journal.path is None or journal.closed:
             return False
-        told = self._told.get(journal.journal_id)
+        told = self._states.get(journal.journal_id)
         if told is None:
-            told = self._told[journal.journal_id] = _Told()
+            told = self._states[journal.journal_id] = _SampleState()
         if journal.open_scopes or self._ending:
             return True
         before = told.captured
         told.captured, _, _ = journal.counts()
         return told.captured != before
 
-    def _tell(self, journal: Journal, told: _Told, at: int, values: dict[str, Any]) -> None:
+    def _write_sample(self, journal: Journal, told: _SampleState, at: int, values: dict[str, Any]) -> None:
         now = time.monotonic()
         whole = told.values is None or now >= told.whole_due
         if whole:
             told.whole_due = now + WHOLE_EVERY
         if whole or self._ending:
-            self._tell_machine(journal, told, at)
+            self._write_machine(journal, told, at)
         if not self._probes:
             return
         if whole or told.values is None:
             sample = Sample(at=at, values=values)
         else:
-            sample = Sample(at=at, changes=changes(told.values, values))
+            sample = Sample(at=at, changes=diff(told.values, values))
         # One that found no room is made up for by the next, which is whole.
-        told.values = values if journal.control(sample) else None
+        told.values = values if journal.write_control(sample) else None
 
-    def _tell_machine(self, journal: Journal, told: _Told, at: int) -> None:
-        machine = machine_of(self._probes)
-        if machine != told.machine and journal.control(Machine(at=at, values=machine)):
+    def _write_machine(self, journal: Journal, told: _SampleState, at: int) -> None:
+        machine = describe_machine(self._probes)
+        if machine != told.machine and journal.write_control(Machine(at=at, values=machine)):
             told.machine = machine
 
     def _read_now(self) -> bytes:

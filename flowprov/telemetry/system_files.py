@@ -10,7 +10,7 @@ from pathlib import Path
 _MOST = 4 << 20  # bytes: beyond what the kernel writes of a machine with some thousands of cores
 
 
-def content(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """Give what stands in a file, None where it cannot be read; what is not UTF-8 is replaced."""
     try:
         with path.open("rb") as file:

@@ -19,7 +19,7 @@ from flowprov.telemetry.probe import read_each
 _PATIENCE_S = 1.0
 
 
-def describe() -> dict[str, Any] | None:
+def describe_torch() -> dict[str, Any] | None:
     """Tell the versions, seeds and flags of torch; None where it is not loaded.
 
     ``cudnn`` and ``cuda_seeds`` are told once CUDA is in use: to ask for the former loads its library.

@@ -10,13 +10,13 @@ from __future__ import annotations
 from flowprov.values.arrays import array_summary, tensor_json, tensor_raw
 from flowprov.values.markers import JSONable, restore
 from flowprov.values.redaction import is_secret_key, redact_urls
-from flowprov.values.summarizer import Summariser
+from flowprov.values.summarizer import Summarizer
 from flowprov.values.walker import Limits
 
 __all__ = [
     "JSONable",
     "Limits",
-    "Summariser",
+    "Summarizer",
     "array_summary",
     "is_secret_key",
     "redact_urls",

@@ -106,14 +106,14 @@ def restore(value: JSONable) -> object:
         container = waiting.pop()
         places = range(len(container)) if isinstance(container, list) else list(container)
         for place in places:
-            child = _opened(container[place])  # type: ignore[index]
+            child = _open_mark(container[place])  # type: ignore[index]
             container[place] = child  # type: ignore[index]
             if isinstance(child, (list, dict)):
                 waiting.append(child)
     return holder[0]
 
 
-def _opened(value: object) -> object:
+def _open_mark(value: object) -> object:
     if isinstance(value, list):
         return list(value)
     if not isinstance(value, dict):

@@ -15,7 +15,7 @@ from flowprov.values import handlers
 from flowprov.values.arrays import tensor_raw
 from flowprov.values.handlers import keep_array
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
-from flowprov.values.walker import Handler, Kinds, Limits, Names, Walk, describe, take
+from flowprov.values.walker import Handler, Kinds, Limits, Names, Walker, describe_fault, take
 
 # -- which handler a type has ------------------------------------------------------------------------------
 
@@ -51,8 +51,8 @@ _KNOWN: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_namespace, "types:SimpleNamespace argparse:Namespace"),
     (handlers.keep_enum, "enum:Enum"),
     (handlers.keep_numpy_scalar, "numpy:generic"),
-    (handlers.keep_written, "decimal:Decimal fractions:Fraction uuid:UUID uuid_utils:UUID pathlib:PurePath"),
-    (handlers.keep_written, "numpy:dtype torch:dtype torch:device torch:layout torch:memory_format"),
+    (handlers.keep_str_form, "decimal:Decimal fractions:Fraction uuid:UUID uuid_utils:UUID pathlib:PurePath"),
+    (handlers.keep_str_form, "numpy:dtype torch:dtype torch:device torch:layout torch:memory_format"),
     (handlers.keep_iso, "datetime:datetime datetime:date datetime:time"),
     (handlers.keep_duration, "datetime:timedelta"),
     (handlers.keep_callable, "builtins:function builtins:builtin_function_or_method builtins:method"),
@@ -176,7 +176,7 @@ _LOST: dict[str, JSONable] = {"$read_error": "could not be recorded"}
 _LOST_JSON = b'{"$read_error":"could not be recorded"}'
 
 
-class Summariser:
+class Summarizer:
     """Turns any Python value into what a record keeps of it.
 
     Nothing it does raises, changes the value, consumes an iterator or waits for a device; only
@@ -208,7 +208,7 @@ class Summariser:
         self._redact = redact
         self._names = Names(self._limits.max_repr, redact=redact)
 
-    def summarise(self, value: object, *, key: str | None = None) -> JSONable:
+    def summarize(self, value: object, *, key: str | None = None) -> JSONable:
         """Give the recordable form of a value.
 
         Parameters
@@ -247,7 +247,7 @@ class Summariser:
         mapping
             The values by their names; each value has the limits for itself.
         """
-        plain, limits = self._names.plain, self._limits
+        plain, limits = self._names.safe_keys, self._limits
         try:
             # Most mappings hold scalars under names seen before: these go to the encoder as they are.
             if type(mapping) is dict and len(mapping) <= limits.max_items:
@@ -272,14 +272,14 @@ class Summariser:
 
     def _encode_mixed(self, mapping: Mapping[str, object]) -> bytes:
         """Encode a mapping some of whose values need the rules."""
-        walk: Walk | None = None
-        plain, limits = self._names.plain, self._limits
+        walk: Walker | None = None
+        plain, limits = self._names.safe_keys, self._limits
         try:
             if type(mapping) is not dict or len(mapping) > limits.max_nodes:
                 return self._encode_carefully(mapping)
             entries: dict[str, JSONable] = {}
             for key, value in mapping.items():
-                if type(key) is not str or (key not in plain and not self._names.is_plain(key)):
+                if type(key) is not str or (key not in plain and not self._names.is_safe(key)):
                     return self._encode_carefully(mapping)
                 kind = type(value)
                 if (
@@ -303,12 +303,12 @@ class Summariser:
         except BaseException:  # a strange key, a lone surrogate, a change by another thread
             return self._encode_carefully(mapping)
 
-    def _walk(self, *, raw: bool) -> Walk:
+    def _walk(self, *, raw: bool) -> Walker:
         arrays = self._arrays if raw else None
-        return Walk(self._limits, redact=self._redact, arrays=arrays, kinds=KINDS, names=self._names)
+        return Walker(self._limits, redact=self._redact, arrays=arrays, kinds=KINDS, names=self._names)
 
-    def _form(self, walk: Walk, value: object, key: str | None) -> JSONable:
-        return walk.node(value, 0) if key is None else walk.named(value, key, 0)
+    def _form(self, walk: Walker, value: object, key: str | None) -> JSONable:
+        return walk.node(value, 0) if key is None else walk.node_named(value, key, 0)
 
     def _encode_carefully(self, mapping: Mapping[str, object]) -> bytes:
         try:
@@ -326,5 +326,5 @@ class Summariser:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as fault:  # a mapping of the user's may raise anything
-            return {"$type": type_name(type(mapping)), "read_error": describe(fault)}
+            return {"$type": type_name(type(mapping)), "read_error": describe_fault(fault)}
         return self._walk(raw=True).mapping(pairs[:limit], total, -1, each_anew=True)

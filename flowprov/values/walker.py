@@ -24,7 +24,7 @@ from flowprov.values.redaction import (
 )
 
 Item = TypeVar("Item")
-Handler: TypeAlias = "Callable[[Walk, Any, int], JSONable]"
+Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
 _TRIES = 3  # at reading a container that another thread is changing
 _SHORT = 200
@@ -59,16 +59,16 @@ class Kinds(NamedTuple):
     """Those that keep a real number."""
 
 
-class Unreadable:
+class UnreadableAttribute:
     """Stands where an attribute of an object should be that raised when it was read."""
 
     __slots__ = ("fault",)
 
     def __init__(self, fault: BaseException) -> None:
-        self.fault = describe(fault)
+        self.fault = describe_fault(fault)
 
 
-class Walk:
+class Walker:
     """The state of one pass.
 
     Parameters
@@ -111,15 +111,15 @@ class Walk:
             raise
         # Foreign code may raise anything, and a native extension panics with a BaseException of its own.
         except BaseException as fault:
-            return {"$type": type_name(type(value)), "read_error": describe(fault)}
+            return {"$type": type_name(type(value)), "read_error": describe_fault(fault)}
 
     def handler(self, cls: type) -> Handler:
         """Find what makes instances of this class recordable."""
         return self.kinds.handlers.get(cls) or self.kinds.classify(cls)
 
-    def named(self, value: object, name: str, depth: int) -> JSONable:
+    def node_named(self, value: object, name: str, depth: int) -> JSONable:
         """Make a value recordable that has a name; a secret becomes a mark."""
-        level = self.names.level(name)
+        level = self.names.secrecy(name)
         if level != NOT_SECRET and not self._cannot_tell(value, level):
             self.nodes += 1
             return {"$redacted": True}
@@ -200,17 +200,17 @@ class Walk:
 
         With `each_anew` the nodes of every value are counted from nought.
         """
-        names, plain = self.names, self.names.plain
+        names, plain = self.names, self.names.safe_keys
         result: dict[str, JSONable] = {}
         for key, value in pairs:
             if each_anew:
                 self.nodes = 0
             if self.nodes >= self.limits.max_nodes:
                 break
-            if type(key) is str and (key in plain or names.is_plain(key)):
+            if type(key) is str and (key in plain or names.is_safe(key)):
                 name = key
                 if name in result:
-                    name = free(name, result)
+                    name = unique_key(name, result)
                 if type(value) is float and value - value == 0.0:  # the commonest kind, without three calls
                     self.nodes += 1
                     result[name] = value
@@ -218,7 +218,7 @@ class Walk:
                     result[name] = self.node(value, depth + 1)
             else:
                 name = key if type(key) is str else self.key_text(key)
-                result[free(names.written(name), result)] = self.named(value, name, depth + 1)
+                result[unique_key(names.escaped_key(name), result)] = self.node_named(value, name, depth + 1)
         if len(result) != total:
             result["$cut"] = True if total is None else total
         return result
@@ -277,7 +277,7 @@ def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
     return list(islice(iterate(), count))
 
 
-def describe(fault: BaseException) -> str:
+def describe_fault(fault: BaseException) -> str:
     """Say what was raised, short and without credentials; never raises itself."""
     name = type_name(type(fault))
     try:
@@ -303,27 +303,27 @@ class Names:
         Whether secrets are concealed.
     """
 
-    __slots__ = ("_max_length", "_redact", "plain")
+    __slots__ = ("_max_length", "_redact", "safe_keys")
 
     def __init__(self, max_length: int, *, redact: bool) -> None:
         self._max_length = max_length
         self._redact = redact
-        self.plain: set[object] = set()
+        self.safe_keys: set[object] = set()
 
-    def is_plain(self, key: object) -> bool:
+    def is_safe(self, key: object) -> bool:
         """Say whether a key is written as it is and never means a secret; if so it is remembered."""
-        if type(key) is not str or self.written(key) is not key or self.level(key) != NOT_SECRET:
+        if type(key) is not str or self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
             return False
-        if len(self.plain) >= _MAX_PLAIN:  # names made without end
-            self.plain.clear()
-        self.plain.add(key)
+        if len(self.safe_keys) >= _MAX_PLAIN:  # names made without end
+            self.safe_keys.clear()
+        self.safe_keys.add(key)
         return True
 
-    def level(self, name: str) -> int:
+    def secrecy(self, name: str) -> int:
         """Say how far a name means a secret; never, where nothing is concealed."""
         return secret_level(name) if self._redact else NOT_SECRET
 
-    def written(self, name: str) -> str:
+    def escaped_key(self, name: str) -> str:
         """Write a name: cut, without credentials, a leading "$" doubled; the same object where it stays."""
         limit = self._max_length
         if len(name) > limit:
@@ -334,7 +334,7 @@ class Names:
         return "$" + name if name.startswith("$") else name
 
 
-def free(name: str, taken: Container[str]) -> str:
+def unique_key(name: str, taken: Container[str]) -> str:
     """Give a name that is not taken, so that of two keys with one text (1 and "1") both values are kept."""
     if name not in taken:
         return name

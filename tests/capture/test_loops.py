@@ -201,7 +201,7 @@ def test_a_fault_of_ours_costs_one_record_counted_and_the_loop_goes_on(
     loop = flowprov.Loop(3)
     for i in loop:
         loop.end_iter({"i": i})
-    monkeypatch.setattr("flowprov.capture.loops.generated_part", broken)
+    monkeypatch.setattr("flowprov.capture.loops.generated_field", broken)
     assert list(flowprov.Loop(["a", "b"])) == ["a", "b"]
     for _ in loop:
         loop.end_iter({"x": 1})

@@ -414,7 +414,7 @@ def test_a_fault_of_ours_is_counted_and_the_function_still_runs(
     def broken(_mapping: Any) -> bytes:
         raise RuntimeError("our own fault")
 
-    monkeypatch.setitem(runtime.encoding, "_flowprov_json", broken)
+    monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
     assert add(1) == 3.0
     assert add(1) == 3.0
     (journal,) = runtime.get().journals()

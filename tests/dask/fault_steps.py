@@ -90,13 +90,13 @@ def break_capture() -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("on purpose")
 
-    Executions._kept = Executions.begin  # type: ignore[attr-defined]
-    Executions.begin = broken  # type: ignore[method-assign,assignment]
+    Executions._kept = Executions.start  # type: ignore[attr-defined]
+    Executions.start = broken  # type: ignore[method-assign,assignment]
 
 
 def mend_capture() -> dict[str, int]:
     """End that; gives the faults that were counted in this process."""
-    Executions.begin = Executions._kept  # type: ignore[attr-defined,method-assign]
+    Executions.start = Executions._kept  # type: ignore[attr-defined,method-assign]
     return take_faults()
 
 

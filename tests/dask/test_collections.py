@@ -104,7 +104,7 @@ def test_what_a_bag_was_folded_into_depends_on_its_parts(client: Any, buffer: Pa
 
 
 def test_what_was_left_out_is_recorded_where_the_settings_say_so(threads: Any, buffer: Path) -> None:
-    flowprov.configure(journal={"path": str(buffer)}, dask={"plumbing": True})
+    flowprov.configure(journal={"path": str(buffer)}, dask={"internal_tasks": True})
     with flowprov.workflow(dask_client=threads):
         pieces = delayed(steps.pair)(1)
         assert delayed(steps.add)(pieces[0], pieces[1]).compute() == 3

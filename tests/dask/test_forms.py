@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.capture.dask import encoding, internal_tasks, task_spec
-from flowprov.values import Summariser
+from flowprov.values import Summarizer
 from tests.dask.steps import add, total
 
 if not hasattr(_task_spec, "Dict"):
@@ -28,7 +28,7 @@ Task, TaskRef = _task_spec.Task, _task_spec.TaskRef
 def _used(run_spec: Any, *dependencies: Any) -> Any:
     call = task_spec.call_of(run_spec)
     inputs = {key: encoding.dependency(key) for key in dependencies}
-    return json.loads(encoding.encode_used(run_spec, call, inputs, Summariser()))
+    return json.loads(encoding.encode_used(run_spec, call, inputs, Summarizer()))
 
 
 def _helper(name: str, package: str) -> Any:
@@ -131,9 +131,9 @@ _values = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers
 @given(st.lists(_values | st.sampled_from(["a", "b"]).map(TaskRef), min_size=4, max_size=4))
 def test_the_quick_way_writes_what_the_long_way_writes(args: list[Any]) -> None:
     named = dict(zip("abcd", args, strict=True))
-    quick = encoding._encode_flat(named, {"a": "dask:a"}, (), Summariser())
+    quick = encoding._encode_flat(named, {"a": "dask:a"}, (), Summarizer())
     assert quick is not None
-    assert json.loads(quick) == json.loads(encoding._Writer((), Summariser()).encode(named))
+    assert json.loads(quick) == json.loads(encoding._Writer((), Summarizer()).encode(named))
 
 
 @pytest.mark.parametrize("key", [("block", 0, 1), 7, b"bytes"])

@@ -71,7 +71,7 @@ def test_parameters_keep_their_order_where_defaults_stand_in() -> None:
 def test_a_function_that_is_sent_with_each_task_is_known_by_its_code() -> None:
     first, second = _sent(_plain), _sent(_plain)
     assert first is not second
-    assert functions.known_of(first) is functions.known_of(second)
+    assert functions.function_info(first) is functions.function_info(second)
 
 
 def test_functions_of_the_same_code_keep_their_own_names_modules_and_defaults() -> None:
@@ -86,13 +86,13 @@ def test_functions_of_the_same_code_keep_their_own_names_modules_and_defaults() 
         {"x": 0, "y": 1},
         {"x": 0, "y": 2},
     ]
-    assert (functions.known_of(one).name, functions.known_of(two).name) == ("inner", "other")
-    assert (functions.known_of(one).is_users, functions.known_of(two).is_users) == (True, False)
+    assert (functions.function_info(one).name, functions.function_info(two).name) == ("inner", "other")
+    assert (functions.function_info(one).is_users, functions.function_info(two).is_users) == (True, False)
 
 
 def test_a_function_that_was_sent_is_not_kept_alive() -> None:
-    functions.known_of(_sent(_plain))
+    functions.function_info(_sent(_plain))
     before = len(functions._known)
     for _ in range(10):
-        functions.known_of(_sent(_plain))
+        functions.function_info(_sent(_plain))
     assert len(functions._known) <= before

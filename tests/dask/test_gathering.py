@@ -141,22 +141,22 @@ def test_a_large_journal_comes_in_several_chunks(
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
-    ask = rpc.Connection.ask
+    ask = rpc.WorkerRPC.ask
 
     def counted(self: Any, address: str, *arguments: Any) -> Any:
         asked.append(address)
         return ask(self, address, *arguments)
 
-    monkeypatch.setattr(rpc.Connection, "ask", counted)
+    monkeypatch.setattr(rpc.WorkerRPC, "ask", counted)
     return asked
 
 
 def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
     far: Apart, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broadcast, damaged = rpc.Connection._broadcast, list[bytes]()
+    broadcast, damaged = rpc.WorkerRPC._broadcast, list[bytes]()
 
-    async def unreliable(self: Any, addresses: list[str], question: protocol.Question) -> dict[str, Any]:
+    async def unreliable(self: Any, addresses: list[str], question: protocol.FetchRequest) -> dict[str, Any]:
         replies = await broadcast(self, addresses, question)
         if question.held is not None and not damaged:
             (reply,) = replies.values()
@@ -165,7 +165,7 @@ def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
             reply["answer"] = reply["answer"][:middle] + b"?" + reply["answer"][middle + 1 :]
         return replies
 
-    monkeypatch.setattr(rpc.Connection, "_broadcast", unreliable)
+    monkeypatch.setattr(rpc.WorkerRPC, "_broadcast", unreliable)
     far.start("one")
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()

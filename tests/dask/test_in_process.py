@@ -83,7 +83,7 @@ def test_a_fault_of_ours_costs_its_record_and_is_counted(
             patch.setattr(encoding, "generated_of", broken)
             assert threads.submit(steps.add, 2).result() == 4
         with monkeypatch.context() as patch:
-            patch.setattr(origin, "of_task", broken)
+            patch.setattr(origin, "context_of_task", broken)
             assert threads.submit(steps.add, 3).result() == 5
         assert threads.submit(steps.add, 4).result() == 6
         assert threads.submit(_running_here).result() == 1

@@ -156,7 +156,7 @@ def test_a_fault_of_ours_at_a_submission_is_counted_and_the_task_runs(
         raise RuntimeError("on purpose")
 
     with flowprov.workflow(dask_client=client):
-        monkeypatch.setattr("flowprov.capture.dask.submission.belongs", broken)
+        monkeypatch.setattr("flowprov.capture.dask.submission.annotation_for_submission", broken)
         assert client.submit(steps.add, 1).result() == 3
     assert guard.internal_errors() == {"finding the workflow of a Dask submission: RuntimeError": 1}
     assert dask_tasks(buffer) == []
@@ -174,11 +174,13 @@ def test_annotations_of_dask_carry_the_workflow_where_submissions_cannot_be_aske
 def test_a_worker_that_does_not_see_the_buffer_writes_to_its_own(
     buffer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = origin.Origin("campaign", "workflow", buffer=str(tmp_path / "elsewhere"), nonce="c/h/1-a.jsonl")
+    given = origin.TaskContext(
+        "campaign", "workflow", buffer=str(tmp_path / "elsewhere"), nonce="c/h/1-a.jsonl"
+    )
     with caplog.at_level(logging.WARNING, "flowprov"):
         assert origin.journal_of(given).settings.path == str(buffer)
     assert str(buffer) in caplog.text
     (tmp_path / "seen" / "c" / "h").mkdir(parents=True)
     (tmp_path / "seen" / "c" / "h" / "1-a.jsonl").touch()
-    given = origin.Origin("campaign", "workflow", buffer=str(tmp_path / "seen"), nonce="c/h/1-a.jsonl")
+    given = origin.TaskContext("campaign", "workflow", buffer=str(tmp_path / "seen"), nonce="c/h/1-a.jsonl")
     assert origin.journal_of(given).settings.path == str(tmp_path / "seen")

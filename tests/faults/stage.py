@@ -248,7 +248,7 @@ class Stage:
         for path in self.buffer.glob(".ship-*.json"):
             with contextlib.suppress(OSError, ValueError):
                 report = json.loads(path.read_bytes())
-                return any(sink.get("trouble") for sink in report["sinks"].values())
+                return any(sink.get("last_error") for sink in report["sinks"].values())
         return False
 
     def shippers(self) -> list[psutil.Process]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.journal.merge_patch import applied, changes
+from flowprov.journal.merge_patch import apply, diff
 
 numbers = (
     st.integers(-3, 3)
@@ -26,21 +26,21 @@ readings = st.dictionaries(
 def test_a_patch_makes_the_second_sample_of_the_first(
     before: dict[str, object], after: dict[str, object]
 ) -> None:
-    assert applied(before, changes(before, after)) == after
+    assert apply(before, diff(before, after)) == after
 
 
 @given(readings)
 def test_nothing_changed_is_nothing_written(same: dict[str, object]) -> None:
-    assert changes(same, same) == {}
+    assert diff(same, same) == {}
 
 
 def test_only_the_number_that_changed_is_written() -> None:
     before = {"cpu": {"user_s": 1.0, "system_s": 2.0}, "mem": {"used_bytes": 3}, "gpu": {"0": {"power_w": 4}}}
     after = {"cpu": {"user_s": 1.5, "system_s": 2.0}, "mem": {"used_bytes": 3}}
-    assert changes(before, after) == {"cpu": {"user_s": 1.5}, "gpu": None}
+    assert diff(before, after) == {"cpu": {"user_s": 1.5}, "gpu": None}
 
 
 def test_what_was_there_before_stays_as_it_is() -> None:
     before = {"cpu": {"user_s": 1.0}}
-    assert applied(before, {"cpu": {"user_s": 2.0}}) == {"cpu": {"user_s": 2.0}}
+    assert apply(before, {"cpu": {"user_s": 2.0}}) == {"cpu": {"user_s": 2.0}}
     assert before == {"cpu": {"user_s": 1.0}}

@@ -15,9 +15,16 @@ from hypothesis import strategies as st
 from flowprov import records
 from flowprov.journal import Identity, Journal
 from flowprov.journal.format import lines
-from flowprov.journal.liveness import await_writer, is_awaited
-from flowprov.journal.replica import Held, Piece, held_of, next_piece, state_of, store
-from flowprov.journal.summary import summarise
+from flowprov.journal.liveness import expect_writer_until, is_writer_expected
+from flowprov.journal.replica import (
+    Chunk,
+    ReplicaState,
+    append_chunks,
+    journal_state,
+    next_chunk,
+    replica_state,
+)
+from flowprov.journal.summary import summarize
 from flowprov.settings import JournalSettings
 from tests.support import lines_of, of_type
 
@@ -32,10 +39,12 @@ def _line(text: str) -> bytes:
 
 def _fetch(journal: Path, copy: Path, limit: int) -> None:
     """Fetch all that can be had now."""
-    done = state_of(journal) != "open"
-    while piece := next_piece(journal, held_of(copy) if copy.exists() else Held(), limit, done=done):
+    done = journal_state(journal) != "open"
+    while piece := next_chunk(
+        journal, replica_state(copy) if copy.exists() else ReplicaState(), limit, done=done
+    ):
         assert len(piece.data) <= max(limit, 4096)
-        assert store(copy, [piece], 0)
+        assert append_chunks(copy, [piece], 0)
 
 
 @given(
@@ -66,9 +75,9 @@ def test_of_a_writer_that_was_killed_the_room_it_had_reserved_is_left_out(tmp_pa
     journal, copy = _journal(tmp_path, writer="mapped"), tmp_path / "copy"
     journal.append(_line("a"))
     assert journal.path is not None
-    piece = next_piece(journal.path, Held(), 1 << 20, done=True)
+    piece = next_chunk(journal.path, ReplicaState(), 1 << 20, done=True)
     assert piece is not None
-    assert store(copy, [piece], 0)
+    assert append_chunks(copy, [piece], 0)
     assert copy.read_bytes() == journal.path.read_bytes().rstrip(b"\0")
     journal.close()
 
@@ -92,8 +101,8 @@ def test_what_is_written_behind_the_header_of_a_full_journal_reaches_the_copy(tm
 def test_a_piece_that_another_process_was_quicker_to_add_is_passed_over(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for _ in range(2):
-        assert store(copy, [Piece(0, b"one\n"), Piece(4, b"two\n")], 0)
-        assert store(copy, [Piece(4, b"two\n"), Piece(12, b"four\n")], 0)
+        assert append_chunks(copy, [Chunk(0, b"one\n"), Chunk(4, b"two\n")], 0)
+        assert append_chunks(copy, [Chunk(4, b"two\n"), Chunk(12, b"four\n")], 0)
     assert copy.read_bytes() == b"one\ntwo\n"
 
 
@@ -101,7 +110,7 @@ def test_a_journal_that_its_own_writer_holds_is_not_touched(tmp_path: Path) -> N
     path = tmp_path / "journal"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert not store(path, [Piece(0, b"one\n")], 0)
+        assert not append_chunks(path, [Chunk(0, b"one\n")], 0)
     assert path.read_bytes() == b""
 
 
@@ -109,7 +118,7 @@ def test_a_disk_that_takes_no_more_leaves_the_copy_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, write = tmp_path / "copy", os.pwrite
-    assert store(copy, [Piece(0, b"one\n")], 0)
+    assert append_chunks(copy, [Chunk(0, b"one\n")], 0)
     written: list[int] = []
 
     def full(descriptor: int, data: Any, position: int) -> int:
@@ -120,7 +129,7 @@ def test_a_disk_that_takes_no_more_leaves_the_copy_as_it_was(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        store(copy, [Piece(4, b"two\n")], 0)
+        append_chunks(copy, [Chunk(4, b"two\n")], 0)
     assert copy.read_bytes() == b"one\n"
 
 
@@ -131,15 +140,15 @@ def test_a_copy_is_alive_as_long_as_more_is_awaited(tmp_path: Path) -> None:
     _fetch(journal.path, copy, 4096)
 
     def alive() -> bool:
-        found = summarise(copy)
+        found = summarize(copy)
         assert found is not None
         return found.alive
 
     assert not alive()
-    await_writer(copy, 60)
-    assert (alive(), state_of(copy)) == (True, "open")
-    await_writer(copy, 0)
-    assert (alive(), state_of(copy)) == (False, "gone")
+    expect_writer_until(copy, 60)
+    assert (alive(), journal_state(copy)) == (True, "open")
+    expect_writer_until(copy, 0)
+    assert (alive(), journal_state(copy)) == (False, "gone")
     journal.close()
 
 
@@ -148,18 +157,18 @@ def test_a_journal_that_is_written_here_awaits_nothing(tmp_path: Path) -> None:
     journal.append(_line("a"))
     assert journal.path is not None
     journal.close()
-    assert not is_awaited(journal.path)
+    assert not is_writer_expected(journal.path)
     assert time.time_ns() >= journal.path.stat().st_mtime_ns
 
 
 def test_a_journal_turns_to_a_new_file_and_both_are_complete(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
-    journal.rest()  # nothing was written yet
+    journal.close_if_idle()  # nothing was written yet
     seen = []
     for text in ("a", "b"):
         journal.append(_line(text))
         seen.append((journal.path, journal.journal_id))
-        journal.rest()
+        journal.close_if_idle()
     journal.append(_line("c"))
     journal.close()
     seen.append((journal.path, journal.journal_id))
@@ -175,6 +184,6 @@ def test_what_was_begun_before_a_journal_turned_keeps_its_id(tmp_path: Path) -> 
     number = journal.next_number()
     journal.append(_line("a"))
     before = journal.full_id(number)
-    journal.rest()
+    journal.close_if_idle()
     assert journal.full_id(number) == before
     assert journal.full_id(journal.next_number()).startswith(journal.journal_id)

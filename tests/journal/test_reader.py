@@ -14,7 +14,7 @@ from flowprov import records
 from flowprov.journal import reader as reader_module
 from flowprov.journal.format import padding_line
 from flowprov.journal.reader import JournalReader
-from flowprov.journal.summary import summarise
+from flowprov.journal.summary import summarize
 from flowprov.records import Campaign, Footer, Header, Heartbeat, Task
 from tests.journal.support import NS, header, open_journal, payloads, read_journal, step, texts, write
 
@@ -86,7 +86,7 @@ def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(t
 def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "PIECE", 256)
+    monkeypatch.setattr(reader_module, "CHUNK", 256)
     path = write(tmp_path, header(), *map(step, range(50)))
     whole = path.stat().st_size
     with path.open("ab") as file:
@@ -119,7 +119,7 @@ def test_a_last_line_without_its_newline_is_not_yet_there_and_is_no_damage(tmp_p
 def test_records_longer_than_a_piece_and_padding_across_pieces_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "PIECE", 64)
+    monkeypatch.setattr(reader_module, "CHUNK", 64)
     long = step(0, used={"text": "x" * 1_000})
     path = write(tmp_path, header(), long)
     with path.open("ab") as file:
@@ -137,7 +137,7 @@ def test_a_footer_in_the_room_behind_the_header_is_found(tmp_path: Path) -> None
     start = records.encode(header()) + line + padding_line(2_048 - len(line))
     path.write_bytes(start + records.encode(step(0)) + b"\0" * 10_000)
     assert footer in read_journal(path).records
-    summary = summarise(path)
+    summary = summarize(path)
     assert summary is not None
     assert summary.footer == footer
     assert not summary.alive
@@ -172,7 +172,7 @@ def test_the_time_of_the_last_record_is_found_before_megabytes_of_reserved_room(
     path = write(tmp_path, header(), step(0, at=10), Heartbeat(at=70 * NS), step(1, at=50))
     with path.open("ab") as file:
         file.write(b'{"type":"task","task_id":9' + b"\0" * 3_000_000)
-    summary = summarise(path)
+    summary = summarize(path)
     assert summary is not None
     assert summary.last_at == 70 * NS
     assert summary.footer is None
@@ -182,8 +182,8 @@ def test_a_file_without_a_record_has_no_summary(tmp_path: Path) -> None:
     path = tmp_path / "1-a.jsonl"
     for content in (b"", b"\0" * 5_000, b"hello\nworld\n", b'{"type":"header"'):
         path.write_bytes(content)
-        assert summarise(path) is None
-    assert summarise(tmp_path / "2-b.jsonl") is None
+        assert summarize(path) is None
+    assert summarize(tmp_path / "2-b.jsonl") is None
 
 
 def test_a_journal_is_alive_while_its_writer_holds_it(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_a_journal_is_alive_while_its_writer_holds_it(tmp_path: Path) -> None:
     journal.append(records.encode(step(0)))
     journal.name_campaign(Campaign(campaign_id="c1", name="first"))
     assert journal.path is not None
-    before, contents = summarise(journal.path), read_journal(journal.path)
+    before, contents = summarize(journal.path), read_journal(journal.path)
     journal.close()
-    after = summarise(journal.path)
+    after = summarize(journal.path)
     assert before is not None
     assert after is not None
     assert (before.alive, after.alive) == (True, False)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowprov import records
 from flowprov.journal import reader as module
-from flowprov.journal.format import is_room
+from flowprov.journal.format import is_padding
 from flowprov.journal.reader import JournalReader
 from tests.journal.support import header, step
 
@@ -39,7 +39,7 @@ class Growing:
 def test_room_that_is_filled_between_two_looks_at_the_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PIECE", 64 * 1024)
+    monkeypatch.setattr(module, "CHUNK", 64 * 1024)
     journal = Growing(tmp_path / "99-j1.jsonl", size=1 << 20)
     journal.write(10)
     reading = JournalReader(journal.path, 0, records.decode).read()
@@ -72,7 +72,7 @@ def test_looks_that_are_interrupted_by_writes_give_each_record_once_in_order(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         journal = Growing(Path(folder) / "99-j1.jsonl", size)
         journal.write(begin)
-        patch.setattr(module, "PIECE", 4_096)
+        patch.setattr(module, "CHUNK", 4_096)
         interruptions = iter(moments)
 
         def pread(descriptor: int, length: int, offset: int) -> bytes:
@@ -96,6 +96,6 @@ def test_looks_that_are_interrupted_by_writes_give_each_record_once_in_order(
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\0" * 70_000, b"\0" * ((1 << 20) + 1)])
 def test_room_is_told_from_records(data: bytes) -> None:
-    assert is_room(data) is (len(data) <= 1 << 20)
-    assert not is_room(data + b"{")
-    assert not is_room(b"{" + data)
+    assert is_padding(data) is (len(data) <= 1 << 20)
+    assert not is_padding(data + b"{")
+    assert not is_padding(b"{" + data)

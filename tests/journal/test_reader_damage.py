@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowprov import records
-from flowprov.journal.summary import summarise
+from flowprov.journal.summary import summarize
 from flowprov.read import Buffer
 from flowprov.records import Record
 from tests.journal.support import JournalContents, header, payloads, read_journal, step
@@ -32,7 +32,7 @@ def _read(data: bytes, folder: str) -> JournalContents:
     path = Path(folder) / "c1" / "node-1" / "99-j1.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    summarise(path)
+    summarize(path)
     list(Buffer(path).records())
     return read_journal(path)
 

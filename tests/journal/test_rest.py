@@ -35,8 +35,8 @@ def test_a_resting_journal_holds_nothing_and_goes_on_in_another_file(
     number = journal.next_number()
     before = journal.full_id(number)
     journal.append(LINE)
-    quick = journal.quick
-    assert journal.rest()
+    quick = journal.fast_append
+    assert journal.close_if_idle()
     assert _held(tmp_path) == 0
     with pytest.raises(Exception):  # noqa: B017, PT011 - who still holds the old way learns that it is closed
         quick(LINE)
@@ -53,9 +53,9 @@ def test_a_resting_journal_holds_nothing_and_goes_on_in_another_file(
 def test_a_journal_in_which_something_is_open_does_not_rest(buffer: Path) -> None:
     with flowprov.workflow(campaign_id="open") as workflow:
         journal = runtime.get().journal(workflow.campaign_id)
-        assert not journal.rest()
-    assert journal.rest()
-    assert journal.rest()
+        assert not journal.close_if_idle()
+    assert journal.close_if_idle()
+    assert journal.close_if_idle()
 
 
 def test_campaigns_that_are_over_leave_few_files_open(buffer: Path) -> None:

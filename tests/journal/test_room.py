@@ -12,10 +12,10 @@ import pytest
 
 from flowprov import guard, records
 from flowprov.journal import Journal
-from flowprov.journal.files import Room
-from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.files import ReservedSlot
+from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.reader import read_head
-from flowprov.journal.summary import summarise
+from flowprov.journal.summary import summarize
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.records import Footer, Heartbeat
 from tests.journal.support import header, open_journal, read_journal, step, write
@@ -41,7 +41,7 @@ def _path(journal: Journal) -> Path:
 
 
 def _report(journal: Journal) -> JournalReport:
-    summary = summarise(_path(journal))
+    summary = summarize(_path(journal))
     assert summary is not None
     return report_on(summary)
 
@@ -73,7 +73,7 @@ def test_a_process_that_was_killed_told_its_drops_in_its_last_heartbeat(stopped:
 def test_the_heartbeat_behind_the_header_is_a_sign_of_life(stopped: Journal) -> None:
     stopped.write_heartbeat()
     beat = only(of_type(lines_of(_path(stopped)), Heartbeat))
-    summary = summarise(_path(stopped))
+    summary = summarize(_path(stopped))
     assert summary is not None
     assert summary.last_at >= beat.at
 
@@ -140,8 +140,8 @@ def test_a_heartbeat_that_finds_no_room_at_the_end_does_not_stop_the_journal_and
     stopped: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard.reset()
-    stopped._stopped = None  # no event came yet that was too long
-    stopped.quick = _refuse
+    stopped._stop_reason = None  # no event came yet that was too long
+    stopped.fast_append = _refuse
     assert stopped._writer is not None
     monkeypatch.setattr(stopped._writer, "append", _refuse)
     with caplog.at_level(logging.WARNING, "flowprov"):
@@ -149,9 +149,9 @@ def test_a_heartbeat_that_finds_no_room_at_the_end_does_not_stop_the_journal_and
         stopped.write_heartbeat()
         assert of_type(lines_of(_path(stopped)), Heartbeat), "in the room, as nothing else has any"
         assert caplog.messages == [], "nothing is lost yet"
-        assert stopped._stopped is None
+        assert stopped._stop_reason is None
         for _ in range(3):
-            stopped.control(records.Correction(task_id=1, status="ERROR"))
+            stopped.write_control(records.Correction(task_id=1, status="ERROR"))
         assert only(caplog.messages).startswith("flowprov could not write to")
         for _ in range(3):
             stopped.append(b"{}\n")
@@ -193,8 +193,8 @@ def test_a_reader_is_not_misled_while_it_is_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path, header())
     offset = path.stat().st_size
     with path.open("ab") as file:
-        file.write(padding_line(FOOTER_ROOM) + records.encode(step(1)))
-    room, done = Room(path, offset), threading.Event()
+        file.write(padding_line(RESERVED_SLOT) + records.encode(step(1)))
+    room, done = ReservedSlot(path, offset), threading.Event()
 
     def overwrite() -> None:
         for dropped in range(1, 20_000):
@@ -221,7 +221,7 @@ def test_a_reader_is_not_misled_while_it_is_overwritten(tmp_path: Path) -> None:
 def test_what_is_too_long_for_the_room_is_not_written(tmp_path: Path) -> None:
     path = write(tmp_path, header())
     before = path.read_bytes()
-    assert not Room(path, len(before)).write(b"x" * FOOTER_ROOM)
+    assert not ReservedSlot(path, len(before)).write(b"x" * RESERVED_SLOT)
     assert path.read_bytes() == before
 
 
@@ -231,9 +231,9 @@ def test_a_torn_look_that_reads_like_a_heartbeat_is_taken_again(
     path = write(tmp_path, header())
     offset = path.stat().st_size
     with path.open("ab") as file:
-        file.write(padding_line(FOOTER_ROOM))
+        file.write(padding_line(RESERVED_SLOT))
     now = Heartbeat(at=2, captured=2000, written=2000)
-    Room(path, offset).write(records.encode(now))
+    ReservedSlot(path, offset).write(records.encode(now))
     whole = path.read_bytes()
     torn = iter([whole.replace(b'"captured":2000', b'"captured":2999')])
     real = os.pread

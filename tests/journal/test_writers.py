@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from flowprov.journal import mmap_writer
-from flowprov.journal.append_writer import WriteWriter
+from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import lines
-from flowprov.journal.mmap_writer import MappedWriter
-from flowprov.journal.writer import JournalFull, Writer, choose, file_system
+from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.journal.writer import JournalFull, Writer, choose_writer, file_system
 
 Open = Callable[..., Writer]
 
 
 def _open_mapped(path: Path, **options: Any) -> Writer:
-    return MappedWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), **options)
+    return MmapWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), **options)
 
 
 def _open_write(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
-    return WriteWriter(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL), max_bytes)
+    return AppendWriter(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL), max_bytes)
 
 
 @pytest.fixture(params=[_open_mapped, _open_write], ids=["mapped", "write"])
@@ -78,13 +78,13 @@ def test_nothing_is_written_behind_a_segment_before_its_rest_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j"
-    writer = MappedWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), first=mmap.PAGESIZE)
+    writer = MmapWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), first=mmap.PAGESIZE)
     fill, tried = mmap_writer._fill, []
 
     def beside_another_thread(segment: mmap_writer.Segment) -> None:
         fill(segment)
         with pytest.raises(ValueError, match="out of range"):
-            writer.quick(b'{"too":"early"}\n')
+            writer.fast_append(b'{"too":"early"}\n')
         tried.append(segment.offset)
 
     monkeypatch.setattr(mmap_writer, "_fill", beside_another_thread)
@@ -177,7 +177,7 @@ def test_a_full_disk_is_an_error_and_keeps_what_was_appended(opened: Open, small
 
 def test_the_writer_is_chosen_by_the_file_system(tmp_path: Path) -> None:
     wanted = "mapped" if file_system(tmp_path) in ("ext4", "xfs", "tmpfs") else "write"
-    assert choose("auto", tmp_path) == wanted
-    assert choose("write", tmp_path) == "write"
-    assert choose("mapped", Path("/proc")) == "mapped"
-    assert choose("auto", Path("/proc")) == "write"
+    assert choose_writer("auto", tmp_path) == wanted
+    assert choose_writer("write", tmp_path) == "write"
+    assert choose_writer("mapped", Path("/proc")) == "mapped"
+    assert choose_writer("auto", Path("/proc")) == "write"

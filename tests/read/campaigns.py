@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import records
-from flowprov.journal.files import Room
-from flowprov.journal.format import FOOTER_ROOM, find_journals, journal_path, padding_line
+from flowprov.journal.files import ReservedSlot
+from flowprov.journal.format import RESERVED_SLOT, find_journals, journal_path, padding_line
 from flowprov.records import Campaign, Correction, Footer, Heartbeat, Machine, Sample, Workflow
 from tests.journal.support import NS, header, step, write
 from tests.support import clean_environment, run
@@ -116,7 +116,7 @@ def journal_with_room(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
     footer = Footer(at=9 * NS, captured=3, written=2, dropped={"no space": 1})
     path = write(folder, header(f"full-{uuid.uuid4()}", campaign_id, pid=7))
     path.write_bytes(
-        path.read_bytes() + padding_line(FOOTER_ROOM) + b"".join(map(records.encode, (step(0), step(1))))
+        path.read_bytes() + padding_line(RESERVED_SLOT) + b"".join(map(records.encode, (step(0), step(1))))
     )
     return path, footer
 
@@ -124,7 +124,7 @@ def journal_with_room(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
 def drive_in(path: Path, footer: Footer) -> None:
     """Write a footer into the room behind the header, as a writer does when the disk is full."""
     offset = path.read_bytes().index(b"\n") + 1
-    assert Room(path, offset).write(records.encode(footer))
+    assert ReservedSlot(path, offset).write(records.encode(footer))
 
 
 def python(code: str, *arguments: str) -> str:

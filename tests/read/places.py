@@ -49,7 +49,7 @@ def deliver(uri: str, folder: Path, *, maxlen: int | None = None) -> int:
     """Deliver what is in a folder now; gives the number of entries."""
     sink = open_sink(uri, maxlen=maxlen)
     try:
-        return Shipment(sink, folder).round()
+        return Shipment(sink, folder).deliver_once()
     finally:
         sink.close()
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from flowprov import records
-from flowprov.journal.merge_patch import applied
+from flowprov.journal.merge_patch import apply
 from flowprov.read import Buffer, read_buffer, telemetry_join
 from flowprov.records import Correction, Error, OpenTask, Record, Sample, Task
 from tests.journal.support import header, write
@@ -184,7 +184,7 @@ def test_each_sample_is_unfolded_once_and_each_task_chooses_once(count: int) -> 
     journal: list[Record] = [sample(0), *(change(at, mem=at) for at in range(1, count))]
     journal += [task(at, at + 3, number) for number, at in enumerate(range(count))]
     with (
-        patch.object(telemetry_join, "applied", side_effect=applied) as patches,
+        patch.object(telemetry_join, "apply", side_effect=apply) as patches,
         patch.object(telemetry_join, "bisect_left", side_effect=bisect_left) as left,
         patch.object(telemetry_join, "bisect_right", side_effect=bisect_right) as right,
     ):

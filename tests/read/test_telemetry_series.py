@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.journal.merge_patch import changes
+from flowprov.journal.merge_patch import diff
 from flowprov.read.telemetry_join import Series, unfold
 from flowprov.records import Sample
 from tests.journal.support import payloads
@@ -65,7 +65,7 @@ def test_what_did_not_change_is_shared_by_all_samples() -> None:
 def test_any_samples_that_were_written_as_changes_come_back(readings: list[dict[str, Any]]) -> None:
     readings = [_without_null(reading) for reading in readings]
     written = [Sample(at=0, values=readings[0])]
-    written += [Sample(at=n, changes=changes(a, b)) for n, (a, b) in enumerate(pairwise(readings), 1)]
+    written += [Sample(at=n, changes=diff(a, b)) for n, (a, b) in enumerate(pairwise(readings), 1)]
     assert list(unfold(written)) == list(enumerate(readings))
 
 

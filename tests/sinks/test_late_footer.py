@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flowprov import records
-from flowprov.journal.files import Room
-from flowprov.journal.format import FOOTER_ROOM, padding_line
+from flowprov.journal.files import ReservedSlot
+from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.records import Footer, Header, Heartbeat
 from flowprov.shipping.shipment import Shipment
 from flowprov.sinks.base import LATE_FOOTER, Entry
@@ -46,11 +46,11 @@ class Kept:
         return [records.decode(line) for _, line in sorted(self.held.items())]
 
 
-def _journal(folder: Path, *after: records.Record) -> tuple[Path, Room]:
+def _journal(folder: Path, *after: records.Record) -> tuple[Path, ReservedSlot]:
     path = write(folder, header())
-    room = Room(path, path.stat().st_size)
+    room = ReservedSlot(path, path.stat().st_size)
     with path.open("ab") as file:
-        file.write(padding_line(FOOTER_ROOM) + b"".join(map(records.encode, after)))
+        file.write(padding_line(RESERVED_SLOT) + b"".join(map(records.encode, after)))
     return path, room
 
 
@@ -61,11 +61,11 @@ def test_a_heartbeat_that_was_delivered_does_not_keep_the_footer_out(
     path, room = _journal(tmp_path, *after)
     sink = Kept()
     room.write(records.encode(BEAT))
-    Shipment(sink, path).round()
+    Shipment(sink, path).deliver_once()
     assert sink.records == [header(), BEAT, *after]
     room.write(records.encode(FOOTER))
     for _ in range(2):  # the second has nothing to do
-        Shipment(sink, path).round()
+        Shipment(sink, path).deliver_once()
         assert sink.records == [header(), BEAT, *after, FOOTER]
     assert max(sink.held) == LATE_FOOTER
 
@@ -76,10 +76,10 @@ def test_a_heartbeat_that_came_after_the_delivery_is_passed_over(tmp_path: Path)
     shipment = Shipment(sink, path)
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # its writer is there
-        shipment.round()
+        shipment.deliver_once()
         room.write(records.encode(BEAT))
-        assert shipment.round() == 0
+        assert shipment.deliver_once() == 0
     room.write(records.encode(FOOTER))
-    assert shipment.round() == 1
+    assert shipment.deliver_once() == 1
     assert sink.records == [header(), step(1), FOOTER]
     assert shipment.done

@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from flowprov.errors import SinkRefusedError, SinkUnavailableError
 from flowprov.records import Task
 from flowprov.sinks.base import Entry
-from flowprov.sinks.mongodb.connection import Connection, insert_new
+from flowprov.sinks.mongodb.connection import MongoConnection, insert_new
 from flowprov.sinks.mongodb.reader import MongoReader
 from flowprov.sinks.mongodb.sink import MongoSink
 from tests.sinks.mongodb_server import MongoServer
@@ -58,7 +58,7 @@ def test_an_address_that_is_none_is_refused_without_its_credentials(uri: str) ->
     ],
 )
 def test_what_a_server_answers_is_refused_or_passing_by_its_code(code: int, kind: type[Exception]) -> None:
-    connection = Connection("mongodb://127.0.0.1", None, TIMEOUT)
+    connection = MongoConnection("mongodb://127.0.0.1", None, TIMEOUT)
     with pytest.raises(kind), connection.database():
         raise OperationFailure("no", code)
     connection.close()

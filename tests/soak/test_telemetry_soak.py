@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowprov import records
-from flowprov.journal.summary import summarise
+from flowprov.journal.summary import summarize
 from flowprov.read.decoding import records_of
 from flowprov.read.rows import fold
 from flowprov.records import Record, Sample, Task
@@ -53,7 +53,7 @@ def _seconds_to_read(folder: Path, tasks: int, samples: int) -> float:
     with path.open("ab") as file:
         while piece := b"".join(islice(lines, 10_000)):
             file.write(piece)
-    journal = summarise(path)
+    journal = summarize(path)
     assert journal is not None
     begun = time.process_time()
     rows = fold([(journal, records_of(journal))])

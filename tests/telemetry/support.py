@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowprov.journal.format import find_journals
-from flowprov.journal.merge_patch import applied
+from flowprov.journal.merge_patch import apply
 from flowprov.records import Sample
 from tests.support import lines_of
 
@@ -42,7 +42,7 @@ def unfolded(path: Path) -> list[dict[str, Any]]:
     values: dict[str, Any] = {}
     for record in lines_of(path):
         if isinstance(record, Sample):
-            values = record.values if record.values is not None else applied(values, record.changes or {})
+            values = record.values if record.values is not None else apply(values, record.changes or {})
             made.append(values)
     return made
 

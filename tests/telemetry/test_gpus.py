@@ -13,7 +13,7 @@ import pynvml
 import pytest
 
 from flowprov.telemetry.gpu import discovery, nvidia
-from flowprov.telemetry.gpu.discovery import GpuProbe, Loaded, describe, gpu_probes, load
+from flowprov.telemetry.gpu.discovery import GpuProbe, Loaded, describe_gpus, gpu_probes, load
 from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
 from tests.support import clean_environment
@@ -63,7 +63,7 @@ def test_the_real_packages_without_a_driver_say_one_line_and_read_nothing(
     for _ in range(2):
         probes = gpu_probes()
         assert [probe.read() for probe in probes] == [{}]
-        assert describe(probes) == {}
+        assert describe_gpus(probes) == {}
     (message,) = said.messages
     assert "flowprov can read no GPU here" in message
     assert "NVIDIA: " in message
@@ -110,7 +110,7 @@ def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.A
         "0": UUIDS[0],
         "amd:0": amd_smi.UUIDS[0],
     }
-    machine = describe(probes)
+    machine = describe_gpus(probes)
     assert machine["nvidia"]["driver_version"] == "580.95.05"
     assert machine["amd"]["devices"][0]["uuid"] == amd_smi.UUIDS[0]
     assert msgspec.json.decode(msgspec.json.encode([readings, machine])) == [readings, machine]

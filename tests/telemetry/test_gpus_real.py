@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowprov.telemetry.gpu.discovery import describe, gpu_probes
+from flowprov.telemetry.gpu.discovery import describe_gpus, gpu_probes
 from tests.support import clean_environment
 
 pytestmark = [
@@ -68,7 +68,7 @@ def test_readings_are_those_of_nvidia_smi() -> None:
         assert reading["power_w"] == pytest.approx(float(row["power.draw"]), rel=0.5, abs=20)
         assert 0 <= reading["utilization_percent"] <= 100
         assert 0 <= reading["memory_utilization_percent"] <= 100
-    assert describe(probes)["nvidia"]["driver_version"] == rows[0]["driver_version"]
+    assert describe_gpus(probes)["nvidia"]["driver_version"] == rows[0]["driver_version"]
     probes[0].close()
 
 

@@ -16,7 +16,7 @@ import pytest
 import flowprov
 from flowprov.runtime import runtime
 from flowprov.telemetry import procfs_probes, psutil_probes
-from flowprov.telemetry.probe import SELDOM, PartsProbe, Probe
+from flowprov.telemetry.probe import SLOW_EVERY, CompositeProbe, Probe
 from tests.telemetry.support import ALL_HOST, await_samples, sampled
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -180,15 +180,15 @@ def test_the_sampled_memory_follows_what_the_program_holds(buffer: Path) -> None
 @pytest.mark.parametrize("kind", procfs_probes.KINDS)
 def test_each_part_of_a_kind_fails_alone(kinds: Kinds, kind: str) -> None:
     whole = kinds[kind]()
-    assert isinstance(whole, PartsProbe)
-    parts = {**whole._parts, **whole._seldom}
+    assert isinstance(whole, CompositeProbe)
+    parts = {**whole._parts, **whole._slow_parts}
     complete = set(whole.read())
     for broken in parts:
 
         def fail() -> Any:
             raise PermissionError("hidden")
 
-        probe = PartsProbe(kind, {name: fail if name == broken else part for name, part in parts.items()})
+        probe = CompositeProbe(kind, {name: fail if name == broken else part for name, part in parts.items()})
         lost = complete - set(probe.read())
         assert lost
         assert len(parts) == 1 or lost < complete
@@ -283,8 +283,8 @@ def test_what_changes_slowly_is_read_seldom() -> None:
         calls.append(1)
         return {"n_count": len(calls)}
 
-    probe = PartsProbe("cpu", {}, {"slow": seldom})
-    assert [probe.read()["n_count"] for _ in range(2 * SELDOM)] == [1] * SELDOM + [2] * SELDOM
+    probe = CompositeProbe("cpu", {}, {"slow": seldom})
+    assert [probe.read()["n_count"] for _ in range(2 * SLOW_EVERY)] == [1] * SLOW_EVERY + [2] * SLOW_EVERY
 
 
 def test_no_word_of_the_command_line_or_the_environment_is_sampled(

@@ -36,7 +36,7 @@ def cpuinfo(root: Path, text: str) -> Path:
 
 
 def test_the_description_agrees_with_the_system() -> None:
-    told = machine.describe()
+    told = machine.describe_machine()
     assert told["system"] == platform.system()
     assert told["release"] == platform.release()
     assert told["machine"] == platform.machine()
@@ -48,7 +48,7 @@ def test_the_description_agrees_with_the_system() -> None:
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="there is no procfs here")
 def test_the_description_agrees_with_procfs() -> None:
-    told = machine.describe()
+    told = machine.describe_machine()
     total = next(
         line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
     )
@@ -67,13 +67,13 @@ def test_the_affinity_is_followed() -> None:
     usable = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(usable)})
-        assert machine.describe()["cpus_usable"] == 1
+        assert machine.describe_machine()["cpus_usable"] == 1
     finally:
         os.sched_setaffinity(0, usable)
 
 
 def test_it_begins_with_what_a_workflow_tells() -> None:
-    told = machine.describe()
+    told = machine.describe_machine()
     assert {name: told[name] for name in host.FACTS} == host.machine_info()
 
 
@@ -112,10 +112,10 @@ def test_whatever_stands_in_procfs_nothing_raises(content: bytes) -> None:
 
 
 def test_what_a_caller_knows_of_gpus_is_told() -> None:
-    told = machine.describe([{"model": "H100", "memory_bytes": 80 << 30}], {"nvidia": "570.1"})
+    told = machine.describe_machine([{"model": "H100", "memory_bytes": 80 << 30}], {"nvidia": "570.1"})
     assert told["gpus"] == [{"model": "H100", "memory_bytes": 80 << 30}]
     assert told["drivers"] == {"nvidia": "570.1"}
-    assert not {"gpus", "drivers"} & set(machine.describe())
+    assert not {"gpus", "drivers"} & set(machine.describe_machine())
 
 
 def test_a_batch_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_a_batch_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_JOB_PARTITION", "gpu")
-    assert machine.describe()["slurm"] == {
+    assert machine.describe_machine()["slurm"] == {
         "job_id": "4711",
         "step_id": "0",
         "node_name": "node017",
@@ -141,13 +141,16 @@ def test_outside_of_a_batch_job_none_is_told(monkeypatch: pytest.MonkeyPatch) ->
     for variables in machine.VARIABLES.values():
         for variable in variables.values():
             monkeypatch.delenv(variable, raising=False)
-    assert not {"slurm", "environment"} & set(machine.describe())
+    assert not {"slurm", "environment"} & set(machine.describe_machine())
 
 
 def test_what_the_environment_decides_of_determinism_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    assert machine.describe()["environment"] == {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    assert machine.describe_machine()["environment"] == {
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
 
 
 NAMES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=20)
@@ -179,7 +182,7 @@ def test_no_other_variable_of_the_environment_is_told(names: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in set(private) - allowed:
             patch.setenv(name, f"{MARKER}-{name}")
-        assert MARKER.encode() not in msgspec.json.encode(machine.describe())
+        assert MARKER.encode() not in msgspec.json.encode(machine.describe_machine())
 
 
 def test_no_user_folder_host_or_command_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +190,14 @@ def test_no_user_folder_host_or_command_line_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(getpass, "getuser", lambda: MARKER)
     monkeypatch.setattr(socket, "gethostname", lambda: MARKER)
     monkeypatch.setattr(platform, "node", lambda: MARKER)
-    text = msgspec.json.encode(machine.describe()).decode()
+    text = msgspec.json.encode(machine.describe_machine()).decode()
     assert MARKER not in text
     assert str(Path.home()) not in text or len(str(Path.home())) < 3
     assert not re.search(rf'"{re.escape(os.uname().nodename)}"', text)
 
 
 def test_it_makes_a_record() -> None:
-    values = machine.describe([{"model": "H100"}], {"nvidia": "570.1"})
+    values = machine.describe_machine([{"model": "H100"}], {"nvidia": "570.1"})
     record = records.Machine(at=1, values=values)
     assert records.decode(records.encode(record)) == record
 
@@ -206,23 +209,23 @@ def test_its_size_is_bounded_and_it_can_be_encoded_whatever_it_is_told(
         for variable in variables.values():
             monkeypatch.setenv(variable, "\udcff" + "x" * 20_000)
     gpus: list[dict[str, Any]] = [{"model": "y" * 20_000, "odd": object(), "huge": 10**400}] * 500
-    encoded = msgspec.json.encode(machine.describe(gpus, {"nvidia": "\udcff"}))
+    encoded = msgspec.json.encode(machine.describe_machine(gpus, {"nvidia": "\udcff"}))
     assert len(encoded) < 150_000
-    assert len(msgspec.json.encode(machine.describe())) < 20_000
+    assert len(msgspec.json.encode(machine.describe_machine())) < 20_000
 
 
 def test_twice_the_same_is_told_where_nothing_changed() -> None:
     gpus = [{"model": "H100"}]
-    assert machine.describe(gpus) == machine.describe(gpus)
+    assert machine.describe_machine(gpus) == machine.describe_machine(gpus)
 
 
 def test_what_is_given_away_is_not_shared() -> None:
-    told = machine.describe()
+    told = machine.describe_machine()
     before = msgspec.json.encode(told)
     for part in told.values():
         if isinstance(part, dict):
             part.clear()
-    assert msgspec.json.encode(machine.describe()) == before
+    assert msgspec.json.encode(machine.describe_machine()) == before
 
 
 def test_a_part_that_fails_takes_no_other_with_it(
@@ -232,10 +235,10 @@ def test_a_part_that_fails_takes_no_other_with_it(
         raise RuntimeError("no such thing")
 
     guard.reset()
-    monkeypatch.setattr(cgroups, "describe", broken)
+    monkeypatch.setattr(cgroups, "describe_container", broken)
     monkeypatch.setattr(machine, "cpu_model", broken)
-    told = machine.describe()
-    machine.describe()
+    told = machine.describe_machine()
+    machine.describe_machine()
     assert not {"container", "cpu_model"} & set(told)
     assert told["cpu_count"] == os.cpu_count()
     said = [record.getMessage() for record in caplog.records]

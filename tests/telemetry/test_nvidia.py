@@ -133,7 +133,7 @@ def test_a_variable_that_is_set_after_torch_has_started_cuda_changes_nothing(
 ) -> None:
     probe = NvidiaProbe()
     monkeypatch.setattr(
-        "flowprov.telemetry.gpu.base.initialised_backends", lambda: iter([("cuda", object())])
+        "flowprov.telemetry.gpu.base.initialized_backends", lambda: iter([("cuda", object())])
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert len(probe.read()) == 3

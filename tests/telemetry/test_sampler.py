@@ -60,7 +60,7 @@ def test_nothing_is_sampled_that_nobody_asked_for(buffer: Path, telemetry: dict[
 
 def test_where_telemetry_is_off_there_is_no_thread(buffer: Path) -> None:
     with flowprov.workflow("W"):
-        runtime.get().keeper.wake()
+        runtime.get().maintenance.wake()
         assert not threads()
     assert runtime.get().sampler is None
 

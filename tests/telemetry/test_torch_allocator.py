@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe, initialised_backends
+from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe, initialized_backends
 from tests.support import clean_environment
 
 READING = {
@@ -65,7 +65,7 @@ def test_a_device_that_was_not_started_is_not_asked(monkeypatch: pytest.MonkeyPa
     # A call to anything but is_initialized would raise.
     _torch(monkeypatch, cuda=SimpleNamespace(is_initialized=lambda: False))
     assert TorchAllocatorProbe().read() == {}
-    assert list(initialised_backends()) == []
+    assert list(initialized_backends()) == []
 
 
 @pytest.mark.parametrize("cuda", [None, SimpleNamespace()])

@@ -17,7 +17,7 @@ from flowprov.values import restore
 
 
 def told() -> dict[str, Any]:
-    values = torch_state.describe()
+    values = torch_state.describe_torch()
     assert values is not None
     return values
 
@@ -40,7 +40,7 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize("seed", [0, 1234, 2**63, 2**64 - 1])
 def test_the_seed_is_followed(seed: int) -> None:
     torch.manual_seed(seed)
-    assert restore(machine.describe()["torch"])["seed"] == seed  # type: ignore[index]
+    assert restore(machine.describe_machine()["torch"])["seed"] == seed  # type: ignore[index]
 
 
 def test_determinism_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_cuda_is_not_initialised_and_nothing_waits_for_it(monkeypatch: pytest.Mo
     for name in ("_lazy_init", "init", "synchronize", "current_device", "device_count", "is_available"):
         monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: called.append(name))
     in_use = _in_use()
-    values = machine.describe()["torch"]
+    values = machine.describe_machine()["torch"]
     assert called == []
     assert _in_use() == in_use
     assert in_use or not {"cuda_seeds", "cudnn"} & set(values)
@@ -150,5 +150,5 @@ def test_a_description_changes_no_random_number() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    machine.describe()
+    machine.describe_machine()
     assert torch.equal(torch.rand(3), expected)

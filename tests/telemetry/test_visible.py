@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.telemetry.gpu.visible_devices import Device, Instance, Shown, names_by_number, shown
+from flowprov.telemetry.gpu.visible_devices import (
+    Device,
+    Instance,
+    VisibleDevice,
+    names_by_number,
+    visible_devices,
+)
 
 A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 B = "GPU-89aa0b1c-0b21-4d3e-9a55-0d7f6a1e2b3c"
@@ -21,7 +27,7 @@ MIXED = [DIVIDED, Device(1, B)]
 
 
 def _indices(text: str | None) -> list[int]:
-    return [part.device.index for part in shown(text, THREE)]
+    return [part.device.index for part in visible_devices(text, THREE)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_uuids_choose_devices(text: str, indices: list[int]) -> None:
 
 
 def test_a_prefix_of_gpu_alone_is_enough_where_there_is_one_device() -> None:
-    assert shown("GPU-", THREE[:1]) == [Shown(THREE[0])]
+    assert visible_devices("GPU-", THREE[:1]) == [VisibleDevice(THREE[0])]
 
 
 @pytest.mark.parametrize(
@@ -105,30 +111,34 @@ def test_a_prefix_of_gpu_alone_is_enough_where_there_is_one_device() -> None:
     ],
 )
 def test_instances_of_a_divided_gpu_are_chosen(text: str, instances: list[Instance]) -> None:
-    assert shown(text, MIXED) == [Shown(DIVIDED, instance) for instance in instances]
+    assert visible_devices(text, MIXED) == [VisibleDevice(DIVIDED, instance) for instance in instances]
 
 
 def test_of_each_gpu_instance_one_compute_instance_is_seen_and_whole_gpus_beside_it() -> None:
-    assert shown(None, MIXED) == [Shown(DIVIDED, M10), Shown(DIVIDED, M20), Shown(MIXED[1])]
-    assert shown(f"{M11.uuid},{M10.uuid}", MIXED) == [Shown(DIVIDED, M11)]
+    assert visible_devices(None, MIXED) == [
+        VisibleDevice(DIVIDED, M10),
+        VisibleDevice(DIVIDED, M20),
+        VisibleDevice(MIXED[1]),
+    ]
+    assert visible_devices(f"{M11.uuid},{M10.uuid}", MIXED) == [VisibleDevice(DIVIDED, M11)]
 
 
 def test_older_drivers_show_one_instance_and_nothing_beside_it() -> None:
-    assert shown(None, list(reversed(MIXED)), single_instance=True) == [Shown(DIVIDED, M10)]
-    assert shown("1", MIXED, single_instance=True) == [Shown(MIXED[1])]
+    assert visible_devices(None, list(reversed(MIXED)), single_instance=True) == [VisibleDevice(DIVIDED, M10)]
+    assert visible_devices("1", MIXED, single_instance=True) == [VisibleDevice(MIXED[1])]
 
 
 def test_a_gpu_divided_into_nothing_shows_nothing() -> None:
-    assert shown(None, [Device(0, A, instances=()), Device(1, B)]) == [Shown(Device(1, B))]
+    assert visible_devices(None, [Device(0, A, instances=()), Device(1, B)]) == [VisibleDevice(Device(1, B))]
 
 
 def test_a_device_whose_uuid_is_unknown_is_chosen_by_its_number() -> None:
-    assert shown("0", [Device(0)]) == [Shown(Device(0))]
-    assert shown("GPU-", [Device(0)]) == []
+    assert visible_devices("0", [Device(0)]) == [VisibleDevice(Device(0))]
+    assert visible_devices("GPU-", [Device(0)]) == []
 
 
 def test_a_number_is_the_drivers_even_where_a_device_before_it_cannot_be_opened() -> None:
-    assert shown("1", [Device(1, B)]) == [Shown(Device(1, B))]
+    assert visible_devices("1", [Device(1, B)]) == [VisibleDevice(Device(1, B))]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,7 @@ def test_any_text_gives_devices_that_are_there_each_once(
     single: bool,  # noqa: FBT001
 ) -> None:
     devices = MIXED if divided else THREE
-    parts = shown(text, devices, single_instance=single)
+    parts = visible_devices(text, devices, single_instance=single)
     assert all(part.device in devices for part in parts)
     assert all((part.instance is None) == (part.device.instances is None) for part in parts)
     assert len({(part.device.index, part.instance) for part in parts}) == len(parts)
@@ -164,9 +174,9 @@ def test_any_text_gives_devices_that_are_there_each_once(
 @given(st.permutations([0, 1, 2]), st.integers(0, 3))
 def test_numbers_and_uuids_choose_alike_and_in_their_order(order: list[int], count: int) -> None:
     chosen = order[:count]
-    by_number = shown(",".join(str(index) for index in chosen), THREE)
-    by_uuid = shown(",".join(THREE[index].uuid for index in chosen), THREE)
-    assert by_number == by_uuid == [Shown(THREE[index]) for index in chosen]
+    by_number = visible_devices(",".join(str(index) for index in chosen), THREE)
+    by_uuid = visible_devices(",".join(THREE[index].uuid for index in chosen), THREE)
+    assert by_number == by_uuid == [VisibleDevice(THREE[index]) for index in chosen]
 
 
 @given(st.lists(st.integers(0, 2), unique=True), st.sampled_from(["-1", "x", "", "7", "GPU-8"]), st.text())

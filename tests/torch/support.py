@@ -132,7 +132,7 @@ def torchrun(*program: str, ranks: int = 2) -> list[str]:
 
 def open_scopes() -> int:
     """Count the tasks that are open in the current journal."""
-    scope = context.find()
+    scope = context.current_scope()
     assert scope is not None
     opened = [each.current_scope() for each in scope.journal.open_scopes.values()]
     return sum(1 for each in opened if each is not None and each.key is not None)

@@ -300,7 +300,7 @@ def test_a_fault_of_ours_does_not_end_a_backward(buffer: Path, monkeypatch: pyte
         raise ZeroDivisionError
 
     model = flowprov.torch_capture(Plain())
-    for place in ("opened_by", "Span"):
+    for place in ("forward_opened_by", "DetachedScope"):
         with monkeypatch.context() as patched:
             patched.setattr(backward_module, place, broken)
             loss_of(model).backward()

@@ -263,7 +263,7 @@ def test_a_fault_of_ours_is_counted_and_the_model_compiles_and_runs(
 
     model = Net()
     plain, expected = Plain(), compile_model(copy.deepcopy(model))(batch())
-    monkeypatch.setattr("flowprov.capture.torch.compile.around", fail)
+    monkeypatch.setattr("flowprov.capture.torch.compile.compiled_capture_of", fail)
     compiled = compile_model(model)
     assert torch.equal(compiled(batch()), expected)
     compile_model(plain)(batch())

@@ -221,7 +221,7 @@ def test_what_a_device_computes_follows_later(buffer: Path, monkeypatch: pytest.
     def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
         return numbers.clone(), lambda: done[0]
 
-    monkeypatch.setattr(optimizer_module, "is_immediate", lambda _: False)
+    monkeypatch.setattr(optimizer_module, "is_on_host", lambda _: False)
     monkeypatch.setattr(async_values, "start_copy", start_copy)
     model = flowprov.torch_capture(made())
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5), capturable=False, foreach=False)

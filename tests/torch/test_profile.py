@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import flowprov
-from flowprov.capture.torch.profile import describe
+from flowprov.capture.torch.profile import describe_model
 from tests.support import only
 from tests.torch.support import Net, Plain, openings
 
@@ -17,7 +17,7 @@ from tests.torch.support import Net, Plain, openings
 def test_parameters_are_counted_by_kind() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3).half())
     model[0].bias.requires_grad_(False)
-    found = describe(model)
+    found = describe_model(model)
     assert found["params"] == 4 * 3 + 3 + 6
     assert found["trainable_params"] == 4 * 3 + 6
     assert found["bytes"] == 15 * 4 + 6 * 2
@@ -32,12 +32,12 @@ def test_parameters_are_counted_by_kind() -> None:
 def test_shared_parameters_count_once() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     model[1].weight = model[0].weight
-    assert describe(model)["params"] == 16 + 4 + 4
+    assert describe_model(model)["params"] == 16 + 4 + 4
 
 
 def test_the_tree_shows_the_modules_level_by_level() -> None:
     model = torch.nn.Sequential(Plain(), torch.nn.ReLU())
-    found = describe(model)
+    found = describe_model(model)
     assert found["modules"] == 4
     assert found["depth"] == 2
     assert [each["path"] for each in found["tree"]] == ["", "0", "1", "0.linear"]
@@ -45,26 +45,26 @@ def test_the_tree_shows_the_modules_level_by_level() -> None:
 
 
 def test_the_architecture_is_told_by_structure_and_shapes_alone() -> None:
-    assert describe(Plain())["architecture"] == describe(Plain())["architecture"]
-    assert describe(Plain(3))["architecture"] != describe(Plain(4))["architecture"]
-    assert describe(Plain())["architecture"] != describe(Plain().half())["architecture"]
+    assert describe_model(Plain())["architecture"] == describe_model(Plain())["architecture"]
+    assert describe_model(Plain(3))["architecture"] != describe_model(Plain(4))["architecture"]
+    assert describe_model(Plain())["architecture"] != describe_model(Plain().half())["architecture"]
 
 
 def test_parameters_without_shape_or_storage_are_no_trouble() -> None:
-    lazy = describe(torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(2, 2)))
+    lazy = describe_model(torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(2, 2)))
     assert lazy["params"] == 6
     assert lazy["uninitialized_params"] == 2
     assert "faults" not in lazy
-    assert describe(torch.nn.Linear(2, 2, device="meta"))["params"] == 6
+    assert describe_model(torch.nn.Linear(2, 2, device="meta"))["params"] == 6
 
 
 def test_a_large_model_has_a_bounded_profile() -> None:
     model = torch.nn.ModuleList(torch.nn.ReLU() for _ in range(3_000))
-    found = describe(model)
+    found = describe_model(model)
     assert found["modules"] == 3_001
     assert len(found["tree"]) == 100
     assert len(found.get("repr", "")) <= 1_000
-    assert len(describe(torch.nn.ModuleList(Plain() for _ in range(200)))["repr"]) <= 1_000
+    assert len(describe_model(torch.nn.ModuleList(Plain() for _ in range(200)))["repr"]) <= 1_000
 
 
 def test_a_part_that_fails_costs_that_part_only() -> None:
@@ -75,7 +75,7 @@ def test_a_part_that_fails_costs_that_part_only() -> None:
         def buffers(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("no buffers either")
 
-    found = describe(Broken())
+    found = describe_model(Broken())
     assert found["params"] == 8
     assert found["faults"] == {"buffers": "RuntimeError", "repr": "RuntimeError"}
 
@@ -85,7 +85,7 @@ def test_a_model_that_holds_itself_is_described() -> None:
     inner = torch.nn.Module()
     model.inner = inner
     vars(inner)["_modules"]["back"] = model
-    assert describe(model)["modules"] == 3
+    assert describe_model(model)["modules"] == 3
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_whole_profile_reaches_the_record(buffer: Path) -> None:
     build: Any = Net
     model = build(get_profile=True)
     recorded = only(openings(buffer)).custom_metadata["model_profile"]
-    assert recorded == describe(model)
+    assert recorded == describe_model(model)
 
 
 def test_describing_reads_no_element(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,4 +125,4 @@ def test_describing_reads_no_element(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "item", refuse)
     monkeypatch.setattr(torch.Tensor, "cpu", refuse)
     monkeypatch.setattr(torch.Tensor, "tolist", refuse)
-    assert "faults" not in describe(Plain())
+    assert "faults" not in describe_model(Plain())

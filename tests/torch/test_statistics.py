@@ -50,7 +50,7 @@ class Device:
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """A device that is not the CPU, as far as statistics are concerned."""
     made = Device()
-    monkeypatch.setattr(statistics, "is_immediate", lambda _: False)
+    monkeypatch.setattr(statistics, "is_on_host", lambda _: False)
     monkeypatch.setattr(async_values, "start_copy", made.start_copy)
     return made
 
@@ -316,7 +316,7 @@ def test_what_never_arrives_is_dropped_and_said(
 
 
 def test_the_queue_is_bounded(buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_values, "MOST", 3)
+    monkeypatch.setattr(async_values, "MAX_PENDING", 3)
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         for _ in range(5):
@@ -358,7 +358,7 @@ def test_a_forked_child_leaves_what_waits_to_its_parent(buffer: Path, device: De
         flowprov.torch_capture(Plain())(batch())
         device.done = True
         if (child := os.fork()) == 0:
-            async_values.collect()
+            async_values.flush_ready()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert corrections(buffer) == []

@@ -8,19 +8,19 @@ from typing import Any
 
 import msgspec
 
-from flowprov.values import Summariser
+from flowprov.values import Summarizer
 
-SUMMARISER = Summariser()
+SUMMARISER = Summarizer()
 
 
-def recorded(value: object, *, key: str | None = None, summariser: Summariser = SUMMARISER) -> Any:
+def recorded(value: object, *, key: str | None = None, summariser: Summarizer = SUMMARISER) -> Any:
     """Give back what a reader finds of a value, after checking all that holds for every value."""
     encoded = summariser.encode(value, key=key)
     assert type(encoded) is bytes
     assert b"\n" not in encoded
     strict = json.loads(encoded.decode("utf-8", "strict"), parse_constant=_refuse)
     assert msgspec.json.decode(encoded) == strict
-    assert msgspec.to_builtins(summariser.summarise(value, key=key)) == strict
+    assert msgspec.to_builtins(summariser.summarize(value, key=key)) == strict
     inside = msgspec.json.decode(summariser.encode_mapping({"x": value}))
     if key is None:
         assert inside == {"x": strict}

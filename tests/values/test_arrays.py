@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from flowprov.values import Summariser, tensor_json
+from flowprov.values import Summarizer, tensor_json
 from tests.values.support import SUMMARISER, recorded
 
 
@@ -53,16 +53,16 @@ def test_ready_json_is_the_summary() -> None:
     for _ in range(2):
         encoded = tensor_json(array)
         assert type(encoded) is bytes
-        assert json.loads(encoded) == SUMMARISER.summarise(array)
+        assert json.loads(encoded) == SUMMARISER.summarize(array)
     assert json.loads(tensor_json(np.zeros((2, 3), dtype="f4")))["dtype"] == "float32"
     assert json.loads(tensor_json(5)) == {"type": "int"}
 
 
 def test_summaries_are_fresh_objects() -> None:
     array = np.zeros((2, 3))
-    first: Any = SUMMARISER.summarise(array)
+    first: Any = SUMMARISER.summarize(array)
     first["shape"].append(9)
-    assert SUMMARISER.summarise(array) != first
+    assert SUMMARISER.summarize(array) != first
 
 
 def test_what_an_array_cannot_tell_is_left_out() -> None:
@@ -216,4 +216,4 @@ def test_frameworks_are_not_imported_to_recognise_values() -> None:
 
 def test_a_summariser_without_redaction_gives_the_same_of_tensors() -> None:
     array = np.zeros(3)
-    assert Summariser(redact=False).summarise(array) == SUMMARISER.summarise(array)
+    assert Summarizer(redact=False).summarize(array) == SUMMARISER.summarize(array)

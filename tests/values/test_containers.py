@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from flowprov.values import Limits, Summariser, restore
+from flowprov.values import Limits, Summarizer, restore
 from tests.values.support import SUMMARISER, recorded
 
 
@@ -197,7 +197,7 @@ def test_a_mapping_of_very_many_values_is_cut() -> None:
 
 
 def test_limits_can_be_set() -> None:
-    small = Summariser(Limits(max_string=3, max_items=2, max_depth=1, max_nodes=10, max_repr=4))
+    small = Summarizer(Limits(max_string=3, max_items=2, max_depth=1, max_nodes=10, max_repr=4))
     assert recorded("abcd", summariser=small) == {"$str": "abc", "length": 4}
     assert recorded([1, [2], 3], summariser=small) == [1, {"$depth": "list"}, {"$cut": 3}]
     assert recorded({"a" * 9: 1}, summariser=small) == {"aaaa…": 1}

@@ -129,7 +129,7 @@ def test_interruptions_pass_through(interruption: Any, place: Any) -> None:
 
     value: Any = Interrupting()
     odd = {"value": value, "list": [value], "dict": {"a": value}, "field": {1: value}}[place]
-    for call in (SUMMARISER.summarise, SUMMARISER.encode, lambda v: SUMMARISER.encode_mapping({"x": v})):
+    for call in (SUMMARISER.summarize, SUMMARISER.encode, lambda v: SUMMARISER.encode_mapping({"x": v})):
         with pytest.raises(interruption):
             call(odd)
 

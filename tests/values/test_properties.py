@@ -16,10 +16,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowprov.values import Summariser, restore
+from flowprov.values import Summarizer, restore
 from tests.values.support import SUMMARISER, recorded, same
 
-OPEN = Summariser(redact=False)  # what is concealed cannot be restored
+OPEN = Summarizer(redact=False)  # what is concealed cannot be restored
 
 text = st.text(max_size=50) | st.sampled_from(["$", "$float", "$$int", "$cut", "$str", "token", "1"])
 integers = st.integers() | st.integers(-(2**70), 2**70) | st.sampled_from([2**63, -(2**63), 2**64, 10**400])
@@ -66,7 +66,7 @@ def test_json_values_within_the_limits_are_restored_exactly(value: Any) -> None:
     encoded = OPEN.encode(value)
     assert same(restore(msgspec.json.decode(encoded)), value)
     assert same(restore(json.loads(encoded)), value)
-    assert same(restore(OPEN.summarise(value)), value)
+    assert same(restore(OPEN.summarize(value)), value)
 
 
 @given(st.dictionaries(text, json_values.filter(lambda value: _depth(value) <= 7), max_size=6))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowprov.values import Summariser, is_secret_key, redact_urls
+from flowprov.values import Summarizer, is_secret_key, redact_urls
 from tests.values.support import SUMMARISER, recorded, words
 
 REDACTED = {"$redacted": True}
@@ -73,7 +73,7 @@ def test_what_tells_nothing_of_a_secret_is_kept() -> None:
 
 
 def test_redaction_can_be_turned_off() -> None:
-    open_hearted = Summariser(redact=False)
+    open_hearted = Summarizer(redact=False)
     value = {"password": "pw", "uri": "redis://u:p@h"}
     assert recorded(value, summariser=open_hearted) == value
     assert msgspec.json.decode(open_hearted.encode_mapping(value)) == value

@@ -33,7 +33,7 @@ _DEEPEST = 8  # wrappers around a function
 _NOT_SIMPLE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
-class Known(NamedTuple):
+class FunctionInfo(NamedTuple):
     """What is looked up of a function once.
 
     Attributes
@@ -57,18 +57,18 @@ class Known(NamedTuple):
     code: CodeType | None = None
 
 
-class Several(tuple[Any, ...]):
+class VarArgs(tuple[Any, ...]):
     """What ``*args`` took: each of them an argument by itself."""
 
     __slots__ = ()
 
 
-def known_of(function: Any) -> Known:
+def function_info(function: Any) -> FunctionInfo:
     """Look up what is known of a function, or of anything else that can be called."""
     try:
         found = _known.get(function)
         if found is None:
-            plain = _behind(function)
+            plain = _unwrap_function(function)
             if plain is None:
                 found = _known[function] = _inspected(function)
             else:
@@ -80,10 +80,10 @@ def known_of(function: Any) -> Known:
     return found
 
 
-_known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, FunctionInfo] = weakref.WeakKeyDictionary()
 
 
-def _behind(function: Any) -> FunctionType | None:
+def _unwrap_function(function: Any) -> FunctionType | None:
     """Give the plain function whose parameters a function has: itself, or the one that it wraps."""
     for _ in range(_DEEPEST):
         if type(function) is not FunctionType:
@@ -98,20 +98,20 @@ def _behind(function: Any) -> FunctionType | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _of_code(code: CodeType, name: str, module: str | None) -> Known:
+def _of_code(code: CodeType, name: str, module: str | None) -> FunctionInfo:
     names = code.co_varnames[: code.co_argcount]
     simple = not (code.co_posonlyargcount or code.co_kwonlyargcount or code.co_flags & _NOT_SIMPLE)
     is_users = _is_users(_package(module))
-    return Known(name, dict.fromkeys(names) if simple else None, is_users=is_users, code=code)
+    return FunctionInfo(name, dict.fromkeys(names) if simple else None, is_users=is_users, code=code)
 
 
-def _inspected(function: Any) -> Known:
+def _inspected(function: Any) -> FunctionInfo:
     name = str(getattr(function, "__name__", ""))
     try:
         signature = inspect.signature(function)
     except Exception:  # builtins have none, and what a user put in its place may do anything
-        return Known(name, None, is_users=False)
-    return Known(name, None, _is_users(package_of(function)), signature)
+        return FunctionInfo(name, None, is_users=False)
+    return FunctionInfo(name, None, _is_users(package_of(function)), signature)
 
 
 def _is_users(package: str) -> bool:
@@ -128,7 +128,7 @@ def _package(module: object) -> str:
 
 
 def name_arguments(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Known | None = None
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: FunctionInfo | None = None
 ) -> dict[str, Any]:
     """Give the arguments of a call by parameter name, defaults included; by position where names fail.
 
@@ -140,7 +140,7 @@ def name_arguments(
         What is known of the function, where that was looked up before.
     """
     try:
-        known = known or known_of(function)
+        known = known or function_info(function)
         if known.simple is not None:
             named = _simply_named(function, known.simple, args, kwargs)
             if named is not None:
@@ -156,7 +156,7 @@ def name_arguments(
             named.update(value)
         else:
             several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-            named[name] = Several(value) if several else value
+            named[name] = VarArgs(value) if several else value
     return named
 
 
@@ -168,7 +168,7 @@ def _simply_named(
     if len(named) != len(args) + len(kwargs):
         return None  # there are too many, or one was given twice
     if len(named) < len(simple):
-        plain = _behind(function)
+        plain = _unwrap_function(function)
         defaults = plain and plain.__defaults__
         if not defaults:
             return None

@@ -15,7 +15,7 @@ from dask.base import annotate
 
 from flowprov import guard
 from flowprov.capture.dask import origin, submission
-from flowprov.capture.dask.fetch.client import gathering
+from flowprov.capture.dask.fetch.client import fetching
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 from flowprov.runtime.context import Scope
 
@@ -33,21 +33,21 @@ def connect(client: Any, scope: Scope) -> Iterator[None]:
     scope
         The workflow, open.
     """
-    connection = submission.Connection(client, scope)
+    connection = submission.ClientWorkflow(client, scope)
     with contextlib.ExitStack() as stack:
         with guard.guarded("connecting a workflow to a Dask client"):
-            stack.enter_context(gathering(client, connection.origin))
+            stack.enter_context(fetching(client, connection.origin))
             if not submission.install():
                 stack.enter_context(annotate(**{origin.KEY: origin.annotation(connection.origin)}))
-            submission.connections.append(connection)
+            submission.client_workflows.append(connection)
             stack.callback(_disconnect, connection)
             _register(client)
         yield
 
 
-def _disconnect(connection: submission.Connection) -> None:
-    if connection in submission.connections:
-        submission.connections.remove(connection)
+def _disconnect(connection: submission.ClientWorkflow) -> None:
+    if connection in submission.client_workflows:
+        submission.client_workflows.remove(connection)
 
 
 def _register(client: Any) -> None:

@@ -33,11 +33,11 @@ def executions_of(worker: Any) -> Executions:
 
 def install() -> None:
     """Have the current scope found inside Dask tasks of this process."""
-    if scope_here not in context.resolvers:
-        context.resolvers.append(scope_here)
+    if current_scope not in context.resolvers:
+        context.resolvers.append(current_scope)
 
 
-def execution_here() -> Execution | None:
+def current_execution() -> Execution | None:
     """Find the execution in which the caller runs, None outside of any."""
     key = getattr(thread_state, "key", None)
     if key is not None:
@@ -63,26 +63,26 @@ def _coroutine_here() -> Execution | None:
     return None
 
 
-def scope_here() -> Scope | None:
+def current_scope() -> Scope | None:
     """Find the scope in which the caller runs; never raises.
 
     A thread that a task started is in the workflow of that task, where that is the only one whose tasks run
     here and this process opened no workflow of its own.
     """
     try:
-        execution = execution_here()
+        execution = current_execution()
         if execution is not None:
             if getattr(thread_state, "key", None) is None:
                 # What the coroutine spawns inherits its context, but not the name of its asyncio task.
                 context.current.set(execution.scope)
             return execution.scope
-        neighbour = neighbour_here()
+        neighbour = sole_execution_in_process()
     except Exception:  # asked at every event: a race with the end of a task must not cost the event
         return None
     return None if neighbour is None else neighbour.scope.parent
 
 
-def neighbour_here() -> Execution | None:
+def sole_execution_in_process() -> Execution | None:
     """Find a running execution of the only workflow whose tasks run in this process, None if there are more.
 
     None also where this process has an open workflow of its own: then that is the one of its threads.

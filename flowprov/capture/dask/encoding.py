@@ -16,11 +16,11 @@ import msgspec
 from distributed.core import clean_exception
 
 from flowprov.capture.dask import task_spec
-from flowprov.capture.dask.callables import Several, name_arguments
-from flowprov.capture.failures import clean, describe, was_left_at
+from flowprov.capture.dask.callables import VarArgs, name_arguments
+from flowprov.capture.failures import describe_exception, sanitize_text, was_left_at
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime.context import Scope
-from flowprov.values import Summariser
+from flowprov.values import Summarizer
 
 _DEEPEST = 8
 _MOST_ITEMS = 100
@@ -29,7 +29,7 @@ _NOTHING: Mapping[Any, Any] = {}
 
 
 def encode_used(
-    run_spec: Any, call: task_spec.Call | None, inputs: Mapping[Any, str], summariser: Summariser
+    run_spec: Any, call: task_spec.Call | None, inputs: Mapping[Any, str], summariser: Summarizer
 ) -> bytes:
     """Encode what a task uses, by parameter name.
 
@@ -56,7 +56,7 @@ def encode_used(
 
 
 def _encode_flat(
-    named: Mapping[str, Any], inputs: Mapping[Any, str], keys: Collection[Any], summariser: Summariser
+    named: Mapping[str, Any], inputs: Mapping[Any, str], keys: Collection[Any], summariser: Summarizer
 ) -> bytes | None:
     """Encode arguments each of which is a reference, or holds none; None where one holds some."""
     parts: list[bytes] = []
@@ -75,7 +75,7 @@ def _encode_flat(
             if marks:
                 parts.append(msgspec.json.encode(marks)[1:-1])
                 marks = {}
-            plain[name] = task_spec.plain(value)
+            plain[name] = task_spec.unwrap(value)
     parts.append((summariser.encode_mapping(plain) if plain else msgspec.json.encode(marks))[1:-1])
     return b"{%b}" % b",".join(parts)
 
@@ -83,17 +83,17 @@ def _encode_flat(
 def _holds_references(value: Any, keys: Collection[Any]) -> bool:
     if type(value) in task_spec.SCALARS:
         return False
-    if type(value) is Several:
+    if type(value) is VarArgs:
         return any(
             task_spec.key_behind(item, keys) is not None or _holds_references(item, keys) for item in value
         )
-    return task_spec.opened(value, keys) is not None
+    return task_spec.children_of(value, keys) is not None
 
 
 class _Writer:
     """Writes values among which there are references."""
 
-    def __init__(self, keys: Collection[Any], summariser: Summariser) -> None:
+    def __init__(self, keys: Collection[Any], summariser: Summarizer) -> None:
         self._keys = keys
         self._summariser = summariser
 
@@ -104,9 +104,9 @@ class _Writer:
         key = task_spec.key_behind(value, self._keys)
         if key is not None:
             return {"$task": dependency(key)}
-        held = task_spec.opened(value, self._keys)
+        held = task_spec.children_of(value, self._keys)
         if held is None:
-            return self._summariser.summarise(task_spec.plain(value), key=name)
+            return self._summariser.summarize(task_spec.unwrap(value), key=name)
         if depth >= _DEEPEST:
             return {"$depth": type(value).__name__}
         if isinstance(held, task_spec.Call):
@@ -120,7 +120,7 @@ class _Writer:
     def _pairs(self, named: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, value in islice(named.items(), _MOST_ITEMS):
-            name = clean(str(key))
+            name = sanitize_text(str(key))
             made["$" + name if name.startswith("$") else name] = self._form(value, name, depth)
         if len(named) > _MOST_ITEMS:
             made["$cut"] = len(named)
@@ -129,7 +129,7 @@ class _Writer:
 
 def dependency(key: Any) -> str:
     """Name the task that makes an input; reading finds the execution that this was."""
-    return "dask:" + clean(task_spec.text_of(key))
+    return "dask:" + sanitize_text(task_spec.text_of(key))
 
 
 def generated_of(worker: Any, key: Any, task_state: Any) -> dict[str, Any] | None:
@@ -173,7 +173,7 @@ def times_of(task_state: Any) -> dict[str, float]:
 def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
     """Describe the exception that ended a task; with the exception itself where it could be loaded."""
     named = str(task_state.exception_text or "")
-    frames = clean(str(task_state.traceback_text or "")) or None
+    frames = sanitize_text(str(task_state.traceback_text or "")) or None
     try:
         _, error, trace = clean_exception(_content(task_state.exception), _content(task_state.traceback))
     except Exception:  # loading it runs code of the user's
@@ -181,10 +181,12 @@ def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
     kind = named.partition("(")[0]
     if error is None or (type(error) is Exception and kind != "Exception"):
         # Dask replaces an exception that cannot be pickled by a plain one that holds its repr.
-        return Error(type=clean(kind) or "Exception", message=clean(named), traceback=frames), None
+        return Error(
+            type=sanitize_text(kind) or "Exception", message=sanitize_text(named), traceback=frames
+        ), None
     if trace is not None:
         error = error.with_traceback(trace)
-    described = describe(error)
+    described = describe_exception(error)
     if error.__traceback__ is None:
         described = msgspec.structs.replace(described, traceback=frames)
     return described, error
@@ -204,8 +206,8 @@ def correct_left_early(scope: Scope, error: BaseException | None, described: Err
         return
     passed = [(_name(frame.f_code), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
-        if was_left_at([(_name(code), line) for code, line in left.places], passed):
-            scope.journal.control(
+        if was_left_at([(_name(code), line) for code, line in left.locations], passed):
+            scope.journal.write_control(
                 Correction(task_id=left.key, status=Status.ERROR.value, error=described),
             )
 

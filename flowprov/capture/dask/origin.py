@@ -23,7 +23,7 @@ KEY = "flowprov"
 """The name of our annotation. An empty one says that a task belongs to no workflow."""
 
 
-class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskContext(msgspec.Struct, frozen=True, omit_defaults=True):
     """The workflow to which a task belongs, and how to reach it.
 
     Attributes
@@ -52,7 +52,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     submitted_at: int | None = None
 
 
-def of_workflow(scope: Scope) -> Origin:
+def context_of_workflow(scope: Scope) -> TaskContext:
     """Describe a workflow that is open here to the workers that will run tasks of it."""
     journal = scope.journal
     buffer, nonce = journal.settings.path, None
@@ -60,7 +60,7 @@ def of_workflow(scope: Scope) -> Origin:
         if not journal.path.is_relative_to(buffer):
             buffer = str(journal.path.parents[2])  # it went to the temporary folder
         nonce = str(journal.path.relative_to(buffer))
-    return Origin(
+    return TaskContext(
         campaign_id=journal.identity.campaign_id,
         workflow_id=scope.workflow_id,
         buffer=buffer,
@@ -69,13 +69,13 @@ def of_workflow(scope: Scope) -> Origin:
     )
 
 
-def annotation(origin: Origin) -> dict[str, Any]:
+def annotation(origin: TaskContext) -> dict[str, Any]:
     """Give the form in which an origin travels."""
     made: dict[str, Any] = msgspec.to_builtins(origin)
     return made
 
 
-def of_task(annotations: Mapping[str, Any] | None) -> Origin | None:
+def context_of_task(annotations: Mapping[str, Any] | None) -> TaskContext | None:
     """Read the origin of a task on its worker; None if it belongs to no workflow that is known.
 
     A task of a client that knows nothing of flowprov belongs to the workflow that was handed to the worker's
@@ -88,19 +88,19 @@ def of_task(annotations: Mapping[str, Any] | None) -> Origin | None:
     """
     given = (annotations or {}).get(KEY)
     if given is None:
-        campaign_id, workflow_id, parent_task_id = context.inherited(os.environ)
+        campaign_id, workflow_id, parent_task_id = context.inherited_ids(os.environ)
         if workflow_id is None:
             return None
-        return Origin(campaign_id or runtime.get().campaign_id(), workflow_id, parent_task_id)
-    return msgspec.convert(given, Origin) if given else None
+        return TaskContext(campaign_id or runtime.get().campaign_id(), workflow_id, parent_task_id)
+    return msgspec.convert(given, TaskContext) if given else None
 
 
-def journal_of(origin: Origin) -> Journal:
+def journal_of(origin: TaskContext) -> Journal:
     """Give the journal of this process for tasks of an origin: beside the client's where that can be seen."""
     held = runtime.get()
     if origin.buffer is None:
         return held.journal(origin.campaign_id)
-    if origin.nonce is not None and is_here(origin.buffer, origin.nonce):
+    if origin.nonce is not None and sees_buffer(origin.buffer, origin.nonce):
         return held.journal(origin.campaign_id, origin.buffer)
     guard.warn_once(
         f"buffer {origin.buffer}",
@@ -114,7 +114,7 @@ def journal_of(origin: Origin) -> Journal:
 
 
 @functools.lru_cache(maxsize=256)
-def is_here(buffer: str, nonce: str) -> bool:
+def sees_buffer(buffer: str, nonce: str) -> bool:
     """Whether this process sees a client's buffer: the one in which the nonce is."""
     # Asked once for each client, so that all tasks of a workflow on a worker go to one place.
     return (Path(buffer) / nonce).exists()

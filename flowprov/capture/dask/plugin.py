@@ -60,7 +60,7 @@ class DaskWorkerPlugin(WorkerPlugin):
             executions.owner = self
             self._executions = executions
             serve_journals(worker)
-            executions.adopt()
+            executions.adopt_running()
 
     def teardown(self, worker: Any) -> None:
         """Leave the worker: it closes, or the plugin is taken off or replaced."""
@@ -71,7 +71,7 @@ class DaskWorkerPlugin(WorkerPlugin):
         with guard.guarded("leaving a Dask worker"):
             stop_serving_journals(worker)
             if getattr(worker.status, "name", "") in ("closing", "closed", "failed"):
-                executions.abandon()
+                executions.interrupt_running()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:  # noqa: ARG002 - Dask's form
         """Take notice of a task that changed its state; never raises."""
@@ -80,9 +80,9 @@ class DaskWorkerPlugin(WorkerPlugin):
             return
         try:
             if finish == "executing":
-                executions.begin(key)
+                executions.start(key)
             elif key in executions.running:
-                executions.settle(key, finish)
+                executions.finish_if_done(key, finish)
             elif finish == "error":
                 executions.record_failed(key)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster

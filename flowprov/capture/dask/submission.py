@@ -30,16 +30,16 @@ from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 
 
-class Connection:
+class ClientWorkflow:
     """A workflow that is open, and the client it was opened with."""
 
     def __init__(self, client: Any, scope: Scope) -> None:
         self.client = weakref.ref(client)
         self.scope = scope
-        self.origin = origin.of_workflow(scope)
+        self.origin = origin.context_of_workflow(scope)
 
 
-connections: list[Connection] = []
+client_workflows: list[ClientWorkflow] = []
 _installing = threading.Lock()
 
 
@@ -68,7 +68,7 @@ def _wrapped(original: Any) -> Any:
             asking = sys._getframe(1)  # noqa: SLF001 - who asks, and for which client
             if asking.f_globals.get("__name__") != "distributed.client" or origin.KEY in annotations:
                 return annotations
-            given = belongs(asking.f_locals.get("self"))
+            given = annotation_for_submission(asking.f_locals.get("self"))
         except Exception as error:  # the guard: a submission goes on without us
             guard.report_internal_error("finding the workflow of a Dask submission", error)
             return annotations
@@ -78,7 +78,7 @@ def _wrapped(original: Any) -> Any:
     return get_annotations
 
 
-def belongs(client: Any) -> dict[str, Any] | None:
+def annotation_for_submission(client: Any) -> dict[str, Any] | None:
     """Say where tasks belong that are submitted here and now.
 
     Parameters
@@ -94,27 +94,27 @@ def belongs(client: Any) -> dict[str, Any] | None:
     here = context.current.get()
     connection = _around(here, client)
     if connection is not None:
-        return _told(connection.origin, here)
-    execution = current_task.execution_here()
+        return _annotate(connection.origin, here)
+    execution = current_task.current_execution()
     if execution is not None:
-        return _told(execution.origin, here or execution.scope)
+        return _annotate(execution.origin, here or execution.scope)
     possible = _of_client(client)
     if len(possible) == 1:
-        return _told(possible[0].origin, None)
-    neighbour = current_task.neighbour_here()  # a thread that a task started
+        return _annotate(possible[0].origin, None)
+    neighbour = current_task.sole_execution_in_process()  # a thread that a task started
     if neighbour is not None:
-        return _told(neighbour.origin, None)
-    return _belongs_nowhere(len(possible))
+        return _annotate(neighbour.origin, None)
+    return _ambiguous(len(possible))
 
 
-def _told(given: origin.Origin, inside: Scope | None) -> dict[str, Any]:
+def _annotate(given: origin.TaskContext, inside: Scope | None) -> dict[str, Any]:
     """Give the annotation for a submission inside a scope."""
     parent = None if inside is None else _task_of(inside)
     told = msgspec.structs.replace(given, parent_task_id=parent, submitted_at=clock.now())
     return origin.annotation(told)
 
 
-def _belongs_nowhere(possible: int) -> dict[str, Any] | None:
+def _ambiguous(possible: int) -> dict[str, Any] | None:
     if possible:
         guard.warn_once(
             "ambiguous submission",
@@ -123,11 +123,11 @@ def _belongs_nowhere(possible: int) -> dict[str, Any] | None:
             "carries the workflow into a thread.",
             possible,
         )
-    _, inherited_workflow, _ = context.inherited(os.environ)
+    _, inherited_workflow, _ = context.inherited_ids(os.environ)
     return None if inherited_workflow is not None else {}
 
 
-def _around(scope: Scope | None, client: Any) -> Connection | None:
+def _around(scope: Scope | None, client: Any) -> ClientWorkflow | None:
     """Find the innermost workflow around a scope that was opened with a client."""
     while scope is not None:
         for connection in _of_client(client):
@@ -137,9 +137,9 @@ def _around(scope: Scope | None, client: Any) -> Connection | None:
     return None
 
 
-def _of_client(client: Any) -> list[Connection]:
+def _of_client(client: Any) -> list[ClientWorkflow]:
     """List the workflows that were opened with a client, else with another client of the same cluster."""
-    every = list(connections)
+    every = list(client_workflows)
     own = [connection for connection in every if connection.client() is client]
     if own or client is None:
         return own or every
@@ -155,4 +155,4 @@ def _task_of(scope: Scope) -> str | None:
     """Give the full id of the innermost recorded task, None in a workflow."""
     while scope.parent is not None and not scope.recorded:
         scope = scope.parent
-    return scope.full_key()
+    return scope.full_task_id()

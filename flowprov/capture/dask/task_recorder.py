@@ -19,9 +19,9 @@ import msgspec
 from flowprov import guard
 from flowprov.capture.dask import encoding, internal_tasks, origin, task_spec
 from flowprov.capture.dask.fetch.worker import announce
-from flowprov.capture.failures import clean, end_inside, lost
+from flowprov.capture.failures import count_lost_event, run_end_callbacks, sanitize_text
 from flowprov.capture.function_spec import encode
-from flowprov.capture.recorder import measured_part, open_scope, thread_fragment
+from flowprov.capture.recorder import open_scope, telemetry_at_end_field, thread_field
 from flowprov.clock import clock, ticks
 from flowprov.journal import Journal
 from flowprov.line_templates import DASK_TASK
@@ -50,7 +50,7 @@ class Execution(msgspec.Struct, eq=False):
     """
 
     scope: Scope
-    origin: origin.Origin
+    origin: origin.TaskContext
     metadata: bytes
     began: int
 
@@ -59,7 +59,7 @@ class Execution(msgspec.Struct, eq=False):
         key: Any = self.scope.key
         return DASK_TASK % (
             key,
-            self.scope.place,
+            self.scope.line_prefix,
             self.began,
             _STATUS[status],
             metadata,
@@ -68,16 +68,18 @@ class Execution(msgspec.Struct, eq=False):
 
 
 _STATUS = {status: status.value.encode() for status in Status}
-_HOMES = 4  # submissions whose tasks take turns on a worker, as those of a map and of one of its results do
+_MAX_DESTINATIONS = (
+    4  # submissions whose tasks take turns on a worker, as those of a map and of one of its results do
+)
 _ENDED = {"memory": Status.FINISHED, "error": Status.ERROR}  # by Dask's name for it
 
 
-class _Home(NamedTuple):
+class _Destination(NamedTuple):
     """Where tasks belong whose annotation is the same.
 
     Attributes
     ----------
-    told, held
+    annotation, runtime
         The annotation, and what the process had of flowprov when it was read.
     origin
         What it says.
@@ -87,9 +89,9 @@ class _Home(NamedTuple):
         The part of their lines that says it.
     """
 
-    told: Any
-    held: runtime.Runtime
-    origin: origin.Origin
+    annotation: Any
+    runtime: runtime.Runtime
+    origin: origin.TaskContext
     journal: Journal
     fragment: bytes
 
@@ -114,10 +116,10 @@ class Executions:
         self._worker = weakref.ref(worker)
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
-        self._homes: deque[_Home] = deque(maxlen=_HOMES)
+        self._destinations: deque[_Destination] = deque(maxlen=_MAX_DESTINATIONS)
         self._of_worker = b""  # what the metadata says of the worker
 
-    def settle(self, key: Any, finish: str = "") -> None:
+    def finish_if_done(self, key: Any, finish: str = "") -> None:
         """Record the end of an execution if it has ended.
 
         A task that was cancelled goes on until its function returns: only then is it over, and it may be
@@ -133,16 +135,16 @@ class Executions:
         added = {"rescheduled": True} if finish == "rescheduled" else {}
         self._end(key, _ENDED.get(now, Status.CANCELLED), state, added)
 
-    def adopt(self) -> None:
+    def adopt_running(self) -> None:
         """Take over what runs already, and let go of what ended unseen, when a plugin joins."""
         worker = self._worker()
         for key in list(self.running):
-            self.settle(key)
+            self.finish_if_done(key)
         for key, state in list(worker.state.tasks.items()) if worker is not None else ():
             if state.state in _RUNS and key not in self.running:
-                self.begin(key)
+                self.start(key)
 
-    def abandon(self) -> None:
+    def interrupt_running(self) -> None:
         """Record what still runs in a worker that closes: nobody will see its end."""
         worker = self._worker()
         for key in list(self.running):
@@ -153,7 +155,7 @@ class Executions:
 
     # -- the start ----------------------------------------------------------------------------------------
 
-    def begin(self, key: Any) -> None:
+    def start(self, key: Any) -> None:
         """Record the start of an execution."""
         # The asyncio task that will run this one copies the present context right after this: it must not
         # inherit a scope of whoever happened to wake the worker (a task that seceded, an in-process client).
@@ -164,7 +166,7 @@ class Executions:
         if key in self.running:
             self._end(key, Status.INTERRUPTED, None, {})
         state = worker.state.tasks[key]
-        home = self._home_of(state.annotations)
+        home = self._destination_of(state.annotations)
         if home is None:
             return
         journal = home.journal
@@ -172,40 +174,40 @@ class Executions:
         try:
             execution = self._open(worker, state, home, workflow)
         except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
-            lost(workflow, "recording the start of a Dask task", error)
+            count_lost_event(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
             journal.append(execution.line(Status.RUNNING, execution.metadata, _thread_here(journal)))
             self.running[key] = execution
         announce(worker, journal, home.origin)
 
-    def _home_of(self, annotations: Mapping[str, Any] | None) -> _Home | None:
+    def _destination_of(self, annotations: Mapping[str, Any] | None) -> _Destination | None:
         """Find where a task belongs: most come from a submission that others came from just before."""
         held = runtime.get()
         told = (annotations or {}).get(origin.KEY)
-        for home in self._homes:
-            if home.held is held and home.told == told:
+        for home in self._destinations:
+            if home.runtime is held and home.annotation == told:
                 return home
-        given = origin.of_task(annotations)
+        given = origin.context_of_task(annotations)
         if given is None:
             return None
-        home = _home_at(told, held, given)
+        home = _make_destination(told, held, given)
         if told is not None:  # what the environment says is asked anew
-            self._homes.appendleft(home)
+            self._destinations.appendleft(home)
         return home
 
     def record_failed(self, key: Any) -> None:
         """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
         worker = self._worker()
         state: Any = None if worker is None else worker.state.tasks.get(key)
-        home = None if state is None else self._home_of(state.annotations)
+        home = None if state is None else self._destination_of(state.annotations)
         if home is None:
             return
         workflow = Scope(home.journal, None, home.origin.workflow_id)
         try:
             execution = self._open(worker, state, home, workflow, plumbing_too=True)
         except (Exception, SystemExit) as error:  # the guard, as above
-            lost(workflow, "recording a Dask task that failed", error)
+            count_lost_event(workflow, "recording a Dask task that failed", error)
             return
         if execution is None:
             return
@@ -214,21 +216,21 @@ class Executions:
         self._end(key, Status.ERROR, state, {})
 
     def _open(
-        self, worker: Any, state: Any, home: _Home, workflow: Scope, *, plumbing_too: bool = False
+        self, worker: Any, state: Any, home: _Destination, workflow: Scope, *, plumbing_too: bool = False
     ) -> Execution | None:
         """Make an execution; None of a task of Dask's own that is left out, but for what it depends on."""
-        held, given, journal = home.held, home.origin, home.journal
+        held, given, journal = home.runtime, home.origin, home.journal
         workflow.muted = given.muted or not held.capturing
         call = task_spec.call_of(state.run_spec)
         inputs = {task.key: encoding.dependency(task.key) for task in state.dependencies}
         functions = internal_tasks.functions_of(state.key, call)
-        if not (functions or plumbing_too or held.settings.dask.plumbing):
+        if not (functions or plumbing_too or held.settings.dask.internal_tasks):
             journal.append(encode_record(_left_out(state.key, inputs, given)))
             return None
         place = b'%b,"activity_id":%b,"used":%b' % (
             home.fragment,
-            _encode_ours(clean("-".join(functions) or internal_tasks.activity_of(state.key, call))),
-            encoding.encode_used(state.run_spec, call, inputs, held.summariser),
+            _encode_ours(sanitize_text("-".join(functions) or internal_tasks.activity_of(state.key, call))),
+            encoding.encode_used(state.run_spec, call, inputs, held.summarizer),
         )
         if inputs:
             place += _field(b"dependencies", list(inputs.values()))
@@ -239,7 +241,7 @@ class Executions:
             number,
             given.workflow_id,
             place,
-            wall=wall,
+            wall_started=wall,
             parent=workflow,
             muted=workflow.muted,
         )
@@ -255,7 +257,7 @@ class Executions:
         if state.resource_restrictions:
             here += _field(b"resources", dict(state.resource_restrictions))
         return b'{"dask_key":%b,"run_id":%b%b}' % (
-            _encode_ours(clean(task_spec.text_of(state.key))),
+            _encode_ours(sanitize_text(task_spec.text_of(state.key))),
             _encode_ours(getattr(state, "run_id", None)),
             here,
         )
@@ -268,13 +270,13 @@ class Executions:
         execution = self.running.pop(key) if forget else self.running[key]
         scope = execution.scope
         journal = scope.journal
-        ended = scope.wall + ticks() - scope.started
+        ended = scope.wall_started + ticks() - scope.started
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
             return  # ended before
         try:
             line = self._closed(execution, status, ended, state, added)
         except (Exception, SystemExit) as error:  # the guard, as above
-            lost(scope, "recording the end of a Dask task", error)
+            count_lost_event(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
 
@@ -303,10 +305,10 @@ class Executions:
                 generated = {**(generated or {}), **extras.generated}
             if extras.custom_metadata:
                 metadata = encode({**msgspec.json.decode(metadata), **extras.custom_metadata})
-            tags = [clean(tag) for tag in extras.tags]
+            tags = [sanitize_text(tag) for tag in extras.tags]
             if exception is None and error is not None:
                 exception = RuntimeError(error.message)  # what ends inside ends by an error too
-            end_inside(extras, exception)
+            run_end_callbacks(extras, exception)
         rest = b',"ended_at":%d%b' % (
             ended,
             b"" if generated is None else b',"generated":' + encode(generated),
@@ -314,8 +316,8 @@ class Executions:
         rest += self._thread_of(execution, state)
         if error is not None or tags:
             rest += _field(b"error", error) + _field(b"tags", tags or None)
-        if scope.measured:
-            rest += measured_part(scope)
+        if scope.reads_telemetry:
+            rest += telemetry_at_end_field(scope)
         return execution.line(status, metadata, rest)
 
     def _thread_of(self, execution: Execution, state: Any) -> bytes:
@@ -330,11 +332,11 @@ class Executions:
         return b"" if thread is None else _field(b"thread", thread.name)
 
 
-def _home_at(told: Any, held: runtime.Runtime, given: origin.Origin) -> _Home:
+def _make_destination(told: Any, held: runtime.Runtime, given: origin.TaskContext) -> _Destination:
     fragment = _field(b"workflow_id", given.workflow_id) + b',"subtype":"dask_task"'
     fragment += _field(b"parent_task_id", given.parent_task_id)
     fragment += _field(b"submitted_at", given.submitted_at)
-    return _Home(told, held, given, origin.journal_of(given), fragment)
+    return _Destination(told, held, given, origin.journal_of(given), fragment)
 
 
 def _threads_now() -> Mapping[int | None, threading.Thread]:
@@ -343,10 +345,10 @@ def _threads_now() -> Mapping[int | None, threading.Thread]:
     return kept if type(kept) is dict else {thread.ident: thread for thread in threading.enumerate()}
 
 
-def _left_out(key: Any, inputs: Mapping[Any, str], given: origin.Origin) -> LeftOut:
+def _left_out(key: Any, inputs: Mapping[Any, str], given: origin.TaskContext) -> LeftOut:
     return LeftOut(
         workflow_id=given.workflow_id,
-        dask_key=clean(task_spec.text_of(key)),
+        dask_key=sanitize_text(task_spec.text_of(key)),
         at=clock.now(),
         dependencies=list(inputs.values()),
     )
@@ -354,7 +356,7 @@ def _left_out(key: Any, inputs: Mapping[Any, str], given: origin.Origin) -> Left
 
 def _thread_here(journal: Journal) -> bytes:
     """Name the present thread, unless it is the one that the header names."""
-    return b"" if threading.get_ident() == journal.main_thread else thread_fragment()
+    return b"" if threading.get_ident() == journal.main_thread else thread_field()
 
 
 def _field(name: bytes, value: object) -> bytes:

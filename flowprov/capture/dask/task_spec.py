@@ -17,7 +17,7 @@ from operator import attrgetter
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from flowprov.capture.dask.callables import Known, Several, known_of, package_of
+from flowprov.capture.dask.callables import FunctionInfo, VarArgs, function_info, package_of
 
 _RUN_GRAPHS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 _MOST_ITEMS = 100
@@ -31,14 +31,14 @@ class Call(NamedTuple):
     function: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    known: Known | None = None
+    known: FunctionInfo | None = None
 
 
 def call_of(run_spec: Any) -> Call | None:
     """Find what a task calls; None for nodes that only hand data on."""
     function = getattr(run_spec, "func", None)
     if callable(function) and hasattr(run_spec, "args"):
-        if type(function) is FunctionType and (known := known_of(function)).is_users:
+        if type(function) is FunctionType and (known := function_info(function)).is_users:
             return Call(function, tuple(run_spec.args), run_spec.kwargs or {}, known)
         return _unwrapped(Call(function, tuple(run_spec.args), run_spec.kwargs or {}))
     if isinstance(run_spec, tuple) and len(run_spec) == 3 and callable(run_spec[0]):
@@ -154,9 +154,9 @@ def _nothing(_value: Any) -> None:
     """Stand for itself."""
 
 
-def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[Any] | None:
+def children_of(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[Any] | None:
     """Open what may hold references to other tasks: containers and nested tasks; None for plain values."""
-    if isinstance(value, Several):
+    if isinstance(value, VarArgs):
         return list(value)
     if is_node(value):
         kind = getattr(value, "klass", None)
@@ -171,10 +171,10 @@ def opened(value: Any, keys: Collection[Any]) -> Call | dict[Any, Any] | list[An
     return None
 
 
-def plain(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """Give the value that a node of Dask's only wraps, or that is only marked as several."""
-    if isinstance(value, Several):
-        return tuple(plain(item) for item in value)
+    if isinstance(value, VarArgs):
+        return tuple(unwrap(item) for item in value)
     wraps = type(value).__name__ == "DataNode" and package_of(type(value)) == "dask"
     return value.value if wraps else value
 

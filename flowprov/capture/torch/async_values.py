@@ -19,13 +19,13 @@ from typing import NamedTuple
 import torch
 
 from flowprov import guard
-from flowprov.capture.torch.modes import aside
+from flowprov.capture.torch.modes import suspended_modes
 from flowprov.journal import Journal
 from flowprov.records import Correction
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
-MOST = 10_000  # waiting at a time: about 10 MB
+MAX_PENDING = 10_000  # waiting at a time: about 10 MB
 LONGEST_S = 5.0  # of waiting at the end of the outermost scope
 DROPPED = "statistics"
 
@@ -42,12 +42,12 @@ _lock = threading.Lock()
 _prepared = False
 
 
-def is_immediate(tensor: torch.Tensor) -> bool:
+def is_on_host(tensor: torch.Tensor) -> bool:
     """Whether reading a tensor waits for nothing."""
     return tensor.device.type == "cpu"
 
 
-def collect_later(around: Scope, numbers: torch.Tensor, correct: Callable[[list[float]], Correction]) -> None:
+def defer(around: Scope, numbers: torch.Tensor, correct: Callable[[list[float]], Correction]) -> None:
     """Read numbers when the device has computed them.
 
     Parameters
@@ -60,8 +60,8 @@ def collect_later(around: Scope, numbers: torch.Tensor, correct: Callable[[list[
         Gives the correction of that record.
     """
     journal = around.journal
-    if len(_waiting) >= MOST:
-        _drop(journal, f"more than {MOST} wait to be computed")
+    if len(_waiting) >= MAX_PENDING:
+        _drop(journal, f"more than {MAX_PENDING} wait to be computed")
         return
     copied, are_there = start_copy(numbers)
     _waiting.append(_Waiting(journal, copied, are_there, correct))
@@ -78,7 +78,7 @@ def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]
     return copied, event.query
 
 
-def collect() -> None:
+def flush_ready() -> None:
     """Write what has arrived; waits for nothing."""
     if not _waiting or not _lock.acquire(blocking=False):
         return
@@ -93,21 +93,21 @@ def _is_done_with(waiting: _Waiting) -> bool:
     try:
         if not waiting.are_there():
             return False
-        with aside():
+        with suspended_modes():
             numbers = waiting.numbers.tolist()
-        waiting.journal.control(waiting.correct(numbers))
+        waiting.journal.write_control(waiting.correct(numbers))
     except Exception as error:  # of the device, to which the program's own kernels may have done anything
         _drop(waiting.journal, f"reading them from the device failed with {type(error).__name__}")
     return True
 
 
-def _collect_all(_error: BaseException | None = None) -> None:
+def flush_all(_error: BaseException | None = None) -> None:
     """Wait for what is on its way, for a bounded time."""
     last = time.monotonic() + LONGEST_S
-    collect()
+    flush_ready()
     while _waiting and time.monotonic() < last:
         time.sleep(0.0005)
-        collect()
+        flush_ready()
     with _lock:
         late = list(_waiting)
         _waiting.clear()
@@ -134,17 +134,17 @@ def _collect_at_the_end_of(around: Scope | None) -> None:
         if around.recorded and context.is_open(around):
             outermost = around
         around = around.parent
-    if outermost is not None and _collect_all not in outermost.extra().on_end:
-        outermost.extra().on_end.append(_collect_all)
+    if outermost is not None and flush_all not in outermost.ensure_extras().on_end:
+        outermost.ensure_extras().on_end.append(flush_all)
 
 
 def _prepare() -> None:
     global _prepared  # noqa: PLW0603 - once per process, and forks inherit it
     held = runtime.get()
-    if collect not in held.at_heartbeat:
-        held.at_heartbeat.append(collect)
-    if _collect_all not in held.at_exit:
-        held.at_exit.append(_collect_all)
+    if flush_ready not in held.at_heartbeat:
+        held.at_heartbeat.append(flush_ready)
+    if flush_all not in held.at_exit:
+        held.at_exit.append(flush_all)
     if not _prepared:
         _prepared = True
         os.register_at_fork(after_in_child=_forget)

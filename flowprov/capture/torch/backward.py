@@ -26,8 +26,8 @@ from torch.autograd import Variable
 
 from flowprov import guard
 from flowprov.capture.detached_scope import DetachedScope
-from flowprov.capture.recorder import enclosing, thread_fragment
-from flowprov.capture.torch.hooks import CapturedModule, Forward, Hook, opened_by
+from flowprov.capture.recorder import enclosing_scope, thread_field
+from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, Forward, forward_opened_by
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import graph_task
 from flowprov.capture.torch.tracing import is_compiling
@@ -45,7 +45,7 @@ _MOST_NODES = 100
 _DEEPEST = 4
 
 
-class AfterForward(Hook):
+class BackwardWatchHook(CaptureHook):
     """Watches what a forward returned; it runs before the hook that ends the forward's record."""
 
     __slots__ = ()
@@ -56,7 +56,7 @@ class AfterForward(Hook):
             return
         try:
             captured = self.captured
-            scope = opened_by(captured, context.current.get(), _frame(1))
+            scope = forward_opened_by(captured, context.current.get(), _frame(1))
             # What checkpointing computes again is part of a backward that runs already.
             if scope is None or scope.parent is None or graph_task() != -1:
                 return
@@ -73,7 +73,7 @@ class AfterForward(Hook):
 def is_watched(module: torch.nn.Module) -> bool:
     """Whether backward passes through a module are recorded."""
     hooks = list(module._forward_hooks.values())  # noqa: SLF001 - torch has no other way to ask
-    return any(isinstance(hook, AfterForward) for hook in hooks)
+    return any(isinstance(hook, BackwardWatchHook) for hook in hooks)
 
 
 class _Reached:
@@ -95,8 +95,8 @@ class _Reached:
         self._model: Model = captured.model
         self._fragment = captured.model.fragment(f"{captured.model.name}_backward", SUBTYPE)
         self._parent = weakref.ref(parent)
-        self._thread = thread_fragment() if scope.thread != scope.journal.main_thread else b""
-        self._used = b'{"forward":%b}' % msgspec.json.encode(scope.full_key())
+        self._thread = thread_field() if scope.thread != scope.journal.main_thread else b""
+        self._used = b'{"forward":%b}' % msgspec.json.encode(scope.full_task_id())
         self._running: dict[int, DetachedScope] = {}
 
     def __call__(self, _gradients: Any) -> None:
@@ -111,7 +111,7 @@ class _Reached:
             parent = _current() if asked_for_here else _elsewhere(self._parent())
             if parent is None:
                 return
-            place = self._model.links(parent) + self._fragment + self._thread
+            place = self._model.parent_fields(parent) + self._fragment + self._thread
             span = self._running[run] = DetachedScope(parent, place, self._used)
             tail = b',"custom_metadata":{"create_graph":%b}' % _JSON[torch.is_grad_enabled()]
 
@@ -137,7 +137,7 @@ _JSON = {True: b"true", False: b"false"}
 
 def _current() -> Scope | None:
     current = context.current.get()
-    return enclosing(current) if current is None or current.muted else current
+    return enclosing_scope(current) if current is None or current.muted else current
 
 
 def _elsewhere(scope: Scope | None) -> Scope | None:
@@ -145,10 +145,10 @@ def _elsewhere(scope: Scope | None) -> Scope | None:
     if _is_known("context"):
         asked = _of_caller("context").get(context.current)
         if asked is not None:
-            return enclosing(asked)
+            return enclosing_scope(asked)
     while scope is not None and not (scope.recorded and context.is_open(scope)):
         scope = scope.parent
-    return enclosing(scope)
+    return enclosing_scope(scope)
 
 
 def _nodes_of(output: Any) -> list[Any]:

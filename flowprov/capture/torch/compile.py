@@ -29,11 +29,17 @@ from typing import Any
 import torch
 
 from flowprov import guard
-from flowprov.capture.torch.backward import AfterForward, is_watched
+from flowprov.capture.torch.backward import BackwardWatchHook, is_watched
 from flowprov.capture.torch.encoding import Inputs
-from flowprov.capture.torch.hook_registration import fasten
-from flowprov.capture.torch.hooks import After, Before, CapturedModule, Forward, captures_of
-from flowprov.capture.torch.selection import is_shell
+from flowprov.capture.torch.hook_registration import register_hooks
+from flowprov.capture.torch.hooks import (
+    CapturedModule,
+    Forward,
+    ForwardHook,
+    ForwardPreHook,
+    captured_modules_of,
+)
+from flowprov.capture.torch.selection import is_optimized_module
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.runtime.context import Scope
 
@@ -41,19 +47,19 @@ _REASON = "the module was called through torch.compile"
 _HOME = "torch._dynamo.eval_frame"  # where OptimizedModule is defined; to import it takes a second
 _MARK = "__flowprov__"
 
-_shells: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+_optimized_modules: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-class Around(CapturedModule):
+class CompiledCapture(CapturedModule):
     """What captures a compiled module from outside; ``original`` captures it where it runs uncompiled."""
 
     __slots__ = ("_hides_children",)
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward, and why its children are not."""
-        plainly = self.original
-        if plainly is None or (self._hides_children and not scope.met_children):
+        plainly = self.inner
+        if plainly is None or (self._hides_children and not scope.child_seen):
             super().end(scope, now, output)
         else:
             plainly.end(scope, now, output)
@@ -62,10 +68,10 @@ class Around(CapturedModule):
         inside = original_module(module)
         inputs = super()._prepare(parent, inside)
         self._hides_children = any(
-            captured.model is self.model and captured is not self.original
+            captured.model is self.model and captured is not self.inner
             for part in inside.modules()
             if part is not inside
-            for captured in captures_of(part)
+            for captured in captured_modules_of(part)
         )
         return inputs
 
@@ -73,50 +79,54 @@ class Around(CapturedModule):
         return {**super()._metadata(mode, epoch), "children_not_recorded": _REASON}
 
 
-def around(captured: CapturedModule) -> Around:
+def compiled_capture_of(captured: CapturedModule) -> CompiledCapture:
     """Give what captures the same module from outside of compiled code."""
-    made = captured.around
-    if not isinstance(made, Around):
+    made = captured.outer
+    if not isinstance(made, CompiledCapture):
         kind: Any = type(captured)
-        made = captured.like(_kind_of(kind))
-        made.original = captured
-        captured.around = made
+        made = captured.copy_as(_kind_of(kind))
+        made.inner = captured
+        captured.outer = made
     return made
 
 
 @functools.cache
-def _kind_of(kind: Any) -> type[Around]:
-    return Around if kind is CapturedModule else type("Around", (Around, kind), {"__slots__": ()})
+def _kind_of(kind: Any) -> type[CompiledCapture]:
+    return (
+        CompiledCapture
+        if kind is CapturedModule
+        else type("CompiledCapture", (CompiledCapture, kind), {"__slots__": ()})
+    )
 
 
 def original_module(module: torch.nn.Module) -> torch.nn.Module:
     """Give the module that was compiled, for what ``torch.compile`` made of it."""
-    while is_shell(module):
+    while is_optimized_module(module):
         module = module._modules["_orig_mod"]  # type: ignore[assignment]  # noqa: SLF001 - torch gives no other way
     return module
 
 
-def cover(module: torch.nn.Module) -> None:
+def wrap_compiled(module: torch.nn.Module) -> None:
     """Record what compiled forms a captured module has by now."""
-    for shell in _shells_of(module):
-        _cover_shell(shell, module)
+    for shell in _optimized_modules_of(module):
+        _wrap_optimized_module(shell, module)
     if module._compiled_call_impl is not None:  # noqa: SLF001 - torch gives no other way
-        _cover_call(module)
+        _wrap_compiled_call(module)
 
 
-def shells_in(module: torch.nn.Module) -> list[torch.nn.Module]:
+def optimized_modules_in(module: torch.nn.Module) -> list[torch.nn.Module]:
     """List what ``torch.compile`` made of a module and its parts."""
-    return [shell for part in module.modules() for shell in _shells_of(part)]
+    return [shell for part in module.modules() for shell in _optimized_modules_of(part)]
 
 
-def uncover(module: torch.nn.Module) -> None:
+def unwrap_compiled(module: torch.nn.Module) -> None:
     """Take the recording off the compiled call of a module that is not captured any more."""
     call: Any = vars(module).get("_compiled_call_impl")
-    if getattr(call, _MARK, None) is not None and not captures_of(module):
+    if getattr(call, _MARK, None) is not None and not captured_modules_of(module):
         vars(module)["_compiled_call_impl"] = call.__wrapped__
 
 
-def watch() -> None:
+def follow_torch_compile() -> None:
     """Learn from now on what is compiled; once in a process, however often it is called."""
     if _MARK in vars(torch.nn.Module.compile):
         return
@@ -125,25 +135,25 @@ def watch() -> None:
             return
         home = sys.modules.get(_HOME)
         if home is None or not hasattr(home, "OptimizedModule"):
-            sys.meta_path.insert(0, _Arrival())
+            sys.meta_path.insert(0, DynamoImportHook())
         else:
-            _watch_shells(home)
+            _follow_optimized_modules(home)
             made = home.OptimizedModule  # before anything was captured: an instance refers to its class
-            _shells.update(each for each in gc.get_referrers(made) if type(each) is made)
-        _replace(torch.nn.Module, "compile", _after_compile)
+            _optimized_modules.update(each for each in gc.get_referrers(made) if type(each) is made)
+        call_after(torch.nn.Module, "compile", _after_compile)
 
 
 def _after_compile(module: torch.nn.Module) -> None:
-    if captures_of(module):
-        _cover_call(module)
+    if captured_modules_of(module):
+        _wrap_compiled_call(module)
 
 
-def _after_shell(shell: torch.nn.Module) -> None:
-    _shells.add(shell)
-    _cover_shell(shell, original_module(shell))
+def _after_optimized_module(shell: torch.nn.Module) -> None:
+    _optimized_modules.add(shell)
+    _wrap_optimized_module(shell, original_module(shell))
 
 
-def _replace(owner: type[torch.nn.Module], name: str, then: Callable[[torch.nn.Module], None]) -> None:
+def call_after(owner: type[torch.nn.Module], name: str, then: Callable[[torch.nn.Module], None]) -> None:
     """Have a method of torch followed by a function of ours, which torch and the program never notice."""
     original = getattr(owner, name)
 
@@ -159,16 +169,17 @@ def _replace(owner: type[torch.nn.Module], name: str, then: Callable[[torch.nn.M
     setattr(owner, name, method)
 
 
-def _watch_shells(home: ModuleType) -> None:
-    _replace(home.OptimizedModule, "__init__", _after_shell)
+def _follow_optimized_modules(home: ModuleType) -> None:
+    call_after(home.OptimizedModule, "__init__", _after_optimized_module)
 
 
-class _Arrival:
+class DynamoImportHook:
     """A finder of modules that finds none, and learns when the one that matters is imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        """Find none; follow the import of the module that matters."""
         if name != _HOME:
             return None
         with guard.guarded("preparing for torch.compile"):
@@ -188,25 +199,25 @@ def _follow_import(loader: Any) -> None:
         del loader.exec_module
         execute(module)
         with guard.guarded("preparing for torch.compile"):
-            _watch_shells(module)
+            _follow_optimized_modules(module)
 
     loader.exec_module = exec_module
 
 
-def _shells_of(module: torch.nn.Module) -> list[torch.nn.Module]:
-    return [shell for shell in list(_shells) if original_module(shell) is module]
+def _optimized_modules_of(module: torch.nn.Module) -> list[torch.nn.Module]:
+    return [shell for shell in list(_optimized_modules) if original_module(shell) is module]
 
 
-def _cover_shell(shell: torch.nn.Module, module: torch.nn.Module) -> None:
+def _wrap_optimized_module(shell: torch.nn.Module, module: torch.nn.Module) -> None:
     """Put hooks on what ``torch.compile`` made of a captured module; they run outside of the graph."""
-    there, watched = captures_of(shell), is_watched(module)
-    for captured in captures_of(module):
-        outside = around(captured)
+    there, watched = captured_modules_of(shell), is_watched(module)
+    for captured in captured_modules_of(module):
+        outside = compiled_capture_of(captured)
         if outside not in there:
-            fasten(shell, outside, backward=watched)
+            register_hooks(shell, outside, backward=watched)
 
 
-def _cover_call(module: torch.nn.Module) -> None:
+def _wrap_compiled_call(module: torch.nn.Module) -> None:
     """Have the compiled call of a captured module recorded."""
     compiled = module._compiled_call_impl  # noqa: SLF001 - torch gives no other way
     if compiled is None or getattr(compiled, _MARK, None) is not None:
@@ -237,22 +248,26 @@ def _record(
 
 
 # Hooks look for the frame of the call behind the one that calls them: hence these two.
-def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[After]:
+def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[ForwardHook]:
     try:
-        captures = [around(captured) for captured in captures_of(module)]
+        captures = [compiled_capture_of(captured) for captured in captured_modules_of(module)]
     except Exception as error:  # the guard: the forward runs whatever happens to us
         guard.report_internal_error("recording the start of a forward", error)
         return []
     for captured in captures:
-        Before(captured)(module, args, kwargs)
-    return [After(captured) for captured in captures]
+        ForwardPreHook(captured)(module, args, kwargs)
+    return [ForwardHook(captured) for captured in captures]
 
 
 def _after(
-    hooks: list[After], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    hooks: list[ForwardHook],
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    output: Any,
 ) -> None:
     watched = is_watched(module)
     for hook in hooks:
         if watched:
-            AfterForward(hook.captured)(module, args, output)
+            BackwardWatchHook(hook.captured)(module, args, output)
         hook(module, args, kwargs, output)

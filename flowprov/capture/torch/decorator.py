@@ -18,19 +18,19 @@ import msgspec
 import torch
 
 from flowprov import guard
-from flowprov.capture.recorder import enclosing
+from flowprov.capture.recorder import enclosing_scope
 from flowprov.capture.torch import optimizer
 from flowprov.capture.torch.compile import original_module
-from flowprov.capture.torch.install import attach, captured_of, release, takes_no_hooks
-from flowprov.capture.torch.model import Given, Model
-from flowprov.capture.torch.selection import Choice, original_name
+from flowprov.capture.torch.install import captured_model_of, install_hooks, refuses_hooks, release_model
+from flowprov.capture.torch.model import ConstructorOptions, Model
+from flowprov.capture.torch.selection import ModuleSelection, original_name
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.settings import TorchSettings
 
 C = TypeVar("C", bound="type[torch.nn.Module] | torch.nn.Module")
 
-_GIVEN = frozenset(Given.__struct_fields__)
+_GIVEN = frozenset(ConstructorOptions.__struct_fields__)
 _KINDS_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _MARK = "__flowprov__"
 
@@ -153,7 +153,7 @@ def torch_release(model: torch.nn.Module | type[torch.nn.Module]) -> None:
         if isinstance(decoration, Decoration) and decoration.owner is model:
             decoration.undo()
     else:
-        release(model)
+        release_model(model)
 
 
 class Decoration:
@@ -194,7 +194,7 @@ class Decoration:
             building.pop()
         # The __init__ that Python called was this one: nothing of the construction is left to come.
         complete = getattr(type(model).__init__, _MARK, None) is self
-        _capture(model, self.options, Given(**given), complete=complete)
+        _capture(model, self.options, ConstructorOptions(**given), complete=complete)
 
     def undo(self) -> None:
         """Give the class the ``__init__`` that it had."""
@@ -234,7 +234,7 @@ _building = _Building()
 
 def _apply(options: Options, target: Any) -> Any:
     if isinstance(target, torch.nn.Module):
-        _capture(target, options, Given(), complete=True)
+        _capture(target, options, ConstructorOptions(), complete=True)
         return target
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         torch_release(target)
@@ -277,24 +277,24 @@ def _named_by(init: Callable[..., None]) -> frozenset[str]:
     return _GIVEN & {parameter.name for parameter in parameters if parameter.kind in _KINDS_BY_NAME}
 
 
-def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete: bool) -> None:
+def _capture(model: torch.nn.Module, options: Options, given: ConstructorOptions, *, complete: bool) -> None:
     """Put the hooks on an instance, and open its workflow if it is complete."""
     if runtime.disabled() or given.capture_enabled is False:
         return
     model = original_module(model)
     held = runtime.get()
-    if not held.capturing or captured_of(model) is not None:
+    if not held.capturing or captured_model_of(model) is not None:
         return
     settings = held.settings.instrumentation.torch
     what = options.what or settings.what
     registers = settings.register_workflow if given.save_workflow is None else bool(given.save_workflow)
     profiles = options.get_profile if given.get_profile is None else given.get_profile
-    if what is not None and takes_no_hooks(model):
+    if what is not None and refuses_hooks(model):
         what = None
     if what is None and not registers:
         return
     with guard.guarded("capturing a model"):
-        built_in = enclosing(context.current.get()) if registers else None
+        built_in = enclosing_scope(context.current.get()) if registers else None
         name = options.name or original_name(model)
         made = Model(
             name,
@@ -305,18 +305,18 @@ def _capture(model: torch.nn.Module, options: Options, given: Given, *, complete
         )
         if what is not None:
             choice = _choose(options, settings) if what == "parent_and_children" else None
-            attach(model, made, choice, settings, complete=complete)
+            install_hooks(model, made, choice, settings, complete=complete)
         if settings.optimizer is not None:
             optimizer.install()
         if built_in is not None and (complete or what is None):
             made.open(model, built_in)
 
 
-def _choose(options: Options, settings: TorchSettings) -> Choice:
+def _choose(options: Options, settings: TorchSettings) -> ModuleSelection:
     """Choose what is recorded of the modules in a model: by the arguments, else by the settings."""
     depth = settings.depth if options.depth is None else options.depth
     mode = options.children_mode or settings.children_mode or "lightweight"
-    return Choice(
+    return ModuleSelection(
         depth=None if depth == "all" else int(depth),
         include=settings.include if options.include is None else options.include,
         exclude=settings.exclude if options.exclude is None else options.exclude,

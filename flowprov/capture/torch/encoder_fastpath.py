@@ -24,14 +24,14 @@ from typing import Any
 import torch
 
 from flowprov import guard
-from flowprov.capture.torch.hook_registration import set_apart
-from flowprov.capture.torch.hooks import Hook
+from flowprov.capture.torch.hook_registration import renumber_hooks
+from flowprov.capture.torch.hooks import CaptureHook
 from flowprov.capture.torch.tracing import is_compiling
 
 _NAMES = ("_forward_pre_hooks", "_forward_hooks")
 
 
-class Hooks(OrderedDict[int, Any]):
+class UncountedHookDict(OrderedDict[int, Any]):
     """The hooks of a layer, whose number is that of the program's own.
 
     It is copied and saved as a plain mapping without ours: in that, they would be counted.
@@ -54,8 +54,8 @@ class Hooks(OrderedDict[int, Any]):
     def __setitem__(self, number: int, hook: Any) -> None:
         super().__setitem__(number, hook)
         layer = self._layer()
-        if layer is not None and vars(layer).get(self._name) is self and not isinstance(hook, Hook):
-            arrange(layer)
+        if layer is not None and vars(layer).get(self._name) is self and not isinstance(hook, CaptureHook):
+            sync_hook_dict(layer)
 
     def __delitem__(self, number: int) -> None:
         """Remove a hook, from what took the place of this, too: its handle knows of this only."""
@@ -63,9 +63,9 @@ class Hooks(OrderedDict[int, Any]):
         layer, successor = self._layer(), None if self._successor is None else self._successor()
         if layer is not None and successor is not None:
             successor.pop(number, None)
-            arrange(layer)
+            sync_hook_dict(layer)
 
-    def succeeded(self) -> OrderedDict[int, Any]:
+    def as_plain_dict(self) -> OrderedDict[int, Any]:
         """Make the plain mapping that takes the place of this."""
         made = self.copy()
         vars(made)["before"] = _Kept(self)
@@ -77,11 +77,15 @@ class Hooks(OrderedDict[int, Any]):
         return OrderedDict(self.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OrderedDict, ([(number, hook) for number, hook in self.items() if not isinstance(hook, Hook)],)
+        return OrderedDict, (
+            [(number, hook) for number, hook in self.items() if not isinstance(hook, CaptureHook)],
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OrderedDict[int, Any]:
         copied = (
-            (number, copy.deepcopy(hook, memo)) for number, hook in self.items() if not isinstance(hook, Hook)
+            (number, copy.deepcopy(hook, memo))
+            for number, hook in self.items()
+            if not isinstance(hook, CaptureHook)
         )
         return OrderedDict(copied)
 
@@ -91,14 +95,14 @@ class _Kept:
 
     __slots__ = ("mapping",)
 
-    def __init__(self, mapping: Hooks) -> None:
+    def __init__(self, mapping: UncountedHookDict) -> None:
         self.mapping = mapping
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
 
-class Rearrange(Hook):
+class ResyncHook(CaptureHook):
     """Looks before a forward whether the program's hooks are gone: of most removals nobody is told."""
 
     __slots__ = ()
@@ -108,20 +112,20 @@ class Rearrange(Hook):
         if is_compiling():
             return
         with guard.guarded("following the hooks of a layer"):
-            arrange(layer)
+            sync_hook_dict(layer)
 
 
-def arrange(module: torch.nn.Module) -> None:
+def sync_hook_dict(module: torch.nn.Module) -> None:
     """Have a mapping of ours where only our hooks are on a layer, and a plain one everywhere else."""
     is_layer = isinstance(module, torch.nn.TransformerEncoderLayer)
     for name in _NAMES:
         hooks = getattr(module, name)
-        is_ours, foreign = isinstance(hooks, Hooks), _foreign(hooks.values())
+        is_ours, foreign = isinstance(hooks, UncountedHookDict), _foreign(hooks.values())
         # Not by setattr: modules may have one of their own.
         if is_ours and (foreign or not hooks):
-            vars(module)[name] = hooks.succeeded() if hooks else OrderedDict()
+            vars(module)[name] = hooks.as_plain_dict() if hooks else OrderedDict()
         elif is_layer and not is_ours and hooks and not foreign:
-            vars(module)[name] = Hooks(module, name, hooks)
+            vars(module)[name] = UncountedHookDict(module, name, hooks)
     if is_layer:
         _watch(module)
 
@@ -130,20 +134,22 @@ def _watch(layer: torch.nn.Module) -> None:
     """Look before each forward, for as long as there are hooks of both kinds."""
     before: dict[int, Any] = layer._forward_pre_hooks  # noqa: SLF001 - torch has no other way
     hooks = [hook for name in _NAMES for hook in getattr(layer, name).values()]
-    watching = [number for number, hook in before.items() if isinstance(hook, Rearrange)]
-    ours = next((each for each in hooks if isinstance(each, Hook) and not isinstance(each, Rearrange)), None)
+    watching = [number for number, hook in before.items() if isinstance(hook, ResyncHook)]
+    ours = next(
+        (each for each in hooks if isinstance(each, CaptureHook) and not isinstance(each, ResyncHook)), None
+    )
     if ours is None or not _foreign(hooks):
         for number in watching:
             del before[number]
     elif not watching:
-        set_apart([layer.register_forward_pre_hook(Rearrange(ours.captured))], (before,))
+        renumber_hooks([layer.register_forward_pre_hook(ResyncHook(ours.captured))], (before,))
 
 
 def _foreign(hooks: Iterable[Any]) -> list[Any]:
-    return [hook for hook in hooks if not isinstance(hook, Hook)]
+    return [hook for hook in hooks if not isinstance(hook, CaptureHook)]
 
 
-def say_what_is_seen(model: str, module: torch.nn.Module, chosen: set[torch.nn.Module]) -> None:
+def warn_fastpath_lost(model: str, module: torch.nn.Module, chosen: set[torch.nn.Module]) -> None:
     """Say once of a model that recording what is inside its layers makes them leave their fused path."""
     for path, layer in module.named_modules():
         if isinstance(layer, torch.nn.TransformerEncoderLayer) and _may_be_fused(layer):

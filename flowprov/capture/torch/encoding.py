@@ -15,7 +15,7 @@ import torch
 
 from flowprov.capture import function_spec
 from flowprov.runtime import runtime
-from flowprov.values import Summariser, array_summary, tensor_raw
+from flowprov.values import Summarizer, array_summary, tensor_raw
 
 _C: Any = torch._C  # noqa: SLF001 - there is no public way to ask
 _function_modes: Callable[[], int] = getattr(_C, "_len_torch_function_stack", int)
@@ -138,7 +138,7 @@ _READY_SIZE = 4096
 
 _ready: dict[tuple[object, ...], msgspec.Raw] = {}
 _encode = msgspec.json.Encoder().encode
-_summariser: tuple[runtime.Runtime, Summariser] | None = None
+_summariser: tuple[runtime.Runtime, Summarizer] | None = None
 
 
 def inspect_tensor(tensor: Any) -> msgspec.Raw:
@@ -170,9 +170,9 @@ def inspect_tensor(tensor: Any) -> msgspec.Raw:
         found = _ready.get(key)
         if found is not None:
             return found
-        told = _encode(_describe(tensor))
+        told = _encode(_describe_tensor(tensor))
     except Exception:  # a nested tensor has no shape, a sparse one no size, a subclass may raise anything
-        return msgspec.Raw(_encode(_describe(tensor)))
+        return msgspec.Raw(_encode(_describe_tensor(tensor)))
     raw = msgspec.Raw(told)
     if (
         tensor.__class__ in _KEPT
@@ -194,11 +194,11 @@ def encode_inspected(named: Any) -> bytes:
     global _summariser  # noqa: PLW0603 - kept for as long as the settings are
     held = runtime.get()
     if _summariser is None or _summariser[0] is not held:
-        _summariser = held, Summariser(redact=held.settings.privacy.redact, arrays=inspect_tensor)
+        _summariser = held, Summarizer(redact=held.settings.privacy.redact, arrays=inspect_tensor)
     return _summariser[1].encode_mapping(named)
 
 
-def _describe(tensor: torch.Tensor) -> dict[str, Any]:
+def _describe_tensor(tensor: torch.Tensor) -> dict[str, Any]:
     told: dict[str, Any] = dict(array_summary(tensor))
     for name, read in _READ.items():
         try:

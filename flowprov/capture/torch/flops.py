@@ -99,7 +99,7 @@ class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def start(self, scope: Scope) -> None:
         """Count until a scope ends."""
-        scope.extra().on_end.append(self.stop)
+        scope.ensure_extras().on_end.append(self.stop)
         self.__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self, error: BaseException | None) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
-from flowprov.capture.torch.backward import AfterForward
-from flowprov.capture.torch.hooks import After, Before, CapturedModule
+from flowprov.capture.torch.backward import BackwardWatchHook
+from flowprov.capture.torch.hooks import CapturedModule, ForwardHook, ForwardPreHook
 
 _NAMES = (
     ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
@@ -21,16 +21,16 @@ _NAMES = (
 )
 
 
-def fasten(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
+def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
     """Put both hooks on a module, and between them, if asked, that which watches for its backward."""
-    before = [module.register_forward_pre_hook(Before(captured), with_kwargs=True)]
-    after = [module.register_forward_hook(AfterForward(captured))] if backward else []
-    after.append(module.register_forward_hook(After(captured), with_kwargs=True, always_call=True))
-    for handles, kept in zip((before, after), mappings(module), strict=True):
-        set_apart(handles, kept)
+    before = [module.register_forward_pre_hook(ForwardPreHook(captured), with_kwargs=True)]
+    after = [module.register_forward_hook(BackwardWatchHook(captured))] if backward else []
+    after.append(module.register_forward_hook(ForwardHook(captured), with_kwargs=True, always_call=True))
+    for handles, kept in zip((before, after), hook_dicts(module), strict=True):
+        renumber_hooks(handles, kept)
 
 
-def set_apart(handles: Iterable[RemovableHandle], kept: Sequence[dict[int, Any]]) -> None:
+def renumber_hooks(handles: Iterable[RemovableHandle], kept: Sequence[dict[int, Any]]) -> None:
     """Give hooks of ours numbers that no hook of the program's comes by.
 
     In a process that loads a saved model torch numbers hooks from 0 again. One of the program's that came by
@@ -42,6 +42,6 @@ def set_apart(handles: Iterable[RemovableHandle], kept: Sequence[dict[int, Any]]
                 each[-1 - handle.id] = each.pop(handle.id)
 
 
-def mappings(module: torch.nn.Module) -> tuple[tuple[dict[int, Any], ...], ...]:
+def hook_dicts(module: torch.nn.Module) -> tuple[tuple[dict[int, Any], ...], ...]:
     """Give where torch keeps hooks of a module and what it knows of them: of those before, of those after."""
     return tuple(tuple(getattr(module, name) for name in names) for names in _NAMES)  # torch has no other way

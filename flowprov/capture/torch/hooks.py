@@ -19,23 +19,23 @@ from typing import Any, TypeVar
 import torch
 
 from flowprov import guard
-from flowprov.capture.failures import close_after_fault, close_all_abandoned, lost
-from flowprov.capture.function_spec import tail_of
+from flowprov.capture.failures import close_after_fault, close_all_abandoned, count_lost_event
+from flowprov.capture.function_spec import tags_and_metadata_fields
 from flowprov.capture.recorder import (
-    enclosing,
-    fail,
+    close_task,
+    enclosing_scope,
+    encode_outputs_and_extras,
+    end_with_error,
+    no_telemetry_field,
     open_scope,
-    thread_fragment,
-    with_extras,
-    without_telemetry,
-    write_end,
+    thread_field,
 )
 from flowprov.capture.torch.encoding import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import (
     Mode,
     StopRecomputation,
-    describe,
+    describe_modes,
     mode_of,
     rank_of_process_group,
 )
@@ -66,26 +66,26 @@ class Forward(Scope):
 
     Attributes
     ----------
-    call
+    frame
         The frame of ``Module._call_impl`` that runs the forward; let go of at its end.
     thread
         The thread that runs it.
     mode
         Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
-    handled
+    exc_at_start
         The exception that was being handled when it began, which is therefore none of its own.
-    within
+    inner_seen
         It was opened around compiled code, and this other way into the same forward was met in it.
-    met_children
+    child_seen
         It was opened around compiled code, and a child ran outside of the graph.
     """
 
-    call: FrameType | None = None
+    frame: FrameType | None = None
     thread: int = 0
     mode: Mode = ()
-    handled: BaseException | None = None
-    within: object = None
-    met_children: bool = False
+    exc_at_start: BaseException | None = None
+    inner_seen: object = None
+    child_seen: bool = False
 
 
 class CapturedModule:
@@ -108,9 +108,9 @@ class CapturedModule:
     ----------
     model, path, name
         As above.
-    around
+    outer
         What captures the module from outside of compiled code, once it was compiled.
-    original
+    inner
         Of such a one: what captures the module itself.
     """
 
@@ -122,10 +122,10 @@ class CapturedModule:
         "_fragment",
         "_inputs",
         "_tails",
-        "around",
+        "inner",
         "model",
         "name",
-        "original",
+        "outer",
         "path",
     )
 
@@ -140,8 +140,8 @@ class CapturedModule:
         self.model = model
         self.path = path
         self.name = name
-        self.around: CapturedModule | None = None
-        self.original: CapturedModule | None = None
+        self.outer: CapturedModule | None = None
+        self.inner: CapturedModule | None = None
         self._fragment = b""
         self._detail = self._asked_detail = detail  # some kinds make another of what they were asked for
         self._at_first = at_first
@@ -149,7 +149,7 @@ class CapturedModule:
         self._epoch: object = None
         self._tails: dict[Mode, bytes] = {}
 
-    def like(self, kind: type[K]) -> K:
+    def copy_as(self, kind: type[K]) -> K:
         """Make one of another kind for the same module."""
         return kind(self.model, self.path, self.name, self._asked_detail, self._at_first)
 
@@ -157,11 +157,11 @@ class CapturedModule:
         """Whether a forward of a child belongs to this model: several may share a module."""
         scope = current
         while scope is not None:
-            if isinstance(scope, Forward) and isinstance(scope.site, CapturedModule):
-                return scope.site.model is self.model
+            if isinstance(scope, Forward) and isinstance(scope.opener, CapturedModule):
+                return scope.opener.model is self.model
             scope = scope.previous
-        first = captures_of(module)[0]  # called by itself: one of the models records it
-        return first is self or first is self.original
+        first = captured_modules_of(module)[0]  # called by itself: one of the models records it
+        return first is self or first is self.inner
 
     def begin(
         self,
@@ -181,9 +181,9 @@ class CapturedModule:
         journal = parent.journal
         thread = _thread()
         number = journal.next_number()
-        place = model.links(parent) + self._fragment
+        place = model.parent_fields(parent) + self._fragment
         if thread != journal.main_thread:
-            place += thread_fragment()
+            place += thread_field()
         scope = Forward(
             journal,
             number,
@@ -197,36 +197,36 @@ class CapturedModule:
             False,
             parent.forwards,
             parent.epoch,
-            site=self,
-            call=call,
+            opener=self,
+            frame=call,
             thread=thread,
             mode=mode_of(module),
-            handled=_exc_info()[1],
+            exc_at_start=_exc_info()[1],
         )
         if is_first and not self.path:
-            model.observe(module, scope)
+            model.count_flops(module, scope)
         open_scope(scope, telemetry=self._asked_detail.telemetry)
         return scope
 
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""
         error = _exc_info()[1]
-        handled, scope.handled, scope.call = scope.handled, None, None
+        handled, scope.exc_at_start, scope.frame = scope.exc_at_start, None, None
         if error is not None and error is not handled:
             metadata = self._metadata(scope.mode, scope.epoch)
             if isinstance(error, torch.OutOfMemoryError):
                 metadata["out_of_memory"] = True
             if isinstance(error, StopRecomputation):
                 metadata["stopped_early"] = True
-                write_end(scope, now, *with_extras(scope, None, (), metadata))
+                close_task(scope, now, *encode_outputs_and_extras(scope, None, (), metadata))
                 return
-            fail(scope, error, (), metadata)
+            end_with_error(scope, error, (), metadata)
             return
         if scope.extras is None:
-            write_end(scope, now, encode_output(output, self._detail), self._tail(scope.mode, scope.epoch))
+            close_task(scope, now, encode_output(output, self._detail), self._tail(scope.mode, scope.epoch))
         else:
             metadata = self._metadata(scope.mode, scope.epoch)
-            write_end(scope, now, *with_extras(scope, name_outputs(output), (), metadata))
+            close_task(scope, now, *encode_outputs_and_extras(scope, name_outputs(output), (), metadata))
 
     def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
         """Do what is due at the first forward; since the construction parts may have been replaced."""
@@ -238,26 +238,31 @@ class CapturedModule:
         if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
             fragment += b',"rank":%d' % rank
         if not self._asked_detail.telemetry:
-            fragment += without_telemetry()
+            fragment += no_telemetry_field()
         self._fragment = fragment  # whole at once: threads may meet here
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 
     def _metadata(self, mode: Mode, epoch: Any) -> dict[str, Any]:
-        return {**self.model.custom_metadata, **describe(mode), "epoch": epoch, "module_path": self.path}
+        return {
+            **self.model.custom_metadata,
+            **describe_modes(mode),
+            "epoch": epoch,
+            "module_path": self.path,
+        }
 
     def _tail(self, mode: Mode, epoch: Any) -> bytes:
         if self._epoch is not epoch:
             if epoch.__class__ not in _KEPT_EPOCHS:
-                return tail_of((), self._metadata(mode, epoch))
+                return tags_and_metadata_fields((), self._metadata(mode, epoch))
             self._epoch, self._tails = epoch, {}
         tail = self._tails.get(mode)
         if tail is None:
-            tail = self._tails[mode] = tail_of((), self._metadata(mode, epoch))
+            tail = self._tails[mode] = tags_and_metadata_fields((), self._metadata(mode, epoch))
         return tail
 
 
-class Hook:
+class CaptureHook:
     """Base of both hooks."""
 
     __slots__ = ("captured",)
@@ -269,7 +274,7 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-class Before(Hook):
+class ForwardPreHook(CaptureHook):
     """Opens the scope of a forward."""
 
     __slots__ = ()
@@ -291,12 +296,12 @@ class Before(Hook):
                 parent = previous = _close_abandoned(previous, call)
                 if (
                     previous.__class__ is Forward
-                    and previous.site.original is not None  # type: ignore[attr-defined]
+                    and previous.opener.inner is not None  # type: ignore[attr-defined]
                     and _is_in_compiled(previous, self.captured)
                 ):
                     return
             if parent is None or parent.muted:
-                parent = enclosing(parent)
+                parent = enclosing_scope(parent)
                 if parent is None:
                     return
             captured = self.captured
@@ -306,7 +311,7 @@ class Before(Hook):
             _lost(parent, "recording the start of a forward", error)
 
 
-class After(Hook):
+class ForwardHook(CaptureHook):
     """Closes the scope of a forward and writes its line."""
 
     __slots__ = ()
@@ -323,8 +328,10 @@ class After(Hook):
         captured, scope = self.captured, _get()
         try:
             # The same test as that of opened_by, which is for what is rare.
-            if not (scope.__class__ is Forward and scope.site is captured and scope.call is _frame(1).f_back):
-                scope = opened_by(captured, scope, _frame(1))
+            if not (
+                scope.__class__ is Forward and scope.opener is captured and scope.frame is _frame(1).f_back
+            ):
+                scope = forward_opened_by(captured, scope, _frame(1))
             if scope is not None:
                 captured.end(scope, now, output)
         except Exception as error:  # the guard
@@ -334,12 +341,12 @@ class After(Hook):
                 close_after_fault(scope, "recording the end of a forward", error)
 
 
-def opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
+def forward_opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
     """Find the scope that the hook before this very call opened; None where it opened none."""
     # After an exception torch calls hooks from one frame further out than after a forward that returned.
     calls = (frame.f_back, frame)
     while scope is not None:
-        if isinstance(scope, Forward) and scope.site is captured and scope.call in calls:
+        if isinstance(scope, Forward) and scope.opener is captured and scope.frame in calls:
             return scope
         scope = scope.previous
     return None
@@ -347,14 +354,14 @@ def opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -
 
 def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
     """Whether a forward is recorded already: one that is compiled can be entered in up to three ways."""
-    around: Any = scope.site
+    around: Any = scope.opener
     # From outside to inside; each but once, for a module may call itself.
-    if (captured is around and scope.within is None) or (
-        captured is around.original and scope.within is not captured
+    if (captured is around and scope.inner_seen is None) or (
+        captured is around.inner and scope.inner_seen is not captured
     ):
-        scope.within = captured
+        scope.inner_seen = captured
         return True
-    scope.met_children = True
+    scope.child_seen = True
     return False
 
 
@@ -369,7 +376,7 @@ def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | Non
 
 def _is_running(scope: Forward, call: FrameType | None) -> bool:
     """Whether the call that opened a scope is on the stack, around the given one."""
-    wanted, frame = scope.call, call
+    wanted, frame = scope.frame, call
     while frame is not None:
         frame = frame.f_back
         if frame is wanted:
@@ -381,10 +388,10 @@ def _lost(parent: Scope | None, place: str, error: Exception) -> None:
     if parent is None:
         guard.report_internal_error(place, error)
     else:
-        lost(parent, place, error)
+        count_lost_event(parent, place, error)
 
 
-def captures_of(module: object) -> list[CapturedModule]:
+def captured_modules_of(module: object) -> list[CapturedModule]:
     """List what captures a module: a model of which it is a part, or itself as one."""
     hooks = dict(getattr(module, "_forward_pre_hooks", None) or ()).values()
-    return [hook.captured for hook in hooks if isinstance(hook, Before)]
+    return [hook.captured for hook in hooks if isinstance(hook, ForwardPreHook)]

@@ -12,18 +12,29 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.torch import encoder_fastpath
-from flowprov.capture.torch.compile import cover, original_module, shells_in, uncover, watch
+from flowprov.capture.torch.compile import (
+    follow_torch_compile,
+    optimized_modules_in,
+    original_module,
+    unwrap_compiled,
+    wrap_compiled,
+)
 from flowprov.capture.torch.encoding import INSPECTED, PLAIN
-from flowprov.capture.torch.hook_registration import fasten, mappings
-from flowprov.capture.torch.hooks import CapturedModule, Hook, captures_of
+from flowprov.capture.torch.hook_registration import hook_dicts, register_hooks
+from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, captured_modules_of
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.selection import Choice, original_name
+from flowprov.capture.torch.selection import ModuleSelection, original_name
 from flowprov.capture.torch.statistics import MeasuredModule
 from flowprov.settings import TorchSettings
 
 
-def attach(
-    module: torch.nn.Module, model: Model, choice: Choice | None, settings: TorchSettings, *, complete: bool
+def install_hooks(
+    module: torch.nn.Module,
+    model: Model,
+    choice: ModuleSelection | None,
+    settings: TorchSettings,
+    *,
+    complete: bool,
 ) -> None:
     """Put hooks on a model and on those of its parts that were chosen.
 
@@ -31,8 +42,8 @@ def attach(
     ``generate()``), so they get theirs at once, if the model is complete. Until its first forward parts may
     still be replaced, wrapped and moved: there they are looked through again.
     """
-    watch()
-    remove(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
+    follow_torch_compile()
+    remove_hooks(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
     detail = INSPECTED if choice is not None and choice.inspects else PLAIN
     kind = MeasuredModule if settings.tensor_statistics else CapturedModule
     at_first = None if choice is None else functools.partial(install_children, choice, model, kind)
@@ -43,13 +54,13 @@ def attach(
 
 def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
     """Put both hooks on a module, and between them that which watches for its backward."""
-    fasten(module, captured, backward=backward)
-    encoder_fastpath.arrange(module)
-    cover(module)
+    register_hooks(module, captured, backward=backward)
+    encoder_fastpath.sync_hook_dict(module)
+    wrap_compiled(module)
 
 
 def install_children(
-    choice: Choice,
+    choice: ModuleSelection,
     model: Model,
     kind: type[CapturedModule],
     module: torch.nn.Module,
@@ -60,30 +71,32 @@ def install_children(
 
     What is a captured model itself is left to that. What cannot be recorded is said when all is final.
     """
-    with model.preparing:
-        others = [each for each in module.modules() if each is not module and captured_of(each) is not None]
+    with model.first_forward_lock:
+        others = [
+            each for each in module.modules() if each is not module and captured_model_of(each) is not None
+        ]
         foreign = {part for other in others for part in other.modules()}
         detail = (INSPECTED if choice.inspects else PLAIN)._replace(telemetry=choice.measures)
         chosen = {
             child: path for path, child in choice.modules(module, tell=is_final) if child not in foreign
         }
-        for part in list(model.parts):
+        for part in list(model.captured_children):
             if part not in chosen:
-                model.parts.discard(part)
-                remove(part, of=model)
+                model.captured_children.discard(part)
+                remove_hooks(part, of=model)
         if is_final:
-            encoder_fastpath.say_what_is_seen(model.name, module, set(chosen))
+            encoder_fastpath.warn_fastpath_lost(model.name, module, set(chosen))
         for child, path in chosen.items():
-            if any(each.model is model and each.path == path for each in captures_of(child)):
+            if any(each.model is model and each.path == path for each in captured_modules_of(child)):
                 continue
-            if not takes_no_hooks(child):
-                remove(child, of=model)
-                remove(child, copies_only=True)
+            if not refuses_hooks(child):
+                remove_hooks(child, of=model)
+                remove_hooks(child, copies_only=True)
                 _install(child, kind(model, path, original_name(child), detail))
-                model.parts.add(child)
+                model.captured_children.add(child)
 
 
-def takes_no_hooks(module: torch.nn.Module) -> bool:
+def refuses_hooks(module: torch.nn.Module) -> bool:
     """Whether torch lets no hooks be put on a module; says so, once."""
     refuses = isinstance(module, torch.jit.ScriptModule) and type(module).__name__ != "TopLevelTracedModule"
     if refuses:
@@ -95,22 +108,22 @@ def takes_no_hooks(module: torch.nn.Module) -> bool:
     return refuses
 
 
-def captured_of(module: object) -> CapturedModule | None:
+def captured_model_of(module: object) -> CapturedModule | None:
     """Give what captures a module as a model of its own, None where nothing does."""
-    return next((captured for captured in captures_of(module) if not captured.path), None)
+    return next((captured for captured in captured_modules_of(module) if not captured.path), None)
 
 
-def release(module: torch.nn.Module) -> None:
+def release_model(module: torch.nn.Module) -> None:
     """Take off the hooks of a model, and those that it has on its parts."""
     module = original_module(module)
-    captured = captured_of(module)
-    remove(module)
+    captured = captured_model_of(module)
+    remove_hooks(module)
     if captured is not None:
-        for part in (*module.modules(), *shells_in(module)):
-            remove(part, of=captured.model)
+        for part in (*module.modules(), *optimized_modules_in(module)):
+            remove_hooks(part, of=captured.model)
 
 
-def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: bool = False) -> None:
+def remove_hooks(module: torch.nn.Module, *, of: Model | None = None, copies_only: bool = False) -> None:
     """Take off hooks of a module, those that a copy was left with too.
 
     Parameters
@@ -122,17 +135,19 @@ def remove(module: torch.nn.Module, *, of: Model | None = None, copies_only: boo
     copies_only
         Only those that do nothing.
     """
-    for kept in mappings(module):
+    for kept in hook_dicts(module):
         for number, hook in list(kept[0].items()):
             if _is_left_over(hook):
                 meant = of is None
             else:
-                meant = isinstance(hook, Hook) and not copies_only and of in (None, hook.captured.model)
+                meant = (
+                    isinstance(hook, CaptureHook) and not copies_only and of in (None, hook.captured.model)
+                )
             if meant:
                 for each in kept:
                     each.pop(number, None)
-    uncover(module)
-    encoder_fastpath.arrange(module)
+    unwrap_compiled(module)
+    encoder_fastpath.sync_hook_dict(module)
 
 
 def _is_left_over(hook: object) -> bool:

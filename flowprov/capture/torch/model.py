@@ -22,18 +22,18 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.torch import flops
-from flowprov.capture.torch.profile import architecture, describe
+from flowprov.capture.torch.profile import architecture, describe_model
 from flowprov.capture.workflow_records import write_addition, write_ending, write_opening
 from flowprov.environment import launchers
 from flowprov.journal import Journal
 from flowprov.records import new_id
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import Scope, links_of
+from flowprov.runtime.context import Scope, parent_fields_of
 
 SUBTYPE = "torch_model"
 
 
-class Given(msgspec.Struct, kw_only=True):
+class ConstructorOptions(msgspec.Struct, kw_only=True):
     """What may be said of a model at its construction, beside its own arguments.
 
     Attributes
@@ -83,16 +83,16 @@ class Model:
         Id of its workflow; None until that opened, or if there is none.
     custom_metadata
         Recorded with each forward.
-    preparing
+    first_forward_lock
         Held while what is due at the first forward is done.
-    parts
+    captured_children
         The modules in it whose forwards are recorded.
     """
 
     def __init__(
         self,
         name: str,
-        given: Given,
+        given: ConstructorOptions,
         *,
         registers: bool,
         profiles: bool,
@@ -103,10 +103,10 @@ class Model:
         self.custom_metadata = _as_mapping(given.custom_metadata)
         self._given = given
         self._registers = registers
-        self.preparing = threading.RLock()
-        self.parts: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self.first_forward_lock = threading.RLock()
+        self.captured_children: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         self._profiles = profiles
-        self._built_in = built_in
+        self.scope_at_construction = built_in
         self._workflow = b""
         self._parent = b""
         if given.parent_task_id is not None:
@@ -128,11 +128,11 @@ class Model:
             made += b',"campaign_id":' + msgspec.json.encode(self._given.campaign_id)
         return made + b',"subtype":' + msgspec.json.encode(subtype)
 
-    def links(self, parent: Scope) -> bytes:
+    def parent_fields(self, parent: Scope) -> bytes:
         """Give the part of a forward's line that names its workflow and parent task."""
         workflow = self._workflow
         if not workflow:
-            ready = parent.links or links_of(parent)
+            ready = parent.parent_fields or parent_fields_of(parent)
             return ready + self._parent if self._parent and _task_around(parent) is None else ready
         if parent.key.__class__ is int and parent.recorded:
             return b'%b,"parent_task_id":%d' % (workflow, parent.key)
@@ -151,12 +151,12 @@ class Model:
         current
             The current scope; the workflow belongs to the one in which the model was built, if that is known.
         """
-        with self.preparing:
+        with self.first_forward_lock:
             if not self._registers:
                 return
             self._registers = False  # whatever comes of it, it is tried once
             given = self._given
-            around, self._built_in = self._built_in or current, None
+            around, self.scope_at_construction = self.scope_at_construction or current, None
             journal = runtime.get().journal(
                 given.campaign_id or around.journal.identity.campaign_id, around.journal.settings.path
             )
@@ -173,7 +173,7 @@ class Model:
             self.workflow_id = scope.workflow_id
         _end_with(scope, around, current)
 
-    def observe(self, module: torch.nn.Module, scope: Scope) -> None:
+    def count_flops(self, module: torch.nn.Module, scope: Scope) -> None:
         """Count the operations of the forward that runs in a scope, the first, for the profile."""
         if self._profiles and self.workflow_id is not None:
             flops.start(module, scope, functools.partial(self._add_to_profile, scope.journal))
@@ -184,7 +184,7 @@ class Model:
     def _describe(self, module: torch.nn.Module) -> dict[str, Any]:
         if not self._profiles:
             return self.custom_metadata
-        return {**self.custom_metadata, "model_profile": describe(module)}
+        return {**self.custom_metadata, "model_profile": describe_model(module)}
 
 
 def _shared_id(campaign: str, name: str, module: torch.nn.Module) -> str | None:
@@ -211,7 +211,7 @@ def _end_with(workflow: Scope, *candidates: Scope) -> None:
     if holder is None:
         runtime.get().at_exit.append(functools.partial(end, None))
     else:
-        holder.extra().on_end.append(end)
+        holder.ensure_extras().on_end.append(end)
 
 
 def _end(workflow: Scope, error: BaseException | None) -> None:

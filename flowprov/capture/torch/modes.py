@@ -35,7 +35,7 @@ def mode_of(module: torch.nn.Module) -> Mode:
     return (module.training, _gradients(), graph_task() != -1, autocast)
 
 
-def describe(mode: Mode) -> dict[str, Any]:
+def describe_modes(mode: Mode) -> dict[str, Any]:
     """Say of modes what a record says of them."""
     training, gradients, recomputed, autocast = mode
     told: dict[str, Any] = {"is_training": training, "grad_enabled": gradients}
@@ -76,7 +76,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 @contextlib.contextmanager
-def aside() -> Iterator[None]:
+def suspended_modes() -> Iterator[None]:
     """Compute on the program's tensors without any of its modes knowing: gradients, autocast, its own."""
     lowered = [device for device in DEVICES if torch.is_autocast_enabled(device)] if any_autocast() else []
     for device in lowered:  # not by torch.autocast, which may clear the cache of casted weights as it ends

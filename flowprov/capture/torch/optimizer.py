@@ -27,13 +27,13 @@ from torch.optim.optimizer import (
 from flowprov import guard
 from flowprov.capture.detached_scope import DetachedScope
 from flowprov.capture.function_spec import encode
-from flowprov.capture.recorder import enclosing, thread_fragment
-from flowprov.capture.torch.async_values import collect, collect_later, is_immediate
-from flowprov.capture.torch.modes import aside, is_computable
+from flowprov.capture.recorder import enclosing_scope, thread_field
+from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
+from flowprov.capture.torch.modes import is_computable, suspended_modes
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.records import Correction
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import Scope, links_of
+from flowprov.runtime.context import Scope, parent_fields_of
 
 SUBTYPE = "optimizer_step"
 
@@ -84,10 +84,10 @@ def _before(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         _give_up_what_raised(call)
         if any(each.optimizer == id(optimizer) for each in _steps.running):
             return  # a step that calls that of its base class is one step
-        collect()
+        flush_ready()
         parent = context.current.get()
         if parent is None or parent.muted:
-            parent = enclosing(parent)
+            parent = enclosing_scope(parent)
         if parent is not None and parent.forwards:
             span = _begin(optimizer, parent, call, norm=wanted == "steps_and_gradient_norm")
             _steps.running.append(_Step(id(optimizer), id(call), span))
@@ -102,7 +102,7 @@ def _after(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         call, running = id(_frame(1)), _steps.running
         if any(each.call == call for each in running):
             while (step := running.pop()).call != call:
-                step.span.give_up()
+                step.span.abandon()
             step.span.end()
     except Exception as error:  # the guard
         guard.report_internal_error("recording the end of a step of an optimizer", error)
@@ -120,17 +120,17 @@ def _give_up_what_raised(call: FrameType) -> None:
             around.add(id(frame))
         frame = frame.f_back
     while running and running[-1].call not in around:
-        running.pop().span.give_up()
+        running.pop().span.abandon()
 
 
 def _begin(optimizer: Optimizer, parent: Scope, call: FrameType, *, norm: bool) -> DetachedScope:
-    place = (parent.links or links_of(parent)) + b',"activity_id":%b,"subtype":"%b"' % (
+    place = (parent.parent_fields or parent_fields_of(parent)) + b',"activity_id":%b,"subtype":"%b"' % (
         msgspec.json.encode(type(optimizer).__name__),
         SUBTYPE.encode(),
     )
     if threading.get_ident() != parent.journal.main_thread:
-        place += thread_fragment()
-    with aside():
+        place += thread_field()
+    with suspended_modes():
         used, awaited = _read(_describe(optimizer, call, norm=norm))
         span = DetachedScope(parent, place, encode(_filled(used, None)))
         if awaited:
@@ -141,7 +141,7 @@ def _begin(optimizer: Optimizer, parent: Scope, call: FrameType, *, norm: bool) 
                 given: Any = msgspec.Raw(encode(_filled(used, iter(arrived))))
                 return Correction(task_id=key, used=given)  # type: ignore[arg-type]
 
-            collect_later(parent, numbers, correct)
+            defer(parent, numbers, correct)
     return span
 
 
@@ -176,7 +176,7 @@ def _read(used: dict[str, Any]) -> tuple[dict[str, Any], list[torch.Tensor]]:
             return value
         if value.numel() != 1 or not is_computable(value):
             return None
-        if is_immediate(value):
+        if is_on_host(value):
             return value.item()
         awaited.append(value)
         return _AWAITED

@@ -21,7 +21,7 @@ _MAX_REPR = 1_000
 _REPR_OF = 2_000  # modules: of a larger model the repr alone would cost more than the rest
 
 
-def describe(model: torch.nn.Module) -> dict[str, Any]:
+def describe_model(model: torch.nn.Module) -> dict[str, Any]:
     """Describe a model; never raises.
 
     Returns

@@ -18,7 +18,7 @@ from flowprov import guard
 _WRAPPERS = frozenset({"FSDPModule", "ReplicateModule", "DDP"})
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class ModuleSelection(msgspec.Struct, frozen=True, kw_only=True):
     """What is recorded of the modules in a model.
 
     Attributes
@@ -55,7 +55,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         beyond: dict[str, str] = {}
         fitting: set[str] = set()
         for found, module in model.named_modules():
-            if not found or is_shell(module):
+            if not found or is_optimized_module(module):
                 continue
             path = found.replace("._orig_mod", "")  # of what torch.compile made the original is the part
             fits = [pattern for pattern in self.include if fnmatchcase(path, pattern)]
@@ -86,7 +86,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def is_shell(module: torch.nn.Module) -> bool:
+def is_optimized_module(module: torch.nn.Module) -> bool:
     """Whether a module is what ``torch.compile`` made of another one."""
     cls = type(module)
     return cls.__name__ == "OptimizedModule" and cls.__module__.startswith("torch._dynamo")

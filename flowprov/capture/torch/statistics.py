@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from flowprov.capture.recorder import with_extras, write_end
-from flowprov.capture.torch.async_values import collect, collect_later, is_immediate
+from flowprov.capture.recorder import close_task, encode_outputs_and_extras
+from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.encoding import Detail, Inputs, encode, name_outputs
 from flowprov.capture.torch.hooks import CapturedModule, Forward
-from flowprov.capture.torch.modes import aside, is_computable
+from flowprov.capture.torch.modes import is_computable, suspended_modes
 from flowprov.records import Correction
 from flowprov.runtime import runtime
 from flowprov.runtime.context import Scope
-from flowprov.values import Summariser
+from flowprov.values import Summarizer
 
 _exc_info = sys.exc_info
 
@@ -74,7 +74,7 @@ class MeasuredModule(CapturedModule):
 
     def begin(self, *args: Any) -> Forward:
         """Open the scope of a forward."""
-        collect()
+        flush_ready()
         scope = super().begin(*args)
         assembled, _found.used = _found.used, None
         if assembled is not None:
@@ -84,10 +84,10 @@ class MeasuredModule(CapturedModule):
     def end(self, scope: Forward, now: int, output: Any) -> None:
         """Record a forward that returned, or raised."""
         error = _exc_info()[1]
-        if error is not None and error is not scope.handled:
+        if error is not None and error is not scope.exc_at_start:
             super().end(scope, now, output)
             return
-        scope.handled = scope.call = None
+        scope.exc_at_start = scope.frame = None
         generated, extras = name_outputs(output), scope.extras
         if extras is not None:
             generated = {**generated, **extras.generated}
@@ -96,8 +96,8 @@ class MeasuredModule(CapturedModule):
         if extras is None:
             tail = self._tail(scope.mode, scope.epoch)
         else:
-            _, tail = with_extras(scope, None, (), self._metadata(scope.mode, scope.epoch))
-        write_end(scope, now, b',"generated":' + assembled.without(), tail)
+            _, tail = encode_outputs_and_extras(scope, None, (), self._metadata(scope.mode, scope.epoch))
+        close_task(scope, now, b',"generated":' + assembled.without(), tail)
         _await(scope, "generated", assembled)
 
     def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
@@ -137,7 +137,7 @@ def _await(scope: Scope, field: str, assembled: _Assembled) -> None:
         return Correction(task_id=key, **given)  # type: ignore[arg-type]
 
     by_device: dict[torch.device, list[torch.Tensor]] = {}
-    with aside():
+    with suspended_modes():
         first = awaited[0].computed.device
         for each in awaited:
             by_device.setdefault(each.computed.device, []).append(each.computed)
@@ -145,7 +145,7 @@ def _await(scope: Scope, field: str, assembled: _Assembled) -> None:
             together = torch.cat([each.computed.to(first, non_blocking=True) for each in awaited])
         else:
             together = torch.cat(by_device[first])
-        collect_later(scope.parent or scope, together, correct)
+        defer(scope.parent or scope, together, correct)
 
 
 # -- one tensor ---------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def numbers_of(tensor: torch.Tensor) -> torch.Tensor:
     return torch.stack([each.to(wide) for each in told])
 
 
-def describe(numbers: Sequence[float], elements: int) -> dict[str, Any]:
+def describe_statistics(numbers: Sequence[float], elements: int) -> dict[str, Any]:
     """Say what the numbers of :func:`numbers_of` mean, for a tensor of so many elements."""
     least, most, mean, zeros, nans, infinities = numbers
     finite = elements > nans + infinities
@@ -196,7 +196,7 @@ def describe(numbers: Sequence[float], elements: int) -> dict[str, Any]:
 
 def _told(numbers: Sequence[float], elements: int) -> bytes:
     """Give the part of a tensor's JSON that tells its statistics."""
-    return b',"statistics":' + runtime.get().summariser.encode(describe(numbers, elements))
+    return b',"statistics":' + runtime.get().summarizer.encode(describe_statistics(numbers, elements))
 
 
 def _measuring(detail: Detail) -> Detail:
@@ -210,16 +210,16 @@ def _measuring(detail: Detail) -> Detail:
 
     def encode_mapping(named: Mapping[str, Any]) -> bytes:
         redact = runtime.get().settings.privacy.redact
-        return Summariser(redact=redact, arrays=measure).encode_mapping(named)
+        return Summarizer(redact=redact, arrays=measure).encode_mapping(named)
 
     return Detail(measure, encode_mapping)
 
 
 def _measure(tensor: torch.Tensor) -> bytes:
     try:
-        with aside():
+        with suspended_modes():
             elements, numbers = tensor.numel(), numbers_of(tensor)
-            if is_immediate(tensor):
+            if is_on_host(tensor):
                 return _told(numbers.tolist(), elements)
     except Exception as error:  # no memory for it, or a kind of numbers that has no such operations
         return b',"statistics":{"not_computed":%b}' % msgspec.json.encode(type(error).__name__)

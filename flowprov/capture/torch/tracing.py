@@ -54,7 +54,7 @@ _FROM_TORCH = "2.13"
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
 
 
-def tell(hook: Any) -> None:
+def _warn_inlined(hook: Any) -> None:
     """Say once of a model that its forwards in the code that is compiled now are not recorded."""
     try:
         captured = hook.captured
@@ -62,7 +62,7 @@ def tell(hook: Any) -> None:
         if captured.path or scope is None or scope.muted or _is_exporting() or is_traced():
             return
         while scope is not None:
-            if getattr(scope.site, "original", None) is not None:
+            if getattr(scope.opener, "inner", None) is not None:
                 return  # it is a compiled model, or in one, whose forward is recorded
             scope = scope.previous
         guard.warn_once(
@@ -76,9 +76,9 @@ def tell(hook: Any) -> None:
 
 
 if torch.__version__ >= _FROM_TORCH:
-    tell._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001 - see below
+    _warn_inlined._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001 - see below
     meet: Callable[[Any], None] = (
-        tell  # torch.compiler.assume_constant_result does this, and imports the compiler
+        _warn_inlined  # torch.compiler.assume_constant_result does this, and imports the compiler
     )
 else:
     meet = _nothing

@@ -54,7 +54,7 @@ _MESSAGE_LENGTH = 300
 _ASIDES = re.compile(r", full error:| \(configured timeouts:|, Timeout: .*Topology Description:")
 
 
-class Connection:
+class MongoConnection:
     """A client that is made when it is needed and forgotten when it failed or when the process forked.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowprov.errors import MissingExtraError
 from flowprov.sinks.base import Entry
-from flowprov.sinks.mongodb.connection import Connection
+from flowprov.sinks.mongodb.connection import MongoConnection
 from flowprov.sinks.mongodb.documents import COLLECTIONS, JOURNALS
 
 try:
@@ -38,7 +38,7 @@ class MongoReader:
     """
 
     def __init__(self, uri: str, *, database: str | None = None, timeout: float = 5.0) -> None:
-        self._connection = Connection(uri, database, timeout)
+        self._connection = MongoConnection(uri, database, timeout)
 
     def campaign_ids(self) -> list[str]:
         """Give the campaigns that any record belongs to, sorted."""

@@ -19,7 +19,7 @@ from typing import Any
 from flowprov.errors import SinkUnavailableError
 from flowprov.records import Header
 from flowprov.sinks.base import Entry, batched
-from flowprov.sinks.mongodb.connection import Connection, Document, insert_new
+from flowprov.sinks.mongodb.connection import Document, MongoConnection, insert_new
 from flowprov.sinks.mongodb.documents import (
     COLLECTIONS,
     JOURNALS,
@@ -76,7 +76,7 @@ class MongoSink:
     name = "mongodb"
 
     def __init__(self, uri: str, *, database: str | None = None, timeout: float = 5.0) -> None:
-        self._connection = Connection(uri, database, timeout)
+        self._connection = MongoConnection(uri, database, timeout)
         self._reached: dict[str, int] = {}
 
     def resume_after(self, header: Header) -> int | None:
@@ -121,13 +121,13 @@ class MongoSink:
                     _make_indexes(database[collection], models)
             self._connection.done.add(_INDEXED)
         if header.journal_id not in self._connection.done:
-            self._tell(header, {"$setOnInsert": _journal_document(header)}, upsert=True)
+            self._update_journal(header, {"$setOnInsert": _journal_document(header)}, upsert=True)
             self._connection.done.add(header.journal_id)
 
     def _store(self, header: Header, stored: Sequence[Stored]) -> None:
         others = {one.campaign_id for one in stored} - {header.campaign_id, None}
         if others:  # workflows may name a campaign of their own
-            self._tell(header, {"$addToSet": {"campaign_ids": {"$each": sorted(map(str, others))}}})
+            self._update_journal(header, {"$addToSet": {"campaign_ids": {"$each": sorted(map(str, others))}}})
         for collection in COLLECTIONS:
             documents = [one.document for one in stored if one.collection == collection]
             if documents:
@@ -163,7 +163,7 @@ class MongoSink:
             raise SinkUnavailableError(f"{self._connection.shown} came back with less than it had")
         self._reached[header.journal_id] = position if reached is None else max(reached, position)
 
-    def _tell(self, header: Header, change: dict[str, Any], *, upsert: bool = False) -> None:
+    def _update_journal(self, header: Header, change: dict[str, Any], *, upsert: bool = False) -> None:
         """Change the journal's own document."""
         with self._connection.exchange() as database:
             database[JOURNALS].update_one({"_id": header.journal_id}, change, upsert=upsert)

@@ -17,8 +17,8 @@ from typing import Any
 
 import amdsmi
 
-from flowprov.telemetry.gpu.base import DeviceProbe, Metric, Trouble, Watched
-from flowprov.telemetry.gpu.visible_devices import Device, Shown, shown
+from flowprov.telemetry.gpu.base import DeviceProbe, Metric, MonitoredDevice, Trouble
+from flowprov.telemetry.gpu.visible_devices import Device, VisibleDevice, visible_devices
 
 _UNSUPPORTED = ("AMDSMI_STATUS_NOT_SUPPORTED", "AMDSMI_STATUS_NOT_YET_IMPLEMENTED", "AMDSMI_STATUS_NO_DATA")
 _REFUSED = ("AMDSMI_STATUS_NO_PERM",)
@@ -49,7 +49,7 @@ class AmdProbe(DeviceProbe):
     def _shut(self) -> None:
         amdsmi.amdsmi_shut_down()
 
-    def _trouble(self, error: Exception) -> Trouble:
+    def _classify_error(self, error: Exception) -> Trouble:
         code = getattr(error, "err_code", None)
         if code is None:
             return "failed"
@@ -57,16 +57,20 @@ class AmdProbe(DeviceProbe):
             return "unsupported"
         return "refused" if code in _codes(_REFUSED) else "failed"
 
-    def _find(self) -> list[Watched]:
+    def _find(self) -> list[MonitoredDevice]:
         """List the devices that the program sees: those of ROCR, and of those HIP's (GPU isolation, ROCm)."""
         of_rocr, of_hip = self._environment
         handles = amdsmi.amdsmi_get_processor_handles()
         listed = [self._device(index, handle) for index, handle in enumerate(handles)]
         devices = self._in_the_order_of_hip(listed)
-        left = [replace(part.device, index=index) for index, part in enumerate(shown(of_rocr, devices))]
-        return [self._watch(f"amd:{number}", part) for number, part in enumerate(shown(of_hip, left))]
+        left = [
+            replace(part.device, index=index) for index, part in enumerate(visible_devices(of_rocr, devices))
+        ]
+        return [
+            self._watch(f"amd:{number}", part) for number, part in enumerate(visible_devices(of_hip, left))
+        ]
 
-    def _find_again(self, device: Watched) -> Any:
+    def _find_again(self, device: MonitoredDevice) -> Any:
         uuid = device.constants.get("uuid")
         if uuid is None:
             return device.handle
@@ -79,14 +83,16 @@ class AmdProbe(DeviceProbe):
         if not self._devices:
             return {}
         handle = self._devices[0].handle
-        version = self.once("the version of the driver", lambda: _driver_version(handle), self.vendor)
+        version = self.read_constant(
+            "the version of the driver", lambda: _driver_version(handle), self.vendor
+        )
         return {} if version is None else {"driver_version": version}
 
     def _device(self, index: int, handle: Any) -> Device:
         label = f"amd:{index}"
-        uuid = self.once("uuid", lambda: amdsmi.amdsmi_get_gpu_device_uuid(handle), label)
+        uuid = self.read_constant("uuid", lambda: amdsmi.amdsmi_get_gpu_device_uuid(handle), label)
         # HIP knows a device by its serial number.
-        serial = self.once(
+        serial = self.read_constant(
             "serial number", lambda: amdsmi.amdsmi_get_gpu_asic_info(handle)["asic_serial"], label
         )
         names = [f"GPU-{uuid}" if uuid else None, f"GPU-{serial[2:]}" if _is_there(serial) else None]
@@ -106,16 +112,20 @@ class AmdProbe(DeviceProbe):
         pairs = sorted(zip(places, devices, strict=True), key=lambda pair: pair[0])
         return [replace(device, index=index) for index, (_, device) in enumerate(pairs)]
 
-    def _watch(self, key: str, part: Shown) -> Watched:
+    def _watch(self, key: str, part: VisibleDevice) -> MonitoredDevice:
         handle = part.device.handle
         vram = amdsmi.AmdSmiMemoryType.VRAM
-        total = self.once("memory_total_bytes", lambda: amdsmi.amdsmi_get_gpu_memory_total(handle, vram), key)
+        total = self.read_constant(
+            "memory_total_bytes", lambda: amdsmi.amdsmi_get_gpu_memory_total(handle, vram), key
+        )
         found = {
-            "name": self.once("name", lambda: amdsmi.amdsmi_get_gpu_asic_info(handle)["market_name"], key),
+            "name": self.read_constant(
+                "name", lambda: amdsmi.amdsmi_get_gpu_asic_info(handle)["market_name"], key
+            ),
             "uuid": part.device.uuid or None,
             "memory_total_bytes": total,
         }
-        return Watched(
+        return MonitoredDevice(
             key, handle, {name: value for name, value in found.items() if _is_there(value)}, _METRICS
         )
 

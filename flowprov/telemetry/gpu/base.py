@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from flowprov import guard
-from flowprov.telemetry.gpu.torch_allocator import initialised_backends
+from flowprov.telemetry.gpu.torch_allocator import initialized_backends
 
 # What an error of a vendor's library means: the device has no such metric, this user may not read it, or it
 # failed.
@@ -36,7 +36,7 @@ class Metric(NamedTuple):
 
 
 @dataclass
-class Watched:
+class MonitoredDevice:
     """A device whose metrics are read.
 
     Attributes
@@ -53,7 +53,7 @@ class Watched:
     handle: Any
     constants: Mapping[str, Any]
     metrics: Sequence[Metric]
-    parent: Watched | None = None
+    parent: MonitoredDevice | None = None
     lost: bool = False
     again_at: float = field(default=0.0, repr=False)
 
@@ -89,7 +89,7 @@ class DeviceProbe:
         self._opened = 0
         self._closed = False
         self._unsupported: set[tuple[str, str]] = set()
-        self._devices: list[Watched] = []
+        self._devices: list[MonitoredDevice] = []
         self._environment = self._read_environment()
         try:
             self._open()
@@ -112,15 +112,15 @@ class DeviceProbe:
         """Stop the library."""
         raise NotImplementedError
 
-    def _find(self) -> list[Watched]:
+    def _find(self) -> list[MonitoredDevice]:
         """List the devices that the program sees."""
         raise NotImplementedError
 
-    def _find_again(self, device: Watched) -> Any:
+    def _find_again(self, device: MonitoredDevice) -> Any:
         """Give a fresh handle of a device that was lost; raises while it is."""
         raise NotImplementedError
 
-    def _trouble(self, error: Exception) -> Trouble:
+    def _classify_error(self, error: Exception) -> Trouble:
         """Tell what an error means."""
         raise NotImplementedError
 
@@ -155,7 +155,7 @@ class DeviceProbe:
             except Exception as error:  # it is gone already, which is what was wanted
                 guard.logger.debug("%s could not be closed: %s", self.vendor, error)
 
-    def once(self, name: str, read: Callable[[], Any], label: str) -> Any:
+    def read_constant(self, name: str, read: Callable[[], Any], label: str) -> Any:
         """Read something that does not change; None, said once, where that fails."""
         try:
             return read()
@@ -172,20 +172,20 @@ class DeviceProbe:
         if environment == self._environment:
             return
         self._environment = environment
-        if any(initialised_backends()):
+        if any(initialized_backends()):
             return
         try:
             self._devices = self._find()
         except Exception as error:  # what was found before is still read
             self._say("the list", "devices", error)
 
-    def _read_device(self, device: Watched) -> dict[str, Any]:
+    def _read_device(self, device: MonitoredDevice) -> dict[str, Any]:
         if device.lost and not self._look_again(device):
             return _lost(device)
         values, failures = self._read_metrics(device)
-        signs = [error for _, error in failures if self._trouble(error) == "failed"]
+        signs = [error for _, error in failures if self._classify_error(error) == "failed"]
         if signs and not values:
-            self._lose(device, signs[0])
+            self._mark_lost(device, signs[0])
             return _lost(device)
         if device.lost:
             device.lost = False
@@ -198,7 +198,7 @@ class DeviceProbe:
             reading["parent"] = {**device.parent.constants, **values}
         return reading
 
-    def _read_metrics(self, device: Watched) -> tuple[dict[str, Any], list[tuple[Metric, Exception]]]:
+    def _read_metrics(self, device: MonitoredDevice) -> tuple[dict[str, Any], list[tuple[Metric, Exception]]]:
         values: dict[str, Any] = {}
         failures: list[tuple[Metric, Exception]] = []
         for metric in device.metrics:
@@ -212,7 +212,7 @@ class DeviceProbe:
             )
         return values, failures
 
-    def _look_again(self, device: Watched) -> bool:
+    def _look_again(self, device: MonitoredDevice) -> bool:
         now = time.monotonic()
         if now < device.again_at:
             return False
@@ -223,7 +223,7 @@ class DeviceProbe:
             return False
         return True
 
-    def _lose(self, device: Watched, error: Exception) -> None:
+    def _mark_lost(self, device: MonitoredDevice, error: Exception) -> None:
         if device.lost or self._closed:  # said before; or another thread has closed the library meanwhile
             return
         device.lost = True
@@ -237,7 +237,7 @@ class DeviceProbe:
             error,
         )
 
-    def _say_all(self, device: Watched, failures: Iterable[tuple[Metric, Exception]]) -> None:
+    def _say_all(self, device: MonitoredDevice, failures: Iterable[tuple[Metric, Exception]]) -> None:
         for metric, error in failures:
             self._say(" and ".join(metric.names), device.label, error)
 
@@ -245,7 +245,7 @@ class DeviceProbe:
         """Say once what cannot be read; that a device has no such thing is for those who look for it."""
         if self._closed:
             return
-        if self._trouble(error) == "unsupported":
+        if self._classify_error(error) == "unsupported":
             if (label, what) not in self._unsupported:
                 self._unsupported.add((label, what))
                 guard.logger.debug("GPU %s has no %s (%s).", label, what, error)
@@ -260,6 +260,6 @@ class DeviceProbe:
         )
 
 
-def _lost(device: Watched) -> dict[str, Any]:
+def _lost(device: MonitoredDevice) -> dict[str, Any]:
     names = {name: device.constants[name] for name in ("name", "uuid") if name in device.constants}
     return {**names, "lost": True}

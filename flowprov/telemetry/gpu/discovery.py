@@ -104,7 +104,7 @@ def gpu_probes(loaded: Loaded | None = None) -> list[Probe]:
     return [GpuProbe(there), TorchAllocatorProbe()]
 
 
-def describe(probes: Sequence[Probe]) -> Mapping[str, Any]:
+def describe_gpus(probes: Sequence[Probe]) -> Mapping[str, Any]:
     """Give what the record of a machine says about its GPUs, by make; empty where none can be read."""
     return next((probe.describe() for probe in probes if isinstance(probe, GpuProbe)), {})
 

@@ -21,8 +21,14 @@ from typing import Any
 import pynvml
 
 from flowprov import guard
-from flowprov.telemetry.gpu.base import DeviceProbe, Metric, Trouble, Watched
-from flowprov.telemetry.gpu.visible_devices import Device, Instance, Shown, names_by_number, shown
+from flowprov.telemetry.gpu.base import DeviceProbe, Metric, MonitoredDevice, Trouble
+from flowprov.telemetry.gpu.visible_devices import (
+    Device,
+    Instance,
+    VisibleDevice,
+    names_by_number,
+    visible_devices,
+)
 
 _FIRST_DRIVER_WITH_SEVERAL_INSTANCES = 570  # MIG User Guide, "CUDA Device Enumeration"
 
@@ -48,23 +54,25 @@ class NvidiaProbe(DeviceProbe):
     def _shut(self) -> None:
         pynvml.nvmlShutdown()
 
-    def _trouble(self, error: Exception) -> Trouble:
+    def _classify_error(self, error: Exception) -> Trouble:
         if isinstance(error, (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound)):
             return "unsupported"
         return "refused" if isinstance(error, pynvml.NVMLError_NoPermission) else "failed"
 
-    def _find(self) -> list[Watched]:
+    def _find(self) -> list[MonitoredDevice]:
         (text,) = self._environment
         devices = []
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = self.once("anything", partial(pynvml.nvmlDeviceGetHandleByIndex, index), str(index))
+            handle = self.read_constant(
+                "anything", partial(pynvml.nvmlDeviceGetHandleByIndex, index), str(index)
+            )
             if handle is not None:
                 devices.append(self._device(index, handle))
         self._say_order(text, devices)
-        parts = shown(text, devices, single_instance=self._single_instance())
+        parts = visible_devices(text, devices, single_instance=self._single_instance())
         return [self._watch(str(number), part) for number, part in enumerate(parts)]
 
-    def _find_again(self, device: Watched) -> Any:
+    def _find_again(self, device: MonitoredDevice) -> Any:
         uuid = device.constants.get("uuid")
         if uuid is None:
             return device.handle
@@ -76,7 +84,9 @@ class NvidiaProbe(DeviceProbe):
             return pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     def _versions(self) -> dict[str, Any]:
-        cuda = self.once("the version of CUDA", pynvml.nvmlSystemGetCudaDriverVersion_v2, self.vendor)
+        cuda = self.read_constant(
+            "the version of CUDA", pynvml.nvmlSystemGetCudaDriverVersion_v2, self.vendor
+        )
         found = {
             "driver_version": self._driver_version(),
             "cuda_driver_version": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
@@ -85,38 +95,44 @@ class NvidiaProbe(DeviceProbe):
 
     def _device(self, index: int, handle: Any) -> Device:
         label = str(index)
-        uuid = self.once("uuid", partial(pynvml.nvmlDeviceGetUUID, handle), label)
+        uuid = self.read_constant("uuid", partial(pynvml.nvmlDeviceGetUUID, handle), label)
         return Device(index, uuid or "", instances=self._instances(handle, label), handle=handle)
 
     def _instances(self, handle: Any, label: str) -> tuple[Instance, ...] | None:
         """Give what MIG has made of a device; None where it is off, or the device is of a kind without it."""
-        mode = self.once("the mode of MIG", partial(pynvml.nvmlDeviceGetMigMode, handle), label)
+        mode = self.read_constant("the mode of MIG", partial(pynvml.nvmlDeviceGetMigMode, handle), label)
         if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
             return None
-        count = self.once("MIG devices", partial(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle), label)
+        count = self.read_constant(
+            "MIG devices", partial(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle), label
+        )
         found = [_instance(handle, number) for number in range(count or 0)]
         return tuple(instance for instance in found if instance is not None)
 
-    def _watch(self, key: str, part: Shown) -> Watched:
+    def _watch(self, key: str, part: VisibleDevice) -> MonitoredDevice:
         whole, instance = part.device, part.instance
         if instance is None:
-            return Watched(key, whole.handle, self._constants(key, whole.handle, whole.uuid), _METRICS)
+            return MonitoredDevice(
+                key, whole.handle, self._constants(key, whole.handle, whole.uuid), _METRICS
+            )
         names = self._names(key, whole.handle, whole.uuid)
-        parent = Watched(f"{key} parent", whole.handle, names, _METRICS_OF_A_PARENT)
+        parent = MonitoredDevice(f"{key} parent", whole.handle, names, _METRICS_OF_A_PARENT)
         constants = self._constants(key, instance.handle, instance.uuid)
-        return Watched(key, instance.handle, constants, _METRICS_OF_AN_INSTANCE, parent=parent)
+        return MonitoredDevice(key, instance.handle, constants, _METRICS_OF_AN_INSTANCE, parent=parent)
 
     def _names(self, key: str, handle: Any, uuid: str) -> dict[str, Any]:
-        name = self.once("name", partial(pynvml.nvmlDeviceGetName, handle), key)
+        name = self.read_constant("name", partial(pynvml.nvmlDeviceGetName, handle), key)
         return {what: value for what, value in (("name", name), ("uuid", uuid)) if value}
 
     def _constants(self, key: str, handle: Any, uuid: str) -> dict[str, Any]:
         names = self._names(key, handle, uuid)
-        total = self.once("memory_total_bytes", lambda: _memory(handle).total, key)
+        total = self.read_constant("memory_total_bytes", lambda: _memory(handle).total, key)
         return names if total is None else {**names, "memory_total_bytes": total}
 
     def _driver_version(self) -> str | None:
-        version = self.once("the version of the driver", pynvml.nvmlSystemGetDriverVersion, self.vendor)
+        version = self.read_constant(
+            "the version of the driver", pynvml.nvmlSystemGetDriverVersion, self.vendor
+        )
         return None if version is None else str(version)
 
     def _single_instance(self) -> bool:

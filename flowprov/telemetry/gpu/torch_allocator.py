@@ -23,7 +23,7 @@ _READINGS = {
 }
 
 
-def initialised_backends() -> Iterator[tuple[str, Any]]:
+def initialized_backends() -> Iterator[tuple[str, Any]]:
     """Give the parts of torch whose devices the program has started, with their names ("cuda", "xpu").
 
     ROCm's devices are torch's "cuda" too.
@@ -45,7 +45,7 @@ class TorchAllocatorProbe:
     def read(self) -> dict[str, Any]:
         """Read every device that torch has allocated on, by its name in torch."""
         readings: dict[str, Any] = {}
-        for name, backend in initialised_backends():
+        for name, backend in initialized_backends():
             for index in range(backend.device_count()):
                 # Public since torch 1.4; memory_stats() flattens and sorts the same, several times slower.
                 statistics = backend.memory_stats_as_nested_dict(index)

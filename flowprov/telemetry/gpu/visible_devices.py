@@ -71,14 +71,16 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisibleDevice:
     """A device that a program sees: a whole GPU, or one instance of a divided one."""
 
     device: Device
     instance: Instance | None = None
 
 
-def shown(text: str | None, devices: Sequence[Device], *, single_instance: bool = False) -> list[Shown]:
+def visible_devices(
+    text: str | None, devices: Sequence[Device], *, single_instance: bool = False
+) -> list[VisibleDevice]:
     """Give the devices that a program sees, in CUDA's order.
 
     Parameters
@@ -98,7 +100,7 @@ def shown(text: str | None, devices: Sequence[Device], *, single_instance: bool 
     instances = [part for part in chosen if part.instance is not None]
     if single_instance and instances:
         return instances[:1]
-    first: dict[tuple[int, int | None], Shown] = {}
+    first: dict[tuple[int, int | None], VisibleDevice] = {}
     for part in chosen:
         gpu_instance = None if part.instance is None else part.instance.gpu_instance
         first.setdefault((part.device.index, gpu_instance), part)
@@ -110,18 +112,18 @@ def names_by_number(text: str | None) -> bool:
     return text is None or not text.strip().lower().startswith((_GPU, _MIG))
 
 
-def _parts(found: Device | Shown) -> list[Shown]:
-    if isinstance(found, Shown):
+def _parts(found: Device | VisibleDevice) -> list[VisibleDevice]:
+    if isinstance(found, VisibleDevice):
         return [found]
     if found.instances is None:
-        return [Shown(found)]
-    return [Shown(found, instance) for instance in found.instances]
+        return [VisibleDevice(found)]
+    return [VisibleDevice(found, instance) for instance in found.instances]
 
 
-def _named(entries: Sequence[str], devices: Sequence[Device]) -> list[Device | Shown]:
+def _named(entries: Sequence[str], devices: Sequence[Device]) -> list[Device | VisibleDevice]:
     """Give what the entries name, up to the first that names nothing; nothing at all if one comes twice."""
     kind = next((kind for kind in (_GPU, _MIG) if entries[0].strip().startswith(kind)), "")
-    named: list[Device | Shown] = []
+    named: list[Device | VisibleDevice] = []
     for entry in entries:
         found = _look_up(kind, entry.strip(), devices)
         if found is None:
@@ -132,7 +134,7 @@ def _named(entries: Sequence[str], devices: Sequence[Device]) -> list[Device | S
     return named
 
 
-def _look_up(kind: str, entry: str, devices: Sequence[Device]) -> Device | Shown | None:
+def _look_up(kind: str, entry: str, devices: Sequence[Device]) -> Device | VisibleDevice | None:
     if kind == _GPU:
         return _only([device for device in devices if entry.startswith(_GPU) and device.is_named(entry)])
     if kind == _MIG:
@@ -143,8 +145,8 @@ def _look_up(kind: str, entry: str, devices: Sequence[Device]) -> Device | Shown
     return _only([device for device in devices if device.index == int(number[0])])
 
 
-def _instances(entry: str, devices: Sequence[Device]) -> list[Shown]:
-    parts = [Shown(device, instance) for device in devices for instance in device.instances or ()]
+def _instances(entry: str, devices: Sequence[Device]) -> list[VisibleDevice]:
+    parts = [VisibleDevice(device, instance) for device in devices for instance in device.instances or ()]
     numbers = _MIG_BY_NUMBERS.fullmatch(entry)
     if numbers is None:
         return [part for part in parts if part.instance and part.instance.uuid.lower().startswith(entry)]

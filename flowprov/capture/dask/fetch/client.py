@@ -23,11 +23,11 @@ from typing import Any
 
 from flowprov import guard
 from flowprov.capture.dask import origin
-from flowprov.capture.dask.fetch.protocol import Answer, Question
-from flowprov.capture.dask.fetch.rpc import Connection, NoAnswerError
+from flowprov.capture.dask.fetch.protocol import FetchRequest, FetchResponse
+from flowprov.capture.dask.fetch.rpc import NoAnswerError, WorkerRPC
 from flowprov.journal.format import SUFFIX, folder_name
-from flowprov.journal.liveness import await_writer, is_awaited
-from flowprov.journal.replica import Held, Piece, held_of, store
+from flowprov.journal.liveness import expect_writer_until, is_writer_expected
+from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, replica_state
 from flowprov.runtime import runtime
 
 _NAME = re.compile(r"\d+-[0-9a-f]+" + re.escape(SUFFIX))
@@ -40,7 +40,7 @@ _PATIENCE = 2.0  # seconds for what is under way when the time of the last colle
 _SHARE = 0.75  # of the time that is left is for one machine
 
 
-class Gathering:
+class JournalFetcher:
     """What one workflow's client knows of the journals of its workers, and how it gets them.
 
     Parameters
@@ -58,15 +58,15 @@ class Gathering:
         What the last collection could not bring, one phrase each.
     """
 
-    def __init__(self, client: Any, given: origin.Origin, interval: float) -> None:
+    def __init__(self, client: Any, given: origin.TaskContext, interval: float) -> None:
         self.missing: list[str] = []
-        self._connection = Connection(client)
+        self._connection = WorkerRPC(client)
         self._origin = given
         self._folder = Path(str(given.buffer)) / folder_name(given.campaign_id)
         self._interval = interval
-        self._settled: set[str] = set()  # workers that record into our buffer
-        self._strangers: dict[str, int] = {}
-        self._holders: dict[str, Answer] = {}  # workers that do not
+        self._shared_workers: set[str] = set()  # workers that record into our buffer
+        self._without_plugin: dict[str, int] = {}
+        self._remote_workers: dict[str, FetchResponse] = {}  # workers that do not
         self._open: dict[str, str] = {}  # journals that are written still: the place they are fetched from
         self._stopping = threading.Event()
 
@@ -92,9 +92,9 @@ class Gathering:
         with guard.guarded("gathering the journals of Dask workers"):
             self.collect(time.monotonic() + timeout, last=True)
             if self.missing:
-                self._say()
+                self._warn_missing()
 
-    def _say(self) -> None:
+    def _warn_missing(self) -> None:
         more = f"; and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
         guard.logger.warning(
             "flowprov: not all records of Dask workers are in %s: %s%s. They are safe where they are. "
@@ -122,52 +122,53 @@ class Gathering:
         try:
             self._collect(deadline, last=last)
         except NoAnswerError as error:
-            self.missing = [f"{self._where(each)} ({error})" for each in self._holders]
-            if last and not self._holders and not self._others():
+            self.missing = [f"{self._where(each)} ({error})" for each in self._remote_workers]
+            if last and not self._remote_workers and not self._others():
                 self.missing = [f"no worker could be asked ({error})"]
         except Exception as error:  # the guard: the program goes on
             guard.report_internal_error("gathering the journals of Dask workers", error)
-            self.missing = [f"{self._where(each)} (a fault of ours)" for each in self._holders]
+            self.missing = [f"{self._where(each)} (a fault of ours)" for each in self._remote_workers]
 
     def _collect(self, deadline: float, *, last: bool) -> None:
         addresses = self._connection.workers(deadline)
         asked = [
             address
             for address in addresses
-            if address not in self._settled and (last or self._strangers.get(address, 0) < _STRANGERS_ASKED)
+            if address not in self._shared_workers
+            and (last or self._without_plugin.get(address, 0) < _STRANGERS_ASKED)
         ]
-        answers = self._connection.ask_all(asked, self._question(close=last), deadline)
+        answers = self._connection.ask_all(asked, self._request(close=last), deadline)
         reached: dict[str, list[str]] = {}
-        silent = asked if last else self._holders
+        silent = asked if last else self._remote_workers
         self.missing += [
             f"{self._where(each)} (no answer)" for each in asked if each in silent and each not in answers
         ]
         for address, answer in answers.items():
             if answer is None:
-                self._strangers[address] = self._strangers.get(address, 0) + 1
-                if address in self._holders:
+                self._without_plugin[address] = self._without_plugin.get(address, 0) + 1
+                if address in self._remote_workers:
                     self.missing.append(f"{self._where(address)} (a fault of ours there)")
             elif answer.folders:
-                self._holders[address] = answer
-                reached.setdefault(answer.place, []).append(address)
+                self._remote_workers[address] = answer
+                reached.setdefault(answer.machine_key, []).append(address)
                 if last and answer.running:
                     self.missing.append(f"{self._where(address)} ({answer.running} still open)")
             elif answer.sees:
-                self._settled.add(address)
+                self._shared_workers.add(address)
         for workers in reached.values():
             self._fetch(workers, deadline, last=last)
-        self._part(addresses, reached)
+        self._forget_departed(addresses, reached)
         if last:
-            self._begin_missing(addresses, deadline)
+            self._create_placeholders(addresses, deadline)
 
     def _others(self) -> bool:
         """Whether somebody else recorded into our folder, as workers that see it do."""
         own = Path(str(self._origin.nonce)).name
         return any(path.name != own for path in self._folder.glob(f"*/*{SUFFIX}"))
 
-    def _question(self, *, close: bool = False, held: dict[str, Held] | None = None) -> Question:
+    def _request(self, *, close: bool = False, held: dict[str, ReplicaState] | None = None) -> FetchRequest:
         given = self._origin
-        return Question(
+        return FetchRequest(
             given.campaign_id, str(given.buffer), given.nonce, given.workflow_id, close=close, held=held
         )
 
@@ -186,61 +187,63 @@ class Gathering:
         self.missing.append(f"{self._where(workers[0])} ({trouble})")
 
     def _fetch_from(self, address: str, deadline: float, *, last: bool) -> None:
-        first = self._holders[address]
-        before, held = None, self._held(first.hosts)
+        first = self._remote_workers[address]
+        before, held = None, self._replica_states(first.hosts)
         while held != before:  # what does not grow is written by somebody else
             if self._stopping.is_set() and not last:
                 return
             if time.monotonic() > deadline:
                 raise NoAnswerError("time is over")
-            answer = self._connection.ask(address, self._question(held=held), deadline)
-            self._keep(answer)
+            answer = self._connection.ask(address, self._request(held=held), deadline)
+            self._store(answer)
             if not answer.more:
                 return
-            before, held = held, self._held(first.hosts)
+            before, held = held, self._replica_states(first.hosts)
 
-    def _held(self, hosts: list[str]) -> dict[str, Held]:
+    def _replica_states(self, hosts: list[str]) -> dict[str, ReplicaState]:
         """Say what is here of the journals of some hosts."""
-        held: dict[str, Held] = {}
+        held: dict[str, ReplicaState] = {}
         for host in hosts:
             for path in (self._folder / folder_name(host)).glob(f"*{SUFFIX}"):
                 with contextlib.suppress(OSError):  # of another user: it cannot be a copy of ours
-                    held[f"{host}/{path.name}"] = held_of(path)
+                    held[f"{host}/{path.name}"] = replica_state(path)
         return held
 
-    def _keep(self, answer: Answer) -> None:
+    def _store(self, answer: FetchResponse) -> None:
         """Add what arrived to the copies, and say of each whether more of it will come."""
-        for name, piece in answer.pieces:
+        for name, piece in answer.chunks:
             path = self._path(name)
             if path is not None:
-                store(path, [piece], self._awaited(answer.states.get(name)))
+                append_chunks(path, [piece], self._awaited(answer.states.get(name)))
         for name, state in answer.states.items():
             path = self._path(name)
-            if path is None or not (state == "open" or is_awaited(path)):
+            if path is None or not (state == "open" or is_writer_expected(path)):
                 continue
             self._open.pop(name, None)
             if state == "open":
-                self._open[name] = answer.place
+                self._open[name] = answer.machine_key
             with contextlib.suppress(OSError):  # gone, or nothing of it came yet
-                await_writer(path, self._awaited(state))
+                expect_writer_until(path, self._awaited(state))
 
     def _awaited(self, state: str | None) -> float:
         return max(_MISSED * self._interval, _SHORTEST_S) if state == "open" else 0.0
 
-    def _begin_missing(self, present: list[str], deadline: float) -> None:
+    def _create_placeholders(self, present: list[str], deadline: float) -> None:
         """Begin a copy of each journal of which nothing came, so that whoever verifies the run misses it."""
         for told in self._connection.announcements(deadline):
             path = self._path(told.name) if told.campaign_id == self._origin.campaign_id else None
             if path is None or path.exists():
                 continue
-            store(path, [Piece(0, told.header)], self._awaited("open" if told.worker in present else "gone"))
-            if told.worker not in self._holders:
+            append_chunks(
+                path, [Chunk(0, told.header)], self._awaited("open" if told.worker in present else "gone")
+            )
+            if told.worker not in self._remote_workers:
                 self.missing.append(
                     f"worker {told.worker} on {told.hostname}, in {told.folder} (nothing came)"
                 )
 
     def _where(self, address: str) -> str:
-        known = self._holders.get(address)
+        known = self._remote_workers.get(address)
         where = "" if known is None else f" on {known.hostname}, in {', '.join(known.folders)}"
         return f"worker {address}{where}"
 
@@ -249,24 +252,27 @@ class Gathering:
         host, _, file = name.partition("/")
         return self._folder / folder_name(host) / file if _NAME.fullmatch(file) else None
 
-    def _part(self, present: list[str], reached: dict[str, list[str]]) -> None:
+    def _forget_departed(self, present: list[str], reached: dict[str, list[str]]) -> None:
         """Take notice of workers that are gone, and of machines on which nobody is left to ask."""
-        for address in self._holders.keys() - set(present):
-            answer = self._holders[address]
-            if answer.place in reached:  # another worker there handed over what it left
-                del self._holders[address]
+        for address in self._remote_workers.keys() - set(present):
+            answer = self._remote_workers[address]
+            if answer.machine_key in reached:  # another worker there handed over what it left
+                del self._remote_workers[address]
             else:
                 self.missing.append(f"{self._where(address)} (the worker is gone)")
-        alive = {self._holders[address].place for address in self._holders.keys() & set(present)}
+        alive = {
+            self._remote_workers[address].machine_key
+            for address in self._remote_workers.keys() & set(present)
+        }
         for name, place in list(self._open.items()):
             if place not in alive and (path := self._path(name)) is not None:
                 del self._open[name]
                 with contextlib.suppress(OSError):  # gone
-                    await_writer(path, 0)
+                    expect_writer_until(path, 0)
 
 
 @contextlib.contextmanager
-def gathering(client: Any, given: origin.Origin) -> Iterator[None]:
+def fetching(client: Any, given: origin.TaskContext) -> Iterator[None]:
     """Gather while a workflow is open, and wait for the last of it a little when that closes.
 
     With an asynchronous client, in whose event loop the workflow closes, nothing is waited for: that goes on
@@ -276,7 +282,7 @@ def gathering(client: Any, given: origin.Origin) -> Iterator[None]:
     if given.buffer is None or given.nonce is None or _shares_our_process(client):
         yield
         return
-    gathered = Gathering(client, given, settings.collect_interval)
+    gathered = JournalFetcher(client, given, settings.collect_interval)
     thread = threading.Thread(
         target=gathered.run, args=(settings.close_timeout,), name="flowprov-gathering", daemon=True
     )
@@ -338,7 +344,7 @@ def _collect(client: Any, campaign_id: str | None, timeout: float) -> list[str]:
     buffer = next((path.parents[2] for path in written if path), Path(held.settings.journal.path))
     buffer.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=".dask-", dir=buffer) as nonce:
-        given = origin.Origin(campaign, "", buffer=str(buffer), nonce=Path(nonce.name).name)
-        gathered = Gathering(client, given, held.settings.dask.collect_interval)
+        given = origin.TaskContext(campaign, "", buffer=str(buffer), nonce=Path(nonce.name).name)
+        gathered = JournalFetcher(client, given, held.settings.dask.collect_interval)
         gathered.collect(deadline, last=True)
     return gathered.missing

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
-from flowprov.journal.replica import Held, Piece, State
+from flowprov.journal.replica import Chunk, JournalState, ReplicaState
 
 OPERATION = "flowprov_journals"
 TOPIC = "flowprov-journals"
 CHUNK = 2 << 20  # bytes of journals in one answer
 
 
-class Question(msgspec.Struct, frozen=True):
+class FetchRequest(msgspec.Struct, frozen=True):
     """What a client asks of a worker.
 
     Attributes
@@ -36,11 +36,11 @@ class Question(msgspec.Struct, frozen=True):
     nonce: str | None = None
     workflow_id: str = ""
     close: bool = False
-    held: dict[str, Held] | None = None
+    held: dict[str, ReplicaState] | None = None
     limit: int = CHUNK
 
 
-class Announcement(msgspec.Struct, frozen=True):
+class JournalNotice(msgspec.Struct, frozen=True):
     """What a worker has the scheduler keep of a journal that its client does not see.
 
     Attributes
@@ -63,7 +63,7 @@ class Announcement(msgspec.Struct, frozen=True):
     header: bytes
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says.
 
     Attributes
@@ -76,13 +76,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         Where journals of the campaign lie that the client may not see; none where it has none.
     hosts
         The folders of hosts in them.
-    place
+    machine_key
         Tells these folders from those of other machines.
     running
         How many steps of the workflow go on in this process.
     states
         Of each journal, by ``host/name``, whether it is written still.
-    pieces
+    chunks
         What the client lacks of them, as far as it fits.
     more
         Whether it lacks more.
@@ -93,8 +93,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     sees: bool = False
     folders: list[str] = []
     hosts: list[str] = []
-    place: str = ""
+    machine_key: str = ""
     running: int = 0
-    states: dict[str, State] = {}
-    pieces: list[tuple[str, Piece]] = []
+    states: dict[str, JournalState] = {}
+    chunks: list[tuple[str, Chunk]] = []
     more: bool = False

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from flowprov import guard
-from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, Announcement, Answer, Question
+from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
 
 _ATTEMPTS = 3
 _AT_ONCE = 32  # questions to single workers
@@ -27,7 +27,7 @@ class NoAnswerError(Exception):
     """The scheduler, or a worker, cannot be asked, or gave no whole answer."""
 
 
-class Connection:
+class WorkerRPC:
     """The way to the workers of a client.
 
     Parameters
@@ -61,7 +61,7 @@ class Connection:
         """
         return list(self._call(self._workers, deadline))
 
-    def announcements(self, deadline: float) -> list[Announcement]:
+    def announcements(self, deadline: float) -> list[JournalNotice]:
         """List the journals that workers told the scheduler of; it keeps the latest thousand.
 
         Raises
@@ -70,9 +70,11 @@ class Connection:
             If it does not answer.
         """
         events = self._call(lambda: self._client.scheduler.events(topic=TOPIC), deadline)
-        return [msgspec.json.decode(told, type=Announcement) for _, told in events]
+        return [msgspec.json.decode(told, type=JournalNotice) for _, told in events]
 
-    def ask_all(self, addresses: list[str], question: Question, deadline: float) -> dict[str, Answer | None]:
+    def ask_all(
+        self, addresses: list[str], question: FetchRequest, deadline: float
+    ) -> dict[str, FetchResponse | None]:
         """Ask workers; those who do not know us have None, those who did not answer in time are left out.
 
         Raises
@@ -90,9 +92,9 @@ class Connection:
             # One of them hangs, and nobody's answer came: each is asked by itself.
             until = time.monotonic() + share
             replies = self._call(lambda: self._each(addresses, question, until), until + 1)
-        return {address: _opened(reply) for address, reply in replies.items()}
+        return {address: unpack_response(reply) for address, reply in replies.items()}
 
-    def ask(self, address: str, question: Question, deadline: float) -> Answer:
+    def ask(self, address: str, question: FetchRequest, deadline: float) -> FetchResponse:
         """Ask one worker, again if its answer was damaged on its way.
 
         Raises
@@ -102,21 +104,23 @@ class Connection:
         """
         for _ in range(_ATTEMPTS):
             replies = self._call(lambda: self._broadcast([address], question), deadline)
-            if (answer := _opened(replies.get(address))) is not None:
+            if (answer := unpack_response(replies.get(address))) is not None:
                 return answer
         raise NoAnswerError(f"{address} gave no answer that arrived whole")
 
     async def _workers(self) -> Any:
         return await self._client.scheduler.ncores()  # a client that was closed has no scheduler
 
-    async def _broadcast(self, addresses: list[str], question: Question) -> dict[str, Any]:
+    async def _broadcast(self, addresses: list[str], question: FetchRequest) -> dict[str, Any]:
         message = {"op": OPERATION, "question": msgspec.msgpack.encode(question)}
         replies: dict[str, Any] = await self._client.scheduler.broadcast(
             msg=message, workers=addresses, on_error="ignore"
         )
         return replies
 
-    async def _each(self, addresses: Iterable[str], question: Question, deadline: float) -> dict[str, Any]:
+    async def _each(
+        self, addresses: Iterable[str], question: FetchRequest, deadline: float
+    ) -> dict[str, Any]:
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def one(address: str) -> dict[str, Any]:
@@ -161,7 +165,7 @@ class Connection:
             raise NoAnswerError(str(error) or type(error).__name__) from error
 
 
-def _opened(reply: Any) -> Answer | None:
+def unpack_response(reply: Any) -> FetchResponse | None:
     """Unpack an answer; None if there is none, or if it was damaged on its way."""
     if not isinstance(reply, dict):
         return None
@@ -172,4 +176,4 @@ def _opened(reply: Any) -> Answer | None:
     if hashlib.sha256(packed).hexdigest() != reply.get("digest"):
         guard.logger.debug("flowprov got a damaged answer from a Dask worker")
         return None
-    return msgspec.msgpack.decode(packed, type=Answer)
+    return msgspec.msgpack.decode(packed, type=FetchResponse)

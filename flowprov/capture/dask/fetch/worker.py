@@ -23,10 +23,10 @@ import msgspec
 
 from flowprov import guard
 from flowprov.capture.dask import origin
-from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, Announcement, Answer, Question
+from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
 from flowprov.journal import Journal, files
 from flowprov.journal.format import SUFFIX, folder_name
-from flowprov.journal.replica import Held, Piece, State, next_piece, state_of
+from flowprov.journal.replica import Chunk, JournalState, ReplicaState, journal_state, next_chunk
 from flowprov.runtime import runtime
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def stop_serving_journals(worker: Any) -> None:
     worker.handlers.pop(OPERATION, None)
 
 
-def announce(worker: Any, journal: Journal, given: origin.Origin) -> None:
+def announce(worker: Any, journal: Journal, given: origin.TaskContext) -> None:
     """Tell the scheduler of a new journal, so that the client knows of it should the worker die early."""
     if journal.journal_id in _announced or journal.path is None:
         return
@@ -53,13 +53,13 @@ def announce(worker: Any, journal: Journal, given: origin.Origin) -> None:
     with guard.guarded("announcing a journal to a Dask client"):
         if given.buffer is None or (
             given.nonce is not None
-            and origin.is_here(given.buffer, given.nonce)
+            and origin.sees_buffer(given.buffer, given.nonce)
             and journal.path.is_relative_to(given.buffer)
         ):
             return
         with journal.path.open("rb") as file:
             header = file.readline(_LONGEST_HEADER)
-        told = Announcement(
+        told = JournalNotice(
             given.campaign_id,
             f"{journal.path.parent.name}/{journal.path.name}",
             worker.address,
@@ -73,9 +73,9 @@ def announce(worker: Any, journal: Journal, given: origin.Origin) -> None:
 async def flowprov_journals(question: bytes) -> dict[str, Any]:
     """Answer a client; never raises."""
     try:
-        asked = msgspec.msgpack.decode(question, type=Question)
+        asked = msgspec.msgpack.decode(question, type=FetchRequest)
         sees = await _in_a_thread(
-            lambda: asked.nonce is not None and origin.is_here(asked.buffer, asked.nonce)
+            lambda: asked.nonce is not None and origin.sees_buffer(asked.buffer, asked.nonce)
         )
         own = _own(asked.campaign_id)
         if asked.close:
@@ -97,19 +97,19 @@ def _close(own: list[Journal], seen: Path | None) -> None:
     """Complete the journals in which nothing is open; the next workflow of the campaign begins others."""
     for journal in own:
         if journal.path is not None and not (seen and journal.path.is_relative_to(seen)):
-            journal.rest()
+            journal.close_if_idle()
 
 
-def _answer(asked: Question, own: list[Journal], *, sees: bool) -> Answer:
+def _answer(asked: FetchRequest, own: list[Journal], *, sees: bool) -> FetchResponse:
     seen = Path(asked.buffer) if sees else None
     folders = _folders(asked.campaign_id, own, seen)
-    answer = Answer(
+    answer = FetchResponse(
         hostname=socket.gethostname(),
         pid=os.getpid(),
         sees=any(journal.path and seen and journal.path.is_relative_to(seen) for journal in own),
         folders=list(map(str, folders)),
         hosts=sorted({host.name for folder in folders for host in folder.iterdir() if host.is_dir()}),
-        place=_place(folders),
+        machine_key=_machine_key(folders),
         running=sum(_running(journal, asked.workflow_id) for journal in own if journal.path),
     )
     return answer if asked.held is None else _filled(answer, folders, asked.held, asked.limit)
@@ -132,7 +132,7 @@ def _folders(campaign_id: str, own: list[Journal], seen: Path | None) -> list[Pa
     )
 
 
-def _place(folders: list[Path]) -> str:
+def _machine_key(folders: list[Path]) -> str:
     """Name folders such that workers of one machine that share them name them alike."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -142,19 +142,23 @@ def _place(folders: list[Path]) -> str:
     return " ".join([socket.gethostname(), boot, *(f"{each.st_dev}:{each.st_ino}" for each in numbers)])
 
 
-def _filled(answer: Answer, folders: list[Path], held: dict[str, Held], limit: int) -> Answer:
+def _filled(
+    answer: FetchResponse, folders: list[Path], held: dict[str, ReplicaState], limit: int
+) -> FetchResponse:
     """Add to an answer what the client lacks."""
-    states: dict[str, State] = {}
-    pieces: list[tuple[str, Piece]] = []
+    states: dict[str, JournalState] = {}
+    pieces: list[tuple[str, Chunk]] = []
     more, left = False, limit
     for path in [path for folder in folders for path in sorted(folder.glob(f"*/*{SUFFIX}"))]:
         name = f"{path.parent.name}/{path.name}"
         try:
-            state = state_of(path)
+            state = journal_state(path)
             if state is None:
                 continue
             states[name] = state
-            if not more and (piece := next_piece(path, held.get(name, Held()), left, done=state != "open")):
+            if not more and (
+                piece := next_chunk(path, held.get(name, ReplicaState()), left, done=state != "open")
+            ):
                 pieces.append((name, piece))
                 left -= len(piece.data)
                 more = left <= limit // 2
@@ -175,13 +179,13 @@ async def _in_a_thread(work: Callable[[], T]) -> T:
         except Exception as error:  # it is raised again in the coroutine that waits
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, done, result, failure)
+            loop.call_soon_threadsafe(_resolve_future, done, result, failure)
 
     threading.Thread(target=run, name="flowprov-handing", daemon=True).start()
     return await done
 
 
-def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+def _resolve_future(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
     if done.done():
         return  # cancelled: the worker closes
     if error is None:
