@@ -1,7 +1,7 @@
 """Climb the nine settings: the same campaign, recorded from next to nothing to every module's forward.
 
 Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
-record, what is wrong with them where something is, and a recorded tree::
+record, what is wrong with them, a recorded tree, the configuration that won, and what to type next::
 
     python ladder.py
     python ladder.py --only 3
@@ -24,6 +24,7 @@ import click
 import pandas as pd
 from ladder_checks import EXPECTED_ROWS, Losses, check_step
 from tree import format_tree
+from winner import format_ending
 
 import flowprov
 
@@ -137,6 +138,9 @@ def main(*, only: int | None, output_dir: Path | None) -> None:
     if shown.frame is not None:
         click.echo(f"\nrecorded in step {shown.step}:\n{format_tree(shown.frame)}")
     click.echo(f"\nthe runs are in {base}")
+    last = outcomes[-1]
+    if last.frame is not None:
+        click.echo(f"\n{format_ending(last.frame, base / f'step_{last.step}' / 'flowprov_buffer')}")
     problems = [f"step {outcome.step}: {problem}" for outcome in outcomes for problem in outcome.problems]
     if problems:
         click.echo("\nnot as it should be:\n  " + "\n  ".join(problems), err=True)

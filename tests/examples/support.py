@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ladder_checks import KINDS, MODULES, PARTS
+
+from tests.support import clean_environment
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 LOSSES = [(4.0, 3.9), (3.5, 3.6), (3.1, 3.4), (2.9, 3.3)]
@@ -25,6 +28,22 @@ BASE: Row = {
     "generated": {},
     "custom_metadata": {},
 }
+
+
+def type_command(command: str, folder: Path) -> str:
+    """Run a command as a person types it into a shell, and return what it prints."""
+    done = subprocess.run(  # noqa: S602 -- a person types it into a shell
+        command,
+        shell=True,
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _span(start: float, end: float) -> Row:
