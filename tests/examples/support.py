@@ -79,17 +79,17 @@ def _epoch(number: int, workflow_id: str) -> list[Row]:
     )
     forwards = [
         _task(
-            _span(start + 1 + place, start + 1.5 + place),
-            task_id=f"{epoch_id}-forward{place}",
+            _span(start + 1 + position, start + 1.5 + position),
+            task_id=f"{epoch_id}-forward{position}",
             activity_id="TransformerModel",
             subtype="parent_forward",
             parent_task_id=epoch_id,
             workflow_id=workflow_id,
             used={"src": TENSOR},
             generated={"output": TENSOR},
-            custom_metadata={"is_training": place < 2, "epoch": number, "module_path": ""},
+            custom_metadata={"is_training": position < 2, "epoch": number, "module_path": ""},
         )
-        for place in range(6)
+        for position in range(6)
     ]
     return [epoch, *forwards]
 
