@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
 
-campaign: $(READY)  ## environment, install, the whole ladder, the recorded tree of its last step
+campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
 	$(BIN)/python examples/llm_campaign/ladder.py
 
 test: lint types tests  ## environment, install, lint, types, tests

@@ -1,6 +1,6 @@
-"""What an event costs by flowprov's own measure: beside one write, in threads, beside a busy thread.
+"""What an event costs flowprov: compared with one write, in threads, and beside a busy thread.
 
-Flows in: nothing. Flows out: a table of ratios, each taken side by side in this process::
+Flows in: nothing. Flows out: a table of ratios, each measured side by side in this process::
 
     python -m benchmarks.alone
 """
@@ -34,13 +34,13 @@ def step(x: int, y: float = 2.0) -> float:
 
 
 def record_a_task(count: int) -> None:
-    """Call the captured function."""
+    """Call the captured function `count` times."""
     for number in range(count):
         step(number, y=0.5)
 
 
 def encode_and_write(descriptor: int) -> Callable[[int], None]:
-    """Give the least that keeping such a record can cost: its encoding, and one write."""
+    """Return a program with the least work that keeps such a record: encode it, and write it once."""
     encoder = msgspec.json.Encoder()
 
     def program(count: int) -> None:
@@ -61,7 +61,7 @@ def encode_and_write(descriptor: int) -> Callable[[int], None]:
 
 
 def in_threads(count: int) -> None:
-    """Call the captured function from four threads, so often in all."""
+    """Call the captured function from four threads, `count` times in all."""
     threads = [threading.Thread(target=record_a_task, args=(count // 4,)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -70,7 +70,7 @@ def in_threads(count: int) -> None:
 
 
 def longest_append(calls: int) -> list[float]:
-    """Time single appends of a full record beside a busy thread; gives the seconds of the longest ones."""
+    """Return the seconds of the five longest appends of a full record, beside a busy thread."""
     (journal,) = runtime.get().journals()
     line = b'{"type":"task","task_id":0%b}\n' % (b" " * 200)
     taken = []
@@ -82,19 +82,19 @@ def longest_append(calls: int) -> list[float]:
 
 
 def seconds(program: Callable[[int], None]) -> float:
-    """Time a program."""
+    """Return the seconds that a program takes."""
     start = time.perf_counter()
     program(CALLS)
     return time.perf_counter() - start
 
 
 def ratio(one: Callable[[int], None], other: Callable[[int], None]) -> float:
-    """Compare two programs that run in turn; the median."""
+    """Return the median ratio of the times of two programs that run in turn."""
     return statistics.median(seconds(one) / seconds(other) for _ in range(ROUNDS))
 
 
 def import_ratio() -> float:
-    """Compare ``import flowprov`` with an empty program."""
+    """Return the time of ``import flowprov`` divided by that of an empty program."""
 
     def run(code: str) -> float:
         start = time.perf_counter()
@@ -105,7 +105,7 @@ def import_ratio() -> float:
 
 
 def model_with_capture_off() -> float:
-    """Compare a decorated model whose capture is off with a plain one."""
+    """Return the time of a captured model with capture off, divided by that of a plain model."""
     import torch
 
     torch.set_num_threads(1)

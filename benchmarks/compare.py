@@ -1,9 +1,9 @@
 """The added cost of each event, side by side with Flowcept 1.0.3 in one run.
 
-Each library runs in an environment and processes of its own, in turn; the medians are compared. The cost of
-an event is what it adds to a program until its record is on disk: flowprov's are there when the call returns,
-Flowcept's when its session ends. The last column compares the calls alone. Times are for scale; the ratio is
-what counts::
+The two libraries run in turn, each in an environment and processes of its own, and their medians are
+compared. The cost of an event is the time that it adds to a program until its record is on disk. A record of
+flowprov is on disk when the call returns, one of Flowcept when its session ends. The last column compares the
+calls alone. The times depend on the machine; the ratio is the result::
 
     make benchmark
 """
@@ -50,7 +50,7 @@ PEER_TELEMETRY = "cpu: true, per_cpu: true, process_info: true, mem: true, disk:
 
 
 def main() -> int:
-    """Run both libraries in turn and print the table; the status says whether every goal was reached."""
+    """Run both libraries in turn and print the table; return 0 if every goal was reached, else 1."""
     arguments = argparse.ArgumentParser(description="the added cost of each event, beside Flowcept 1.0.3")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--peer-env", type=Path, default=HERE / ".flowcept-env", help="made if missing")
@@ -72,7 +72,7 @@ def main() -> int:
 
 def _run(command: list[str]) -> dict[str, float]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # where a user's buffer would be
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on the file system of a user's buffer
         settings = Path(folder) / "peer_settings.yaml"
         what, mode = mode_of(command[-1])
         written = PEER_SETTINGS.replace("CHILDREN_MODE", mode or "null").replace("WHAT", what)
@@ -102,7 +102,7 @@ def _print_row(name: str, goal: float, own: list[dict[str, float]], peer: list[d
 
 
 def _middle(measured: list[dict[str, float]], key: str) -> tuple[float, float, float]:
-    """Give (median, lowest, highest)."""
+    """Return (median, lowest, highest)."""
     values = [each[key] for each in measured]
     return statistics.median(values), min(values), max(values)
 

@@ -1,17 +1,16 @@
 """What recording costs a Dask cluster, at scale.
 
-Flows in: nothing; a cluster of processes is started on this machine. Flows out: how many tasks were recorded,
-whether their graph can be rebuilt, the share of the cluster's CPU that is spent inside capture, and what
-capture adds to the time of a run::
+Flows in: nothing; the benchmark starts a cluster of processes on this machine. Flows out: the number of
+recorded tasks, whether their graph can be rebuilt, the share of the cluster's CPU that capture takes, and the
+time that capture adds to a run::
 
     python -m benchmarks.dask_scale --tasks 100000 --pairs 20
 
-The share is taken in a run of its own, in which every call of the capture, in the workers and in the client,
-is timed by the CPU clock of its thread, its keeper thread added; reading that clock is part of what is
-counted. The cluster is its workers, its scheduler and the client. What capture adds is taken from pairs of
-runs that nothing times, with and without a workflow, one after the other, in changing order. A task computes
-for a millisecond, a hundredth of what Dask's own advice asks for; ``--milliseconds 0`` leaves Dask alone with
-capture.
+One run measures the share. In it the CPU clock of the thread times every call into the capture, in the
+workers and in the client. The CPU time of the keeper thread is added. The time for reading the clock is
+included. The cluster consists of its workers, its scheduler and the client. Pairs of runs without such clocks
+measure what capture adds: one run with a workflow and one without, in alternating order. A task computes for
+a millisecond, a hundredth of what Dask advises; with ``--milliseconds 0`` tasks compute nothing.
 """
 
 from __future__ import annotations
@@ -38,20 +37,20 @@ from flowprov.capture.dask.plugin import DaskWorkerPlugin
 from flowprov.journal.format import find_journals, lines
 from flowprov.records import Task
 
-WAVE = 3000  # tasks of one submission: two thirds are leaves, a third joins two of them each
+WAVE = 3000  # tasks of one submission: two thirds are leaves; each task of the last third joins two of them
 
-# The methods and functions by which a cluster and its client enter the capture, task by task.
+# The methods and functions through which a cluster and its client call the capture for each task.
 _ENTRIES: list[tuple[Any, str]] = [
     (DaskWorkerPlugin, "transition"),
     (submission, "annotation_for_submission"),
 ]
 _originals: list[Callable[..., Any]] = []
-_work = [0.0]  # CPU seconds that a task takes, in this process
-_spent: dict[int, int] = {}  # CPU nanoseconds inside the entries, by thread: no two threads share a sum
+_work = [0.0]  # CPU seconds of a task in this process
+_spent: dict[int, int] = {}  # CPU nanoseconds inside the entries, by thread; threads share no sum
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What a run took, in seconds: by the wall, CPU of the cluster, CPU of that inside capture."""
+    """The seconds of a run: wall time, CPU of the cluster, and CPU inside capture."""
 
     wall: float
     cpu: float
@@ -77,7 +76,7 @@ def main() -> None:
 
 @contextmanager
 def cluster_of(workers: int, milliseconds: float) -> Iterator[Client]:
-    """Start worker processes with a thread each, in which tasks will compute for so long."""
+    """Start worker processes with one thread each, whose tasks compute for `milliseconds`."""
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -87,7 +86,7 @@ def cluster_of(workers: int, milliseconds: float) -> Iterator[Client]:
 
 
 def run(client: Client, tasks: int) -> Spent:
-    """Run so many tasks."""
+    """Run a number of tasks, and return what they took."""
     before = cpu_of(client)
     began = time.perf_counter()
     done = 0
@@ -103,7 +102,7 @@ def run(client: Client, tasks: int) -> Spent:
 
 
 def cpu_of(client: Client) -> tuple[float, float]:
-    """Add up the CPU seconds of all processes of a cluster; the scheduler lives in this one."""
+    """Return CPU seconds of a cluster, its scheduler in this process included: all, and inside capture."""
     every = [cpu_here(), *client.run(cpu_here).values()]
     return sum(each[0] for each in every), sum(each[1] for each in every)
 
@@ -112,7 +111,7 @@ def cpu_of(client: Client) -> tuple[float, float]:
 
 
 def set_work(milliseconds: float) -> None:
-    """Have tasks in this process compute for so long."""
+    """Set how long the tasks in this process compute."""
     _work[0] = milliseconds / 1e3
 
 
@@ -125,12 +124,12 @@ def leaf(number: int) -> int:
 
 
 def join(first: int, second: int) -> int:
-    """Compute for a while, from two results."""
+    """Compute for a while, with two results as input."""
     return leaf(first - second)
 
 
 def begin_timing() -> None:
-    """Time the entries of the capture in this process from now on."""
+    """Start to time the entries of the capture in this process."""
     for owner, name in _ENTRIES:
         original = getattr(owner, name)
         _originals.append(original)
@@ -146,7 +145,7 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         finally:
-            took = clock() - before  # what is below is ours, and not the capture's
+            took = clock() - before  # what follows is the benchmark's own work
             thread = here()
             spent[thread] = spent.get(thread, 0) + took
 
@@ -154,7 +153,7 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cpu_here() -> tuple[float, float]:
-    """Give CPU seconds of this process: all, and inside the capture (where timed) with its keeper thread."""
+    """Return the CPU seconds of this process: all, and inside capture (if timed) with its keeper thread."""
     inside = sum(_spent.values())
     for thread in threading.enumerate():
         if thread.name == "flowprov-keeper" and thread.ident is not None:
@@ -166,7 +165,7 @@ def cpu_here() -> tuple[float, float]:
 
 
 def everything(client: Client, tasks: int, buffer: Path) -> None:
-    """Print whether many tasks are all recorded, and the share of the capture."""
+    """Print whether all of many tasks are recorded, and the share of the capture."""
     with flowprov.workflow("warm", campaign_id="warm", dask_client=client):
         run(client, WAVE)
     begin_timing()
@@ -201,7 +200,7 @@ def everything(client: Client, tasks: int, buffer: Path) -> None:
 
 
 def compare(client: Client, pairs: int, tasks: int) -> None:
-    """Print what capture adds to runs, and how sure that is."""
+    """Print what capture adds to runs, with its 95 % interval."""
     with flowprov.workflow("warm", dask_client=client):
         run(client, tasks)
     run(client, tasks)
@@ -225,7 +224,7 @@ def _cpu(spent: Spent) -> float:
 
 
 def one_of_a_pair(client: Client, tasks: int, *, captured: bool) -> Spent:
-    """Run tasks in a workflow, or in none."""
+    """Run tasks, in a workflow if they are to be captured."""
     with flowprov.workflow("pair", dask_client=client) if captured else nullcontext():
         return run(client, tasks)
 

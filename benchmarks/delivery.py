@@ -1,10 +1,11 @@
-"""What delivery costs: the program that is watched, and the process that delivers.
+"""What delivery costs the program that is recorded, and what it costs the process that delivers.
 
-Flows in: nothing; servers are started on loopback ports and stopped again. Flows out: two tables::
+Flows in: nothing; the benchmark starts servers on loopback ports and stops them again. Flows out: two
+tables::
 
     python -m benchmarks.delivery
 
-A server that is not installed is left out, and that is said.
+A server that is not installed is left out, with a message.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from tests.support import clean_environment
 HERE = Path(__file__).resolve().parent
 RATE = 1000
 TURN_S = 1.0
-REST_S = 0.5  # after a turn, until what it captured is delivered
+REST_S = 0.5  # after a turn, for the delivery of what it captured
 DEAD = "redis://127.0.0.1:1/0"  # nobody listens there
 COLUMNS = {"call": "in the calls", "thread": "thread", "process": "process", "shipper": "delivering process"}
 RECORD_MANY = """
@@ -66,7 +67,7 @@ def main() -> None:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[str, ServerProcess]]:
-    """Run the servers that can be had."""
+    """Run the servers that are installed."""
     started: dict[str, ServerProcess] = {}
     kinds: dict[str, type[RedisServer | MongoServer]] = {"Redis": RedisServer, "MongoDB": MongoServer}
     try:
@@ -87,10 +88,10 @@ def servers(folder: Path) -> Iterator[dict[str, ServerProcess]]:
 
 
 class Program:
-    """One that calls a function at a steady pace; it and the process that delivers rest between its turns.
+    """A program that calls a function at a steady pace, and the process that delivers for it.
 
-    What delivers for the others is frozen meanwhile, so that each is measured with its own delivery beside
-    it and no other.
+    Both rest between its turns. During a turn the delivery for all other programs is frozen, so that each
+    program is measured beside its own delivery alone.
     """
 
     def __init__(self, folder: Path, kind: str, uri: str = "") -> None:
@@ -111,7 +112,7 @@ class Program:
         self._signal(signal.SIGSTOP)
 
     def turn(self) -> dict[str, float]:
-        """Let it run; gives the CPU microseconds that an event took."""
+        """Let the program run for a turn, and return the CPU microseconds of an event."""
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
         time.sleep(REST_S)
@@ -123,7 +124,7 @@ class Program:
         return figures
 
     def end(self) -> None:
-        """End it, and what delivers for it."""
+        """End the program, and the process that delivers for it."""
         self._signal(signal.SIGKILL)
         self._process.kill()
         self._process.communicate()
@@ -177,7 +178,7 @@ def _cell(column: str, figures: list[dict[str, float]], beside: list[dict[str, f
 
 
 def throughput(folder: Path, records: int) -> None:
-    """Print how fast a journal that waits is delivered, beside a bare client that sends the same lines."""
+    """Print how fast a waiting journal is delivered, beside a bare client that sends the same lines."""
     waiting = folder / "waiting"
     waiting.mkdir()
     command = [sys.executable, "-c", RECORD_MANY, str(records)]
@@ -208,7 +209,7 @@ def throughput(folder: Path, records: int) -> None:
 
 
 def ship(folder: Path, uri: str) -> tuple[float, float]:
-    """Deliver a buffer by the command; gives its seconds and its CPU seconds, its start included."""
+    """Deliver a buffer with the command; return its seconds and its CPU seconds, its start included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     command = [sys.executable, "-m", "flowprov", "ship", str(folder), "--to", uri]
@@ -219,7 +220,7 @@ def ship(folder: Path, uri: str) -> tuple[float, float]:
 
 
 def bare_client(uri: str, lines: list[bytes]) -> tuple[float, float]:
-    """Send lines to a server without further thought; gives seconds and CPU seconds."""
+    """Send lines to a server with nothing but a client; return seconds and CPU seconds."""
     began, cpu = time.perf_counter(), time.process_time()
     batches = [range(first, min(first + BATCH, len(lines))) for first in range(0, len(lines), BATCH)]
     if uri.startswith("redis"):

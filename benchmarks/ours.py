@@ -15,7 +15,7 @@ from flowprov.telemetry.procfs_probes import KINDS
 
 @contextlib.contextmanager
 def session() -> Iterator[None]:
-    """Record into the working folder; everything is closed at the end."""
+    """Record into the working folder, and close everything at the end."""
     if sys.argv[1].endswith(scenarios.TELEMETRY):
         flowprov.configure(telemetry_capture=dict.fromkeys(KINDS, True))
     with flowprov.workflow("benchmark"):

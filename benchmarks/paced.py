@@ -1,8 +1,8 @@
-"""A program that calls one function at a steady pace, and tells what that cost it: run by delivery.py.
+"""A program that calls one function at a steady pace and reports its cost; delivery.py runs it.
 
-Flows in: whether the function is captured, and where to it is delivered; on standard input events a second
-and seconds, turn by turn. Flows out: the process that delivers; for each turn one line of JSON with the CPU
-microseconds that an event took.
+Flows in: whether the function is captured, and the URI of a sink; on standard input, for each turn, events a
+second and seconds. Flows out: the pid of the process that delivers; for each turn one line of JSON with the
+CPU microseconds of an event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def step(x: int, y: float = 2.0) -> float:
 
 
 def at_a_pace(call: Callable[..., float], rate: float, seconds: float) -> float:
-    """Call a function so often a second; gives the CPU seconds of this thread inside the calls."""
+    """Call a function at a rate per second; return the CPU seconds of this thread inside the calls."""
     inside = 0
     clock, pause, now = time.thread_time_ns, time.sleep, time.perf_counter
     due = now()
@@ -41,7 +41,7 @@ def at_a_pace(call: Callable[..., float], rate: float, seconds: float) -> float:
 
 
 def who_delivers(uri: str) -> int:
-    """Give the process that delivers the buffer of this folder, once it has begun."""
+    """Return the pid of the process that delivers the buffer of this folder, once it has begun."""
     deadline = time.monotonic() + 30
     while not _has_begun(report := ShipperFiles(Path("flowprov_buffer"), [uri]).read_report()):
         assert time.monotonic() < deadline, f"nobody delivers to {uri}"
@@ -55,7 +55,7 @@ def _has_begun(report: Report | None) -> bool:
 
 
 def cpu_of(pid: int | None) -> float:
-    """Give the CPU seconds that another process has taken."""
+    """Return the CPU seconds that another process has taken."""
     if pid is None:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -63,7 +63,7 @@ def cpu_of(pid: int | None) -> float:
 
 
 def turns(call: Callable[..., float], pid: int | None) -> None:
-    """Measure whenever asked to."""
+    """Measure one turn for each line of standard input."""
     print(json.dumps(pid), flush=True)
     for line in sys.stdin:
         rate, seconds = map(float, line.split())
@@ -79,7 +79,7 @@ def turns(call: Callable[..., float], pid: int | None) -> None:
 
 
 def main() -> None:
-    """Begin, and take turns until nobody asks any more."""
+    """Start, and take turns until standard input ends."""
     kind, uri = sys.argv[1:]
     with flowprov.workflow("paced") if kind == "captured" else contextlib.nullcontext():
         call = flowprov.task(step) if kind == "captured" else step

@@ -10,7 +10,7 @@ from benchmarks import scenarios
 
 
 def model(kind: Any, _: tuple[str, str | None]) -> Any:
-    """Capture a class of models; how closely, stands in the settings."""
+    """Capture a class of models; the settings say how closely."""
     from flowcept import flowcept_torch
 
     return flowcept_torch(kind)

@@ -1,8 +1,8 @@
 """What is timed: one scenario in one process, plain and captured.
 
-Flows in: the functions, loops and models of one library (ours or the peer's), and the name of a scenario
-from the command line. Flows out: one JSON object, microseconds added per event: while the events were
-captured, and until the last of them was on disk.
+Flows in: the functions, loops and models of one library (flowprov or the peer), and the name of a scenario
+from the command line. Flows out: one JSON object with the microseconds that capture adds to an event: in the
+calls, and until the last event is on disk.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ EVENTS = {
     "and 3 children": 5_000,
     "and 3 inspected": 5_000,
 }
-# What is recorded of the model, and of the modules in it, in the scenarios of models; by the words of both.
+# What the scenarios record of the model and of its modules; both libraries use these words.
 MODES = {
     "parent forward": ("parent_only", None),
     "and 3 children": ("parent_and_children", "lightweight"),
     "and 3 inspected": ("parent_and_children", "tensor_inspection"),
 }
-BATCH = (64, 512)  # shape of what the model is given
-TELEMETRY = " with telemetry"  # at the end of a name: all that can be read of host and process is recorded
+BATCH = (64, 512)  # shape of the model's input
+TELEMETRY = " with telemetry"  # ends the name of a scenario that records all telemetry of host and process
 
 
 def base_of(name: str) -> str:
-    """Give the name of a scenario without word of telemetry."""
+    """Return the name of a scenario without the ending for telemetry."""
     return name.removesuffix(TELEMETRY)
 
 
 def mode_of(name: str) -> tuple[str, str | None]:
-    """Give what is recorded of the model in a scenario, and of the modules in it."""
+    """Return what a scenario records of the model, and of its modules."""
     what, children_mode = MODES.get(base_of(name), ("parent_only", None))
     if children_mode is not None and name.endswith(TELEMETRY):
         children_mode = f"telemetry_and_{children_mode}"
@@ -53,13 +53,14 @@ class Library(NamedTuple):
     Attributes
     ----------
     session
-        Gives the block inside which events are captured; they are on disk when it has been left.
+        Returns the block inside which events are captured. They are on disk when the block ends.
     task, loop
-        What wraps a function, and a number of iterations.
+        Wrap a function, and a number of iterations.
     model
-        Captures a class of models, in a mode; the peer reads the mode from its settings.
+        Captures a class of models in a mode. The peer reads the mode from its settings.
     fewer
-        By what the number of events is divided where telemetry is recorded: the peer takes milliseconds each.
+        Divides the number of events in scenarios with telemetry, because the peer takes milliseconds for
+        each.
     """
 
     session: Callable[[], AbstractContextManager[Any]]
@@ -70,12 +71,12 @@ class Library(NamedTuple):
 
 
 def work(x: int, y: float = 2.0) -> int:  # noqa: ARG001 - an argument to record
-    """Do next to nothing, so that what is added shows."""
+    """Do next to nothing, so that the added cost shows."""
     return x
 
 
 class PlainLoop:
-    """A loop as it is without capture."""
+    """A loop without capture."""
 
     def __init__(self, count: int) -> None:
         self._items = range(count)
@@ -84,16 +85,16 @@ class PlainLoop:
         return iter(self._items)
 
     def end_iter(self, values: dict[str, Any]) -> None:
-        """Take values and do nothing."""
+        """Accept values and do nothing."""
 
 
 def run(library: Library) -> None:
-    """Time the scenario that the command line names, and print what capture adds per event."""
+    """Time the scenario that the command line names, and print what capture adds to an event."""
     name = sys.argv[1]
     count = EVENTS[base_of(name)] // (library.fewer if name.endswith(TELEMETRY) else 1)
-    with library.session():  # whatever is made once per process is none of an event's cost
+    with library.session():  # the first session pays what is done once per process
         _programs(library, name)[1](count // 20)
-    gc.collect()  # what importing torch left to the collector would fall into one of the times, or not
+    gc.collect()  # else the garbage of importing torch may be collected inside one of the times
     gc.freeze()
     start = time.perf_counter()
     with library.session():
@@ -107,7 +108,7 @@ def run(library: Library) -> None:
 
 
 def _programs(library: Library, name: str) -> tuple[Callable[[int], None], Callable[[int], None]]:
-    """Give a scenario as a plain and as a captured program of so many events."""
+    """Return the plain and the captured program of a scenario; each takes the number of events."""
     base = base_of(name)
     if base == "task":
         function = library.task(work)
@@ -127,18 +128,18 @@ def _programs(library: Library, name: str) -> tuple[Callable[[int], None], Calla
 
 
 def _layer() -> Any:
-    """Give a class whose instances are one layer."""
+    """Return a class whose instances are one layer."""
     import torch
 
     class Layer(torch.nn.Linear):
-        def __init__(self, **_: Any) -> None:  # the peer hands its own arguments on
+        def __init__(self, **_: Any) -> None:  # the peer passes arguments of its own
             super().__init__(BATCH[1], 8)
 
     return Layer
 
 
 def _three_layers() -> Any:
-    """Give a class whose instances have three layers."""
+    """Return a class whose instances have three layers."""
     import torch
 
     class Layers(torch.nn.Module):

@@ -1,11 +1,12 @@
-"""What telemetry costs: a program that is sampled beside the same program that is not.
+"""What telemetry costs: the same program with and without the sampler.
 
-Flows in: nothing. Flows out: what sampling adds to each event, how much of a core the sampler takes, and how
-many bytes a sample and a task record have::
+Flows in: nothing. Flows out: what sampling adds to each event, the share of a core that the sampler takes,
+and the bytes of a sample and of a task record::
 
     python -m benchmarks.telemetry --pairs 40 --minutes 1
 
-Pairs of runs follow one another in one process, in changing order, each long enough for several samples.
+Pairs of runs follow one another in one process, in alternating order. Each run is long enough for several
+samples.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def compare(name: str, count: int, pairs: int, folder: Path) -> None:
-    """Print how the time of a program with telemetry relates to that without."""
+    """Print how much longer a program takes with telemetry than without."""
     ratios = []
     for number in range(pairs + 1):
         taken = {sampled: _seconds(name, count, folder, sampled=sampled) for sampled in order(number)}
@@ -110,12 +111,12 @@ def _loop(count: int) -> None:
 
 
 def watch(seconds: float, folder: Path) -> None:
-    """Print what the sampler takes at its default interval, idle beside a busy program, and the sizes."""
+    """Print the CPU share of the sampler beside an idle and beside a busy program, and the sizes on disk."""
     for program in ("idle", "busy"):
         flowprov.configure(journal={"path": str(folder / program)}, telemetry_capture=ALL)
         with flowprov.workflow("watched"):
             _work(1)
-            time.sleep(2)  # the first sample is behind: it imports nothing, but it is dearer than the others
+            time.sleep(2)  # the first sample is over by then; it costs more than the others
             before, began = _cpu_of_sampler(), time.monotonic()
             while time.monotonic() < began + seconds:
                 if program == "busy":

@@ -1,12 +1,13 @@
-"""Climb the nine settings: the same campaign, recorded from next to nothing to every module's forward.
+"""Run the same campaign with nine settings, which record from next to nothing to the forward of every module.
 
 Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
-record, what is wrong with them where something is, and a recorded tree::
+record, what is wrong with them, a recorded tree, the configuration that won, and what to type next::
 
     python ladder.py
     python ladder.py --only 3
 
-Each step runs in a process and a folder of its own. The exit status is 1 where a step is not as it should be.
+Each step runs in a process and a folder of its own. The exit status is 1 if a step recorded something else
+than it must.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import click
 import pandas as pd
 from ladder_checks import EXPECTED_ROWS, Losses, check_step
 from tree import format_tree
+from winner import format_ending
 
 import flowprov
 
@@ -39,14 +41,14 @@ ADDS = {
     8: "telemetry, and no row",
     9: "forwards of every module in it",
 }
-LAST_TREE = 6  # what comes after it has too many lines to be read
+LAST_TREE = 6  # the trees of later steps are too long to read
 PRINTED_LOSSES = re.compile(r"epoch \d+ train_loss (\S+) val_loss (\S+)")
 
 
 def clean_environment(settings: Path) -> dict[str, str]:
-    """Give this process's environment with one settings file and no other setting of flowprov."""
+    """Return the environment of this process with one settings file and no other setting of flowprov."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV_")}
-    # The folder changes, so paths relative to this one are made absolute; the same flowprov is used.
+    # The step runs in another folder, so relative paths become absolute. It uses the same flowprov.
     paths = [str(Path(path).resolve()) for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
     library = str(Path(flowprov.__file__).resolve().parents[1])
     return kept | {
@@ -57,7 +59,7 @@ def clean_environment(settings: Path) -> dict[str, str]:
 
 @dataclass
 class Outcome:
-    """What one step of the ladder gave: its record, the losses that it printed, and what is wrong."""
+    """What came out of one step: its record, the losses that it printed, and what is wrong."""
 
     step: int
     frame: pd.DataFrame | None = None
@@ -66,11 +68,11 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """One word for the table."""
+        """Return one word for the table."""
         return "wrong" if self.problems else "ok"
 
     def table_row(self) -> str:
-        """Compare the expected number of rows with the one found."""
+        """Return the line of the table: the expected number of rows, the number found, and the verdict."""
         found = "-" if self.frame is None else str(len(self.frame))
         return f"{self.step:<6}{ADDS[self.step]:<34}{EXPECTED_ROWS[self.step]:>9}{found:>7}  {self.verdict}"
 
@@ -100,7 +102,7 @@ def run_step(step: int, folder: Path) -> Outcome:
 
 
 def climb(steps: list[int], base: Path) -> list[Outcome]:
-    """Run some steps one after the other, with a line on the screen for each."""
+    """Run some steps one after the other, and print a line for each."""
     outcomes: list[Outcome] = []
     for step in steps:
         click.echo(f"step {step} of {len(EXPECTED_ROWS)}: {ADDS[step]} ...", nl=False)
@@ -137,6 +139,9 @@ def main(*, only: int | None, output_dir: Path | None) -> None:
     if shown.frame is not None:
         click.echo(f"\nrecorded in step {shown.step}:\n{format_tree(shown.frame)}")
     click.echo(f"\nthe runs are in {base}")
+    last = outcomes[-1]
+    if last.frame is not None:
+        click.echo(f"\n{format_ending(last.frame, base / f'step_{last.step}' / 'flowprov_buffer')}")
     problems = [f"step {outcome.step}: {problem}" for outcome in outcomes for problem in outcome.problems]
     if problems:
         click.echo("\nnot as it should be:\n  " + "\n  ".join(problems), err=True)

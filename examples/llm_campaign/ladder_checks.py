@@ -1,7 +1,7 @@
 """What the record of the example campaign must hold at each of the nine settings.
 
-Flows in: the frame of one run and the losses that its training printed. Flows out: a list of sentences about
-what is wrong; none where all is right. Each step holds what the step before it holds, and adds its own.
+Flows in: the frame of one run and the losses that its training printed. Flows out: sentences that say what is
+wrong; an empty list if nothing is. Each step checks what the step before it checks, and more.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Problems = Iterator[str]
 
 EPOCHS = 4
 FORWARDS_OF_AN_EPOCH = 6  # 2 batches of training, 4 of validation
-# The modules that a forward of the model calls: its four parts; in these, the dropout of the positions, two
-# layers of the encoder, and eight modules in each (its out_proj and the ModuleList are never called).
+# The modules that a forward of the model calls: its four parts, the dropout of the positions, the two layers
+# of the encoder, and eight modules in each layer (out_proj and the ModuleList are never called).
 PARTS = ("embedding", "pos_encoder", "encoder", "decoder")
 PARTS_OF_A_LAYER = ("self_attn", "linear1", "linear2", "norm1", "norm2", "dropout", "dropout1", "dropout2")
 LAYERS = tuple(f"encoder.layers.{number}" for number in range(2))
@@ -45,7 +45,7 @@ EXPECTED_ROWS = {
 
 
 class Recorded:
-    """The rows of one run, sorted by what they are.
+    """The rows of one run, sorted by kind.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Recorded:
 
 
 def check_step(step: int, frame: pd.DataFrame, losses: Losses) -> list[str]:
-    """Say what is wrong with the record of one step of the ladder; nothing where all is right."""
+    """Return what is wrong with the record of one step; an empty list if nothing is."""
     problems: list[str] = []
     try:
         recorded = Recorded(frame, losses)
@@ -84,7 +84,7 @@ def check_step(step: int, frame: pd.DataFrame, losses: Losses) -> list[str]:
 
 
 def step_1(recorded: Recorded) -> Problems:
-    """Check recording that is off: the two messages of the Dask task and the workflow of the search."""
+    """Check the record with recording off: two messages of the Dask task, and the workflow of the search."""
     messages = sorted(str(row["status"]) for row in recorded.dask)
     if messages != ["FINISHED", "RUNNING"]:
         yield f"the messages of the Dask task are {messages}, expected one RUNNING and one FINISHED"
@@ -102,7 +102,7 @@ def step_1(recorded: Recorded) -> Problems:
 
 
 def step_2(recorded: Recorded) -> Problems:
-    """Check recording that is on: the data preparation too, in the same campaign."""
+    """Check the record with recording on: the data preparation too, in the same campaign."""
     yield from step_1(recorded)
     if "DataPrepWorkflow" not in recorded.workflows:
         yield f"no workflow DataPrepWorkflow; found {sorted(recorded.workflows)}"
@@ -110,7 +110,7 @@ def step_2(recorded: Recorded) -> Problems:
 
 
 def step_3(recorded: Recorded) -> Problems:
-    """Check the epochs: each under the Dask task, with the losses that the training printed."""
+    """Check the epochs: each is under the Dask task and has the losses that the training printed."""
     yield from step_2(recorded)
     if len(recorded.epochs) != EPOCHS:
         yield f"{len(recorded.epochs)} epochs, expected {EPOCHS}"
@@ -133,7 +133,7 @@ def step_4(recorded: Recorded) -> Problems:
 
 
 def step_5(recorded: Recorded) -> Problems:
-    """Check the model as a workflow; the forwards of the first epoch belong to it."""
+    """Check the workflow of the model, and that the forwards of the first epoch belong to it."""
     yield from step_4(recorded)
     yield from check_model_workflow(recorded)
 
@@ -178,7 +178,7 @@ STEPS: dict[int, Callable[[Recorded], Problems]] = {
 
 
 def check_count(recorded: Recorded, expected: int) -> Problems:
-    """Compare the number of rows and, where it differs, say what they are."""
+    """Compare the number of rows, and count what they are if it differs."""
     if len(recorded.rows) != expected:
         kinds = Counter(
             str(row["name"] if row["type"] == "workflow" else row["activity_id"]) for row in recorded.rows
@@ -193,7 +193,7 @@ def check_count(recorded: Recorded, expected: int) -> Problems:
 
 
 def check_forwards(recorded: Recorded, epochs: list[Row]) -> Problems:
-    """Look for six forwards in each of some epochs and in no other, with their tensors and metadata."""
+    """Check that these epochs have six forwards each, and no other epoch any; check tensors and metadata."""
     parents = Counter(row["parent_task_id"] for row in recorded.forwards)
     expected = {row["task_id"]: FORWARDS_OF_AN_EPOCH for row in epochs}
     if parents != expected:
@@ -213,12 +213,12 @@ def check_forwards(recorded: Recorded, epochs: list[Row]) -> Problems:
 
 
 def check_children(recorded: Recorded, modules: tuple[str, ...]) -> Problems:
-    """Look for each module once in each forward, under the forward of the module that holds it."""
+    """Check that each module is in each forward once, under the forward of the module around it."""
     paths = {row["task_id"]: row["custom_metadata"]["module_path"] for row in recorded.children}
     paths |= {row["task_id"]: "" for row in recorded.forwards}
     for row in recorded.children:
         path, above = paths[row["task_id"]], paths.get(row["parent_task_id"])
-        # A ModuleList is never called: what it holds is called by the module that holds the list.
+        # A ModuleList is never called. The module around the list calls its members.
         expected = path.rpartition(".")[0].removesuffix(".layers")
         if above != expected:
             yield f"the forward of {path} stands under that of {above!r}, expected {expected!r}"
@@ -232,7 +232,7 @@ def check_children(recorded: Recorded, modules: tuple[str, ...]) -> Problems:
 
 
 def check_telemetry(recorded: Recorded) -> Problems:
-    """Look for readings of each kind on both sides of each row; what still ran has only those before."""
+    """Check that each row has samples of all kinds: at its start and, unless it is RUNNING, at its end."""
     for row in recorded.rows:
         name = row["name"] if row["type"] == "workflow" else row["activity_id"]
         for column in ("telemetry_at_start", "telemetry_at_end"):
@@ -243,7 +243,7 @@ def check_telemetry(recorded: Recorded) -> Problems:
 
 
 def check_model_workflow(recorded: Recorded) -> Problems:
-    """Look at the workflow of the model: its profile, its parent, and the forwards in it."""
+    """Check the workflow of the model: its profile, its parent, and the forwards in it."""
     model, search = recorded.workflows.get("TransformerModel"), recorded.workflows.get("SearchWorkflow")
     if model is None or search is None:
         yield f"no workflow TransformerModel; found {sorted(recorded.workflows)}"
@@ -255,18 +255,18 @@ def check_model_workflow(recorded: Recorded) -> Problems:
 
 
 def check_times(recorded: Recorded) -> Problems:
-    """Look whether everything happened while what it belongs to happened."""
+    """Check that each row started and ended while its parents were running."""
     ended = [row for row in recorded.rows if row["status"] != "RUNNING"]
     tasks = {row["task_id"]: row for row in ended if row["type"] == "task"}
     workflows = {row["workflow_id"]: row for row in recorded.workflows.values()}
     for row in ended:
         own = row["task_id"] if row["type"] == "task" else row["workflow_id"]
-        up = row["parent_task_id"] if row["type"] == "task" else None
-        home = row["workflow_id"] if row["type"] == "task" else row["parent_workflow_id"]
+        task_id = row["parent_task_id"] if row["type"] == "task" else None
+        workflow_id = row["workflow_id"] if row["type"] == "task" else row["parent_workflow_id"]
         if None in (row["started_at"], row["ended_at"]) or row["started_at"] > row["ended_at"]:
             yield f"{own} started at {row['started_at']} and ended at {row['ended_at']}"
             continue
-        for parent in (tasks.get(up), workflows.get(home)):
+        for parent in (tasks.get(task_id), workflows.get(workflow_id)):
             if parent is None:
                 continue
             if not (parent["started_at"] <= row["started_at"] and row["ended_at"] <= parent["ended_at"]):
@@ -276,7 +276,7 @@ def check_times(recorded: Recorded) -> Problems:
 
 
 def all_are(rows: Any, column: str, expected: Any) -> Problems:
-    """Say which rows have another value in a column than the expected one."""
+    """Check that rows have the expected value in a column."""
     for row in rows:
         if row[column] != expected:
             name = row["name"] if row["type"] == "workflow" else row["activity_id"]
@@ -284,14 +284,14 @@ def all_are(rows: Any, column: str, expected: Any) -> Problems:
 
 
 def all_equal(rows: list[Row], column: str, what: str) -> Problems:
-    """Say where rows differ in a column in which they must agree, or lack it."""
+    """Check that rows have the same value in a column, and that no row lacks it."""
     found = {row[column] if isinstance(row[column], str) else None for row in rows}
     if len(found) != 1 or None in found:
         yield f"{what} have {column} {sorted(map(str, found))}, expected one and the same"
 
 
 def describes_tensor(value: Any) -> bool:
-    """Tell whether shape, dtype and device stand together somewhere in a value."""
+    """Whether a value describes a tensor somewhere: shape, dtype and device together."""
     if isinstance(value, dict):
         return {"shape", "dtype", "device"} <= set(value) or any(map(describes_tensor, value.values()))
     return isinstance(value, list) and any(map(describes_tensor, value))

@@ -1,7 +1,7 @@
-"""The hyperparameters of the campaign, their defaults, and what a person may set them to.
+"""The hyperparameters of the campaign, their defaults, and their possible values.
 
 Flows in: words such as ``emsize=64`` or ``lr=0.01,0.1`` from the command line. Flows out: a grid (each
-parameter with its values) and, from it, one configuration for each run.
+parameter with its values), and one configuration for each combination in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Configuration = dict[str, Value]
 
 
 class ConfigError(Exception):
-    """A word of the command line is no setting of a hyperparameter; the message says what was expected."""
+    """A word of the command line does not set a hyperparameter; the message says what was expected."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Parameter:
     Parameters
     ----------
     default
-        Its value where nothing else is said; its type is the type of all values.
+        Its default value. All values have the same type.
     meaning
-        What it is, for ``--help``.
+        Its meaning, for ``--help``.
     minimum, below
-        The least value, and the value that it must stay below.
+        The smallest value, and the limit below which every value must be.
     choices
-        The only values, for text.
+        The possible values of a text.
     for_data
-        It shapes the data that all runs of a search share, so that it cannot be searched over.
+        Whether it shapes the data. All runs of a search share the data, so it cannot be searched over.
     """
 
     default: Value
@@ -86,7 +86,7 @@ PARAMETERS = {
     "train_batches": Parameter(2, "batches of a training epoch, 0 for all", minimum=0, for_data=True),
     "eval_batches": Parameter(4, "batches of validation and of test, 0 for all", minimum=0, for_data=True),
 }
-# What `--grid` searches over: small, so that it ends in a minute or two on a laptop.
+# The grid of `--grid`. It is small, so that a laptop needs a minute or two.
 SMALL_GRID: Grid = {"emsize": [16, 32], "lr": [0.001, 0.01]}
 
 
@@ -96,7 +96,7 @@ def parse_overrides(words: Iterable[str]) -> Grid:
     Raises
     ------
     ConfigError
-        If a word is no pair, its key is unknown, or a value is of the wrong type or out of range.
+        If a word is not a pair, its key is unknown, or a value has the wrong type or is out of range.
     """
     grid: Grid = {}
     for word in words:
@@ -116,17 +116,17 @@ def parse_overrides(words: Iterable[str]) -> Grid:
 
 
 def full_grid(overrides: Grid) -> Grid:
-    """Give every parameter its values: those of the overrides, else its default."""
+    """Return all parameters with their values: those of the overrides, else the default."""
     return {name: overrides.get(name, [parameter.default]) for name, parameter in PARAMETERS.items()}
 
 
 def expand(grid: Grid) -> list[Configuration]:
-    """Give each combination of the values of a grid, in a fixed order."""
+    """Return each combination of the values of a grid, in a fixed order."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def describe_parameters() -> str:
-    """Write one line for each parameter, for ``--help``."""
+    """Return one line for each parameter, for ``--help``."""
     return "\n".join(
         f"{name}={parameter.default}".ljust(28) + parameter.meaning for name, parameter in PARAMETERS.items()
     )

@@ -22,7 +22,7 @@ SPECS = "wikidata, wikidata:PATH, text:PATH, python-docs, wikitext-2"
 
 
 class CorpusError(Exception):
-    """A corpus cannot be had; the message says why and what to do instead."""
+    """A corpus is not available; the message says why, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Corpus:
     Parameters
     ----------
     name
-        What the corpus is called in the records.
+        The name of the corpus in the records.
     train, valid, test
         Its lines.
     note
-        What a reader must know about it.
+        A remark that readers of the records must know.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Corpus:
 
     @property
     def reference(self) -> str:
-        """Name and digest of the content: two runs with the same reference saw the same lines."""
+        """Return name and digest of the content: two runs with the same reference saw the same lines."""
         digest = hashlib.sha256()
         for part in (self.train, self.valid, self.test):
             digest.update("\n".join(part).encode() + b"\0")
@@ -55,9 +55,9 @@ class Corpus:
 
 
 def check_spec(spec: str) -> None:
-    """Raise `CorpusError` where a spec names no corpus or a path that does not exist.
+    """Raise `CorpusError` if a spec names no corpus, or a path that does not exist.
 
-    It reads nothing, so that a mistyped flag is told before anything is recorded.
+    It reads no file. So a mistyped flag is reported before anything is recorded.
     """
     kind, _, path = spec.partition(":")
     if kind not in {"wikidata", "text", "python-docs", "wikitext-2"}:
@@ -102,9 +102,9 @@ def load_corpus(spec: str) -> Corpus:
 
 
 def _split(name: str, lines: Iterable[str], note: str = "") -> Corpus:
-    """Give every ninth line of ten to validation and every tenth to test.
+    """Create a corpus: of ten lines eight for training, the ninth for validation, the tenth for test.
 
-    Neighbouring lines speak of the same things, so that all three parts share a vocabulary.
+    Neighboring lines are about the same things, so all three parts share a vocabulary.
     """
     kept = [line for line in lines if line.strip()]
     if not kept:
@@ -119,7 +119,7 @@ def _split(name: str, lines: Iterable[str], note: str = "") -> Corpus:
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    """Read a text file, or the text files below a folder in the order of their names."""
+    """Yield the lines of a text file, or of all text files below a folder in the order of their names."""
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and file.is_file())
@@ -131,7 +131,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 
 
 def _python_docs() -> Iterator[str]:
-    """Read the topics of Python's own documentation that come with the interpreter."""
+    """Yield the lines of Python's own documentation, which comes with the interpreter."""
     try:
         from pydoc_data.topics import topics
     except ImportError as error:  # some distributions package Python without them
@@ -141,7 +141,7 @@ def _python_docs() -> Iterator[str]:
 
 
 def _wikitext_2() -> Corpus:
-    """Load WikiText-2 with its own split through the `datasets` library."""
+    """Load WikiText-2 through the `datasets` library, which splits it."""
     others = "other corpora need neither: wikidata, wikidata:PATH, text:PATH, python-docs"
     try:
         from datasets import load_dataset
@@ -155,7 +155,7 @@ def _wikitext_2() -> Corpus:
             [row["text"] for row in parts[part] if row["text"].strip()]
             for part in ("train", "validation", "test")
         )
-    # Without the network the library raises errors of several other libraries; each means the same to us.
+    # Without the network the library raises errors of several other libraries. All mean the same here.
     except Exception as error:
         raise CorpusError(
             f"wikitext-2 could not be loaded ({type(error).__name__}: {error}); {others}"

@@ -1,8 +1,7 @@
 """The first workflow: from the text of a corpus to tensors on disk.
 
 Flows in: a corpus spec and the parameters that shape the data. Flows out: files with the token streams for
-training, validation and test, and a small dict that says where they are; one recorded workflow,
-``DataPrepWorkflow``.
+training, validation and test; a small dict with their paths; one recorded workflow, ``DataPrepWorkflow``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class PreparedData(TypedDict):
-    """Where the prepared data is and what it is."""
+    """The paths and the shapes of the prepared data."""
 
     dataset_ref: str
     ntokens: int
@@ -37,42 +36,42 @@ class PreparedData(TypedDict):
 
 
 def tokenize(line: str) -> list[str]:
-    """Split a line into lower-case words and single punctuation marks."""
+    """Return the lower-case words and the single punctuation marks of a line."""
     return TOKEN.findall(line.lower())
 
 
 def build_vocabulary(lines: Iterable[str], size: int) -> dict[str, int]:
-    """Give the most frequent tokens numbers, the frequent first; 0 stands for all others."""
+    """Return a number for each of the most frequent tokens, by frequency; 0 stands for all others."""
     counts = Counter(token for line in lines for token in tokenize(line))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
     return {token: number for number, token in enumerate([UNKNOWN, *ranked[: size - 1]])}
 
 
 def encode(lines: Iterable[str], vocabulary: dict[str, int]) -> Tensor:
-    """Turn lines into one stream of token numbers."""
+    """Return lines as one stream of token numbers."""
     return torch.tensor(
         [vocabulary.get(token, 0) for line in lines for token in tokenize(line)], dtype=torch.long
     )
 
 
 def batchify(stream: Tensor, batch_size: int, bptt: int, batches: int = 0) -> Tensor:
-    """Lay a stream out in columns that are read side by side.
+    """Return a stream in columns, which are read side by side.
 
     Parameters
     ----------
     stream
         Token numbers, of shape (tokens,).
     batch_size
-        How many columns.
+        The number of columns.
     bptt
-        How many rows make a batch.
+        The number of rows in a batch.
     batches
-        How many batches to keep; 0 keeps all.
+        The number of batches to keep; 0 keeps all.
 
     Returns
     -------
     Tensor
-        Of shape (rows, batch_size). The rows of all batches, and one more: the last target.
+        Shape (rows, batch_size): the rows of all batches, and one more row for the last targets.
 
     Raises
     ------
@@ -102,14 +101,14 @@ def dataprep_workflow(
         ``batch_size``, ``eval_batch_size``, ``bptt``, ``vocabulary_size``, ``train_batches`` and
         ``eval_batches``.
     output_dir
-        The folder for the files; it is made where it is missing.
+        The folder for the files. It is created if it is missing.
     campaign_id
         The campaign to which the workflow belongs.
 
     Raises
     ------
     CorpusError
-        If the corpus cannot be had or is too small.
+        If the corpus is not available, or too small.
     """
     used = {"corpus": corpus_spec, **config}
     with flowprov.workflow("DataPrepWorkflow", campaign_id=campaign_id, used=used) as workflow:

@@ -1,8 +1,8 @@
 """The model and its training: what one Dask task of the search does.
 
 Flows in: hyperparameters and the files of the prepared data. Flows out: a checkpoint of the best epoch and a
-dict of losses. What flowprov adds to a plain training script is the decorator of the model, the loop over the
-epochs and the loops over the batches with their `end_iter`, and the ids that are handed to the model.
+dict of losses. flowprov adds three things to a plain training script: the decorator of the model, the loops
+over epochs and batches with their `end_iter`, and the ids that are passed to the model.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import flowprov
 
 
 class PositionalEncoding(nn.Module):
-    """Adds to each embedding the sines and cosines of its position.
+    """Adds the sines and cosines of its position to each embedding.
 
     Parameters
     ----------
     emsize, dropout
-        Size of the embeddings, and the share of them that training drops.
+        The size of the embeddings, and the share of them that training drops.
     max_len
-        The longest sequence that it knows.
+        The longest possible sequence.
     """
 
     encoding: Tensor
@@ -41,7 +41,7 @@ class PositionalEncoding(nn.Module):
         self.register_buffer("encoding", encoding)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """Encode the positions of embeddings of shape (sequence, batch, emsize)."""
+        """Return embeddings of shape (sequence, batch, emsize) with their positions added."""
         result: Tensor = self.dropout(embedded + self.encoding[: embedded.size(0)])
         return result
 
@@ -53,11 +53,11 @@ class TransformerModel(nn.Module):
     Parameters
     ----------
     ntokens
-        Size of the vocabulary.
+        The size of the vocabulary.
     emsize, nhead, nhid, nlayers, dropout
-        Sizes of the encoder.
+        The sizes of the encoder.
     pos_encoding_max_len
-        The longest sequence that it can read.
+        The longest possible sequence.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TransformerModel(nn.Module):
         self.decoder = nn.Linear(emsize, ntokens)
 
     def forward(self, src: Tensor) -> Tensor:
-        """Predict the next token at every place.
+        """Predict the next token at every position.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class TransformerModel(nn.Module):
 
 
 def cut_batches(data: Tensor, bptt: int) -> list[tuple[Tensor, Tensor]]:
-    """Cut a column layout into pairs of inputs and targets; the targets are one token ahead."""
+    """Return pairs of inputs and targets, cut from columns; the targets are one token ahead."""
     return [
         (data[start : min(start + bptt, len(data) - 1)], data[start + 1 : start + 1 + bptt])
         for start in range(0, len(data) - 1, bptt)
@@ -106,7 +106,7 @@ def cut_batches(data: Tensor, bptt: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def next_token_loss(model: nn.Module, src: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of the predictions, the mean over all tokens."""
+    """Return the cross entropy of the predictions, the mean over all tokens."""
     logits = model(src)
     return nn.functional.cross_entropy(logits.reshape(-1, logits.size(-1)), targets.reshape(-1))
 
@@ -141,7 +141,7 @@ def evaluate(
     *,
     capture_enabled: bool = True,
 ) -> float:
-    """Return the mean loss per token without training."""
+    """Return the mean loss per token, without training."""
     model.eval()
     total = 0.0
     loop = flowprov.BatchLoop(
@@ -179,7 +179,7 @@ def model_train(
     workflow_id: str | None = None,
     campaign_id: str | None = None,
 ) -> dict[str, Any]:
-    """Train one configuration, keep the best epoch, test it: the Dask task of the search.
+    """Train one configuration, keep its best epoch and test it: the Dask task of the search.
 
     Returns
     -------
@@ -201,18 +201,18 @@ def model_train(
         "dropout": dropout,
         "pos_encoding_max_len": pos_encoding_max_len,
     }
-    place: dict[str, Any] = {"parent_workflow_id": workflow_id, "campaign_id": campaign_id}
-    model = TransformerModel(**architecture, **place | {"get_profile": True}).to(device)
+    parents: dict[str, Any] = {"parent_workflow_id": workflow_id, "campaign_id": campaign_id}
+    model = TransformerModel(**architecture, **parents | {"get_profile": True}).to(device)
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     solver = optimizers[optimizer](model.parameters(), lr=lr)
     history = fit(model, solver, train_data, valid_data, bptt, epochs, Path(checkpoint_path), architecture)
 
-    task = flowprov.current_task()  # None where nothing is recorded
+    task = flowprov.current_task()  # None if nothing is recorded
     task_id = task.task_id if task is not None else None
     if capture_test:
-        place["parent_task_id"] = task_id
+        parents["parent_task_id"] = task_id
     test_loss = evaluate_checkpoint(
-        checkpoint_path, test_data, bptt, capture_enabled=capture_test, place=place
+        checkpoint_path, test_data, bptt, capture_enabled=capture_test, parents=parents
     )
     return {"task_id": task_id, **history, "test_loss": test_loss, "checkpoint_path": checkpoint_path}
 
@@ -227,7 +227,7 @@ def fit(
     checkpoint: Path,
     architecture: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train for some epochs and save the best one; return its number and the losses of all."""
+    """Train for some epochs and save the best one; return its number and the losses of all epochs."""
     train_losses: list[float] = []
     val_losses: list[float] = []
     best_epoch, best_val_loss = 0, math.inf
@@ -270,11 +270,11 @@ def save_checkpoint(
 
 
 def evaluate_checkpoint(
-    path: str, data: Tensor, bptt: int, *, capture_enabled: bool, place: dict[str, Any]
+    path: str, data: Tensor, bptt: int, *, capture_enabled: bool, parents: dict[str, Any]
 ) -> float:
-    """Return the mean loss per token of a saved model, recorded only where asked for."""
+    """Return the mean loss per token of a saved model; record it only on request."""
     saved = torch.load(path, weights_only=True, map_location=data.device)
-    model = TransformerModel(**saved["architecture"], **place | {"capture_enabled": capture_enabled})
+    model = TransformerModel(**saved["architecture"], **parents | {"capture_enabled": capture_enabled})
     model.load_state_dict(saved["weights"])
-    # The batches of the test have no records of their own: its forwards stand under the task itself.
+    # The batches of the test have no records of their own. Its forwards are under the task itself.
     return round(evaluate(model.to(data.device), data, bptt, capture_enabled=False), 6)

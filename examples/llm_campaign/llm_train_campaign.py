@@ -1,13 +1,13 @@
 """An LLM hyperparameter search over Wikidata with Dask, recorded by flowprov.
 
-Flows in: nothing, or a corpus and hyperparameters from the command line. Flows out: a checkpoint for each
-configuration, the best of them on the screen, and in ``./flowprov_buffer`` the record of how it came about::
+Flows in: a corpus and hyperparameters from the command line, or their defaults. Flows out: a checkpoint for
+each configuration, the best configuration on the screen, and the records in ``./flowprov_buffer``::
 
     python llm_train_campaign.py
     python llm_train_campaign.py --grid --workers 2
     python llm_train_campaign.py --corpus text:my_notes.txt --full lr=0.001,0.01 epochs=10
 
-The campaign has two workflows: `dataprep_workflow` makes tensors of a corpus, `search_workflow` trains one
+The campaign has two workflows. `dataprep_workflow` turns a corpus into tensors. `search_workflow` trains one
 model for each configuration, each in a Dask task.
 """
 
@@ -42,21 +42,21 @@ from llm_model import model_train
 import flowprov
 
 Result = dict[str, Any]
-# What the data preparation needs and the training does not.
+# The parameters of the data preparation that the training does not need.
 DATAPREP_ONLY = {name for name, parameter in PARAMETERS.items() if parameter.for_data} - {"bptt"}
 
 
 def start_cluster(workers: int) -> LocalCluster:
     """Start Dask workers as processes of this machine, one thread each."""
     here = str(Path(__file__).resolve().parent)
-    # The workers import llm_model by its name, wherever they are started.
+    # The workers import llm_model by name, wherever they are started.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
-        silence_logs=logging.CRITICAL,  # `collect` tells of tasks that failed,
+        silence_logs=logging.CRITICAL,  # `collect` reports the tasks that failed
     )
 
 
@@ -88,8 +88,8 @@ def search_workflow(
     Returns
     -------
     list of dict
-        One for each configuration that finished: its ``config``, a ``label`` for people and what
-        `model_train` returned; the best first. One that failed is told of and does not cost the others.
+        One for each configuration that finished, the best first: its ``config``, a ``label`` for people, and
+        what `model_train` returned. A configuration that failed is reported, and the others go on.
     """
     configurations = expand({name: values for name, values in grid.items() if name not in DATAPREP_ONLY})
     data = {name: prepared[name] for name in ("ntokens", "train_path", "valid_path", "test_path")}
@@ -118,7 +118,7 @@ def search_workflow(
 
 
 def collect(futures: dict[Future[Any], Configuration], grid: Grid) -> list[Result]:
-    """Wait for the tasks, tell of those that failed, and return the others, the best first."""
+    """Wait for the tasks, report those that failed, and return the others, the best first."""
     results = []
     for future in with_progress(as_completed(futures), len(futures)):
         label = describe(futures[future], grid)
@@ -137,7 +137,7 @@ def collect(futures: dict[Future[Any], Configuration], grid: Grid) -> list[Resul
 
 
 def with_progress(items: Iterable[Future[Any]], total: int) -> Iterable[Future[Any]]:
-    """Show a progress bar where a person waits and tqdm is installed."""
+    """Return the items, with a progress bar if a person waits and tqdm is installed."""
     if not sys.stderr.isatty():
         return items
     try:
@@ -149,7 +149,7 @@ def with_progress(items: Iterable[Future[Any]], total: int) -> Iterable[Future[A
 
 
 def describe(config: Configuration, grid: Grid) -> str:
-    """Write what somebody chose in a configuration, as the words that give it on the command line."""
+    """Return the chosen parameters of a configuration, as words for the command line."""
     chosen = [name for name in config if grid[name] != [PARAMETERS[name].default]]
     return " ".join(f"{name}={config[name]}" for name in chosen) or "the default configuration"
 
@@ -166,7 +166,7 @@ def report(results: list[Result], campaign_id: str | None) -> None:
         click.echo(f"  checkpoint {best['checkpoint_path']}")
     try:
         rows = flowprov.read_buffer(campaign_id=campaign_id, return_df=False)
-    except flowprov.FlowprovError as error:  # recording may be off altogether
+    except flowprov.FlowprovError as error:  # recording may be off
         click.echo(f"\nnothing was recorded: {error}")
         return
     click.echo(f"\nrecorded: {len(rows)} rows")
@@ -181,7 +181,7 @@ def report(results: list[Result], campaign_id: str | None) -> None:
     for (kind, name, status), count in sorted(counts.items()):
         click.echo(f"  {count:>5}  {kind:<8}  {name:<24}  {status}")
     buffer = Path("flowprov_buffer").resolve()
-    source = repr(str(buffer)) if buffer.is_dir() else ""  # the settings may have put it elsewhere
+    source = repr(str(buffer)) if buffer.is_dir() else ""  # the settings may name another folder
     click.echo("\nread it with:\n  import flowprov")
     click.echo(f"  frame = flowprov.read_buffer({source})")
 
@@ -189,7 +189,7 @@ def report(results: list[Result], campaign_id: str | None) -> None:
 def run_campaign(
     corpus: str, grid: Grid, workers: int, output_dir: Path, **options: Any
 ) -> tuple[list[Result], str | None]:
-    """Run both workflows in one campaign; return the results, the best first, and the campaign's id."""
+    """Run both workflows in one campaign; return the results, the best first, and the id of the campaign."""
     with flowprov.campaign("llm_hyperparameter_search") as campaign:
         folder = output_dir / str(campaign.campaign_id)
         data_config = {name: grid[name][0] for name, parameter in PARAMETERS.items() if parameter.for_data}
@@ -203,7 +203,7 @@ def run_campaign(
 
 
 def use_settings(path: Path) -> None:
-    """Use a settings file here, and in the worker processes that will be started."""
+    """Use a settings file in this process, and in the workers that it will start."""
     os.environ["FLOWPROV_SETTINGS_PATH"] = str(path.resolve())
     try:
         flowprov.configure(path)
@@ -228,14 +228,14 @@ def use_settings(path: Path) -> None:
     "--output-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default="campaign_runs",
-    help="Folder for tensors and checkpoints; each campaign makes one of its own in it.",
+    help="Folder for tensors and checkpoints; each campaign creates its own folder in it.",
 )
 @click.option(
     "--settings",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A settings file of flowprov, such as settings/step_6.yaml.",
 )
-@click.option("--capture-test", is_flag=True, help="Record the test of the best checkpoint too.")
+@click.option("--capture-test", is_flag=True, help="Also record the test of the best checkpoint.")
 def main(
     *,
     overrides: tuple[str, ...],
@@ -278,5 +278,5 @@ def main(
         raise click.ClickException("no configuration finished")
 
 
-if __name__ == "__main__":  # the workers import this file too, when they are started
+if __name__ == "__main__":  # the workers import this file too, when they start
     main()

@@ -5,8 +5,8 @@ entity a line, each line but the last with a comma at its end). Run it after a c
 
     python make_sample.py
 
-The item ids are invented: they lie far above the ids that Wikidata has given out, so that nobody takes one
-for the other. The property ids and their labels are Wikidata's.
+The item ids are invented. They are far above the ids that Wikidata uses, so nobody can confuse them. The
+property ids and their labels are Wikidata's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOTICE = (
     "this file is a sample written for an example of flowprov in the layout of the JSON dump of Wikidata ; "
     "it is no extract of Wikidata and its item ids are invented"
 )
-# What a thing of the last column of a table is, where the thing has no table of its own.
+# What the value of a property is, if the value has no table of its own.
 KINDS = {
     "P30": "continent",
     "P37": "language",
@@ -43,13 +43,13 @@ Claim = tuple[str, str, str]  # property id, value as text, unit ("" for none)
 
 
 def rows(table: str) -> Iterator[list[list[str]]]:
-    """Give each line of a table as its columns, each a list of values."""
+    """Yield each line of a table as a list of columns, each a list of values."""
     for line in table.strip().splitlines():
         yield [[value.strip() for value in column.split(";") if value.strip()] for column in line.split("|")]
 
 
 def things() -> Iterator[tuple[str, str, list[Claim]]]:
-    """Give every thing that has a line of its own: its name, its description and its claims."""
+    """Yield every thing that has a line of its own: its name, its description and its claims."""
     capitals = {}
     for (name,), (continent,), (capital,), languages, millions, native in rows(tables.COUNTRIES):
         capitals[capital] = name
@@ -78,7 +78,7 @@ def things() -> Iterator[tuple[str, str, list[Claim]]]:
 
 
 def nature() -> Iterator[tuple[str, str, list[Claim]]]:
-    """Give the rivers, the mountains, the bodies of the sky and the animals."""
+    """Yield the rivers, the mountains, the bodies of the sky and the animals."""
     for (name,), length, mouth, countries in rows(tables.RIVERS):
         found = [*claims("P31", ["river"]), *claims("P2043", length, "kilometre")]
         yield (
@@ -104,7 +104,7 @@ def nature() -> Iterator[tuple[str, str, list[Claim]]]:
 
 
 def science() -> Iterator[tuple[str, str, list[Claim]]]:
-    """Give the elements, the people and the languages of both sorts."""
+    """Yield the elements, the people, the languages and the programming languages."""
     for (name,), symbol, number, discoverers, year in rows(tables.ELEMENTS):
         found = [*claims("P31", ["chemical element"]), *claims("P246", symbol), *claims("P1086", number)]
         yield (
@@ -135,19 +135,19 @@ def science() -> Iterator[tuple[str, str, list[Claim]]]:
 
 
 def claims(property_id: str, values: list[str], unit: str = "") -> list[Claim]:
-    """Pair a property with each of its values."""
+    """Return a claim for each value of a property."""
     return [(property_id, value, unit) for value in values]
 
 
 class Ids:
-    """Give every name an item id, in the order of first use, and remember what each new name is."""
+    """The item id of each name, in the order of first use, and what each new name is."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
 
     def of(self, name: str, kind: str = "") -> str:
-        """Return the id of a name; the kind that the first mention brings is kept."""
+        """Return the id of a name, and keep the first kind that is passed for it."""
         if name not in self.by_name:
             self.by_name[name] = f"Q{FIRST_ID + len(self.by_name) + 1}"
         if kind:
@@ -156,7 +156,7 @@ class Ids:
 
 
 def entity(identifier: str, kind: str, label: str, description: str) -> dict[str, Any]:
-    """Build an entity of the dump without claims."""
+    """Create an entity of the dump without claims."""
     texts = {"labels": label, "descriptions": description}
     return {
         "type": kind,
@@ -168,7 +168,7 @@ def entity(identifier: str, kind: str, label: str, description: str) -> dict[str
 
 
 def data_value(datatype: str, value: str, unit: str, ids: Ids, kind: str) -> dict[str, Any]:
-    """Build the `datavalue` of a claim in Wikidata's layout."""
+    """Create the `datavalue` of a claim in Wikidata's layout."""
     if datatype == "wikibase-item":
         body = {"entity-type": "item", "id": ids.of(value, kind)}
         return {"value": body, "type": "wikibase-entityid"}
@@ -189,7 +189,7 @@ def data_value(datatype: str, value: str, unit: str, ids: Ids, kind: str) -> dic
 
 
 def build() -> list[dict[str, Any]]:
-    """Build every entity of the sample: the notice, the properties, the things and what they refer to."""
+    """Create every entity of the sample: the notice, the properties, the things and what they refer to."""
     properties = {
         identifier: (label, datatype) for (identifier,), (label,), (datatype,) in rows(tables.PROPERTIES)
     }
@@ -224,7 +224,7 @@ def build() -> list[dict[str, Any]]:
 
 
 def dump(entities: list[dict[str, Any]]) -> str:
-    """Lay entities out as Wikidata's JSON dump does."""
+    """Return entities in the layout of Wikidata's JSON dump."""
     lines = [json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in entities]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 

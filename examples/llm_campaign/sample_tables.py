@@ -1,8 +1,8 @@
 """Hand-written general knowledge, one compact table per kind of thing.
 
-Flows in: nothing. Flows out: text tables, one thing a line, columns divided by ``|``, several values of a
-column by ``;``. `make_sample.py` turns them into the layout of Wikidata's JSON dump. They are original
-content written for this example: round numbers, well-known facts, and no copy of Wikidata.
+Flows in: nothing. Flows out: text tables, one thing in each line. ``|`` separates columns, ``;`` separates
+values. `make_sample.py` turns the tables into the layout of Wikidata's JSON dump. They were written for this
+example: round numbers, well-known facts, no copy of Wikidata.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Give the rows of a frame as dicts, with None for what is missing."""
+    """Return the rows of a frame as dicts, with None for missing values."""
 
     def present(value: Any) -> Any:
         return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
@@ -26,18 +26,18 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 
 
 def format_tree(frame: pd.DataFrame) -> str:
-    """Write the recorded tree of a frame.
+    """Return the recorded tree of a frame.
 
-    A task hangs under its parent task, else under its workflow; a workflow under its parent workflow, else
-    under its campaign. Two messages of one Dask task make one line.
+    A task is under its parent task, else under its workflow. A workflow is under its parent workflow, else
+    under its campaign. The two messages of a Dask task are one line.
 
     Parameters
     ----------
     frame
-        One row per message, with the columns of flowprov's tasks and workflows.
+        What `flowprov.read_buffer` returned.
     """
     rows = rows_of(frame)
-    rows.sort(key=lambda row: str(row["status"]) != "RUNNING")  # so that the end of a task replaces its start
+    rows.sort(key=lambda row: str(row["status"]) != "RUNNING")  # the end of a task replaces its start
     known = sorted({_id(row): row for row in rows}.values(), key=_start)
     lines = []
     for campaign_id in sorted({str(row["campaign_id"]) for row in rows}):
@@ -60,7 +60,7 @@ def _start(row: Row) -> float:
 
 
 def _label(row: Row) -> str:
-    """Name a row, with the losses of an epoch and the mode of a forward."""
+    """Return the name of a row, with the losses of an epoch or the mode of a forward."""
     if row["type"] == "workflow":
         return f"workflow {row['name']}"
     name = (

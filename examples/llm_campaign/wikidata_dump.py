@@ -1,8 +1,8 @@
 """Read English statements from Wikidata's JSON dump.
 
-Flows in: a dump or a part of one (a JSON array with one entity a line, or JSON lines; plain, gzip or bz2).
-Flows out: sentences such as "the capital of France is Paris .". The file is read once, as a stream: a
-statement that refers to an entity whose label comes later waits for it; only labels and statements are kept.
+Flows in: a dump or a part of one (a JSON array with one entity in each line, or JSON lines; plain, gzip or
+bz2). Flows out: sentences such as "the capital of France is Paris .". The file is read once, as a stream.
+Only labels and statements are kept, so a statement can refer to an entity whose label comes later.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-# Where a dump is cut off: a full one has over a billion statements, far more than an example can use.
+# The number of statements that are read. A full dump has over a billion, far more than an example can use.
 MAX_STATEMENTS = 200_000
-# A part of a dump rarely holds the properties that it uses. Labels that the file brings win over these.
+# A part of a dump rarely holds the properties that it uses. Labels in the file override these.
 COMMON_PROPERTIES = {
     "P17": "country",
     "P19": "place of birth",
@@ -63,28 +63,28 @@ COMMON_PROPERTIES = {
     "P2046": "area",
     "P2048": "height",
 }
-# Not from `calendar`, which speaks the language of the person who runs this.
+# Not from `calendar`, whose names are in the language of the user.
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# After these words a property reads as "X is part of Y", after all others as "the capital of X is Y".
+# A property that ends with one of these reads as "X is part of Y", any other as "the capital of X is Y".
 LINKING_WORDS = {"of", "by", "in", "at", "after", "from", "with", "to"}
 
 
 class DumpError(Exception):
-    """A file holds no statements that could be read."""
+    """A file holds no readable statements."""
 
 
 class Value(NamedTuple):
-    """What a statement says: text, then the label of an entity (the object, or the unit of a quantity)."""
+    """The value of a statement: a text, then an entity (the object, or the unit of a quantity)."""
 
     text: str
     entity: str = ""
 
 
 class Statement(NamedTuple):
-    """A subject's label, a property id and a value that may still be a reference."""
+    """The label of a subject, a property id, and a value that may refer to an entity."""
 
     subject: str
     property_id: str
@@ -92,19 +92,19 @@ class Statement(NamedTuple):
 
 
 def read_statements(path: Path, limit: int = MAX_STATEMENTS) -> list[str]:
-    """Read at most `limit` statements from a dump as English sentences.
+    """Return at most `limit` statements of a dump as English sentences.
 
     Parameters
     ----------
     path
         The file.
     limit
-        How many statements to read before the rest of the file is left alone.
+        The number of statements after which reading stops.
 
     Raises
     ------
     DumpError
-        If the file cannot be read or no line of it gives a statement.
+        If the file cannot be read, or no line of it holds a statement.
     """
     labels = dict(COMMON_PROPERTIES)
     statements: list[Statement] = []
@@ -124,7 +124,7 @@ def read_statements(path: Path, limit: int = MAX_STATEMENTS) -> list[str]:
 
 
 def _open(path: Path) -> IO[str]:
-    """Open a file by what it holds, not by what it is called."""
+    """Open a file by its contents, not by its name."""
     with path.open("rb") as file:
         start = file.read(3)
     if start[:2] == b"\x1f\x8b":
@@ -135,7 +135,7 @@ def _open(path: Path) -> IO[str]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Give the lines of a file; a compressed part of a dump that was cut in the middle ends there."""
+    """Yield the lines of a file; a compressed file that was cut off ends there, with a warning."""
     try:
         with _open(path) as lines:
             yield from lines
@@ -146,7 +146,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _entities(path: Path) -> Iterator[dict[str, Any]]:
-    """Give the entities of a dump; lines that are none are counted and told of once."""
+    """Yield the entities of a dump; other lines are counted, and one warning reports them."""
     bad = total = 0
     try:
         for line in _lines(path):
@@ -169,14 +169,14 @@ def _entities(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _english(texts: Any) -> str:
-    """Return the English text of labels or descriptions, "" where there is none."""
+    """Return the English text of labels or descriptions, or "" if there is none."""
     english = texts.get("en") if isinstance(texts, dict) else None  # the dump writes an empty map as []
     value = english.get("value") if isinstance(english, dict) else None
     return value if isinstance(value, str) else ""
 
 
 def _statements(entity: dict[str, Any], label: str) -> Iterator[Statement]:
-    """Give what an entity says about itself."""
+    """Yield the statements of an entity."""
     description = _english(entity.get("descriptions"))
     if description:
         yield Statement(label, "description", Value(description))
@@ -191,7 +191,7 @@ def _statements(entity: dict[str, Any], label: str) -> Iterator[Statement]:
 
 
 def _value(claim: Any) -> Value | None:  # noqa: PLR0911 -- one for each kind of value
-    """Return what a claim says in English, None where it says nothing or was withdrawn."""
+    """Return the value of a claim in English, or None if it has none or was withdrawn."""
     try:
         snak = claim["mainsnak"]
         if claim.get("rank") == "deprecated" or snak["snaktype"] != "value":
@@ -206,14 +206,14 @@ def _value(claim: Any) -> Value | None:  # noqa: PLR0911 -- one for each kind of
             return _date(body["time"], body["precision"])
         if kind == "monolingualtext":
             return Value(body["text"]) if body["language"] == "en" else None
-        # Identifiers, addresses and file names are strings too, and no English.
+        # Identifiers, addresses and file names are strings too, but not English.
         return Value(body) if kind == "string" and snak.get("datatype", "string") == "string" else None
-    except (KeyError, TypeError, AttributeError, ValueError):  # one damaged claim does not cost the others
+    except (KeyError, TypeError, AttributeError, ValueError):  # one damaged claim must not lose the others
         return None
 
 
 def _date(time: str, precision: int) -> Value | None:
-    """Write a time such as ``+1867-11-07T00:00:00Z`` as a person would, to the precision it has."""
+    """Return a time such as ``+1867-11-07T00:00:00Z`` as a person writes it, to its precision."""
     year_text, month, day = time[1:].partition("T")[0].split("-")
     year = f"{int(year_text)}{' BC' if time.startswith('-') else ''}"
     if precision < 9:  # decades and centuries
@@ -225,7 +225,7 @@ def _date(time: str, precision: int) -> Value | None:
 
 
 def _sentence(statement: Statement, labels: dict[str, str]) -> str:
-    """Write a statement as a sentence, "" where a label that it needs was never seen."""
+    """Return a statement as a sentence, or "" if a label that it needs is missing."""
     subject, property_id, value = statement
     if property_id == "description":
         return f"{subject} is described as {value.text} ."

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ladder_checks import KINDS, MODULES, PARTS
+
+from tests.support import clean_environment
 
 RunScript = Callable[..., subprocess.CompletedProcess[str]]
 LOSSES = [(4.0, 3.9), (3.5, 3.6), (3.1, 3.4), (2.9, 3.3)]
@@ -25,6 +28,22 @@ BASE: Row = {
     "generated": {},
     "custom_metadata": {},
 }
+
+
+def type_command(command: str, folder: Path) -> str:
+    """Run a command as a person types it into a shell, and return what it prints."""
+    done = subprocess.run(  # noqa: S602 -- a person types it into a shell
+        command,
+        shell=True,
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _span(start: float, end: float) -> Row:
@@ -60,17 +79,17 @@ def _epoch(number: int, workflow_id: str) -> list[Row]:
     )
     forwards = [
         _task(
-            _span(start + 1 + place, start + 1.5 + place),
-            task_id=f"{epoch_id}-forward{place}",
+            _span(start + 1 + position, start + 1.5 + position),
+            task_id=f"{epoch_id}-forward{position}",
             activity_id="TransformerModel",
             subtype="parent_forward",
             parent_task_id=epoch_id,
             workflow_id=workflow_id,
             used={"src": TENSOR},
             generated={"output": TENSOR},
-            custom_metadata={"is_training": place < 2, "epoch": number, "module_path": ""},
+            custom_metadata={"is_training": position < 2, "epoch": number, "module_path": ""},
         )
-        for place in range(6)
+        for position in range(6)
     ]
     return [epoch, *forwards]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.support import RunScript
+from tests.examples.support import RunScript, type_command
 
 LADDER = Path(__file__).parents[2] / "examples" / "llm_campaign" / "ladder.py"
 
@@ -46,3 +46,20 @@ def test_a_folder_with_an_earlier_ladder_is_left_alone(climb: RunScript, tmp_pat
     assert done.returncode == 2
     assert "holds an earlier ladder" in done.stderr
     assert list(earlier.iterdir()) == []
+
+
+def test_the_ladder_ends_with_the_winner_and_three_commands_that_work(
+    climb: RunScript, tmp_path: Path
+) -> None:
+    done = climb("--only", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ending = done.stdout.partition("the configuration that won, of 1 that ended well:\n")[2]
+    (loss,) = re.findall(r"val_loss (\S+) in epoch 4", ending)
+    (checkpoint,) = re.findall(r"checkpoint (\S+)", ending)
+    assert (tmp_path / checkpoint).exists()
+    assert "emsize=32 nhead=2 nhid=64 nlayers=2" in ending
+    assert "records are in runs/step_3/flowprov_buffer" in ending
+    show, verify, table = (type_command(line, tmp_path) for line in ending.splitlines()[-3:])
+    assert f"val_loss={float(loss):.4g}" in show
+    assert verify.splitlines()[-1].startswith("COMPLETE")
+    assert re.search(r"^iteration +epoch_iteration +4 ", table, re.MULTILINE)

@@ -19,21 +19,26 @@ _PAGE = REPOSITORY / "docs" / "explanation" / "faults.md"
 _SERVERS = {"redis": "Redis", "mongodb": "MongoDB"}
 _INTRODUCTION = """# What faults cost
 
-`make faults` printed this table. Each row is a real program in a process of its own, with a real server, to
-which the fault was really done; `tests/faults` holds them, and the tests do each of them at least once.
-"Captured" was counted by the program itself, "in the journal" in the bytes of its files, "delivered in the
-end" in the rows of the server, each record once; none of the three asked flowprov. No server held a record
-twice, unless a row says so. "Held up" is the longest step, the closing of the workflow and the end of the
-process together; the programs were told to wait for at most one second (`sinks.stop_timeout`), the first
-row for five. The servers are Redis, and for MongoDB SecantusDB, which speaks its protocol.
+`make faults` printed this table. For each row a real program ran in a process of its own, with a real
+server, and the fault was really done to it. The scenarios are in `tests/faults`; the tests play each of
+them at least once.
+
+- "Captured" was counted by the program itself.
+- "In the journal" was counted in the bytes of its files.
+- "Delivered in the end" was counted in the rows of the server, each record once. None of these three counts
+  asked flowprov. No server held a record twice, unless a row says so.
+- "Held up" adds the longest step, the closing of the workflow and the end of the process. The programs
+  waited for at most one second (`sinks.stop_timeout`), those of the first fault for five.
+
+The servers are Redis and, for MongoDB, SecantusDB, which speaks MongoDB's protocol.
 
 | fault | sink | captured | in the journal | delivered in the end | seconds held up |
 |---|---|---:|---:|---:|---:|
 """
 _LEGEND = """
-A program that is killed has recorded a step before it counts it, so a journal may hold one more than was
-counted. What a full disk kept out of the journal was counted and said by the program. `flowprov verify`
-told each of these buffers as it was: complete, or what is missing and where.
+A killed program records a step before it counts it. So its journal may hold one record more than it
+counted. If the disk was full, the program counted and reported what it could not write. `flowprov verify`
+was right about each of these buffers: it called the buffer complete, or said what is missing and where.
 """
 
 

@@ -29,14 +29,20 @@ _FENCE = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\n)?```python\n(?P<cod
 
 # Every block that is not run, with its reason: a new one has to be added here on purpose.
 NOT_RUN = {
-    "docs/how-to/README.md": [
-        "it starts a cluster; examples/llm_campaign runs the same in a test",
-        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
-        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
-        "Lightning warns of itself; tests/torch/test_lightning.py does the same",
+    "docs/how-to/deliver-to-servers.md": [
         "it needs a server; tests/sinks/test_shipping.py does the same",
         "it needs a server; tests/read/test_following_servers.py does the same",
-    ]
+    ],
+    "docs/how-to/record-dask-cluster.md": [
+        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
+        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
+    ],
+    "docs/how-to/record-dask-tasks.md": [
+        "it starts a cluster; examples/llm_campaign runs the same in a test",
+    ],
+    "docs/how-to/use-lightning.md": [
+        "Lightning warns of itself; tests/torch/test_lightning.py does the same",
+    ],
 }
 
 
@@ -84,6 +90,12 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_index_of_the_how_to_guides_lists_each_page_once() -> None:
+    folder = REPOSITORY / "docs" / "how-to"
+    listed = re.findall(r"^- \[.*?\]\((.*?)\)", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in folder.glob("*.md") if page.name != "README.md")
 
 
 def test_the_commands_of_the_readme_exist() -> None:
