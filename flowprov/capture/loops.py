@@ -189,12 +189,7 @@ class Loop(Generic[T]):
             self._scope = one_pass.scope = None
             try:
                 generated, self._generated = self._generated, None
-                if (
-                    scope.extras is not None
-                    or not scope.recorded
-                    or scope.reads_telemetry
-                    or _get() is not scope
-                ):
+                if scope.extras is not None or not scope.recorded or scope.exact or _get() is not scope:
                     self._end_slowly(scope, ended, generated)
                     continue
                 _set(scope.previous)
@@ -219,7 +214,7 @@ class Loop(Generic[T]):
             return parent
         key: Any = self._parent_task_id if self._parent_task_id is not None else parent.key
         named = msgspec.structs.replace(
-            parent, key=key, workflow_id=self._workflow_id or parent.workflow_id, links=None, recorded=True
+            parent, key=key, workflow_id=self._workflow_id or parent.workflow_id, parent_fields=None, recorded=True
         )
         named.parent = parent
         return named
@@ -237,7 +232,7 @@ class Loop(Generic[T]):
             parent.journal, parent.journal.next_number(), parent.workflow_id, one_pass.line_prefix, used,
             0, 0, _get(), parent, False, parent.forwards, parent.epoch,
         )  # fmt: skip
-        if one_pass.reads_telemetry:
+        if one_pass.exact:
             read_telemetry_at_start(scope)
         _set(scope)
         scope.started = ticks()
@@ -299,18 +294,18 @@ class LoopPass:
         Templates of what they use: position, and the item as an integer or as ready JSON.
     line_template
         Template of their lines: number, start, what is used, end, and the part on what was generated.
-    reads_telemetry
+    exact
         Whether telemetry is read at the start and end of each.
     fast
         Whether all iterations are recorded, and nothing but themselves.
     """
 
     __slots__ = (
+        "exact",
         "fast",
         "group",
         "line_prefix",
         "line_template",
-        "reads_telemetry",
         "scope",
         "used_int_template",
         "used_template",
@@ -320,8 +315,8 @@ class LoopPass:
         self, parent: Scope, activity_id: str, item_name: str, *, fast: bool, lightweight: bool
     ) -> None:
         journal = parent.journal
-        self.reads_telemetry = journal.exact_reader is not None and not lightweight
-        self.fast = fast and not self.reads_telemetry
+        self.exact = journal.exact_reader is not None and not lightweight
+        self.fast = fast and not self.exact
         self.group = journal.next_number()
         self.scope: Scope | None = None
         self.line_prefix = b'%b%b,"activity_id":%b,"subtype":"iteration","group_id":%d' % (

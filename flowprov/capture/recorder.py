@@ -141,7 +141,7 @@ def read_telemetry_at_start(scope: Scope) -> None:
     reading = scope.journal.exact_reader
     if reading is not None:
         scope.line_prefix += b',"telemetry_at_start":' + reading()
-        scope.reads_telemetry = True
+        scope.exact = True
 
 
 def telemetry_at_end_field(scope: Scope) -> bytes:
@@ -205,7 +205,7 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
     journal = scope.journal
     if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
         return  # ended before, or opened by the process from which this one was forked
-    if scope.reads_telemetry:
+    if scope.exact:
         tail += telemetry_at_end_field(scope)
     offset = clock.offset
     key: Any = scope.key

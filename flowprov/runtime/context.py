@@ -87,7 +87,7 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         The workflow was stopped; it is muted then, so that the hot path need not look at this.
     opener
         What opened it, where its end must find it again (the capture of a module).
-    reads_telemetry
+    exact
         Telemetry was read at its start, and is to be at its end.
     """
 
@@ -109,7 +109,7 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
     left_early: list[LeftEarly] | None = None
     closed: bool = False
     opener: object = None
-    reads_telemetry: bool = False
+    exact: bool = False
 
     def current_scope(self) -> Scope | None:
         """Return itself."""

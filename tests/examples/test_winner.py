@@ -12,7 +12,7 @@ import pytest
 from winner import find_winner, format_ending, next_commands
 
 import flowprov
-from flowprov import runtime
+from flowprov.runtime import runtime
 from tests.examples.support import Row, record_of, type_command
 
 

@@ -316,7 +316,7 @@ class Executions:
         rest += self._thread_of(execution, state)
         if error is not None or tags:
             rest += _field(b"error", error) + _field(b"tags", tags or None)
-        if scope.reads_telemetry:
+        if scope.exact:
             rest += telemetry_at_end_field(scope)
         return execution.line(status, metadata, rest)
 
