@@ -164,7 +164,7 @@ def _filled(
                 more = left <= limit // 2
         except OSError as error:  # one journal that cannot be read must not keep the others
             guard.report_internal_error(f"reading {path} for a Dask client", error)
-    return msgspec.structs.replace(answer, states=states, pieces=pieces, more=more)
+    return msgspec.structs.replace(answer, states=states, chunks=pieces, more=more)
 
 
 async def _in_a_thread(work: Callable[[], T]) -> T:
