@@ -111,7 +111,12 @@ def open_task(parent: Scope, previous: Scope | None, fragment: bytes, used: byte
         parent.forwards,
         parent.epoch,
     )
-    open_scope(scope)
+    # open_scope, written out: its call takes 3.6 % of the instructions of a task.
+    journal.open_scopes[number] = scope
+    if journal.exact_reader is not None:
+        read_telemetry_at_start(scope)
+    _set(scope)
+    scope.started = _ticks()
     return scope
 
 
