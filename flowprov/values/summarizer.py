@@ -15,7 +15,16 @@ from flowprov.values import handlers
 from flowprov.values.arrays import tensor_raw
 from flowprov.values.handlers import keep_array
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
-from flowprov.values.walker import Handler, Kinds, Limits, Names, Walker, describe_fault, take
+from flowprov.values.walker import (
+    Handler,
+    Kinds,
+    Limits,
+    Names,
+    UnreadableAttribute,
+    Walker,
+    describe_fault,
+    take,
+)
 
 # -- which handler a type has ------------------------------------------------------------------------------
 
@@ -66,7 +75,7 @@ _KNOWN: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_partial, "functools:partial"),
     (handlers.keep_exception, "builtins:BaseException"),
     (handlers.keep_environment, "os:_Environ"),
-    (handlers.keep_unreadable, "flowprov:Unreadable"),
+    (handlers.keep_unreadable, f"flowprov:{UnreadableAttribute.__qualname__}"),
     (handlers.keep_type_only, "weakref:ProxyType weakref:CallableProxyType"),
     (handlers.keep_type_only, "builtins:weakproxy builtins:weakcallableproxy"),
 )

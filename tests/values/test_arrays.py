@@ -205,7 +205,7 @@ def test_frameworks_are_not_imported_to_recognise_values() -> None:
     import sys
 
     code = (
-        "import sys; from flowprov.values import Summariser; Summariser().encode([object(), 1.5, {1: 2}]);"
+        "import sys; from flowprov.values import Summarizer; Summarizer().encode([object(), 1.5, {1: 2}]);"
         "print(sorted({'numpy', 'torch', 'pandas', 'argparse', 'hashlib'} & set(sys.modules)))"
     )
     assert (
