@@ -18,7 +18,7 @@ from flowprov.line_templates import ABANDONED_TASK
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime import context, runtime
 from flowprov.values import redact_urls
-from flowprov.values.markers import encodable
+from flowprov.values.markers import escape_surrogates
 
 if TYPE_CHECKING:
     from flowprov.runtime.context import Extras, Scope
@@ -51,7 +51,7 @@ def describe_exception(error: BaseException) -> Error:
 def sanitize_text(text: str) -> str:
     """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
     if not text.isascii():  # asked here too: of most texts, which are, that saves the call
-        text = encodable(text)
+        text = escape_surrogates(text)
     return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 
 

@@ -1,8 +1,8 @@
-"""Any Python value to what a record keeps of it.
+"""The summarizer: any Python value in, what a record keeps of it out.
 
-Flows in: arguments, results, items and parameters of any kind. Flows out: a summary in JSON: scalars as they
-are, containers within limits, tensors and arrays by shape, dtype, device and size, secrets concealed,
-anything else by its type and a short repr. `marks` lists the forms of what JSON does not know.
+Flows in: arguments, results, items and parameters of any kind. Flows out: JSON. Scalars stay as they are.
+Containers are kept within limits, tensors and arrays by shape, dtype, device and size, and anything else by
+its type and a short repr. Secrets are concealed. `markers` lists the forms of what JSON cannot hold.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What becomes of each kind of object: one handler per kind, and how the kind of a type is found.
+"""The handlers: for each kind of object, a function that returns what a record keeps of it.
 
-Flows in: an object and the walk that met it. Flows out: its form in the record. Kinds are told by the type
-alone, by the names of its bases and by what its class declares: an object that lies about `__class__`, or has
-every attribute one asks for, is none the wiser; no framework is imported to recognise its objects.
+Flows in: an object and the walker that came to it. Flows out: the object's form in the record. A handler is
+chosen by what the type declares, so an object that lies about its `__class__`, or that has every attribute,
+deceives nobody. No framework is imported to recognize its objects.
 """
 
 from __future__ import annotations
@@ -14,254 +14,262 @@ from typing import Any
 import msgspec
 
 from flowprov.values.arrays import array_summary, frame_summary
-from flowprov.values.markers import JSONable, encodable, float_json, int_json, type_name
-from flowprov.values.walker import Handler, UnreadableAttribute, Walker, describe_fault, take
+from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
+from flowprov.values.walker import Handler, UnreadableAttribute, Walker, exception_text, take
 
-_DIGEST_BYTES = 2**20
-_SORTED_ITEMS = 1_000
+_MAX_DIGEST_BYTES = 2**20
+_MAX_SORTED_ITEMS = 1_000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 # --- scalars ----------------------------------------------------------------------------------------------
 
 
-def keep_as_is(_walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_as_is(_walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep None and booleans."""
     return value  # type: ignore[no-any-return]
 
 
-def keep_int(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep an integer; of a subclass the plain value, whatever it overrides."""
+def keep_int(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep an integer. Of a subclass, keep the integer itself, whatever the subclass overrides."""
     return int_json(int.__pos__(value))
 
 
-def keep_float(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep a float; of a subclass the plain value, whatever it overrides."""
+def keep_float(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep a float. Of a subclass, keep the float itself, whatever the subclass overrides."""
     return float_json(float.__pos__(value))
 
 
-def keep_str(walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep a string; of a subclass the plain value, whatever it overrides."""
-    return walk.text(str.__str__(value))
+def keep_str(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep a string. Of a subclass, keep the string itself, whatever the subclass overrides."""
+    return walker.text(str.__str__(value))
 
 
-def keep_complex(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep real and imaginary part."""
+def keep_complex(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep the real and the imaginary part."""
     value = complex.__pos__(value)
     return {"$complex": [float_json(value.real), float_json(value.imag)]}
 
 
-def keep_numpy_scalar(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_numpy_scalar(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep a numpy scalar as the number (or text) that it is."""
-    if value.dtype.kind in "mM":  # item() would make a bare integer of nanoseconds
-        return walk.text(str(value))
+    if value.dtype.kind in "mM":  # item() would return a bare integer of nanoseconds
+        return walker.text(str(value))
     item = value.item()
-    if type(item) is type(value):  # long doubles have no Python twin
+    if type(item) is type(value):  # Python has no type for long doubles
         item = complex(value) if value.dtype.kind == "c" else float(value)
-    return walk.node(item, depth + 1)
+    return walker.node(item, depth + 1)
 
 
-def keep_str_form(walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep what `str` writes, for kinds where that is a complete and usual form."""
-    return walk.text(str.__str__(str(value)))
+def keep_str_form(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep what `str` returns, for kinds where that is the complete and usual form."""
+    return walker.text(str.__str__(str(value)))
 
 
-def keep_iso(walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_iso(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep a date or a time in its ISO form."""
-    return walk.text(str.__str__(value.isoformat()))
+    return walker.text(str.__str__(value.isoformat()))
 
 
-def keep_duration(walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_duration(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep a duration in its ISO form, in seconds."""
     if hasattr(type(value), "isoformat"):  # pandas: down to nanoseconds
-        return walk.text(str.__str__(value.isoformat()))
+        return walker.text(str.__str__(value.isoformat()))
     micros = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
-    seconds, rest = divmod(abs(micros), 1_000_000)
-    fraction = f".{rest:06d}" if rest else ""
+    seconds, fraction_micros = divmod(abs(micros), 1_000_000)
+    fraction = f".{fraction_micros:06d}" if fraction_micros else ""
     return f"{'-' if micros < 0 else ''}PT{seconds}{fraction}S"
 
 
-def keep_enum(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_enum(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the name and the value of an enum member."""
-    name = value._name_  # the documented attribute; `name` may be overridden
+    name = value._name_  # the documented attribute; a class may override `name`
     label = f"{type_name(type(value))}.{name}"
-    return {"$enum": encodable(label[:200]), "value": walk.node(value._value_, depth + 1)}
+    return {"$enum": escape_surrogates(label[:200]), "value": walker.node(value._value_, depth + 1)}
 
 
-def keep_range(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_range(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep start, stop and step of a range or a slice."""
-    mark = "$range" if type(value) is range else "$slice"
-    return {mark: [walk.node(part, depth + 1) for part in (value.start, value.stop, value.step)]}
+    marker = "$range" if type(value) is range else "$slice"
+    return {marker: [walker.node(part, depth + 1) for part in (value.start, value.stop, value.step)]}
 
 
-def keep_bytes(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep the length, and a digest of no more than the first MiB."""
+def keep_bytes(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep the length, and a digest of at most the first MiB."""
     from hashlib import sha256  # costs a millisecond to import, and most programs record no bytes
 
-    mark: dict[str, JSONable]
+    marker: dict[str, JSONable]
     if isinstance(value, memoryview):
         length = value.nbytes
-        mark = {"$bytes": length}
+        marker = {"$bytes": length}
         if not value.contiguous:
-            return mark  # a digest would need a whole copy
-        head = bytes(value.cast("B")[:_DIGEST_BYTES]) if length else b""
+            return marker  # a digest would need a copy of all bytes
+        head = bytes(value.cast("B")[:_MAX_DIGEST_BYTES]) if length else b""
     else:
         length = len(value)
-        mark = {"$bytes": length}
-        head = bytes(value[:_DIGEST_BYTES])  # a copy: a view would forbid the owner to resize a bytearray
-    mark["sha256"] = sha256(head, usedforsecurity=False).hexdigest()
+        marker = {"$bytes": length}
+        head = bytes(value[:_MAX_DIGEST_BYTES])  # a copy: a bytearray with a view cannot be resized
+    marker["sha256"] = sha256(head, usedforsecurity=False).hexdigest()
     if length > len(head):
-        mark["digest_of_first"] = len(head)
-    return mark
+        marker["digest_of_first"] = len(head)
+    return marker
 
 
 # --- containers -------------------------------------------------------------------------------------------
 
 
-def keep_list(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_list(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the items of a list."""
-    return walk.nested(value, depth, lambda v, d: walk.sequence(*_head(walk, v, list), d))
+    return walker.build_container(
+        value, depth, lambda v, d: walker.build_list(*_first_items(walker, v, list), d)
+    )
 
 
-def keep_tuple(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_tuple(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the items of a tuple, as a list."""
-    return walk.nested(value, depth, lambda v, d: walk.sequence(*_head(walk, v, tuple), d))
+    return walker.build_container(
+        value, depth, lambda v, d: walker.build_list(*_first_items(walker, v, tuple), d)
+    )
 
 
-def keep_iterable(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_iterable(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the items of a deque or of a view, as a list."""
-    return walk.nested(value, depth, lambda v, d: walk.sequence(*_head(walk, v, type(v)), d))
+    return walker.build_container(
+        value, depth, lambda v, d: walker.build_list(*_first_items(walker, v, type(v)), d)
+    )
 
 
-def _head(walk: Walker, value: Any, base: Any) -> tuple[list[object], int]:
-    # Of a subclass the builtin's own items, whatever it overrides.
+def _first_items(walker: Walker, value: Any, base: Any) -> tuple[list[object], int]:
+    # Calls the base class's own methods: a subclass may override them with anything.
     if type(value) is list or type(value) is tuple:
-        return list(value[: walk.limits.max_items]), len(value)
-    items: list[object] = take(lambda: base.__iter__(value), walk.limits.max_items)
+        return list(value[: walker.limits.max_items]), len(value)
+    items: list[object] = take(lambda: base.__iter__(value), walker.limits.max_items)
     return items, max(base.__len__(value), len(items))
 
 
-def keep_set(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_set(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the items of a set, as a list in an order that does not depend on hashes."""
-    return walk.nested(value, depth, lambda v, d: _sorted_items(walk, v, d))
+    return walker.build_container(value, depth, lambda v, d: _sorted_items(walker, v, d))
 
 
-def _sorted_items(walk: Walker, value: Any, depth: int) -> JSONable:
+def _sorted_items(walker: Walker, value: Any, depth: int) -> JSONable:
     base: Any = frozenset if isinstance(value, frozenset) else set
     total = base.__len__(value)
-    items: list[Any] = take(lambda: base.__iter__(value), max(_SORTED_ITEMS, walk.limits.max_items))
+    items: list[Any] = take(lambda: base.__iter__(value), max(_MAX_SORTED_ITEMS, walker.limits.max_items))
     if len({*map(type, items)} - {int}) == 0 or {*map(type, items)} == {str}:
         items.sort()
-        return walk.sequence(items[: walk.limits.max_items], total, depth)
-    kept, cut = walk.items(items[: walk.limits.max_items], total, depth)
-    return [*sorted(kept, key=msgspec.json.encode), *cut]
+        return walker.build_list(items[: walker.limits.max_items], total, depth)
+    forms, cut_marker = walker.build_items(items[: walker.limits.max_items], total, depth)
+    return [*sorted(forms, key=msgspec.json.encode), *cut_marker]
 
 
-def keep_dict(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_dict(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the items of a dict."""
-    return walk.nested(value, depth, lambda v, d: _dict_items(walk, v, d))
+    return walker.build_container(value, depth, lambda v, d: _build_dict(walker, v, d))
 
 
-def _dict_items(walk: Walker, value: Any, depth: int) -> JSONable:
+def _build_dict(walker: Walker, value: Any, depth: int) -> JSONable:
     base: Any = OrderedDict if isinstance(value, OrderedDict) else dict
-    pairs: list[tuple[object, object]] = take(lambda: base.items(value), walk.limits.max_items)
-    return walk.mapping(pairs, max(dict.__len__(value), len(pairs)), depth)
+    pairs: list[tuple[object, object]] = take(lambda: base.items(value), walker.limits.max_items)
+    return walker.build_object(pairs, max(dict.__len__(value), len(pairs)), depth)
 
 
-def keep_mapping(walk: Walker, value: Any, depth: int) -> JSONable:
-    """Keep the items of a mapping that is no dict."""
-    return walk.nested(value, depth, lambda v, d: _mapping_items(walk, v.items, d))
+def keep_mapping(walker: Walker, value: Any, depth: int) -> JSONable:
+    """Keep the items of a mapping that is not a dict."""
+    return walker.build_container(value, depth, lambda v, d: _build_mapping(walker, v.items, d))
 
 
-def keep_items_view(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_items_view(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the pairs of `dict.items()`, as an object."""
-    return walk.nested(value, depth, lambda v, d: _mapping_items(walk, lambda: v, d))
+    return walker.build_container(value, depth, lambda v, d: _build_mapping(walker, lambda: v, d))
 
 
-def _mapping_items(walk: Walker, items: Any, depth: int) -> JSONable:
-    limit = walk.limits.max_items
+def _build_mapping(walker: Walker, items: Any, depth: int) -> JSONable:
+    limit = walker.limits.max_items
     pairs: list[tuple[object, object]] = take(items, limit + 1)
     total = len(pairs) if len(pairs) <= limit else None
     if total is None:
         try:
             total = max(len(items()), limit + 1)
-        except Exception:  # foreign code; the mark then says that items were cut, not how many
+        except Exception:  # foreign code; the marker then says that items were cut, but not how many
             total = None
-    return walk.mapping(pairs[:limit], total, depth)
+    return walker.build_object(pairs[:limit], total, depth)
 
 
-def by_fields(names: tuple[str, ...]) -> Handler:
-    """Make the handler of a class with these fields: a dataclass, msgspec Struct, attrs or pydantic class."""
+def fields_handler(names: tuple[str, ...]) -> Handler:
+    """Return the handler of a class with fields: a dataclass, msgspec Struct, attrs or pydantic class."""
 
-    def handle(walk: Walker, value: Any, depth: int) -> JSONable:
-        return walk.nested(value, depth, lambda v, d: _fields(walk, v, names, d))
+    def handle(walker: Walker, value: Any, depth: int) -> JSONable:
+        return walker.build_container(value, depth, lambda v, d: _build_fields(walker, v, names, d))
 
     return handle
 
 
-def _fields(walk: Walker, value: Any, names: tuple[str, ...], depth: int) -> JSONable:
+def _build_fields(walker: Walker, value: Any, names: tuple[str, ...], depth: int) -> JSONable:
     pairs: list[tuple[object, object]] = []
     unset = 0
-    for name in names[: walk.limits.max_items]:
+    for name in names[: walker.limits.max_items]:
         try:
             pairs.append((name, object.__getattribute__(value, name)))
-        except AttributeError:  # noqa: PERF203 - each field fails for itself
+        except AttributeError:  # noqa: PERF203 - each field may fail alone
             unset += 1
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as fault:  # a property is foreign code
-            pairs.append((name, UnreadableAttribute(fault)))
-    return walk.mapping(pairs, len(names) - unset, depth)
+        except BaseException as error:  # a property is foreign code
+            pairs.append((name, UnreadableAttribute(error)))
+    return walker.build_object(pairs, len(names) - unset, depth)
 
 
-def named_tuple(names: tuple[str, ...]) -> Handler:
-    """Make the handler of a named tuple with these fields."""
+def named_tuple_handler(names: tuple[str, ...]) -> Handler:
+    """Return the handler of a named tuple with these fields."""
 
-    def handle(walk: Walker, value: Any, depth: int) -> JSONable:
+    def handle(walker: Walker, value: Any, depth: int) -> JSONable:
         def build(v: Any, d: int) -> JSONable:
-            limit = walk.limits.max_items
-            return walk.mapping(list(zip(names, tuple.__iter__(v), strict=False))[:limit], len(names), d)
+            limit = walker.limits.max_items
+            return walker.build_object(
+                list(zip(names, tuple.__iter__(v), strict=False))[:limit], len(names), d
+            )
 
-        return walk.nested(value, depth, build)
+        return walker.build_container(value, depth, build)
 
     return handle
 
 
-def keep_namespace(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_namespace(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the attributes of a namespace."""
-    return walk.nested(
-        value, depth, lambda v, d: _dict_items(walk, object.__getattribute__(v, "__dict__"), d)
+    return walker.build_container(
+        value, depth, lambda v, d: _build_dict(walker, object.__getattribute__(v, "__dict__"), d)
     )
 
 
 # --- arrays and models ------------------------------------------------------------------------------------
 
 
-def keep_array(walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep what a tensor or an array is like."""
-    if walk.arrays is not None:
-        return walk.arrays(value)  # type: ignore[return-value]  # goes to the encoder only
+def keep_array(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep type, shape, dtype, device and size of a tensor or an array."""
+    if walker.arrays is not None:
+        return walker.arrays(value)  # type: ignore[return-value]  # goes to the encoder only
     return array_summary(value)
 
 
-def keep_frame(walk: Walker, value: Any, depth: int) -> JSONable:
-    """Keep what a data frame is like."""
-    summary = frame_summary(value, walk.limits.max_items)
+def keep_frame(walker: Walker, value: Any, depth: int) -> JSONable:
+    """Keep type, shape, columns and dtypes of a data frame."""
+    summary = frame_summary(value, walker.limits.max_items)
     total = summary["shape"][1] if len(summary["shape"]) == 2 else len(summary["columns"])
     for name in ("columns", "dtypes"):
-        summary[name] = walk.sequence(summary[name], total, depth + 1)
+        summary[name] = walker.build_list(summary[name], total, depth + 1)
     return summary
 
 
-def keep_type_only(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep the type, of kinds whose repr prints elements or runs code."""
+def keep_type_only(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep the type only: the repr of these kinds prints elements or runs code."""
     return {"$type": type_name(type(value))}
 
 
-# --- code, faults and the rest ----------------------------------------------------------------------------
+# --- code, exceptions and the rest ------------------------------------------------------------------------
 
 
-def keep_callable(_walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_callable(_walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the qualified name of a function or a method."""
     return {"$callable": _qualified_name(value)}
 
@@ -271,67 +279,67 @@ def _qualified_name(value: Any) -> str:
     module = getattr(value, "__module__", None)
     if not isinstance(name, str):
         return type_name(type(value))
-    shown = f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
-    return encodable(shown[:200])
+    qualified = f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
+    return escape_surrogates(qualified[:200])
 
 
-def keep_class(_walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_class(_walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the qualified name of a class."""
     return {"$class": type_name(value)}
 
 
-def keep_module(walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_module(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the name of a module."""
-    return {"$module": walk.short(object.__getattribute__(value, "__name__"))}
+    return {"$module": walker.short_text(object.__getattribute__(value, "__name__"))}
 
 
-def keep_partial(walk: Walker, value: Any, depth: int) -> JSONable:
+def keep_partial(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the name of the function and the arguments of a partial."""
 
     def build(v: Any, d: int) -> JSONable:
         return {
             "$partial": _qualified_name(v.func),
-            "args": keep_tuple(walk, v.args, d),
-            "keywords": keep_dict(walk, v.keywords, d),
+            "args": keep_tuple(walker, v.args, d),
+            "keywords": keep_dict(walker, v.keywords, d),
         }
 
-    return walk.nested(value, depth, build)
+    return walker.build_container(value, depth, build)
 
 
-def keep_exception(walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep type and message of an exception."""
-    mark: dict[str, JSONable] = {"$exception": type_name(type(value))}
+def keep_exception(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep the type and the message of an exception."""
+    marker: dict[str, JSONable] = {"$exception": type_name(type(value))}
     try:
-        mark["message"] = walk.short(str(value))
+        marker["message"] = walker.short_text(str(value))
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as fault:  # its __str__ is foreign code
-        mark["message_error"] = describe_fault(fault)
-    return mark
+    except BaseException as error:  # its __str__ is foreign code
+        marker["message_error"] = exception_text(error)
+    return marker
 
 
-def keep_environment(_walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_environment(_walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep nothing of `os.environ`."""
     return {"$redacted": True, "type": type_name(type(value))}
 
 
-def keep_unreadable(_walk: Walker, value: Any, _depth: int) -> JSONable:
-    """Keep what was raised when an attribute was read."""
-    return {"$read_error": value.fault}
+def keep_unreadable(_walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep the exception that an attribute raised when it was read."""
+    return {"$read_error": value.reason}
 
 
-def keep_other(walk: Walker, value: Any, _depth: int) -> JSONable:
+def keep_other(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the type and a short repr."""
-    mark: dict[str, JSONable] = {"$type": type_name(type(value))}
+    marker: dict[str, JSONable] = {"$type": type_name(type(value))}
     if getattr(type(value), "__repr__", None) is object.__repr__:
-        return mark  # an address says nothing
+        return marker  # the repr holds only an address, which tells a reader nothing
     try:
         text = repr(value)
-        mark["repr"] = walk.short(
-            _ADDRESS.sub("", text[: walk.limits.max_repr * 8]) if " at 0x" in text else text
+        marker["repr"] = walker.short_text(
+            _ADDRESS.sub("", text[: walker.limits.max_repr * 8]) if " at 0x" in text else text
         )
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as fault:  # its __repr__ is foreign code
-        mark["repr_error"] = describe_fault(fault)
-    return mark
+    except BaseException as error:  # its __repr__ is foreign code
+        marker["repr_error"] = exception_text(error)
+    return marker

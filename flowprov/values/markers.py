@@ -1,30 +1,30 @@
-"""Marks: how a record says that a value was cut, concealed or is none of JSON's own kinds; and back.
+"""Markers: JSON objects for what JSON cannot hold, and for values that were cut or concealed.
 
-Flows in: what JSON cannot hold. Flows out: JSON objects whose first key begins with "$", and from them, for
-readers, the Python values where that loses nothing. A user's own key that begins with "$" is written with one
-"$" more, so a mark is never mistaken for data.
+Flows in: such values. Flows out: JSON objects whose first key begins with "$"; and, for readers, the Python
+values that a marker stands for, where nothing was lost. A user's own key that begins with "$" gets a second
+"$", so that it is never mistaken for a marker.
 
 ========================================  ====================================================================
-mark                                      meaning
+marker                                    meaning
 ========================================  ====================================================================
 {"$float": "NaN"}                         NaN, "Infinity", "-Infinity"
 {"$int": "18446744073709551616"}          an integer beyond signed 64 bits; in hex from 2,048 bits on
-{"$int_bits": 9001, "negative": false}    an integer too long to be kept
+{"$int_bits": 9001, "negative": false}    an integer that is too long to be kept
 {"$complex": [re, im]}                    a complex number
-{"$str": "…", "length": n}                a string cut to its beginning; `length` is the true one
-{"$str": "…", "escaped": true}            lone surrogates, which UTF-8 cannot hold, stand as escapes
-{"$bytes": n, "sha256": "…"}              bytes by length and digest; `digest_of_first` where cut
-{"$redacted": true}                       a secret, by its key
-{"$cut": n}                               last in a list, or a key of an object: n items in truth
-{"$cycle": true}, {"$depth": "list"}      the value holds itself; nested too deeply
-{"$enum": "Color.RED", "value": 1}        an enum member (of no int, str or float)
+{"$str": "…", "length": n}                the beginning of a string; `length` is that of the whole string
+{"$str": "…", "escaped": true}            a string with lone surrogates, which UTF-8 cannot hold, as escapes
+{"$bytes": n, "sha256": "…"}              length and digest of bytes; `digest_of_first`: of so many bytes
+{"$redacted": true}                       a secret, recognized by its key
+{"$cut": n}                               last in a list, or a key of an object: the whole has n items
+{"$cycle": true}, {"$depth": "list"}      the value holds itself; the value is nested too deeply
+{"$enum": "Color.RED", "value": 1}        an enum member (but not of an int, str or float enum)
 {"$range": [0, 9, 1]}, {"$slice": […]}    start, stop, step
 {"$callable": "json.dumps"}               a function or method; {"$class": …}, {"$module": …} likewise
 {"$partial": "f", "args", "keywords"}     a partial function
 {"$exception": "ValueError", "message"}   an exception
-{"$type": "m.Q", "repr": "…"}             anything else; no `repr` where it would say no more than the type
-{"$type": "m.Q", "repr_error": "…"}       its repr failed; `read_error`: reading it failed
-{"$read_error": "…"}                      a field of an object that failed to be read
+{"$type": "m.Q", "repr": "…"}             anything else; without `repr` if that only repeats the type
+{"$type": "m.Q", "repr_error": "…"}       its repr raised; `read_error`: reading it raised
+{"$read_error": "…"}                      a field of an object that raised when it was read
 ========================================  ====================================================================
 """
 
@@ -37,7 +37,7 @@ from typing import TypeAlias, Union, cast
 JSONable: TypeAlias = Union[bool, int, float, str, "list[JSONable]", "dict[str, JSONable]", None]
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-# 617 digits: below the least limit that sys.set_int_max_str_digits takes (640).
+# 617 digits: below the lowest limit that sys.set_int_max_str_digits accepts (640).
 _DECIMAL_BITS = 2048
 _HEX_BITS = 4096
 
@@ -45,7 +45,7 @@ _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def float_json(value: float) -> JSONable:
-    """Keep an exact float; NaN and the infinities as a mark."""
+    """Return a float for JSON: as it is; NaN and the infinities as a marker."""
     if value - value == 0.0:
         return value
     if value != value:  # noqa: PLR0124 - only NaN differs from itself
@@ -54,7 +54,7 @@ def float_json(value: float) -> JSONable:
 
 
 def int_json(value: int) -> JSONable:
-    """Keep an exact int; one beyond signed 64 bits as a mark."""
+    """Return an integer for JSON: as it is; beyond signed 64 bits as a marker."""
     if INT_MIN <= value <= INT_MAX:
         return value
     bits = value.bit_length()
@@ -65,8 +65,8 @@ def int_json(value: int) -> JSONable:
     return {"$int_bits": bits, "negative": value < 0}
 
 
-def encodable(text: str) -> str:
-    """Give back the very text where UTF-8 can hold it, else with lone surrogates as backslash escapes."""
+def escape_surrogates(text: str) -> str:
+    """Return the same object if UTF-8 can hold the text, else the text with lone surrogates escaped."""
     if text.isascii():
         return text
     try:
@@ -77,7 +77,7 @@ def encodable(text: str) -> str:
 
 
 def type_name(cls: type) -> str:
-    """Name a class with its module; builtins without it."""
+    """Return the name of a class with its module; of a builtin without it."""
     try:
         module, name = cls.__module__, cls.__qualname__
     except Exception:  # a metaclass may run any code here
@@ -85,35 +85,36 @@ def type_name(cls: type) -> str:
     if not isinstance(name, str):
         return "?"
     if not isinstance(module, str) or module == "builtins":
-        return encodable(name[:200])
-    return encodable(f"{module}.{name}"[:200])
+        return escape_surrogates(name[:200])
+    return escape_surrogates(f"{module}.{name}"[:200])
 
 
 def restore(value: JSONable) -> object:
-    """Turn marks back into Python values where that loses nothing.
+    """Return a recorded value with those markers replaced that lost nothing.
 
-    `{"$float": …}` becomes a float, `{"$int": …}` an int, escaped keys their own selves; every other mark and
-    value stays as it is. The argument is not changed; its depth does not matter.
+    `{"$float": …}` becomes a float and `{"$int": …}` an int, and an escaped key becomes the user's own key.
+    Every other marker and value stays as it is. The argument is not changed. It may be nested to any depth.
 
     Parameters
     ----------
     value
-        What a JSON decoder gives for a recorded value.
+        What a JSON decoder returned for a recorded value.
     """
     holder: list[object] = [value]
     waiting: list[list[object] | dict[str, object]] = [holder]
     while waiting:
         container = waiting.pop()
-        places = range(len(container)) if isinstance(container, list) else list(container)
-        for place in places:
-            child = _open_mark(container[place])  # type: ignore[index]
-            container[place] = child  # type: ignore[index]
+        keys = range(len(container)) if isinstance(container, list) else list(container)
+        for key in keys:
+            child = _restore_one(container[key])  # type: ignore[index]
+            container[key] = child  # type: ignore[index]
             if isinstance(child, (list, dict)):
                 waiting.append(child)
     return holder[0]
 
 
-def _open_mark(value: object) -> object:
+def _restore_one(value: object) -> object:
+    """Return a scalar or a marker's value; of another container a shallow copy with its keys unescaped."""
     if isinstance(value, list):
         return list(value)
     if not isinstance(value, dict):
@@ -124,12 +125,12 @@ def _open_mark(value: object) -> object:
             if key == "$float":
                 return _FLOATS.get(content, value)
             if key == "$int":
-                return _int_from(content, value)
+                return _restore_int(content, value)
     return {key[1:] if key.startswith("$$") else key: content for key, content in value.items()}
 
 
-def _int_from(text: str, mark: dict[str, object]) -> object:
+def _restore_int(text: str, marker: dict[str, object]) -> object:
     try:
         return int(text, 0)
     except ValueError:
-        return cast("object", mark)
+        return cast("object", marker)

@@ -1,8 +1,8 @@
-"""One pass over one value: containers, names, and the limits that bound what is kept.
+"""The walker: one pass over one value, its containers and their keys, within the limits.
 
-Flows in: a value and the limits. Flows out: its recordable form, made of JSON's own kinds and marks. What a
-single object becomes is decided in kinds.py, whose handlers are called with the walk; a fault in any of them
-ends in a mark for that object alone.
+Flows in: a value and the limits. Flows out: its recordable form, made of JSON's own types and markers. The
+handlers decide about each single object; the walker calls them, and they call it back for what an object
+holds. An exception in a handler becomes a marker for that object alone.
 """
 
 from __future__ import annotations
@@ -13,77 +13,83 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, encodable, type_name
+from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, escape_surrogates, type_name
 from flowprov.values.redaction import (
     NOT_SECRET,
     TOKEN_LIKE,
     redact_repr,
     redact_start,
     redact_urls,
-    secret_level,
+    secrecy_of,
 )
 
 Item = TypeVar("Item")
 Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
-_TRIES = 3  # at reading a container that another thread is changing
-_SHORT = 200
+_MAX_TRIES = 3  # to read a container that another thread is changing
+_MAX_SHORT_TEXT = 200
 _json = msgspec.json.Encoder().encode
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much of one value is kept; what is beyond is cut, with a mark that says so."""
+    """How much of one value is kept. What goes beyond is cut, and a marker says so."""
 
     max_string: int = 1_000
     """Characters of a string."""
     max_items: int = 100
     """Items of one container."""
     max_depth: int = 8
-    """Containers inside one another."""
+    """Levels of containers in one another."""
     max_nodes: int = 1_000
-    """Values inside one value, and entries of a mapping of values."""
+    """Values in one value altogether, and entries of a mapping of values."""
     max_repr: int = 200
     """Characters of a repr, a message or a key."""
 
 
-class Kinds(NamedTuple):
-    """Where a walk finds what becomes of an object; made in registry.py."""
+class HandlerTable(NamedTuple):
+    """The handlers by type, as a walker needs them; `summarizer` builds it."""
 
-    handlers: dict[type, Handler]
-    """Of each type that was met before."""
-    classify: Callable[[type], Handler]
-    """Finds (and keeps) the handler of a new type."""
-    silent: frozenset[Handler]
-    """Those whose forms hold nothing of a value's content."""
-    numbers: frozenset[Handler]
-    """Those that keep a real number."""
+    by_type: dict[type, Handler]
+    """The handler of each type that was looked up before."""
+    resolve: Callable[[type], Handler]
+    """Finds the handler of a new type, and adds it to `by_type`."""
+    contentless: frozenset[Handler]
+    """The handlers that keep nothing of a value's content."""
+    numeric: frozenset[Handler]
+    """The handlers that keep a real number."""
 
 
 class UnreadableAttribute:
-    """Stands where an attribute of an object should be that raised when it was read."""
+    """Stands for an attribute that raised when it was read.
 
-    __slots__ = ("fault",)
+    Attributes
+    ----------
+    reason
+        The exception, as text.
+    """
 
-    def __init__(self, fault: BaseException) -> None:
-        self.fault = describe_fault(fault)
+    __slots__ = ("reason",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.reason = exception_text(error)
 
 
 class Walker:
-    """The state of one pass.
+    """One pass over one value, with the state that it needs.
 
     Parameters
     ----------
     limits, redact
-        As the `Summariser` has them.
+        As for the `Summarizer`.
     arrays
-        Gives the summary of a tensor or array as ready JSON, for encoding; None: summaries must be dicts.
-    kinds
-        What becomes of objects, by their types.
-    names
-        How keys are written.
+        Returns the summary of a tensor or array as JSON, for encoding. If None, summaries are dicts.
+    handlers
+        The handlers by type.
+    key_rules
+        The rules for keys.
     """
 
-    __slots__ = ("_open", "arrays", "kinds", "limits", "names", "nodes", "redact")
+    __slots__ = ("_open_ids", "arrays", "handlers", "key_rules", "limits", "nodes", "redact")
 
     def __init__(
         self,
@@ -91,141 +97,169 @@ class Walker:
         *,
         redact: bool,
         arrays: Callable[[Any], msgspec.Raw] | None,
-        kinds: Kinds,
-        names: Names,
+        handlers: HandlerTable,
+        key_rules: KeyRules,
     ) -> None:
         self.limits = limits
         self.redact = redact
         self.arrays = arrays
-        self.kinds = kinds
-        self.names = names
+        self.handlers = handlers
+        self.key_rules = key_rules
         self.nodes = 0
-        self._open: set[int] = set()
+        self._open_ids: set[int] = set()
 
     def node(self, value: object, depth: int) -> JSONable:
-        """Make one value recordable; a fault while it is read becomes its mark."""
+        """Return the recordable form of a value; a marker if the value raises while it is read."""
         self.nodes += 1
         try:
-            return self.handler(type(value))(self, value, depth)
+            return self.handler_of(type(value))(self, value, depth)
         except (KeyboardInterrupt, SystemExit):
             raise
-        # Foreign code may raise anything, and a native extension panics with a BaseException of its own.
-        except BaseException as fault:
-            return {"$type": type_name(type(value)), "read_error": describe_fault(fault)}
+        # Foreign code may raise anything; a native extension that panics raises its own BaseException.
+        except BaseException as error:
+            return {"$type": type_name(type(value)), "read_error": exception_text(error)}
 
-    def handler(self, cls: type) -> Handler:
-        """Find what makes instances of this class recordable."""
-        return self.kinds.handlers.get(cls) or self.kinds.classify(cls)
+    def handler_of(self, cls: type) -> Handler:
+        """Return the handler of a class."""
+        return self.handlers.by_type.get(cls) or self.handlers.resolve(cls)
 
     def node_named(self, value: object, name: str, depth: int) -> JSONable:
-        """Make a value recordable that has a name; a secret becomes a mark."""
-        level = self.names.secrecy(name)
-        if level != NOT_SECRET and not self._cannot_tell(value, level):
+        """Return the recordable form of a value that has a name; a marker if it is a secret."""
+        secrecy = self.key_rules.secrecy(name)
+        if secrecy != NOT_SECRET and not self._reveals_nothing(value, secrecy):
             self.nodes += 1
             return {"$redacted": True}
-        if level in (NOT_SECRET, TOKEN_LIKE) or self.arrays is None:
+        if secrecy in (NOT_SECRET, TOKEN_LIKE) or self.arrays is None:
             return self.node(value, depth)
-        # What a caller adds to the summary of a tensor may tell of its contents.
+        # `arrays` may add statistics, and those reveal something of a tensor's contents.
         arrays, self.arrays = self.arrays, None
         try:
             return self.node(value, depth)
         finally:
             self.arrays = arrays
 
-    def _cannot_tell(self, value: object, level: int) -> bool:
-        # Whether there is a password is no secret; tensors are never recorded by content; a number under the
-        # name `token` is what language models work on.
-        kind = type(value)
-        if value is None or kind is bool:
+    def _reveals_nothing(self, value: object, secrecy: int) -> bool:
+        """Whether a value may be kept under the name of a secret.
+
+        Whether a password is set is no secret. The contents of tensors are not recorded. A number named
+        `token` is one that a language model works on.
+        """
+        cls = type(value)
+        if value is None or cls is bool:
             return True
         try:
-            handler = self.handler(kind)
+            handler = self.handler_of(cls)
         except Exception:  # a metaclass may run any code; then the value counts as a secret
             return False
-        return handler in self.kinds.silent or (level == TOKEN_LIKE and handler in self.kinds.numbers)
+        if handler in self.handlers.contentless:
+            return True
+        return secrecy == TOKEN_LIKE and handler in self.handlers.numeric
 
-    def nested(self, value: object, depth: int, build: Callable[[Any, int], JSONable]) -> JSONable:
-        """Build a container's form, unless it holds itself or lies too deep."""
+    def build_container(self, value: object, depth: int, build: Callable[[Any, int], JSONable]) -> JSONable:
+        """Return a container's form, which `build` returns; a marker if it holds itself or lies too deep."""
         if depth >= self.limits.max_depth:
             return {"$depth": type_name(type(value))}
-        mark = id(value)
-        if mark in self._open:
+        identity = id(value)
+        if identity in self._open_ids:
             return {"$cycle": True}
-        self._open.add(mark)
+        self._open_ids.add(identity)
         try:
             return build(value, depth)
         finally:
-            self._open.discard(mark)
+            self._open_ids.discard(identity)
 
-    def sequence(self, items: Sequence[object], total: int | None, depth: int) -> JSONable:
-        """Make a list of items, of which there are `total` in truth (None: more, nobody knows how many)."""
-        if len(items) == total and self._plain(items):
+    def build_list(self, items: Sequence[object], total: int | None, depth: int) -> JSONable:
+        """Return the recordable form of a list.
+
+        Parameters
+        ----------
+        items
+            The items that are to be kept.
+        total
+            How many the list has; None if it has more than `items`, and their number is unknown.
+        depth
+            The level of the list.
+        """
+        if len(items) == total and self._is_plain_json(items):
             self.nodes += total
             return cast("JSONable", list(items))
-        kept, cut = self.items(items, total, depth)
-        return kept + cut
+        forms, cut_marker = self.build_items(items, total, depth)
+        return forms + cut_marker
 
-    def items(
+    def build_items(
         self, items: Sequence[object], total: int | None, depth: int
     ) -> tuple[list[JSONable], list[JSONable]]:
-        """Make items recordable; apart, in a list, the mark that says how many there are in truth."""
-        kept: list[JSONable] = []
+        """Return the forms of the items; and, in a list of its own, the marker if some were cut."""
+        forms: list[JSONable] = []
         for item in items:
             if self.nodes >= self.limits.max_nodes:
                 break
-            kept.append(self.node(item, depth + 1))
-        return kept, [] if len(kept) == total else [{"$cut": True if total is None else total}]
+            forms.append(self.node(item, depth + 1))
+        return forms, [] if len(forms) == total else [{"$cut": True if total is None else total}]
 
-    def _plain(self, items: Sequence[object]) -> bool:
+    def _is_plain_json(self, items: Sequence[object]) -> bool:
+        """Whether a list is kept as it is.
+
+        It is if it holds only finite floats, only 64-bit integers, or only booleans and None.
+        """
         if self.nodes + len(items) > self.limits.max_nodes:
             return False
         kinds = set(map(type, items))
         if kinds == {float}:
             total = sum(cast("Sequence[float]", items))
-            return total - total == 0.0  # one NaN or infinity spoils the sum; an overflow only costs time
+            return total - total == 0.0  # also false if the sum overflows, which only costs time
         if kinds == {int}:
             numbers = cast("Sequence[int]", items)
             return min(numbers) >= INT_MIN and max(numbers) <= INT_MAX
         return kinds <= {bool, type(None)}
 
-    def mapping(
+    def build_object(
         self,
         pairs: Sequence[tuple[object, object]],
         total: int | None,
         depth: int,
         *,
-        each_anew: bool = False,
+        reset_nodes: bool = False,
     ) -> JSONable:
-        """Make an object of pairs, of which there are `total` in truth (None: more, nobody knows how many).
+        """Return the recordable form of a mapping.
 
-        With `each_anew` the nodes of every value are counted from nought.
+        Parameters
+        ----------
+        pairs
+            The keys and values that are to be kept.
+        total
+            How many the mapping has; None if it has more than `pairs`, and their number is unknown.
+        depth
+            The level of the mapping.
+        reset_nodes
+            Whether each value may have `Limits.max_nodes` nodes of its own.
         """
-        names, plain = self.names, self.names.safe_keys
+        rules, safe_keys = self.key_rules, self.key_rules.safe_keys
         result: dict[str, JSONable] = {}
         for key, value in pairs:
-            if each_anew:
+            if reset_nodes:
                 self.nodes = 0
             if self.nodes >= self.limits.max_nodes:
                 break
-            if type(key) is str and (key in plain or names.is_safe(key)):
+            if type(key) is str and (key in safe_keys or rules.is_safe(key)):
                 name = key
                 if name in result:
                     name = unique_key(name, result)
-                if type(value) is float and value - value == 0.0:  # the commonest kind, without three calls
+                if type(value) is float and value - value == 0.0:  # the most common type, without three calls
                     self.nodes += 1
                     result[name] = value
                 else:
                     result[name] = self.node(value, depth + 1)
             else:
                 name = key if type(key) is str else self.key_text(key)
-                result[unique_key(names.escaped_key(name), result)] = self.node_named(value, name, depth + 1)
+                result[unique_key(rules.escaped_key(name), result)] = self.node_named(value, name, depth + 1)
         if len(result) != total:
             result["$cut"] = True if total is None else total
         return result
 
     def key_text(self, key: object) -> str:
-        """Write a key that is no exact string: scalars as JSON writes them, others by name or type."""
-        if type(key) is tuple and len(key) <= _SHORT // 10:
+        """Return the text for a key of another type than `str`: a scalar's JSON, else a name or the type."""
+        if type(key) is tuple and len(key) <= _MAX_SHORT_TEXT // 10:
             parts = [self.node(part, self.limits.max_depth) for part in key]
             if all(isinstance(part, (str, int, float, type(None))) for part in parts):
                 return _json(parts).decode()
@@ -234,42 +268,42 @@ class Walker:
             return form
         if isinstance(form, dict):
             first, content = next(iter(form.items()))
-            known = first in {"$str", "$int", "$float", "$enum", "$class", "$callable", "$module"}
-            return content if known and isinstance(content, str) else f"<{type_name(type(key))}>"
+            has_text = first in {"$str", "$int", "$float", "$enum", "$class", "$callable", "$module"}
+            return content if has_text and isinstance(content, str) else f"<{type_name(type(key))}>"
         if isinstance(form, (bool, int, float, type(None))):
             return _json(form).decode()
         return f"<{type_name(type(key))}>"
 
     def text(self, value: str) -> JSONable:
-        """Keep an exact string: its beginning where it is long, without credentials in URLs."""
+        """Return the form of a string: without credentials in URLs, and cut if it is too long."""
         limit = self.limits.max_string
         if len(value) <= limit and "://" not in value and value.isascii():
             return value
         if not self.redact:
-            shown = value[:limit]
-        else:  # a short one is not cut where the redaction makes it longer
-            shown = redact_start(value, limit) if len(value) > limit else redact_urls(value)
-        clean = encodable(shown)
-        if clean is shown and len(value) <= limit:
-            return clean
-        mark: dict[str, JSONable] = {"$str": clean}
+            redacted = value[:limit]
+        else:  # a short string is not cut, even where its redaction is longer than the limit
+            redacted = redact_start(value, limit) if len(value) > limit else redact_urls(value)
+        text = escape_surrogates(redacted)
+        if text is redacted and len(value) <= limit:
+            return text
+        marker: dict[str, JSONable] = {"$str": text}
         if len(value) > limit:
-            mark["length"] = len(value)
-        if clean is not shown:
-            mark["escaped"] = True
-        return mark
+            marker["length"] = len(value)
+        if text is not redacted:
+            marker["escaped"] = True
+        return marker
 
-    def short(self, text: str) -> str:
-        """Cut a repr or a message and conceal credentials in it."""
+    def short_text(self, text: str) -> str:
+        """Return a repr or a message without credentials, cut to `Limits.max_repr` characters."""
         limit = self.limits.max_repr
         text = str.__str__(text)
-        shown = redact_repr(text, limit) if self.redact else text[:limit]
-        return encodable(shown + "…" if len(text) > limit else shown)
+        start = redact_repr(text, limit) if self.redact else text[:limit]
+        return escape_surrogates(start + "…" if len(text) > limit else start)
 
 
 def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
-    """Take the first items of a container that another thread may change meanwhile."""
-    for _ in range(_TRIES - 1):
+    """Return the first items of a container, even if another thread changes it at the same time."""
+    for _ in range(_MAX_TRIES - 1):
         try:
             return list(islice(iterate(), count))
         except RuntimeError:  # noqa: PERF203 - it changed size during iteration
@@ -277,30 +311,35 @@ def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
     return list(islice(iterate(), count))
 
 
-def describe_fault(fault: BaseException) -> str:
-    """Say what was raised, short and without credentials; never raises itself."""
-    name = type_name(type(fault))
+def exception_text(error: BaseException) -> str:
+    """Return type and message of an exception, short and without credentials; never raise."""
+    name = type_name(type(error))
     try:
-        message = redact_repr(str.__str__(str(fault)), _SHORT)
+        message = redact_repr(str.__str__(str(error)), _MAX_SHORT_TEXT)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # an exception's own __str__ is foreign code too
+    except BaseException:  # an exception's `__str__` is foreign code too
         return name
-    return encodable(f"{name}: {message}") if message else name
+    return escape_surrogates(f"{name}: {message}") if message else name
 
 
-_MAX_PLAIN = 4096
+_MAX_SAFE_KEYS = 4096
 
 
-class Names:
-    """Rules for names, and the names that were found to need none.
+class KeyRules:
+    """The rules for keys, and a cache of those keys that are written as they are.
 
     Parameters
     ----------
     max_length
-        Characters of a name that are kept.
+        Characters of a key that are kept.
     redact
         Whether secrets are concealed.
+
+    Attributes
+    ----------
+    safe_keys
+        The keys that are written as they are and never name a secret, as far as they were seen.
     """
 
     __slots__ = ("_max_length", "_redact", "safe_keys")
@@ -311,31 +350,34 @@ class Names:
         self.safe_keys: set[object] = set()
 
     def is_safe(self, key: object) -> bool:
-        """Say whether a key is written as it is and never means a secret; if so it is remembered."""
+        """Whether a key is written as it is and never names a secret; if so, it enters `safe_keys`."""
         if type(key) is not str or self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
             return False
-        if len(self.safe_keys) >= _MAX_PLAIN:  # names made without end
+        if len(self.safe_keys) >= _MAX_SAFE_KEYS:  # a program may make new keys without end
             self.safe_keys.clear()
         self.safe_keys.add(key)
         return True
 
     def secrecy(self, name: str) -> int:
-        """Say how far a name means a secret; never, where nothing is concealed."""
-        return secret_level(name) if self._redact else NOT_SECRET
+        """Return how far a name means a secret: `NOT_SECRET` for every name if nothing is concealed."""
+        return secrecy_of(name) if self._redact else NOT_SECRET
 
     def escaped_key(self, name: str) -> str:
-        """Write a name: cut, without credentials, a leading "$" doubled; the same object where it stays."""
+        """Return a key as it is written: cut, without credentials, a leading "$" doubled.
+
+        A key that needs none of this is returned as the same object.
+        """
         limit = self._max_length
         if len(name) > limit:
             name = (redact_start(name, limit) if self._redact else name[:limit]) + "…"
         elif self._redact and "://" in name:
             name = redact_urls(name)
-        name = encodable(name)
+        name = escape_surrogates(name)
         return "$" + name if name.startswith("$") else name
 
 
 def unique_key(name: str, taken: Container[str]) -> str:
-    """Give a name that is not taken, so that of two keys with one text (1 and "1") both values are kept."""
+    """Return a name that is not taken, so that of two keys with one text (1 and "1") no value is lost."""
     if name not in taken:
         return name
     ordinal = 2

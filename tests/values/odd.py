@@ -1,4 +1,4 @@
-"""Objects that behave as oddly as objects can."""
+"""Objects with the oddest behavior that a class can have."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Endless:
 
 
 class Panicking:
-    """Has a repr that raises no Exception."""
+    """Has a repr that raises a BaseException which is no Exception."""
 
     def __repr__(self) -> str:
         raise BaseException("panic")  # noqa: TRY002 - as native extensions do
 
 
 class NoString:
-    """Has a repr that gives no string."""
+    """Has a repr that returns no string."""
 
     def __repr__(self) -> str:
         return 5  # type: ignore[return-value]
@@ -70,7 +70,7 @@ class Addressed:
 
 
 class Liar:
-    """Says that it is a dict."""
+    """Claims to be a dict."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -78,7 +78,7 @@ class Liar:
 
 
 class RaisingClass:
-    """Raises when asked for its class."""
+    """Raises when its `__class__` is read."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -86,7 +86,7 @@ class RaisingClass:
 
 
 class Hostile:
-    """Raises whatever one asks."""
+    """Raises at every use."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -113,12 +113,12 @@ class Everything:
         return self
 
     def __call__(self, *_: object) -> Everything:
-        """Give itself."""
+        """Return itself."""
         return self
 
 
 class HostileMeta(type):
-    """A metaclass that raises whatever one asks."""
+    """A metaclass that raises at every use."""
 
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError(name)
@@ -131,12 +131,12 @@ class HostileMeta(type):
 
 
 class OfHostileMeta(metaclass=HostileMeta):
-    """A class that raises whatever one asks."""
+    """A class that raises at every use."""
 
 
 @dataclasses.dataclass
 class Partly:
-    """Has a field that raises and one that is unset."""
+    """Has a field that raises and a field that is unset."""
 
     good: int = 1
 
@@ -150,7 +150,7 @@ Partly.__dataclass_fields__ = {**Partly.__dataclass_fields__, "bad": None, "unse
 
 
 class BadMessage(Exception):  # noqa: N818
-    """Has no message."""
+    """Raises when its message is read."""
 
     def __str__(self) -> str:
         raise ValueError("no message")

@@ -1,4 +1,4 @@
-"""What the tests of values share."""
+"""Helpers that the tests of values share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import msgspec
 
 from flowprov.values import Summarizer
 
-SUMMARISER = Summarizer()
+SUMMARIZER = Summarizer()
 
 
-def recorded(value: object, *, key: str | None = None, summariser: Summarizer = SUMMARISER) -> Any:
-    """Give back what a reader finds of a value, after checking all that holds for every value."""
-    encoded = summariser.encode(value, key=key)
+def recorded(value: object, *, key: str | None = None, summarizer: Summarizer = SUMMARIZER) -> Any:
+    """Return a recorded value as a reader gets it, after checking what must hold for every value."""
+    encoded = summarizer.encode(value, key=key)
     assert type(encoded) is bytes
     assert b"\n" not in encoded
-    strict = json.loads(encoded.decode("utf-8", "strict"), parse_constant=_refuse)
-    assert msgspec.json.decode(encoded) == strict
-    assert msgspec.to_builtins(summariser.summarize(value, key=key)) == strict
-    inside = msgspec.json.decode(summariser.encode_mapping({"x": value}))
+    decoded = json.loads(encoded.decode("utf-8", "strict"), parse_constant=_refuse)
+    assert msgspec.json.decode(encoded) == decoded
+    assert msgspec.to_builtins(summarizer.summarize(value, key=key)) == decoded
+    mapping = msgspec.json.decode(summarizer.encode_mapping({"x": value}))
     if key is None:
-        assert inside == {"x": strict}
-    return strict
+        assert mapping == {"x": decoded}
+    return decoded
 
 
 def _refuse(constant: str) -> None:
@@ -32,7 +32,7 @@ def _refuse(constant: str) -> None:
 
 
 def same(left: object, right: object) -> bool:
-    """Compare values of JSON's kinds by type too; NaN is equal to NaN, and 0.0 is not -0.0."""
+    """Whether two JSON values are equal, types included; NaN equals NaN, and 0.0 differs from -0.0."""
     if type(left) is not type(right):
         return False
     if isinstance(left, float) and isinstance(right, float):
@@ -47,5 +47,5 @@ def same(left: object, right: object) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """Split a list of names that is long enough to be written as text."""
+    """Return the names of a blank-separated list."""
     return text.split()

@@ -1,4 +1,4 @@
-"""Tensors, arrays and frames: described without a look at what they hold."""
+"""Tensors, arrays and frames are described, and their elements are never read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowprov.values import Summarizer, tensor_json
-from tests.values.support import SUMMARISER, recorded
+from tests.values.support import SUMMARIZER, recorded
 
 
 class Duck:
@@ -35,7 +35,7 @@ class Duck:
         raise AssertionError("an array was printed")
 
     def __bool__(self) -> bool:
-        raise AssertionError("an array was asked whether it is true")
+        raise AssertionError("an array was tested for truth")
 
 
 def test_arrays_are_described() -> None:
@@ -48,24 +48,24 @@ def test_arrays_are_described() -> None:
     assert recorded([np.zeros(1)])[0]["type"] == "numpy.ndarray"
 
 
-def test_ready_json_is_the_summary() -> None:
+def test_tensor_json_encodes_the_summary() -> None:
     array = np.zeros((2, 3))
     for _ in range(2):
         encoded = tensor_json(array)
         assert type(encoded) is bytes
-        assert json.loads(encoded) == SUMMARISER.summarize(array)
+        assert json.loads(encoded) == SUMMARIZER.summarize(array)
     assert json.loads(tensor_json(np.zeros((2, 3), dtype="f4")))["dtype"] == "float32"
     assert json.loads(tensor_json(5)) == {"type": "int"}
 
 
 def test_summaries_are_fresh_objects() -> None:
     array = np.zeros((2, 3))
-    first: Any = SUMMARISER.summarize(array)
+    first: Any = SUMMARIZER.summarize(array)
     first["shape"].append(9)
-    assert SUMMARISER.summarize(array) != first
+    assert SUMMARIZER.summarize(array) != first
 
 
-def test_what_an_array_cannot_tell_is_left_out() -> None:
+def test_an_attribute_that_an_array_lacks_is_left_out() -> None:
     duck = Duck(shape=(2, None, 2.5), dtype=RuntimeError(), device=KeyError("no"), nbytes=float("nan"))
     assert recorded(duck) == {"type": "tests.values.test_arrays.Duck", "shape": [2, None, None]}
     assert recorded(Duck()) == {"type": "tests.values.test_arrays.Duck"}
@@ -73,15 +73,15 @@ def test_what_an_array_cannot_tell_is_left_out() -> None:
     assert recorded(unhashable)["shape"] == [None]
 
 
-def test_the_cache_of_ready_json_is_bounded() -> None:
+def test_the_json_cache_is_bounded() -> None:
     from flowprov.values import arrays
 
     for size in range(5_000):
         tensor_json(Duck(shape=(size,), dtype="f", device="cpu", nbytes=4 * size))
-    assert len(arrays._ready) <= 4_096
+    assert len(arrays._json_cache) <= 4_096
 
 
-def test_arrays_under_the_name_of_a_secret_are_kept_as_they_tell_nothing() -> None:
+def test_arrays_under_the_name_of_a_secret_are_kept_because_they_reveal_nothing() -> None:
     assert recorded({"token": np.zeros(2)})["token"]["shape"] == [2]
     assert recorded(np.zeros(2), key="secret")["shape"] == [2]
 
@@ -113,14 +113,14 @@ def torch() -> Any:
 def test_tensors_are_described(torch: Any) -> None:
     expected = {"type": "torch.Tensor", "shape": [2, 3], "dtype": "float32", "device": "cpu", "nbytes": 24}
     assert recorded(torch.ones(2, 3)) == expected
-    assert msgspec.json.decode(SUMMARISER.encode_mapping({"src": torch.ones(2, 3)})) == {"src": expected}
+    assert msgspec.json.decode(SUMMARIZER.encode_mapping({"src": torch.ones(2, 3)})) == {"src": expected}
     assert recorded(torch.tensor(0.5, requires_grad=True))["shape"] == []
     assert recorded(torch.nn.Parameter(torch.ones(2)))["shape"] == [2]
     assert recorded(torch.ones(2, dtype=torch.bfloat16))["dtype"] == "bfloat16"
     assert recorded(torch.max(torch.ones(2, 2), dim=0))["values"]["shape"] == [2]
 
 
-def test_tensors_without_storage_are_described_as_far_as_they_tell(torch: Any) -> None:
+def test_tensors_without_storage_are_described_by_the_attributes_that_they_have(torch: Any) -> None:
     assert recorded(torch.empty(3, device="meta"))["device"] == "meta"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -152,7 +152,7 @@ def test_a_large_tensor_is_neither_read_nor_changed(torch: Any, monkeypatch: Any
     large = torch.empty(50_000_000)
 
     def forbidden(*_: object) -> None:
-        raise AssertionError("a tensor was looked into")
+        raise AssertionError("a tensor's elements were read")
 
     for name in (
         "item",
@@ -178,7 +178,7 @@ def test_modules_loaders_and_optimizers_are_recorded_by_type(torch: Any) -> None
 
     class Numbers(torch.utils.data.Dataset):  # type: ignore[misc]
         def __len__(self) -> int:
-            raise AssertionError("a dataset was asked")
+            raise AssertionError("the length of a dataset was read")
 
         def __getitem__(self, index: int) -> int:
             raise AssertionError("a dataset was read")
@@ -200,7 +200,7 @@ def test_modules_loaders_and_optimizers_are_recorded_by_type(torch: Any) -> None
     ]
 
 
-def test_frameworks_are_not_imported_to_recognise_values() -> None:
+def test_frameworks_are_not_imported_to_recognize_values() -> None:
     import subprocess
     import sys
 
@@ -214,6 +214,6 @@ def test_frameworks_are_not_imported_to_recognise_values() -> None:
     )
 
 
-def test_a_summariser_without_redaction_gives_the_same_of_tensors() -> None:
+def test_a_summarizer_without_redaction_returns_the_same_summaries_of_tensors() -> None:
     array = np.zeros(3)
-    assert Summarizer(redact=False).summarize(array) == SUMMARISER.summarize(array)
+    assert Summarizer(redact=False).summarize(array) == SUMMARIZER.summarize(array)

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from flowprov.values import Limits, Summarizer, restore
-from tests.values.support import SUMMARISER, recorded
+from tests.values.support import SUMMARIZER, recorded
 
 
 class Point(NamedTuple):
@@ -130,24 +130,24 @@ def test_the_environment_is_never_recorded() -> None:
     assert recorded(os.environ) == {"$redacted": True, "type": "os._Environ"}
 
 
-def test_a_mapping_that_raises_is_said_to_be_unreadable() -> None:
+def test_a_mapping_that_raises_is_marked_as_unreadable() -> None:
     form = recorded({"before": 1, "broken": Broken(), "after": 2})
     assert form["before"] == 1
     assert form["after"] == 2
     assert form["broken"] == {"$type": "tests.values.test_containers.Broken", "read_error": "OSError: gone"}
-    top = msgspec.json.decode(SUMMARISER.encode_mapping(Broken()))
+    top = msgspec.json.decode(SUMMARIZER.encode_mapping(Broken()))
     assert top == {"$type": "tests.values.test_containers.Broken", "read_error": "OSError: gone"}
 
 
-def test_one_object_met_twice_is_no_cycle() -> None:
+def test_an_object_that_occurs_twice_is_no_cycle() -> None:
     shared = [1]
     assert recorded([shared, shared]) == [[1], [1]]
 
 
-def test_cycles_are_cut_with_a_mark() -> None:
-    around: list[object] = [1]
-    around.append({"again": around})
-    assert recorded(around) == [1, {"again": {"$cycle": True}}]
+def test_cycles_are_cut_with_a_marker() -> None:
+    cyclic: list[object] = [1]
+    cyclic.append({"again": cyclic})
+    assert recorded(cyclic) == [1, {"again": {"$cycle": True}}]
     values: dict[str, object] = {}
     values["self"] = values
     assert recorded(values) == {"self": {"$cycle": True}}
@@ -163,7 +163,7 @@ def test_lists_of_five_thousand_levels_are_cut_at_the_limit() -> None:
     assert form == {"$depth": "list"}
 
 
-def test_long_containers_are_cut_with_their_true_length() -> None:
+def test_long_containers_are_cut_and_keep_their_true_length() -> None:
     assert recorded([0] * 101) == [0] * 100 + [{"$cut": 101}]
     assert recorded(set(range(5_000)))[-1] == {"$cut": 5_000}
     assert recorded(set(range(500))) == [*range(100), {"$cut": 500}]
@@ -181,26 +181,26 @@ def test_the_number_of_values_in_one_value_is_bounded() -> None:
     assert sum(len(row) for row in form if isinstance(row, list)) <= 1_000 + 100
     assert form[-1] == {"$cut": 100}
     wide = [{str(i): "x" for i in range(100)} for _ in range(100)]
-    assert len(SUMMARISER.encode(wide)) < 20_000
+    assert len(SUMMARIZER.encode(wide)) < 20_000
 
 
-def test_each_value_of_a_mapping_has_the_limits_for_itself() -> None:
+def test_the_limits_hold_for_each_value_of_a_mapping_by_itself() -> None:
     wide = [[0] * 90] * 10
-    form = msgspec.json.decode(SUMMARISER.encode_mapping({"a": wide, "b": wide, "token": "s", "c": wide}))
+    form = msgspec.json.decode(SUMMARIZER.encode_mapping({"a": wide, "b": wide, "token": "s", "c": wide}))
     assert form == {"a": wide, "b": wide, "token": {"$redacted": True}, "c": wide}
 
 
 def test_a_mapping_of_very_many_values_is_cut() -> None:
-    form = msgspec.json.decode(SUMMARISER.encode_mapping({str(i): i for i in range(1_500)}))
+    form = msgspec.json.decode(SUMMARIZER.encode_mapping({str(i): i for i in range(1_500)}))
     assert len(form) == 1_001
     assert form["$cut"] == 1_500
 
 
 def test_limits_can_be_set() -> None:
     small = Summarizer(Limits(max_string=3, max_items=2, max_depth=1, max_nodes=10, max_repr=4))
-    assert recorded("abcd", summariser=small) == {"$str": "abc", "length": 4}
-    assert recorded([1, [2], 3], summariser=small) == [1, {"$depth": "list"}, {"$cut": 3}]
-    assert recorded({"a" * 9: 1}, summariser=small) == {"aaaa…": 1}
+    assert recorded("abcd", summarizer=small) == {"$str": "abc", "length": 4}
+    assert recorded([1, [2], 3], summarizer=small) == [1, {"$depth": "list"}, {"$cut": 3}]
+    assert recorded({"a" * 9: 1}, summarizer=small) == {"aaaa…": 1}
 
 
 def test_keys_that_are_no_strings_are_written_as_json_writes_them() -> None:
@@ -231,13 +231,13 @@ def test_keys_with_the_same_text_lose_no_value() -> None:
     assert recorded({object(): 1, object(): 2}) == {"<object>": 1, "<object>#2": 2}
 
 
-def test_keys_of_the_user_that_look_like_marks_stay_data() -> None:
+def test_a_users_keys_that_look_like_markers_stay_data() -> None:
     for value in ({"$float": "NaN"}, {"$cut": 3}, {"$$x": {"$y": 1}}, {"$": 1}):
         assert restore(recorded(value)) == value
         assert recorded(value) != value
 
 
-def test_restore_leaves_other_marks_and_does_not_change_its_argument() -> None:
+def test_restore_leaves_other_markers_and_does_not_change_its_argument() -> None:
     form = {"a": [{"$float": "NaN"}, {"$type": "x"}, {"$int": "no number"}, {"$float": "other"}]}
     assert restore(form["a"][1]) == {"$type": "x"}  # type: ignore[arg-type]
     restored: Any = restore(form)  # type: ignore[arg-type]
@@ -255,7 +255,7 @@ def test_restore_follows_any_depth() -> None:
     assert restored == 16
 
 
-def test_a_dict_that_other_threads_change_is_recorded_or_said_unreadable() -> None:
+def test_a_dict_that_other_threads_change_is_recorded_or_marked_as_unreadable() -> None:
     changing: dict[str, int] = {str(i): i for i in range(50)}
     stop = threading.Event()
 
@@ -270,9 +270,9 @@ def test_a_dict_that_other_threads_change_is_recorded_or_said_unreadable() -> No
     thread.start()
     try:
         for _ in range(300):
-            form = msgspec.json.decode(SUMMARISER.encode_mapping({"inner": changing}))["inner"]
+            form = msgspec.json.decode(SUMMARIZER.encode_mapping({"inner": changing}))["inner"]
             assert form.get("7") == 7 or "read_error" in form
-            assert isinstance(msgspec.json.decode(SUMMARISER.encode_mapping(changing)), dict)
+            assert isinstance(msgspec.json.decode(SUMMARIZER.encode_mapping(changing)), dict)
     finally:
         stop.set()
         thread.join()

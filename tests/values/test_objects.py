@@ -1,4 +1,4 @@
-"""Objects of every odd kind: recorded by type, never raised on, never consumed, never changed."""
+"""Objects of every odd kind are recorded by type; recording never raises, consumes or changes them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from unittest import mock
 import pytest
 
 from tests.values import odd
-from tests.values.support import SUMMARISER, recorded
+from tests.values.support import SUMMARIZER, recorded
 
-HERE = "tests.values.odd"
+MODULE = "tests.values.odd"
 
 
-# By position: pytest itself cannot bear some of these objects.
-@pytest.mark.parametrize("position", range(len(odd.odd_objects())))
-def test_odd_objects_are_recorded_small_and_never_raise(position: Any) -> None:
-    value = odd.odd_objects()[position]
+# Parametrized by index: pytest itself fails on some of these objects.
+@pytest.mark.parametrize("index", range(len(odd.odd_objects())))
+def test_odd_objects_are_recorded_small_and_never_raise(index: Any) -> None:
+    value = odd.odd_objects()[index]
     recorded(value)
     for form in (value, [value], (value,), {"a": value}, {"nested": {"deep": [value]}}):
-        assert len(SUMMARISER.encode(form)) < 4_000
-        assert len(SUMMARISER.encode_mapping({"x": form})) < 4_000
+        assert len(SUMMARIZER.encode(form)) < 4_000
+        assert len(SUMMARIZER.encode_mapping({"x": form})) < 4_000
     recorded(value, key="password")
     recorded(value, key="token")
 
@@ -37,28 +37,31 @@ def test_odd_objects_are_recorded_small_and_never_raise(position: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (odd.Plain, {"$type": f"{HERE}.Plain"}),
-        (odd.Failing, {"$type": f"{HERE}.Failing", "repr_error": "ValueError: no repr at redis://***@host"}),
-        (odd.Panicking, {"$type": f"{HERE}.Panicking", "repr_error": "BaseException: panic"}),
-        (odd.Huge, {"$type": f"{HERE}.Huge", "repr": "x" * 200 + "…"}),
-        (odd.Surrogate, {"$type": f"{HERE}.Surrogate", "repr": "\\udcff"}),
-        (odd.Addressed, {"$type": f"{HERE}.Addressed", "repr": "<Addressed of 3>"}),
-        (odd.Liar, {"$type": f"{HERE}.Liar"}),
-        (odd.Hostile, {"$type": f"{HERE}.Hostile"}),
-        (odd.Everything, {"$type": f"{HERE}.Everything"}),
+        (odd.Plain, {"$type": f"{MODULE}.Plain"}),
+        (
+            odd.Failing,
+            {"$type": f"{MODULE}.Failing", "repr_error": "ValueError: no repr at redis://***@host"},
+        ),
+        (odd.Panicking, {"$type": f"{MODULE}.Panicking", "repr_error": "BaseException: panic"}),
+        (odd.Huge, {"$type": f"{MODULE}.Huge", "repr": "x" * 200 + "…"}),
+        (odd.Surrogate, {"$type": f"{MODULE}.Surrogate", "repr": "\\udcff"}),
+        (odd.Addressed, {"$type": f"{MODULE}.Addressed", "repr": "<Addressed of 3>"}),
+        (odd.Liar, {"$type": f"{MODULE}.Liar"}),
+        (odd.Hostile, {"$type": f"{MODULE}.Hostile"}),
+        (odd.Everything, {"$type": f"{MODULE}.Everything"}),
         (odd.Partly, {"good": 1, "bad": {"$read_error": "OSError: bad"}}),
         (threading.Lock, {"$type": "_thread.lock", "repr": "<unlocked _thread.lock object>"}),
-        (lambda: odd.a_function, {"$callable": f"{HERE}.a_function"}),
+        (lambda: odd.a_function, {"$callable": f"{MODULE}.a_function"}),
         (lambda: json.JSONEncoder().encode, {"$callable": "json.encoder.JSONEncoder.encode"}),
         (lambda: len, {"$callable": "len"}),
-        (lambda: odd.Plain, {"$class": f"{HERE}.Plain"}),
+        (lambda: odd.Plain, {"$class": f"{MODULE}.Plain"}),
         (lambda: json, {"$module": "json"}),
         (
             lambda: functools.partial(odd.a_function, 1, secret="s"),  # type: ignore[call-arg] # noqa: S106
-            {"$partial": f"{HERE}.a_function", "args": [1], "keywords": {"secret": {"$redacted": True}}},
+            {"$partial": f"{MODULE}.a_function", "args": [1], "keywords": {"secret": {"$redacted": True}}},
         ),
         (lambda: ValueError("bad"), {"$exception": "ValueError", "message": "bad"}),
-        (odd.BadMessage, {"$exception": f"{HERE}.BadMessage", "message_error": "ValueError: no message"}),
+        (odd.BadMessage, {"$exception": f"{MODULE}.BadMessage", "message_error": "ValueError: no message"}),
         (lambda: itertools.repeat(1), {"$type": "itertools.repeat"}),
         (lambda: re.compile("a"), {"$type": "re.Pattern", "repr": "re.compile('a')"}),
     ],
@@ -67,12 +70,12 @@ def test_objects_are_recorded_by_type_name_and_short_repr(make: Any, expected: A
     assert recorded(make()) == expected
 
 
-def test_endless_recursion_and_wrong_types_in_repr_are_said() -> None:
+def test_endless_recursion_and_wrong_types_in_a_repr_are_recorded() -> None:
     assert recorded(odd.Endless())["repr_error"].startswith("RecursionError")
     assert recorded(odd.NoString())["repr_error"].startswith("TypeError")
 
 
-def test_a_mock_is_taken_for_nothing_else() -> None:
+def test_a_mock_is_recorded_like_any_other_object() -> None:
     for value in (mock.Mock(), mock.MagicMock(), mock.MagicMock(spec=dict)):
         assert set(recorded(value)) == {"$type", "repr"}
 
@@ -91,7 +94,7 @@ def test_iterators_generators_and_files_are_not_consumed(tmp_path: Any) -> None:
     assert list(mapped) == ["1", "2", "3"]
 
 
-def test_sockets_maps_and_closed_things_are_recorded() -> None:
+def test_sockets_memory_maps_and_closed_resources_are_recorded() -> None:
     with socket.socket() as open_socket:
         recorded(open_socket)
     recorded(open_socket)
@@ -112,35 +115,35 @@ def test_weak_proxies_are_recorded_alive_and_dead() -> None:
 
 
 def test_asyncio_tasks_do_not_show_their_results() -> None:
-    async def made() -> Any:
+    async def record_finished_task() -> Any:
         task = asyncio.ensure_future(asyncio.sleep(0, "a result"))
         await task
         return recorded(task)
 
-    assert "repr" not in asyncio.run(made())
+    assert "repr" not in asyncio.run(record_finished_task())
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("place", ["value", "list", "dict", "field"])
-def test_interruptions_pass_through(interruption: Any, place: Any) -> None:
+@pytest.mark.parametrize("container", ["value", "list", "dict", "field"])
+def test_interruptions_pass_through(interruption: Any, container: Any) -> None:
     class Interrupting:
         def __repr__(self) -> str:
             raise interruption
 
     value: Any = Interrupting()
-    odd = {"value": value, "list": [value], "dict": {"a": value}, "field": {1: value}}[place]
-    for call in (SUMMARISER.summarize, SUMMARISER.encode, lambda v: SUMMARISER.encode_mapping({"x": v})):
+    nested = {"value": value, "list": [value], "dict": {"a": value}, "field": {1: value}}[container]
+    for call in (SUMMARIZER.summarize, SUMMARIZER.encode, lambda v: SUMMARIZER.encode_mapping({"x": v})):
         with pytest.raises(interruption):
-            call(odd)
+            call(nested)
 
 
-def test_near_the_end_of_the_stack_it_still_does_not_raise() -> None:
+def test_the_summarizer_does_not_raise_near_the_end_of_the_stack() -> None:
     def descend() -> None:
-        for call in (SUMMARISER.encode, SUMMARISER.encode_mapping):
+        for call in (SUMMARIZER.encode, SUMMARIZER.encode_mapping):
             assert json.loads(call({"a": [1, {"b": float("nan")}]}))
         descend()
 
-    # The bottom is reached by the test's own recursion (or in its own json.loads), not by the summariser.
+    # The test's own recursion (or its own json.loads) exhausts the stack, not the summarizer.
     with pytest.raises(RecursionError) as caught:
         descend()
     assert not any("flowprov/values" in str(entry.path) for entry in caught.traceback[-1:])
@@ -148,8 +151,8 @@ def test_near_the_end_of_the_stack_it_still_does_not_raise() -> None:
 
 def test_the_type_tables_stay_bounded() -> None:
     for i in range(3_000):
-        recorded(type(f"Made{i}", (), {})())
-        SUMMARISER.encode_mapping({f"name{i}": i, f"other{i}_{i}": {f"key{i}": 1}})
-    from flowprov.values.summarizer import KINDS
+        recorded(type(f"Generated{i}", (), {})())
+        SUMMARIZER.encode_mapping({f"name{i}": i, f"other{i}_{i}": {f"key{i}": 1}})
+    from flowprov.values.summarizer import HANDLER_TABLE
 
-    assert len(KINDS.handlers) <= 1_024
+    assert len(HANDLER_TABLE.by_type) <= 1_024

@@ -1,4 +1,4 @@
-"""What holds for arbitrary values."""
+"""Properties that hold for arbitrary values."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, restore
-from tests.values.support import SUMMARISER, recorded, same
+from tests.values.support import SUMMARIZER, recorded, same
 
-OPEN = Summarizer(redact=False)  # what is concealed cannot be restored
+UNREDACTED = Summarizer(redact=False)  # what is concealed cannot be restored
 
 text = st.text(max_size=50) | st.sampled_from(["$", "$float", "$$int", "$cut", "$str", "token", "1"])
 integers = st.integers() | st.integers(-(2**70), 2**70) | st.sampled_from([2**63, -(2**63), 2**64, 10**400])
@@ -63,21 +63,21 @@ def _depth(value: object) -> int:
 
 @given(json_values.filter(lambda value: _depth(value) <= 8))
 def test_json_values_within_the_limits_are_restored_exactly(value: Any) -> None:
-    encoded = OPEN.encode(value)
+    encoded = UNREDACTED.encode(value)
     assert same(restore(msgspec.json.decode(encoded)), value)
     assert same(restore(json.loads(encoded)), value)
-    assert same(restore(OPEN.summarize(value)), value)
+    assert same(restore(UNREDACTED.summarize(value)), value)
 
 
 @given(st.dictionaries(text, json_values.filter(lambda value: _depth(value) <= 7), max_size=6))
 def test_mappings_of_json_values_are_restored_exactly(mapping: Any) -> None:
-    assert same(restore(msgspec.json.decode(OPEN.encode_mapping(mapping))), mapping)
-    assert OPEN.encode_mapping(mapping) == OPEN.encode_mapping(collections.ChainMap(mapping))
+    assert same(restore(msgspec.json.decode(UNREDACTED.encode_mapping(mapping))), mapping)
+    assert UNREDACTED.encode_mapping(mapping) == UNREDACTED.encode_mapping(collections.ChainMap(mapping))
 
 
 @settings(max_examples=200)
 @given(odd_values)
-def test_any_value_gives_valid_json_the_same_each_time(value: Any) -> None:
+def test_any_value_gives_valid_json_and_the_same_each_time(value: Any) -> None:
     form = recorded(value)
     assert recorded(value) == form
     assert recorded(value, key="password") is not NotImplemented
@@ -85,24 +85,24 @@ def test_any_value_gives_valid_json_the_same_each_time(value: Any) -> None:
 
 @given(st.dictionaries(hashable_scalars, odd_values, max_size=6))
 def test_any_mapping_gives_an_object_with_every_value(mapping: Any) -> None:
-    form = msgspec.json.decode(SUMMARISER.encode_mapping(mapping))
+    form = msgspec.json.decode(SUMMARIZER.encode_mapping(mapping))
     assert isinstance(form, dict)
     assert len(form) == len(mapping)
 
 
 @given(odd_values)
 def test_recording_does_not_change_a_value(value: Any) -> None:
-    before = _frozen(value)
+    before = _shallow_repr(value)
     recorded(value)
-    assert _frozen(value) == before
+    assert _shallow_repr(value) == before
 
 
-def _frozen(value: Any) -> str:
+def _shallow_repr(value: Any) -> str:
     return repr(copy.copy(value))
 
 
 @given(st.lists(hashable_scalars, max_size=8, unique_by=repr))
-def test_sets_are_recorded_in_an_order_that_does_not_depend_on_how_they_were_made(items: Any) -> None:
+def test_sets_are_recorded_in_an_order_that_does_not_depend_on_how_they_were_built(items: Any) -> None:
     assert recorded(set(items)) == recorded(dict.fromkeys(reversed(items), 0).keys() | set()) or len(
         {*items}
     ) != len({*map(repr, items)})

@@ -1,4 +1,4 @@
-"""Scalars: what stays as it is, and what becomes a mark."""
+"""Scalars: which stay as they are, and which become a marker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Mode(str, enum.Enum):
     TRAIN = "train"
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     """An enum."""
 
     RED = (1, 0, 0)
@@ -76,12 +76,12 @@ def test_numbers_that_json_cannot_hold_are_restored(value: Any) -> None:
     assert same(restore(form), value)
 
 
-def test_an_integer_of_a_million_bits_is_said_by_its_length() -> None:
+def test_an_integer_of_a_million_bits_is_recorded_by_its_length() -> None:
     assert recorded(2**1_000_000) == {"$int_bits": 1_000_001, "negative": False}
     assert recorded(-(2**20_000)) == {"$int_bits": 20_001, "negative": True}
 
 
-def test_big_integers_are_kept_under_the_least_limit_of_digits() -> None:
+def test_big_integers_are_kept_under_the_lowest_limit_of_digits() -> None:
     if not hasattr(sys, "set_int_max_str_digits"):
         pytest.skip("this Python has no limit of digits")
     before = sys.get_int_max_str_digits()
@@ -125,7 +125,7 @@ def test_big_integers_are_kept_under_the_least_limit_of_digits() -> None:
         (pathlib.PurePosixPath("/data/x"), "/data/x"),
         (range(0, 9, 2), {"$range": [0, 9, 2]}),
         (slice(None, 3), {"$slice": [None, 3, None]}),
-        (Colour.RED, {"$enum": "tests.values.test_scalars.Colour.RED", "value": [1, 0, 0]}),
+        (Color.RED, {"$enum": "tests.values.test_scalars.Color.RED", "value": [1, 0, 0]}),
     ],
 )
 def test_scalars_of_other_kinds_are_kept_in_their_usual_form(value: Any, expected: Any) -> None:
@@ -144,7 +144,7 @@ def test_strings_within_the_limit_stay_and_longer_ones_are_cut_with_their_length
     assert recorded("a" * 1_001) == {"$str": "a" * 1_000, "length": 1_001}
 
 
-def test_lone_surrogates_are_escaped_and_said() -> None:
+def test_lone_surrogates_are_escaped_and_marked() -> None:
     assert recorded("ab\udcff") == {"$str": "ab\\udcff", "escaped": True}
     assert recorded(["\ud800", {"\ud800": 1}]) == [{"$str": "\\ud800", "escaped": True}, {"\\ud800": 1}]
 

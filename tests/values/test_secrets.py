@@ -1,4 +1,4 @@
-"""Secrets: concealed by name and in URLs, while the names that training uses every day are left alone."""
+"""Secrets are concealed by name and in URLs; the ordinary names of training code are left alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, is_secret_key, redact_urls
-from tests.values.support import SUMMARISER, recorded, words
+from tests.values.support import SUMMARIZER, recorded, words
 
 REDACTED = {"$redacted": True}
 
@@ -26,7 +26,7 @@ SECRET_NAMES = words(
     "encryption_key connection_string"
 )
 
-INNOCENT_NAMES = words(
+ORDINARY_NAMES = words(
     "tokenizer tokens ntokens n_tokens num_tokens max_tokens maxTokens max_new_tokens token_ids "
     "token_id pad_token  eos_token bos_token unk_token mask_token cls_token sep_token padToken "
     "additional_special_tokens token_type_ids  tokenizer_type tokenizer_name tokenized pad_token_id "
@@ -40,18 +40,18 @@ INNOCENT_NAMES = words(
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_names_of_secrets_are_recognised(name: Any) -> None:
+def test_names_of_secrets_are_recognized(name: Any) -> None:
     assert is_secret_key(name)
     assert recorded({name: "value-of-it"}) == {name: REDACTED}
-    assert msgspec.json.decode(SUMMARISER.encode_mapping({name: "value-of-it", "x": 1})) == {
+    assert msgspec.json.decode(SUMMARIZER.encode_mapping({name: "value-of-it", "x": 1})) == {
         name: REDACTED,
         "x": 1,
     }
     assert recorded("value-of-it", key=name) == REDACTED
 
 
-@pytest.mark.parametrize("name", INNOCENT_NAMES)
-def test_names_of_every_day_are_left_alone(name: Any) -> None:
+@pytest.mark.parametrize("name", ORDINARY_NAMES)
+def test_ordinary_names_are_left_alone(name: Any) -> None:
     assert not is_secret_key(name)
     assert recorded({name: "value"}) == {name: "value"}
 
@@ -61,22 +61,22 @@ def test_strange_names_are_no_secrets(name: Any) -> None:
     assert not is_secret_key(name)
 
 
-def test_secrets_are_concealed_at_any_depth_and_whatever_they_are() -> None:
+def test_secrets_are_concealed_at_any_depth_and_of_any_type() -> None:
     value = {"a": [{"password": ["x", {"y": "z"}]}], "secrets": {"db": "x"}, 5: {"api_key": b"x"}}
     assert recorded(value) == {"a": [{"password": REDACTED}], "secrets": REDACTED, "5": {"api_key": REDACTED}}
-    assert "hunter2" not in SUMMARISER.encode({"password": [["hunter2"]]}).decode()
+    assert "hunter2" not in SUMMARIZER.encode({"password": [["hunter2"]]}).decode()
 
 
-def test_what_tells_nothing_of_a_secret_is_kept() -> None:
+def test_a_value_that_reveals_nothing_of_a_secret_is_kept() -> None:
     assert recorded({"password": None, "use_auth_token": True}) == {"password": None, "use_auth_token": True}
     assert recorded({"token": 523, "password": 1234}) == {"token": 523, "password": REDACTED}
 
 
 def test_redaction_can_be_turned_off() -> None:
-    open_hearted = Summarizer(redact=False)
+    unredacted = Summarizer(redact=False)
     value = {"password": "pw", "uri": "redis://u:p@h"}
-    assert recorded(value, summariser=open_hearted) == value
-    assert msgspec.json.decode(open_hearted.encode_mapping(value)) == value
+    assert recorded(value, summarizer=unredacted) == value
+    assert msgspec.json.decode(unredacted.encode_mapping(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_text_without_credentials_is_untouched(text: Any) -> None:
 
 
 @given(st.text(alphabet="ab:/?#@=&;'\" ,[.1\ud800", max_size=60))
-def test_any_text_can_be_redacted_and_a_second_time_changes_nothing_more(text: Any) -> None:
+def test_any_text_can_be_redacted_and_a_second_redaction_undoes_nothing(text: Any) -> None:
     once = redact_urls(text)
     assert redact_urls(once).count("***") >= once.count("***") - text.count("***")
     if "://" not in text:
@@ -155,7 +155,7 @@ def test_redaction_takes_linear_time() -> None:
 
 
 class Client:
-    """Shows its secrets."""
+    """Has secrets in its repr."""
 
     def __repr__(self) -> str:
         return (
