@@ -1,6 +1,7 @@
 """The settings: one tree of frozen structs, loaded once and passed as an argument.
 
-Flows in: ``settings.yaml``, the environment, overrides. Flows out: ``Settings``. Importing reads nothing.
+Flows in: ``settings.yaml``, the environment, overrides. Flows out: ``Settings``. The import reads none of
+them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Settings found, read, laid over each other and checked.
+"""The loader: it finds the settings, reads them, and puts their layers over each other.
 
-Flows in: a path, a mapping, a ready ``Settings`` or nothing; the environment; overrides of code or of the
+Flows in: a path, a mapping, a ``Settings`` or nothing; the environment; overrides from code or from the
 command line. Flows out: one checked ``Settings``, or one ``SettingsError`` with everything that is wrong.
 """
 
@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.errors import SettingsError
-from flowprov.settings.report import Problems, SourceLocation, describe_value, shortened
+from flowprov.settings.report import Problems, SourceLocation, describe_value, shorten
 from flowprov.settings.schema import Settings
 from flowprov.settings.sources import (
-    YAML_FAULTS,
+    YAML_ERRORS,
     OverrideNode,
     PythonNode,
-    add_yaml_fault,
-    begins_with_mark,
-    belongs_to_us,
+    add_yaml_problem,
+    begins_with_version_key,
     compose,
-    environment_values,
-    nested,
+    is_flowprov_settings,
+    nest,
     parse_value,
+    read_environment,
 )
 from flowprov.settings.validation import Checker
 
 PATH_VARIABLE = "FLOWPROV_SETTINGS_PATH"
 FILE_NAME = "settings.yaml"
-# Far more than any settings need; the YAML reader takes seconds for it.
-LARGEST_FILE = 256 * 1024
+# Far more than any settings need. The YAML parser takes seconds for a file of this size.
+MAX_FILE_BYTES = 256 * 1024
 
 
 def load_settings(
@@ -42,16 +42,17 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Settings:
-    """Find the settings, lay the environment and overrides over them, and check everything.
+    """Find the settings, put the environment and the overrides over them, and check everything.
 
     Parameters
     ----------
     source
-        The path of a file; or a mapping, taken like a file's content; or a ready ``Settings``, over which
-        only ``overrides`` are laid, because code goes above the environment. None: the file that
-        ``FLOWPROV_SETTINGS_PATH`` names, else ``settings.yaml`` in ``cwd`` if it is ours, else the defaults.
+        The path of a file; or a mapping, which is taken like the content of a file; or a ``Settings``, over
+        which only ``overrides`` go, because code goes above the environment. None: the file that
+        ``FLOWPROV_SETTINGS_PATH`` names, else ``settings.yaml`` in ``cwd`` if it belongs to flowprov, else
+        the defaults.
     overrides
-        Values by nested, dotted (``a.b``) or double-underscore (``a__b``) keys; they go above all else.
+        Values by nested, dotted (``a.b``) or double-underscore (``a__b``) keys. They go above all else.
     environ
         The environment, by default that of the process. ``FLOWPROV__A__B=value`` goes above the file.
     cwd
@@ -65,7 +66,7 @@ def load_settings(
     Raises
     ------
     SettingsError
-        With every problem of every source: its place, its line, what was found and what was expected.
+        With every problem of every source: the key, the line, what was found and what was expected.
     """
     environ = os.environ if environ is None else environ
     folder = _current_folder(cwd)
@@ -74,44 +75,44 @@ def load_settings(
     if isinstance(source, Settings):
         checker.add_layer(PythonNode(source), "the given Settings")
     else:
-        _take_base(source, checker, problems, environ, folder)
-        for name, path, value in environment_values(environ):
-            checker.add_layer(PythonNode(nested(path, value)), name)
+        _add_base_layer(source, checker, problems, environ, folder)
+        for name, path, value in read_environment(environ):
+            checker.add_layer(PythonNode(nest(path, value)), name)
     if overrides is not None:
         checker.add_layer(OverrideNode(overrides), "override")
     return checker.settings(folder)
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Take apart ``a.b=value``, as the command line's ``--set`` gives it.
+    """Parse ``a.b=value``, the form of the command line's ``--set``.
 
     Parameters
     ----------
     assignment
-        A dotted key, ``=`` and a value in the form of YAML.
+        A dotted key, ``=`` and a value in YAML.
 
     Returns
     -------
     tuple
-        The key and the value, ready for the ``overrides`` of ``load_settings``.
+        The key and the value, for the ``overrides`` of ``load_settings``.
 
     Raises
     ------
     SettingsError
-        If there is no key or no ``=``.
+        If the key or the ``=`` is missing.
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise SettingsError(
-            f'"{shortened(assignment)}" is no assignment: expected key=value, as in journal.heartbeat=30'
+            f'"{shorten(assignment)}" is no assignment: expected key=value, as in journal.heartbeat=30'
         )
     return key.strip(), parse_value(text)
 
 
-def _take_base(
+def _add_base_layer(
     source: Any, checker: Checker, problems: Problems, environ: Mapping[str, str], folder: Path | None
 ) -> None:
-    """Take the lowest layer: a mapping, a named file, the file in the current folder, or nothing."""
+    """Add the lowest layer: a mapping, a named file, the file in the current folder, or nothing."""
     named_by = ""
     if isinstance(source, Mapping):
         checker.add_layer(PythonNode(source), "the given mapping", is_file=True)
@@ -119,42 +120,42 @@ def _take_base(
     if source is None and environ.get(PATH_VARIABLE):
         source, named_by = environ[PATH_VARIABLE], f" (named by {PATH_VARIABLE})"
     if source is None:
-        _take_found(checker, problems, folder)
+        _add_local_file(checker, problems, folder)
         return
     if not isinstance(source, (str, os.PathLike)):
-        what = f"found {describe_value(source)}, expected a path, a mapping or Settings"
-        problems.add(SourceLocation("the settings' source"), (), what)
+        message = f"found {describe_value(source)}, expected a path, a mapping or Settings"
+        problems.add(SourceLocation("the settings' source"), (), message)
         return
-    named = os.path.expanduser(os.fsdecode(source))  # noqa: PTH111  pathlib raises where no home is known
-    path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  keeps NUL for the open
+    named = os.path.expanduser(os.fsdecode(source))  # noqa: PTH111  pathlib raises for an unknown home folder
+    path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  leaves a NUL to `open`
     try:
         content = _read(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        problems.add(SourceLocation(path), (), f"{_why_not_read(error)}{named_by}")
+        problems.add(SourceLocation(path), (), f"{_describe_read_error(error)}{named_by}")
         return
-    _take_file(content, path, checker, problems)
+    _add_file(content, path, checker, problems)
 
 
-def _take_found(checker: Checker, problems: Problems, folder: Path | None) -> None:
-    """Take ``settings.yaml`` from the current folder if it is ours; another program's is passed over."""
+def _add_local_file(checker: Checker, problems: Problems, folder: Path | None) -> None:
+    """Add ``settings.yaml`` from the current folder if it belongs to flowprov; ignore another program's."""
     if folder is None:
         return
     path = folder / FILE_NAME
     try:
-        # A pipe of that name would block the program.
+        # Only a regular file is opened: a pipe would block the program.
         content = _read(path) if stat.S_ISREG(path.stat().st_mode) else b""
     except (OSError, ValueError):
         return
-    text = content[:LARGEST_FILE].decode("utf-8-sig", "replace")
-    whole = len(content) <= LARGEST_FILE and "\ufffd" not in text
-    if belongs_to_us(text) if whole else begins_with_mark(text):
-        _take_file(content, str(path), checker, problems)
+    text = content[:MAX_FILE_BYTES].decode("utf-8-sig", "replace")
+    is_complete = len(content) <= MAX_FILE_BYTES and "\ufffd" not in text
+    if is_flowprov_settings(text) if is_complete else begins_with_version_key(text):
+        _add_file(content, str(path), checker, problems)
 
 
-def _take_file(content: bytes, path: str, checker: Checker, problems: Problems) -> None:
-    if len(content) > LARGEST_FILE:
+def _add_file(content: bytes, path: str, checker: Checker, problems: Problems) -> None:
+    if len(content) > MAX_FILE_BYTES:
         problems.add(
-            SourceLocation(path), (), f"too large: expected at most {LARGEST_FILE // 1024} KiB of settings"
+            SourceLocation(path), (), f"too large: expected at most {MAX_FILE_BYTES // 1024} KiB of settings"
         )
         return
     try:
@@ -162,29 +163,29 @@ def _take_file(content: bytes, path: str, checker: Checker, problems: Problems) 
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problems.add(
-            SourceLocation(path, line), (), "not UTF-8", hint=lambda: "save the file in that encoding"
+            SourceLocation(path, line), (), "not UTF-8", hint=lambda: "save the file in this encoding"
         )
         return
     try:
         root = compose(text)
-    except YAML_FAULTS as error:
-        add_yaml_fault(problems, path, text, error)
+    except YAML_ERRORS as error:
+        add_yaml_problem(problems, path, text, error)
         return
     if root is not None:
         checker.add_layer(root, path, is_file=True)
 
 
 def _read(path: str | Path) -> bytes:
-    """Read a file, but never much more than may be in it."""
-    with open(path, "rb") as file:  # noqa: PTH123  the path may be one that pathlib would change
-        return file.read(LARGEST_FILE + 1)
+    """Read a file, up to one byte more than its largest size."""
+    with open(path, "rb") as file:  # noqa: PTH123  pathlib would change some paths
+        return file.read(MAX_FILE_BYTES + 1)
 
 
-def _why_not_read(error: OSError | ValueError) -> str:
+def _describe_read_error(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, IsADirectoryError):
-        return "a folder, expected a file"
+        return "found a folder, expected a file"
     if isinstance(error, PermissionError):
         return "permission to read it is denied"
     reason = error.strerror if isinstance(error, OSError) else None
@@ -192,7 +193,7 @@ def _why_not_read(error: OSError | ValueError) -> str:
 
 
 def _current_folder(cwd: Path | None) -> Path | None:
-    """Give the current folder as an absolute path; None if it was deleted under the program."""
+    """Return the current folder as an absolute path; None if it was deleted while the program runs."""
     try:
         return Path.cwd() if cwd is None else Path(cwd).absolute()
     except OSError:

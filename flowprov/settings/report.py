@@ -1,6 +1,6 @@
-"""All problems of the settings, gathered and told in one report.
+"""All problems of the settings in one report.
 
-Flows in: problems with their places, as they are met. Flows out: one ``SettingsError``.
+Flows in: problems with their locations, one by one. Flows out: one ``SettingsError``.
 """
 
 from __future__ import annotations
@@ -12,121 +12,126 @@ from typing import Any, NamedTuple
 from flowprov.errors import SettingsError
 from flowprov.settings.redaction import redact_text, redact_uri
 
-# A report of thousands of lines helps nobody, and finding the nearest key for each takes time.
-_MOST = 100
-_LONGEST_SHOWN = 60
-_LARGEST_SHOWN = 2**64
+# A report of thousands of lines helps nobody, and it takes time to find the closest key for each.
+_MAX_PROBLEMS = 100
+_MAX_TEXT = 60
+_MAX_NUMBER = 2**64
 
 
 class SourceLocation(NamedTuple):
-    """Where a value was given: a file, a variable or an override, with its line where it has one."""
+    """Where a value comes from: a file with the line, an environment variable, or an override."""
 
     source: str
     line: int | None = None
 
     def __str__(self) -> str:
-        source = escaped(self.source)
+        source = escape(self.source)
         return source if self.line is None else f"{source}:{self.line}"
 
 
 class InvalidYamlValue:
-    """Stands for a value that could not be read; ``reason`` describes it as in "found …"."""
+    """Stands for a value that YAML cannot read. ``reason`` describes it, to be put behind "found"."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 class Problems:
-    """Gathers problems and raises them together."""
+    """Collects problems and raises them together."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._left_out = 0
+        self._omitted = 0
 
     def add(
-        self, origin: SourceLocation, path: Sequence[str], what: str, *, hint: Callable[[], str] | None = None
+        self,
+        location: SourceLocation,
+        path: Sequence[str],
+        message: str,
+        *,
+        hint: Callable[[], str] | None = None,
     ) -> None:
-        """Note one problem.
+        """Add one problem.
 
         Parameters
         ----------
-        origin
-            Where it stands.
+        location
+            Where it is.
         path
             The keys that lead to it; empty for a problem of the whole source.
-        what
+        message
             What was found and what was expected.
         hint
-            Called only for problems that are told; gives the mend, or an empty text.
+            Returns how to fix it, or an empty string. It is called only for problems that are in the report.
         """
-        if len(self._lines) >= _MOST:
-            self._left_out += 1
+        if len(self._lines) >= _MAX_PROBLEMS:
+            self._omitted += 1
             return
-        place = f"{origin}: {dotted(path)}" if path else str(origin)
-        mend = hint() if hint is not None else ""
-        self._lines.append(f"{place}: {what}" + (f"; {mend}" if mend else ""))
+        subject = f"{location}: {join_path(path)}" if path else str(location)
+        fix = hint() if hint is not None else ""
+        self._lines.append(f"{subject}: {message}" + (f"; {fix}" if fix else ""))
 
     def raise_if_any(self) -> None:
-        """Raise everything that was gathered as one ``SettingsError``."""
+        """Raise all problems as one ``SettingsError``, if there are any."""
         if not self._lines:
             return
-        count = len(self._lines) + self._left_out
+        count = len(self._lines) + self._omitted
         lines = [f"{count} problem{'s' if count > 1 else ''} in the settings:"]
         lines += [f"  {line}" for line in self._lines]
-        if self._left_out:
-            lines.append(f"  and {self._left_out} more")
+        if self._omitted:
+            lines.append(f"  and {self._omitted} more")
         raise SettingsError("\n".join(lines))
 
 
-def dotted(path: Iterable[str]) -> str:
-    """Join keys to a path that can be shown."""
-    # A URI that lost the blank after "uri:" is a key to YAML, and no key of ours has an "@".
-    return ".".join(shortened(redact_uri(key)) for key in path)
+def join_path(path: Iterable[str]) -> str:
+    """Return the keys of a path joined by dots, for a message."""
+    # To YAML, a URI without the space after "uri:" is a key. No key of the settings has an "@".
+    return ".".join(shorten(redact_uri(key)) for key in path)
 
 
-def escaped(text: str) -> str:
-    """Make a text printable on one line anywhere, credentials hidden."""
+def escape(text: str) -> str:
+    """Return a text that any terminal can print on one line, with credentials concealed."""
     text = redact_text(text).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shortened(text: str) -> str:
-    """Make a text from outside fit into a message."""
-    # Hidden first, cut afterwards: a cut URI could lose the "@" that shows where its password ends.
-    text = escaped(text)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+def shorten(text: str) -> str:
+    """Return a text of the user's, made fit for a message."""
+    # Credentials first, then the cut: a cut URI could lose the "@" that shows where its password ends.
+    text = escape(text)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 def describe_value(value: Any, *, secret: bool = False) -> str:
-    """Describe a value that was given.
+    """Return a description of a value, to be put behind "found".
 
     Parameters
     ----------
     value
-        The value; of lists and mappings only the kind is told.
+        The value. Of lists and mappings only the type is described.
     secret
-        Whether the place is one for URIs: what is none may be a bare password and is not shown.
+        Whether a URI was expected. A value that is no URI may be a password, and is not shown.
     """
     if isinstance(value, InvalidYamlValue):
         return value.reason
     if isinstance(value, str):
-        return "a text without a scheme" if secret and "://" not in value else f'"{shortened(value)}"'
+        return "a string without a scheme" if secret and "://" not in value else f'"{shorten(value)}"'
     if value is None or isinstance(value, bool):
         return {None: "~ (nothing)", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
-        return "a number" if secret else _found_number(value)
+        return "a number" if secret else _describe_number(value)
     kinds: dict[type, str] = {list: "a list", tuple: "a list", Mapping: "a mapping"}
-    kind = next((told for kind, told in kinds.items() if isinstance(value, kind)), None)
-    return kind or f"a value of type {type(value).__name__}"
+    description = next((text for kind, text in kinds.items() if isinstance(value, kind)), None)
+    return description or f"a value of type {type(value).__name__}"
 
 
-def _found_number(value: float) -> str:
-    if isinstance(value, int) and abs(value) >= _LARGEST_SHOWN:  # Python refuses to print very long ones
+def _describe_number(value: float) -> str:
+    if isinstance(value, int) and abs(value) >= _MAX_NUMBER:  # Python refuses to print very long ones
         return "a very large whole number"
     return str(int(value)) if isinstance(value, int) else repr(float(value))
 
 
-def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Find the choice that a mistyped word most likely means."""
-    matches = difflib.get_close_matches(word[:_LONGEST_SHOWN].lower(), list(choices), n=1, cutoff=cutoff)
+def closest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the choice that a mistyped word most likely means, None if none is close."""
+    matches = difflib.get_close_matches(word[:_MAX_TEXT].lower(), list(choices), n=1, cutoff=cutoff)
     return matches[0] if matches else None

@@ -1,7 +1,7 @@
-"""The settings as a tree of frozen structs, with every default in its place.
+"""The schema of the settings: a tree of frozen structs with every default.
 
-Flows in: checked values from ``loading``. Flows out: ``Settings``, which the other rooms take as an argument,
-and its forms for others: JSON for another process of ours, a redacted mapping and a digest for the record.
+Flows in: checked values from ``validation``. Flows out: ``Settings``, which other parts of flowprov take as
+an argument; its JSON for another process of flowprov; a redacted mapping and a digest for the record.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from msgspec import Meta
 from flowprov.errors import SettingsError
 from flowprov.settings.redaction import redact_uri
 
-# Waiting calls of the standard library overflow on much larger numbers; thirty years are enough.
-_LONGEST = 1e9
-_LARGEST = 2**63 - 1
+# The standard library's functions that wait overflow on much larger numbers. Thirty years are enough.
+_MAX_SECONDS = 1e9
+_MAX_COUNT = 2**63 - 1
 
-Seconds = Annotated[float, Meta(gt=0, le=_LONGEST, description="seconds: a number above 0, at most 1e9")]
-SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST, description="seconds: a number from 0 to 1e9")]
-Count = Annotated[int, Meta(ge=1, le=_LARGEST, description="a whole number from 1 (at most 63 bits)")]
-FolderPath = Annotated[str, Meta(min_length=1, description="the path of a folder, as a text")]
+Seconds = Annotated[float, Meta(gt=0, le=_MAX_SECONDS, description="seconds: a number above 0, at most 1e9")]
+SecondsFromZero = Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="seconds: a number from 0 to 1e9")]
+Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT, description="a whole number from 1 (at most 63 bits)")]
+FolderPath = Annotated[str, Meta(min_length=1, description="the path of a folder, as a string")]
 RedisURI = Annotated[
     str, Meta(pattern="^(redis|rediss|unix)://", description="a redis://, rediss:// or unix:// URI")
 ]
@@ -34,13 +34,13 @@ LoopDetail = Literal["default", "lightweight"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all parts of the tree share: they are immutable, strict, and hide credentials when shown."""
+    """Base of all sections of the tree: immutable, strict, and without credentials in their repr."""
 
     when_null: ClassVar[Mapping[str, Any] | None] = {}
-    """What a null in this section's place stands for; None where a null is a mistake."""
+    """The values that a null instead of this section stands for; None if a null is a mistake."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Give the fields for a readable form, credentials hidden."""
+        """Return the fields for a repr, with credentials concealed."""
         fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
         return [(name, redact_uri(v) if name == "uri" and isinstance(v, str) else v) for name, v in fields]
 
@@ -57,11 +57,11 @@ class TorchSettings(Section, frozen=True, kw_only=True):
     what
         Which forwards are recorded; None: none.
     children_mode
-        What is recorded of child modules' forwards.
+        What is recorded of the forwards of child modules.
     epoch_loop, batch_loop
         ``default`` records telemetry with each iteration, ``lightweight`` does not; None: no rows.
     capture_epochs_at_every, capture_batches_at_every
-        Thinning: every n-th epoch or batch, counted from 0.
+        Only every n-th epoch or batch is recorded, counted from 0.
     register_workflow
         Whether each model instance is recorded as a workflow of its own.
     depth
@@ -69,7 +69,7 @@ class TorchSettings(Section, frozen=True, kw_only=True):
     include, exclude
         Patterns over module paths.
     tensor_statistics
-        Whether the contents of tensors that recorded forwards use and generate are summed up.
+        Whether statistics are recorded of the tensors that recorded forwards use and generate.
     backward
         Whether the backward passes of models are recorded.
     optimizer
@@ -102,9 +102,9 @@ class TorchSettings(Section, frozen=True, kw_only=True):
 
 
 class InstrumentationSettings(Section, frozen=True, kw_only=True):
-    """Whether and what the program's own code is captured."""
+    """Whether the program's own code is captured, and what of it."""
 
-    # An "instrumentation:" whose lines are all commented out must not switch recording off unseen.
+    # An "instrumentation:" of which every line is commented out must not silently switch recording off.
     when_null: ClassVar[Mapping[str, Any] | None] = None
 
     enabled: bool = True
@@ -121,7 +121,7 @@ class TelemetrySettings(Section, frozen=True, kw_only=True):
     interval
         Seconds between two samples.
     mode
-        ``sampled`` reads in a thread of its own; ``exact`` also reads inline, at each task.
+        ``sampled``: a thread of its own reads. ``exact``: each task reads too, at its start and end.
     """
 
     cpu: bool = False
@@ -141,7 +141,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     Attributes
     ----------
     path
-        The buffer folder; absolute once loaded.
+        The buffer: a folder. Loading makes the path absolute.
     writer
         How records are appended.
     max_bytes
@@ -149,7 +149,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     sync
         When records are flushed to the disk.
     heartbeat
-        Seconds between two signs of life.
+        Seconds between two heartbeats.
     """
 
     path: FolderPath = "./flowprov_buffer"
@@ -160,7 +160,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
 
 
 class RedisSettings(Section, frozen=True, kw_only=True):
-    """Delivery to Redis Streams; off without a URI. ``maxlen`` bounds each Stream, in entries."""
+    """Delivery to Redis Streams; off without a URI. ``maxlen``: the most entries that a Stream keeps."""
 
     when_null: ClassVar[Mapping[str, Any] | None] = {"uri": None}
 
@@ -177,46 +177,46 @@ class MongoDBSettings(Section, frozen=True, kw_only=True):
 
 
 class SinkSettings(Section, frozen=True, kw_only=True):
-    """Where records are delivered to from the journal.
+    """The servers to which the records of journals are delivered.
 
     Attributes
     ----------
     redis, mongodb
         The sinks.
     stop_timeout
-        Seconds that a program which ends waits for delivery.
+        Seconds that a program waits at its end for delivery.
     give_up_after
-        Seconds for which an unreachable sink is tried.
+        Seconds after which an unreachable sink is no longer tried.
     """
 
     when_null: ClassVar[Mapping[str, Any] | None] = {"redis": None, "mongodb": None}
 
     redis: RedisSettings = RedisSettings()
     mongodb: MongoDBSettings = MongoDBSettings()
-    stop_timeout: SecondsOrNone = 5.0
+    stop_timeout: SecondsFromZero = 5.0
     give_up_after: Seconds = 3600.0
 
 
 class DaskSettings(Section, frozen=True, kw_only=True):
-    """What is recorded of Dask clusters, and how journals come home from workers that do not see the buffer.
+    """What is recorded of Dask clusters, and how journals of workers that do not see the buffer are fetched.
 
     Attributes
     ----------
     internal_tasks
-        Whether the tasks are recorded by which Dask keeps its collections together.
+        Whether internal tasks are recorded: those that only hold Dask's collections together.
     collect_interval
-        Seconds between two collections while a workflow is open.
+        Seconds between two fetches while a workflow is open.
     close_timeout
-        Seconds that a workflow which closes waits for the last one.
+        Seconds that a closing workflow waits for the last fetch.
     """
 
     internal_tasks: bool = False
     collect_interval: Seconds = 60.0
-    close_timeout: SecondsOrNone = 5.0
+    close_timeout: SecondsFromZero = 5.0
 
 
 class PrivacySettings(Section, frozen=True, kw_only=True):
-    """What is kept out of records; ``redact`` hides what looks like a secret."""
+    """What is kept out of records. ``redact``: whether what looks like a secret is concealed."""
 
     redact: bool = True
 
@@ -224,7 +224,8 @@ class PrivacySettings(Section, frozen=True, kw_only=True):
 class Settings(Section, frozen=True, kw_only=True):
     """The settings of one process, checked and immutable.
 
-    ``load_settings`` makes one; built by hand it is not checked until it passes through there.
+    ``load_settings`` returns checked settings. Settings that were built by hand are checked when they pass
+    through it.
     """
 
     instrumentation: InstrumentationSettings = InstrumentationSettings()
@@ -235,7 +236,7 @@ class Settings(Section, frozen=True, kw_only=True):
     privacy: PrivacySettings = PrivacySettings()
 
     def to_public_dict(self) -> dict[str, Any]:
-        """Give the settings for the record.
+        """Return the settings for the record of a workflow.
 
         Returns
         -------
@@ -249,7 +250,7 @@ class Settings(Section, frozen=True, kw_only=True):
         return public
 
     def digest(self) -> str:
-        """Give a short fingerprint: equal settings have equal ones, credentials do not enter it.
+        """Return a short digest: equal settings have equal digests, and credentials do not enter it.
 
         Returns
         -------
@@ -261,18 +262,18 @@ class Settings(Section, frozen=True, kw_only=True):
         SettingsError
             If the tree was built by hand and is not valid.
         """
-        # Through JSON and back, so that 10 and 10.0 give one fingerprint.
+        # Through JSON and back, so that 10 and 10.0 have the same digest.
         public = settings_from_json(settings_to_json(self)).to_public_dict()
         return hashlib.sha256(msgspec.json.encode(public, order="sorted")).hexdigest()[:16]
 
 
 def settings_to_json(settings: Settings) -> bytes:
-    """Encode settings for another process of ours: complete, with the credentials of URIs in them."""
+    """Return settings as JSON for another process of flowprov, with the credentials of URIs in them."""
     return msgspec.json.encode(settings)
 
 
 def settings_from_json(encoded: bytes | str) -> Settings:
-    """Decode what ``settings_to_json`` gave, unchanged: no file and no environment is looked at.
+    """Return the settings that ``settings_to_json`` encoded. No file and no environment variable is read.
 
     Raises
     ------
@@ -282,6 +283,6 @@ def settings_from_json(encoded: bytes | str) -> Settings:
     try:
         return msgspec.json.decode(encoded, type=Settings)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        # The cause stays out: a decoder's traceback may quote what it read.
+        # Without the cause: a decoder's traceback may quote what it read.
         reason = redact_uri(str(error))
-        raise SettingsError(f"Settings handed over as JSON are not valid: {reason}") from None
+        raise SettingsError(f"The settings from another process are not valid: {reason}") from None

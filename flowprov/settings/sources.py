@@ -1,8 +1,8 @@
-"""Values as they were given, before anything is checked, with the lines where they stand.
+"""The sources of settings: unchecked values, with the lines on which they stand.
 
-Flows in: YAML text, mappings, environment variables, overrides. Flows out: ``Given`` values, which tell their
-entries or their plain value. They are opened one level at a time, as deep as the tree of settings goes, so
-that cycles and piles of aliases cost nothing.
+Flows in: YAML text, mappings, environment variables, overrides. Flows out: ``SourceNode`` values, each with
+its entries or its Python value. The reader of a node goes down one level at a time, and only as deep as the
+tree of settings, so that cycles and piles of aliases cost nothing.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from flowprov.settings.report import InvalidYamlValue, Problems, SourceLocation, shortened
+from flowprov.settings.report import InvalidYamlValue, Problems, SourceLocation, shorten
 from flowprov.settings.schema import Section, Settings
 
-MARK = "flowprov"
+VERSION_KEY = "flowprov"
 ENVIRONMENT_PREFIX = "FLOWPROV__"
 
-# PyYAML raises more than its own errors: on escapes beyond Unicode, on overlong numbers, on deep nesting.
-YAML_FAULTS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
+# PyYAML raises more than its own errors: for escapes beyond Unicode, overlong numbers and deep nesting.
+YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
 
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
-_NUMBER_AND_WORD_TAGS = {
+_CONSTRUCTORS = {
     _TAG + "null": SafeConstructor.construct_yaml_null,
     _TAG + "bool": SafeConstructor.construct_yaml_bool,
     _TAG + "int": SafeConstructor.construct_yaml_int,
     _TAG + "float": SafeConstructor.construct_yaml_float,
 }
-_FIRST_KEY_IS_MARK = re.compile(rf"""['"]?{MARK}['"]?\s*:""")
+_BEGINS_WITH_VERSION_KEY = re.compile(rf"""['"]?{VERSION_KEY}['"]?\s*:""")
 
 
 class SourceNode(Protocol):
-    """One value that somebody gave."""
+    """One value of a source, unchecked."""
 
     @property
     def line(self) -> int | None:
-        """The line where it stands, from 1; None outside files."""
+        """The line on which it begins, from 1; None outside files."""
 
     def entries(self) -> list[Entry] | None:
-        """Give the entries of a mapping, duplicates included; None if it is no mapping."""
+        """Return the entries of a mapping, duplicates included; None if it is no mapping."""
 
     def to_python(self) -> Any:
-        """Give the value itself; within lists only scalars are kept as they are."""
+        """Return the Python value. In a list, a mapping or list may be returned empty."""
 
 
 class Entry(NamedTuple):
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 
 
 class PythonNode:
-    """A value of Python: a mapping, a section of the tree, or anything else."""
+    """A Python value: a mapping, a section of the tree, or anything else."""
 
     line = None
 
@@ -66,7 +66,7 @@ class PythonNode:
         self._value = value
 
     def entries(self) -> list[Entry] | None:
-        """Give the entries of a mapping or the fields of a section."""
+        """Return the entries of a mapping or the fields of a section."""
         if isinstance(self._value, Section):
             names = self._value.__struct_fields__
             return [Entry(name, None, PythonNode(getattr(self._value, name))) for name in names]
@@ -75,22 +75,22 @@ class PythonNode:
         return None
 
     def to_python(self) -> Any:
-        """Give the value as it is."""
+        """Return the value as it is."""
         return self._value
 
 
 class OverrideNode(PythonNode):
-    """A mapping of overrides: its keys may be dotted or joined by double underscores, at every level."""
+    """A mapping of overrides. At every level, its keys may be dotted or joined by double underscores."""
 
     def entries(self) -> list[Entry] | None:
-        """Give the entries with only the first part of each key; the rest is nested below it."""
+        """Return the entries under the first part of each key; the other parts are nested below it."""
         if not isinstance(self._value, Mapping):
             return super().entries()
-        opened = []
+        entries = []
         for key, value in self._value.items():
             first, *rest = re.split(r"\.|__", key) if isinstance(key, str) else [key]
-            opened.append(Entry(first, None, OverrideNode(nested(rest, value))))
-        return opened
+            entries.append(Entry(first, None, OverrideNode(nest(rest, value))))
+        return entries
 
 
 class YamlNode:
@@ -101,76 +101,77 @@ class YamlNode:
 
     @property
     def line(self) -> int:
-        """The line where the node begins."""
+        """The line on which the node begins."""
         return int(self._node.start_mark.line) + 1
 
     def entries(self) -> list[Entry] | None:
-        """Give the pairs of a mapping node in their order."""
+        """Return the pairs of a mapping node in their order."""
         if not isinstance(self._node, yaml.MappingNode):
             return None
         return [
-            Entry(_scalar_or_unreadable(key), int(key.start_mark.line) + 1, YamlNode(value))
+            Entry(_read_key(key), int(key.start_mark.line) + 1, YamlNode(value))
             for key, value in self._node.value
         ]
 
     def to_python(self) -> Any:
-        """Give a scalar's value, or a list of those."""
+        """Return the value of a scalar, or a list of such values."""
         if isinstance(self._node, yaml.SequenceNode):
-            return [_scalar_or_kind(item) for item in self._node.value]
-        return _scalar_or_kind(self._node)
+            return [_read_item(item) for item in self._node.value]
+        return _read_item(self._node)
 
 
-def _scalar_or_kind(node: yaml.Node) -> Any:
-    """Read a scalar; of a collection inside a list only its kind matters, as none is allowed there."""
+def _read_item(node: yaml.Node) -> Any:
+    """Read a scalar. A collection is returned empty: it is an error here, and only its type is reported."""
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
+        return _read_scalar(node)
     return {} if isinstance(node, yaml.MappingNode) else []
 
 
-def _scalar_or_unreadable(node: yaml.Node) -> Any:
+def _read_key(node: yaml.Node) -> Any:
     """Read a key, which has to be a scalar."""
-    return _scalar(node) if isinstance(node, yaml.ScalarNode) else InvalidYamlValue("a list or mapping")
+    return _read_scalar(node) if isinstance(node, yaml.ScalarNode) else InvalidYamlValue("a list or mapping")
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _read_scalar(node: yaml.ScalarNode) -> Any:
     if node.tag in _TEXT_TAGS:
         return node.value
-    construct = _NUMBER_AND_WORD_TAGS.get(node.tag)
+    construct = _CONSTRUCTORS.get(node.tag)
     if construct is None:
         return InvalidYamlValue("a value with a YAML tag")
     try:
         return construct(SafeConstructor(), node)
     except (ValueError, KeyError, OverflowError):
-        return InvalidYamlValue("a value that is not what its form or tag promises")
+        return InvalidYamlValue("a value that YAML cannot convert to its type")
 
 
 def compose(text: str) -> YamlNode | None:
-    """Read a YAML document without building anything from it.
+    """Parse a YAML document without building its values.
 
     Returns
     -------
-    YamlGiven or None
-        Its root; None for an empty document.
+    YamlNode or None
+        The root; None for an empty document.
 
     Raises
     ------
     yaml.YAMLError, ValueError, OverflowError, RecursionError
-        ``YAML_FAULTS``, which ``add_yaml_fault`` can tell.
+        ``YAML_ERRORS``, which ``add_yaml_problem`` reports.
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     return None if node is None else YamlNode(node)
 
 
-def add_yaml_fault(problems: Problems, source: str, text: str, error: BaseException) -> None:
-    """Note a fault of YAML with its line and without quoting the file, which may hold credentials."""
+def add_yaml_problem(problems: Problems, source: str, text: str, error: BaseException) -> None:
+    """Add an error of YAML with its line, without quoting the file, because it may hold credentials."""
     line: int | None = None
     reason = "it cannot be read as YAML"
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         line = int(mark.line) + 1 if mark is not None else None
-        # Names of aliases, anchors and tags come from the file; the parser's own are short, in <> or escaped.
-        told = re.sub(r"'(?![<\\])[^']{2,}'", "…", error.problem or "")
-        reason = f"not valid YAML: {shortened(told)}" if told else "not valid YAML"
+        # Quoted names of aliases, anchors and tags come from the file. What the parser itself quotes is
+        # short, in <> or escaped.
+        problem = re.sub(r"'(?![<\\])[^']{2,}'", "…", error.problem or "")
+        reason = f"not valid YAML: {shorten(problem)}" if problem else "not valid YAML"
     elif isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         reason = "not valid YAML: a control character"
@@ -179,43 +180,43 @@ def add_yaml_fault(problems: Problems, source: str, text: str, error: BaseExcept
     problems.add(SourceLocation(source, line), (), reason)
 
 
-def begins_with_mark(text: str) -> bool:
-    """Tell whether the first line that says something begins with ``flowprov:``."""
+def begins_with_version_key(text: str) -> bool:
+    """Whether the first line that is no comment begins with ``flowprov:``, the version key."""
     for line in text.lstrip("\ufeff").splitlines():
         content = line.strip()
         if content and not content.startswith(("#", "%", "---")):
-            return _FIRST_KEY_IS_MARK.match(content) is not None
+            return _BEGINS_WITH_VERSION_KEY.match(content) is not None
     return False
 
 
-def belongs_to_us(text: str) -> bool:
-    """Tell whether a ``settings.yaml`` that nobody named is ours.
+def is_flowprov_settings(text: str) -> bool:
+    """Whether a ``settings.yaml`` in the current folder belongs to flowprov.
 
     Returns
     -------
     bool
-        True if its first key is the mark, or it has keys at the top and all of them are ours. A file of
-        another program is given up at its first key, unread beyond it; unreadable YAML without the mark is
-        another program's.
+        True if the first key is the version key, or if there are keys at the top and all of them are keys of
+        flowprov's settings. The check ends at the first other key. Invalid YAML without the version key
+        belongs to another program.
     """
-    if begins_with_mark(text):
+    if begins_with_version_key(text):
         return True
-    ours = {*Settings.__struct_fields__, MARK}
-    keys = 0
+    known_keys = {*Settings.__struct_fields__, VERSION_KEY}
+    count = 0
     try:
         for key in _top_level_keys(text):
-            if key not in ours:
+            if key not in known_keys:
                 return False
-            if not keys and key == MARK:
+            if not count and key == VERSION_KEY:
                 return True
-            keys += 1
-    except YAML_FAULTS:
+            count += 1
+    except YAML_ERRORS:
         return False
-    return keys > 0
+    return count > 0
 
 
 def _top_level_keys(text: str) -> Iterator[str | None]:
-    """Walk through the first document's keys at the top; None for a key that is no scalar."""
+    """Yield the keys at the top of the first document; None for a key that is no scalar."""
     depth = 0
     is_key = True
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -235,51 +236,51 @@ def _top_level_keys(text: str) -> Iterator[str | None]:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as YAML would, from a variable or a command line.
+    """Parse a value from an environment variable or the command line, by the rules of YAML.
 
     Parameters
     ----------
     text
-        A plain scalar is taken whole, so that no ``#`` or ``: `` in it cuts or breaks it. A text that begins
-        with a bracket, a brace or a quote is read as YAML.
+        A text that begins with a bracket, a brace or a quote is parsed as YAML. Any other text is one scalar,
+        so that a ``#`` or ``: `` in it has no effect.
 
     Returns
     -------
     Any
-        The value; an ``Unreadable`` where YAML refuses.
+        The value; an ``InvalidYamlValue`` if it is not valid YAML.
     """
     text = text.strip()
     if not text.startswith(("[", "{", "'", '"')):
         tag = Resolver().resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        return _scalar(yaml.ScalarNode(tag, text))
+        return _read_scalar(yaml.ScalarNode(tag, text))
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return None if node is None else _python(node, {})
-    except YAML_FAULTS:
-        return InvalidYamlValue("a text that is not valid YAML")
+        return None if node is None else _build_value(node, {})
+    except YAML_ERRORS:
+        return InvalidYamlValue("a string that is not valid YAML")
 
 
-def _python(node: yaml.Node, built: dict[int, Any]) -> Any:
-    """Build mappings, lists and scalars; what an alias names is built once and shared."""
+def _build_value(node: yaml.Node, built: dict[int, Any]) -> Any:
+    """Build mappings, lists and scalars. A node with several aliases is built once and shared."""
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(node)
+        return _read_scalar(node)
     if id(node) not in built:
         built[id(node)] = InvalidYamlValue("a value that contains itself")
         if isinstance(node, yaml.MappingNode):
-            built[id(node)] = {_scalar_or_unreadable(k): _python(v, built) for k, v in node.value}
+            built[id(node)] = {_read_key(k): _build_value(v, built) for k, v in node.value}
         else:
-            built[id(node)] = [_python(item, built) for item in node.value]
+            built[id(node)] = [_build_value(item, built) for item in node.value]
     return built[id(node)]
 
 
-def environment_values(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Find the settings in the environment.
+def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Read the settings in the environment.
 
     Yields
     ------
     tuple
-        The variable's name, the path that it names in lower case, its value. Shorter paths come first, so
-        that a variable for a whole section does not undo one for a key in it.
+        The variable's name, the path of the key in lower case, the value. Shorter paths come first, so that a
+        variable for a whole section does not undo one for a key in it.
     """
     names = [name for name in environ if name.upper().startswith(ENVIRONMENT_PREFIX)]
     for name in sorted(names, key=lambda name: (name.count("__"), name)):
@@ -288,8 +289,8 @@ def environment_values(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[
         yield name, path, parse_value(value) if isinstance(value, str) else value
 
 
-def nested(path: Sequence[Any], value: Any) -> Any:
-    """Wrap a value into mappings, one for each key of its path."""
+def nest(path: Sequence[Any], value: Any) -> Any:
+    """Return a value wrapped into mappings, one for each key of its path."""
     for key in reversed(path):
         value = {key: value}
     return value

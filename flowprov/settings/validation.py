@@ -1,7 +1,7 @@
-"""Given values checked against the tree, layer over layer.
+"""Validation: the values of all layers, checked against the schema and put over each other.
 
-Flows in: ``Given`` values of a file, the environment and overrides, lowest layer first. Flows out: one
-``Settings``, or entries in ``Problems``. The struct definitions are the only source of what is right.
+Flows in: a ``SourceNode`` for each layer (a file, the environment, overrides), the lowest first. Flows out:
+one ``Settings``, or entries in ``Problems``. Only the struct definitions say what is valid.
 """
 
 from __future__ import annotations
@@ -16,224 +16,234 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import msgspec
 
-from flowprov.settings.report import Problems, SourceLocation, describe_value, dotted, nearest, shortened
+from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
 from flowprov.settings.schema import Section, Settings
-from flowprov.settings.sources import MARK, PythonNode, SourceNode
+from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
 
 KeyPath: TypeAlias = tuple[str, ...]
 
-_UNDERSTOOD_VERSION = 1
-# YAML 1.1 takes "1e-3" for a text, because it has no point.
+_VERSION = 1
+# YAML 1.1 takes "1e-3" for a string, because it has no point.
 _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _JOURNAL_PATH = ("journal", "path")
 
 
 class FieldSpec(NamedTuple):
-    """One key of a section: the type of its value, and the section that it opens if it does."""
+    """One key of a section.
 
-    hint: Any
+    Attributes
+    ----------
+    type_hint
+        The type of its value.
+    section
+        The class of the section that is its value; None if the value is no section.
+    optional
+        Whether the value may be None.
+    """
+
+    type_hint: Any
     section: type[Section] | None
     optional: bool
 
 
 @functools.cache
 def fields(section: type[Section]) -> dict[str, FieldSpec]:
-    """Read a section's keys off its definition."""
+    """Return the keys of a section, from its class."""
     hints = get_type_hints(section, include_extras=True)
-    opened = {}
+    specs = {}
     for name in section.__struct_fields__:
         options = get_args(hints[name]) or (hints[name],)
         inner = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
-        opened[name] = FieldSpec(hints[name], inner, types.NoneType in options)
-    return opened
+        specs[name] = FieldSpec(hints[name], inner, types.NoneType in options)
+    return specs
 
 
 @functools.cache
 def all_paths() -> tuple[KeyPath, ...]:
-    """List the path of every key of the tree, sections included."""
+    """Return the path of every key of the tree, sections included."""
 
     def walk(section: type[Section], prefix: KeyPath) -> Iterator[KeyPath]:
-        for name, place in fields(section).items():
+        for name, spec in fields(section).items():
             yield (*prefix, name)
-            if place.section is not None:
-                yield from walk(place.section, (*prefix, name))
+            if spec.section is not None:
+                yield from walk(spec.section, (*prefix, name))
 
     return tuple(walk(Settings, ()))
 
 
 class Checker:
-    """Takes layers one after the other and keeps what is right of them.
+    """Checks one layer after the other and keeps the valid values.
 
     Parameters
     ----------
     problems
-        Where everything that is wrong is noted.
+        Receives everything that is wrong.
     """
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
         self._values: dict[str, Any] = {}
-        self._origins: dict[KeyPath, SourceLocation] = {}
+        self._locations: dict[KeyPath, SourceLocation] = {}
         self._source = ""
-        self._takes_mark = False
+        self._allows_version_key = False
 
-    def add_layer(self, given: SourceNode, source: str, *, is_file: bool = False) -> None:
-        """Put a layer over what was taken so far.
+    def add_layer(self, node: SourceNode, source: str, *, is_file: bool = False) -> None:
+        """Put a layer over those before.
 
         Parameters
         ----------
-        given
-            A mapping from the top of the tree.
+        node
+            A mapping with the keys of the top level.
         source
-            What the layer is called in reports.
+            The name of the layer in reports.
         is_file
-            Whether the mark ``flowprov: 1`` may stand in it, as in a file, and whether it may be empty.
+            Whether the layer is a file: it may have the version key ``flowprov: 1``, and it may be empty.
         """
         self._source = source
-        self._takes_mark = is_file
-        if given.entries() is not None:
-            self._fill(Settings, self._values, (), given)
-        elif not (is_file and given.to_python() is None):
+        self._allows_version_key = is_file
+        if node.entries() is not None:
+            self._merge(Settings, self._values, (), node)
+        elif not (is_file and node.to_python() is None):
             keys = ", ".join(fields(Settings))
-            what = f"found {describe_value(given.to_python())} at the top, expected a mapping of {keys}"
-            self._problems.add(self._origin(given.line), (), what)
+            message = f"found {describe_value(node.to_python())} at the top, expected a mapping of {keys}"
+            self._problems.add(self._location(node.line), (), message)
 
     def settings(self, cwd: Path | None) -> Settings:
-        """Build the settings, with the journal's place made absolute against ``cwd``.
+        """Return the settings. A relative ``journal.path`` is made absolute from ``cwd``.
 
         Raises
         ------
         SettingsError
-            With every problem that was noted.
+            With every problem of all layers.
         """
         path = self._values.get("journal", {}).get("path", Settings().journal.path)
-        absolute = self._absolute(path, cwd)
+        absolute = self._make_absolute(path, cwd)
         self._problems.raise_if_any()
         self._values.setdefault("journal", {})["path"] = absolute
         return msgspec.convert(self._values, Settings)
 
-    def _origin(self, line: int | None) -> SourceLocation:
+    def _location(self, line: int | None) -> SourceLocation:
         return SourceLocation(self._source, line)
 
-    def _fill(self, section: type[Section], target: dict[str, Any], path: KeyPath, given: SourceNode) -> None:
-        """Write a layer's entries for one section over what stands in ``target``."""
+    def _merge(self, section: type[Section], target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
+        """Write a layer's entries for one section over those in ``target``."""
         first_lines: dict[str, int] = {}
-        for key, line, value in given.entries() or ():
-            origin = self._origin(line)
+        for key, line, value in node.entries() or ():
+            location = self._location(line)
             if not isinstance(key, str):
                 hint = functools.partial(_quotes_hint, key)
-                self._problems.add(
-                    origin, path, f"found {describe_value(key)} as a key, expected a text", hint=hint
-                )
+                message = f"found {describe_value(key)} as a key, expected a string"
+                self._problems.add(location, path, message, hint=hint)
             elif line is not None and key in first_lines:
-                what = f"given a second time, first on line {first_lines[key]}"
-                self._problems.add(origin, (*path, key), what, hint=lambda: "keep one of them")
-            elif key == MARK and not path and self._takes_mark:
-                self._check_mark(value, origin)
+                message = f"given a second time, first on line {first_lines[key]}"
+                self._problems.add(location, (*path, key), message, hint=lambda: "keep one of them")
+            elif key == VERSION_KEY and not path and self._allows_version_key:
+                self._check_version(value, location)
             elif key in section.__struct_fields__:
                 self._set(fields(section)[key], target, (*path, str(key)), value)
             else:
                 hint = functools.partial(_unknown_key_hint, section, path, key)
-                self._problems.add(origin, (*path, key), "unknown key", hint=hint)
+                self._problems.add(location, (*path, key), "unknown key", hint=hint)
             if line is not None and isinstance(key, str):
                 first_lines.setdefault(key, line)
 
-    def _set(self, place: FieldSpec, target: dict[str, Any], path: KeyPath, value: SourceNode) -> None:
+    def _set(self, spec: FieldSpec, target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         name = path[-1]
-        if place.section is None:
-            self._set_leaf(place.hint, target, path, value)
-        elif value.entries() is None:
-            self._set_closed(place.section, target, path, value, optional=place.optional)
+        if spec.section is None:
+            self._set_value(spec.type_hint, target, path, node)
+        elif node.entries() is None:
+            self._set_null_section(spec.section, target, path, node, optional=spec.optional)
         else:
             if target.get(name) is None:
                 target[name] = {}
-            self._fill(place.section, target[name], path, value)
+            self._merge(spec.section, target[name], path, node)
 
-    def _set_closed(
+    def _set_null_section(
         self,
         section: type[Section],
         target: dict[str, Any],
         path: KeyPath,
-        value: SourceNode,
+        node: SourceNode,
         *,
         optional: bool,
     ) -> None:
-        """Take what stands in a section's place without being a mapping: only a null can be right."""
-        plain = value.to_python()
-        meaning = section.when_null
-        # "off" is false to YAML; a section that can be off takes it for the null that it means.
-        is_null = plain is None or (plain is False and (optional or bool(meaning)))
+        """Set a section whose value is no mapping: a null may be valid, anything else is a problem."""
+        value = node.to_python()
+        null_values = section.when_null
+        # YAML reads "off" as false. A section that can be switched off takes it for a null.
+        is_null = value is None or (value is False and (optional or bool(null_values)))
         if is_null and optional:
             target[path[-1]] = None
-        elif is_null and meaning is not None:
-            self._fill(section, target.setdefault(path[-1], {}), path, PythonNode(meaning))
+        elif is_null and null_values is not None:
+            self._merge(section, target.setdefault(path[-1], {}), path, PythonNode(null_values))
         else:
             keys = ", ".join(section.__struct_fields__)
-            told = describe_value(plain, secret=path[0] == "sinks")
-            what = f"found {told}, expected a mapping of {keys}" + (" or ~" if optional else "")
+            description = describe_value(value, secret=path[0] == "sinks")
+            message = f"found {description}, expected a mapping of {keys}" + (" or ~" if optional else "")
             hint = "leave the section out for its defaults"
             if "enabled" in section.__struct_fields__:
-                hint += f", or write {dotted(path)}.enabled: false to switch it off"
-            self._problems.add(self._origin(value.line), path, what, hint=lambda: hint)
+                hint += f", or write {join_path(path)}.enabled: false to switch it off"
+            self._problems.add(self._location(node.line), path, message, hint=lambda: hint)
 
-    def _set_leaf(self, hint: Any, target: dict[str, Any], path: KeyPath, given: SourceNode) -> None:
+    def _set_value(self, type_hint: Any, target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         secret = path[-1] == "uri"
-        value = given.to_python()
-        self._origins[path] = self._origin(given.line)
-        for candidate in _readings(value, hint, secret=secret):
+        value = node.to_python()
+        self._locations[path] = self._location(node.line)
+        for candidate in _candidates(value, type_hint, secret=secret):
             try:
-                target[path[-1]] = _converted(candidate, hint)
+                target[path[-1]] = _convert(candidate, type_hint)
             except (msgspec.ValidationError, UnicodeError):
                 continue
             return
-        what = f"found {describe_value(value, secret=secret)}, expected {expected(hint)}"
-        mend = functools.partial(_value_hint, hint, value)
-        self._problems.add(self._origins[path], path, what, hint=mend)
+        message = f"found {describe_value(value, secret=secret)}, expected {describe_type(type_hint)}"
+        hint = functools.partial(_value_hint, type_hint, value)
+        self._problems.add(self._locations[path], path, message, hint=hint)
 
-    def _check_mark(self, value: SourceNode, origin: SourceLocation) -> None:
-        plain = None if value.entries() is not None else value.to_python()
-        if type(plain) is int and plain == _UNDERSTOOD_VERSION:
+    def _check_version(self, node: SourceNode, location: SourceLocation) -> None:
+        value = None if node.entries() is not None else node.to_python()
+        if type(value) is int and value == _VERSION:
             return
-        told = "a mapping" if value.entries() is not None else describe_value(plain)
-        what = f"found {told}, expected {_UNDERSTOOD_VERSION}, the only version of settings understood here"
-        self._problems.add(origin, (MARK,), what)
+        description = "a mapping" if node.entries() is not None else describe_value(value)
+        message = f"found {description}, expected {_VERSION}, the only version of the settings so far"
+        self._problems.add(location, (VERSION_KEY,), message)
 
-    def _absolute(self, path: str, cwd: Path | None) -> str:
-        """Make the journal's place absolute, so that other processes find the same one."""
-        origin = self._origins.get(_JOURNAL_PATH, SourceLocation("defaults"))
-        expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises where no home is known
+    def _make_absolute(self, path: str, cwd: Path | None) -> str:
+        """Return ``journal.path`` as an absolute path, so that other processes find the same folder."""
+        location = self._locations.get(_JOURNAL_PATH, SourceLocation("defaults"))
+        add_problem = functools.partial(self._problems.add, location, _JOURNAL_PATH)
+        expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
         if "\0" in path:
-            self._problems.add(origin, _JOURNAL_PATH, "found a NUL character, expected the path of a folder")
+            add_problem("found a NUL character, expected the path of a folder")
         elif expanded.startswith("~"):
-            what = f"the home folder of {shortened(path.partition('/')[0])} is not known"
-            self._problems.add(origin, _JOURNAL_PATH, what, hint=lambda: "write the path out")
+            message = f"the home folder of {shorten(path.partition('/')[0])} is not known"
+            add_problem(message, hint=lambda: "write the path out")
         elif not os.path.isabs(expanded):  # noqa: PTH117  the text is joined, not a path object
             if cwd is None:
-                what = "a relative path, and the current folder is gone"
-                self._problems.add(origin, _JOURNAL_PATH, what, hint=lambda: "give an absolute path")
+                message = "found a relative path, but the current folder is gone"
+                add_problem(message, hint=lambda: "give an absolute path")
                 return path
             expanded = str(cwd / expanded)
         try:
             expanded.encode()
         except UnicodeEncodeError:
-            what = f"the folder {shortened(expanded)} has a name that is not UTF-8"
-            self._problems.add(origin, _JOURNAL_PATH, what, hint=lambda: "give an absolute path that is")
+            message = f"the folder {shorten(expanded)} has a name that is not UTF-8"
+            add_problem(message, hint=lambda: "give an absolute path that is UTF-8")
         return expanded
 
 
-def _readings(value: Any, hint: Any, *, secret: bool) -> Iterator[Any]:
-    """Give a value and what else it can be meant as, in this order."""
+def _candidates(value: Any, type_hint: Any, *, secret: bool) -> Iterator[Any]:
+    """Yield a value, and then other values that its writer may have meant."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    for plain in (str, float, int):
-        # Subclasses (of numpy, of enums) are taken by their value.
-        if isinstance(value, plain) and not isinstance(value, bool):
-            value = plain.__str__(value) if plain is str else plain(value)
+    for base in (str, float, int):
+        # Of a subclass (numpy's or an enum's) the plain value is taken.
+        if isinstance(value, base) and not isinstance(value, bool):
+            value = base.__str__(value) if base is str else base(value)
     if isinstance(value, tuple):
         value = list(value)
     yield value
-    if value is False:  # what YAML 1.1 makes of "off"
-        yield "off" if "off" in _choices(hint) else None
+    if value is False:  # YAML 1.1 reads "off" as false
+        yield "off" if "off" in _literal_choices(type_hint) else None
     if isinstance(value, str):
         if _EXPONENT_FORM.fullmatch(value[:32]):
             yield float(value)
@@ -242,47 +252,49 @@ def _readings(value: Any, hint: Any, *, secret: bool) -> Iterator[Any]:
             yield None
 
 
-def _converted(value: Any, hint: Any) -> Any:
-    if isinstance(value, (set, frozenset)):  # has no order that would be the same tomorrow
+def _convert(value: Any, type_hint: Any) -> Any:
+    if isinstance(value, (set, frozenset)):  # their order differs from run to run
         raise msgspec.ValidationError
-    converted = msgspec.convert(value, hint)
+    converted = msgspec.convert(value, type_hint)
     for text in converted if isinstance(converted, tuple) else (converted,):
         if isinstance(text, str):
-            text.encode()  # lone surrogates could not be handed to other processes
+            text.encode()  # raises for lone surrogates, which cannot be sent to other processes
     return converted
 
 
-def expected(hint: Any) -> str:
-    """Describe a type in the words of the file."""
-    if get_origin(hint) is Annotated:
-        meta = next((m for m in hint.__metadata__ if isinstance(m, msgspec.Meta) and m.description), None)
-        return meta.description if meta is not None and meta.description else expected(get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        choices = [str(choice) for choice in get_args(hint)]
+def describe_type(type_hint: Any) -> str:
+    """Return a description of a type for a person who writes settings, to be put behind "expected"."""
+    origin = get_origin(type_hint)
+    if origin is Annotated:
+        metas = (meta for meta in type_hint.__metadata__ if isinstance(meta, msgspec.Meta))
+        description = next((meta.description for meta in metas if meta.description), None)
+        return description or describe_type(get_args(type_hint)[0])
+    if origin is Literal:
+        choices = [str(choice) for choice in get_args(type_hint)]
         return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(expected(option) for option in get_args(hint))
-    if get_origin(hint) is tuple:
-        return "a list of texts, as in [first, second]"
-    return {bool: "true or false", types.NoneType: "~", str: "a text"}.get(hint, str(hint))
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe_type(option) for option in get_args(type_hint))
+    if origin is tuple:
+        return "a list of strings, as in [first, second]"
+    return {bool: "true or false", types.NoneType: "~", str: "a string"}.get(type_hint, str(type_hint))
 
 
-def _choices(hint: Any) -> list[str]:
-    if get_origin(hint) is Literal:
-        return [str(choice) for choice in get_args(hint)]
-    if get_origin(hint) in (Union, types.UnionType):
-        return [choice for option in get_args(hint) for choice in _choices(option)]
+def _literal_choices(type_hint: Any) -> list[str]:
+    if get_origin(type_hint) is Literal:
+        return [str(choice) for choice in get_args(type_hint)]
+    if get_origin(type_hint) in (Union, types.UnionType):
+        return [choice for option in get_args(type_hint) for choice in _literal_choices(option)]
     return []
 
 
-def _value_hint(hint: Any, value: Any) -> str:
+def _value_hint(type_hint: Any, value: Any) -> str:
     if isinstance(value, str):
-        near = nearest(value, _choices(hint))
-        return f'did you mean "{near}"?' if near else ""
-    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-        odd = next((item for item in value if not isinstance(item, str)), "")
-        return "; ".join(filter(None, (f"{describe_value(odd)} in it is no text", _quotes_hint(odd))))
-    return _quotes_hint(value) if "text" in expected(hint) else ""
+        choice = closest(value, _literal_choices(type_hint))
+        return f'did you mean "{choice}"?' if choice else ""
+    if get_origin(type_hint) is tuple and isinstance(value, (list, tuple)):
+        item = next((item for item in value if not isinstance(item, str)), "")
+        return "; ".join(filter(None, (f"{describe_value(item)} in it is no string", _quotes_hint(item))))
+    return _quotes_hint(value) if "string" in describe_type(type_hint) else ""
 
 
 def _quotes_hint(value: Any) -> str:
@@ -292,16 +304,16 @@ def _quotes_hint(value: Any) -> str:
 
 
 def _unknown_key_hint(section: type[Section], path: KeyPath, key: str) -> str:
-    known, colon, _ = key.partition(":")
-    if colon and known in section.__struct_fields__:
-        return f'put a blank after "{known}:"'
-    near = nearest(key, section.__struct_fields__)
-    if near is not None:
-        return f'did you mean "{dotted((*path, near))}"?'
-    by_name: Mapping[str, KeyPath] = {other[-1]: other for other in reversed(all_paths())}
-    elsewhere = nearest(key, by_name, cutoff=0.8)
-    if elsewhere is not None:
-        return f'did you mean "{dotted(by_name[elsewhere])}"?'
+    name, colon, _ = key.partition(":")
+    if colon and name in section.__struct_fields__:
+        return f'put a space after "{name}:"'
+    sibling = closest(key, section.__struct_fields__)
+    if sibling is not None:
+        return f'did you mean "{join_path((*path, sibling))}"?'
+    path_of: Mapping[str, KeyPath] = {other[-1]: other for other in reversed(all_paths())}
+    key_elsewhere = closest(key, path_of, cutoff=0.8)
+    if key_elsewhere is not None:
+        return f'did you mean "{join_path(path_of[key_elsewhere])}"?'
     if key == "<<":
-        return "merge keys are not taken here: write the keys out"
+        return "merge keys are not supported here: write the keys out"
     return f"the keys here are {', '.join(section.__struct_fields__)}"

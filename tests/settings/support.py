@@ -1,4 +1,4 @@
-"""What the tests of the settings share: a loader that sees nothing of the machine it runs on."""
+"""Helpers that the tests of the settings share: a loader that sees nothing of the machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def load(
     environ: Mapping[str, str] | None = None,
     cwd: Path = NOWHERE,
 ) -> Settings:
-    """Load with an empty environment and a folder in which there is nothing."""
+    """Load with an empty environment and an empty current folder."""
     return load_settings(source, overrides, environ=environ or {}, cwd=cwd)
 
 
-def complaint(source: Any = None, overrides: Mapping[str, Any] | None = None, **places: Any) -> str:
-    """Load what is wrong and give the report."""
+def error_report(source: Any = None, overrides: Mapping[str, Any] | None = None, **sources: Any) -> str:
+    """Load wrong settings and return the report."""
     with pytest.raises(SettingsError) as raised:
-        load(source, overrides, **places)
+        load(source, overrides, **sources)
     return str(raised.value)
 
 

@@ -19,12 +19,12 @@ def test_the_default_file_is_equal_to_the_defaults() -> None:
     assert load(FILE) == defaults
 
 
-def test_the_default_file_begins_with_the_mark_and_is_taken_from_the_current_folder() -> None:
+def test_the_default_file_begins_with_the_version_key_and_is_loaded_from_the_current_folder() -> None:
     assert next(iter(yaml.safe_load(FILE.read_text(encoding="utf-8")).items())) == ("flowprov", 1)
     assert load(cwd=FILE.parent).journal.path == str(FILE.parent / "flowprov_buffer")
 
 
-def test_the_default_file_gives_every_key_and_names_those_of_telemetry_in_an_example() -> None:
+def test_the_default_file_has_every_key_and_those_of_telemetry_in_an_example() -> None:
     text = FILE.read_text(encoding="utf-8")
     tree = yaml.safe_load(text)
     for path in all_paths():
@@ -37,7 +37,7 @@ def test_the_default_file_gives_every_key_and_names_those_of_telemetry_in_an_exa
             node = node[key]
 
 
-def test_the_example_of_telemetry_loads_when_its_comment_signs_are_taken_off() -> None:
+def test_the_example_of_telemetry_loads_without_its_comment_signs() -> None:
     text = FILE.read_text(encoding="utf-8")
     example = re.search(r"^#     telemetry_capture:\n(?:#      .*\n)+", text, re.MULTILINE)
     assert example is not None

@@ -1,4 +1,4 @@
-"""Every mistake is told with its place, its line, what was found, what was expected, and the mend."""
+"""The report of a mistake has its key, its line, what was found, what was expected, and the fix."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 
 from flowprov.errors import SettingsError
 from flowprov.settings import parse_assignment
-from flowprov.settings.loader import LARGEST_FILE
-from tests.settings.support import complaint, load, write
+from flowprov.settings.loader import MAX_FILE_BYTES
+from tests.settings.support import error_report, load, write
 
 WRONG_CONTENT = [
-    # text, line, what the line's report says
+    # text, line, parts of the report of that line
     ("jurnal: {}", 1, ["jurnal: unknown key", 'did you mean "journal"?']),
     ("journal:\n  wrter: auto", 2, ["journal.wrter: unknown key", 'did you mean "journal.writer"?']),
     ("instrumentation:\n\n  what: ~", 3, ["instrumentation.what:", '"instrumentation.torch.what"?']),
     ("journal:\n  zzz: 1", 2, ["the keys here are path, writer, max_bytes, sync, heartbeat"]),
-    ("sinks:\n  redis: {maxlen:3}", 2, ['put a blank after "maxlen:"']),
+    ("sinks:\n  redis: {maxlen:3}", 2, ['put a space after "maxlen:"']),
     (
         "journal:\n  writer: maped",
         2,
@@ -41,13 +41,13 @@ WRONG_CONTENT = [
     ("journal:\n  max_bytes: 1.5", 2, ["journal.max_bytes: found 1.5"]),
     (f"journal:\n  max_bytes: 1{'0' * 30}", 2, ["found a very large whole number"]),
     (f"journal:\n  max_bytes: 1{'0' * 5000}", 2, ["journal.max_bytes: found a "]),
-    ("journal:\n  max_bytes: !!int many", 2, ["found a value that is not what its form or tag promises"]),
+    ("journal:\n  max_bytes: !!int many", 2, ["found a value that YAML cannot convert to its type"]),
     ("journal:\n  writer: !mine auto", 2, ["found a value with a YAML tag"]),
     ("journal: {writer: auto,\n writer: write}", 2, ["journal.writer: given a second time", "on line 1"]),
     ("journal: {writer: auto, writer: auto}", 1, ["journal.writer: given a second time"]),
     ("journal:\n  - path", 2, ["journal: found a list, expected a mapping of path, writer"]),
-    ("journal:\n  <<: {writer: auto}", 2, ["merge keys are not taken here"]),
-    ("journal:\n  on: 1", 2, ["journal: found true as a key, expected a text", "put the word in quotes"]),
+    ("journal:\n  <<: {writer: auto}", 2, ["merge keys are not supported here"]),
+    ("journal:\n  on: 1", 2, ["journal: found true as a key, expected a string", "put the word in quotes"]),
     ("journal:\n  [a]: 1", 2, ["journal: found a list or mapping as a key"]),
     ("privacy: off", 1, ["privacy: found false, expected a mapping of redact"]),
     ("instrumentation: ~", 1, ["instrumentation: found ~", "instrumentation.enabled: false"]),
@@ -55,9 +55,9 @@ WRONG_CONTENT = [
     ("telemetry_capture:\n  interval: -1", 2, ["telemetry_capture.interval: found -1, expected seconds"]),
     ("instrumentation:\n  torch:\n    depth: 0", 3, ["found 0", "a whole number from 1", "or all"]),
     ("instrumentation:\n  torch:\n    depth: al", 3, ['found "al"', 'did you mean "all"?']),
-    ("instrumentation:\n  torch:\n    include: head", 3, ['found "head", expected a list of texts']),
-    ("instrumentation:\n  torch:\n    include: [a, no]", 3, ["false in it is no text", "in quotes"]),
-    ("instrumentation:\n  torch:\n    include: [a, [b]]", 3, ["a list in it is no text"]),
+    ("instrumentation:\n  torch:\n    include: head", 3, ['found "head", expected a list of strings']),
+    ("instrumentation:\n  torch:\n    include: [a, no]", 3, ["false in it is no string", "in quotes"]),
+    ("instrumentation:\n  torch:\n    include: [a, [b]]", 3, ["a list in it is no string"]),
     ("instrumentation:\n  torch:\n    what: all", 3, ["one of parent_only, parent_and_children or ~"]),
     ("sinks:\n  redis:\n    uri: mongodb://h", 3, ['found "mongodb://h"', "redis://"]),
     ("sinks:\n  stop_timeout: -1", 2, ["sinks.stop_timeout: found -1", "from 0"]),
@@ -74,21 +74,21 @@ WRONG_CONTENT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "told"), WRONG_CONTENT)
-def test_a_mistake_in_a_file_is_told_with_its_line(
-    tmp_path: Path, text: str, line: int, told: list[str]
+@pytest.mark.parametrize(("text", "line", "parts"), WRONG_CONTENT)
+def test_a_mistake_in_a_file_is_reported_with_its_line(
+    tmp_path: Path, text: str, line: int, parts: list[str]
 ) -> None:
     path = write(tmp_path, text)
-    report = complaint(path)
+    report = error_report(path)
     reported = [entry for entry in report.splitlines() if f"{path}:{line}: " in entry]
     assert reported, report
-    for part in told:
+    for part in parts:
         assert part in reported[0]
 
 
 def test_all_problems_of_all_sources_are_in_one_report(tmp_path: Path) -> None:
     path = write(tmp_path, "journal:\n  writer: x\n  sync: y\nzebra: 1\n")
-    report = complaint(
+    report = error_report(
         path, {"privacy.redact": 3}, environ={"FLOWPROV__SINKS__STOP_TIMEOUT": "soon", "FLOWPROV__NO": "1"}
     )
     assert report.splitlines()[0] == "6 problems in the settings:"
@@ -104,62 +104,62 @@ def test_all_problems_of_all_sources_are_in_one_report(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_does_not_hide_the_problems_of_the_environment(tmp_path: Path) -> None:
-    report = complaint(write(tmp_path, "a: ["), environ={"FLOWPROV__NO": "1"})
+    report = error_report(write(tmp_path, "a: ["), environ={"FLOWPROV__NO": "1"})
     assert "not valid YAML" in report
     assert "FLOWPROV__NO" in report
 
 
 def test_a_flood_of_problems_is_counted_and_cut(tmp_path: Path) -> None:
-    report = complaint(write(tmp_path, "".join(f"k{i}: 1\n" for i in range(5000))))
+    report = error_report(write(tmp_path, "".join(f"k{i}: 1\n" for i in range(5000))))
     assert report.startswith("5000 problems")
     assert report.endswith("and 4900 more")
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda _path: None, "no such file"),
-        (lambda path: path.mkdir(), "a folder, expected a file"),
+        (lambda path: path.mkdir(), "found a folder, expected a file"),
         (lambda path: path.write_bytes(b"# x\n\xff\xfe"), ":2: not UTF-8"),
-        (lambda path: path.write_bytes(b"#" * (LARGEST_FILE + 1)), "too large"),
+        (lambda path: path.write_bytes(b"#" * (MAX_FILE_BYTES + 1)), "too large"),
         (lambda path: path.write_bytes(b'journal: {path: "\\UFFFFFFFF"}'), "cannot be read as YAML"),
         (lambda path: path.write_bytes(b"[" * 5000), "nested too deeply"),
         (lambda path: path.write_bytes(b'journal: {path: "\\ud800"}'), r'journal.path: found "\ud800"'),
     ],
 )
-def test_a_named_file_that_cannot_be_used_is_told(
-    tmp_path: Path, make: Callable[[Path], object], told: str
+def test_a_named_file_that_cannot_be_used_is_reported(
+    tmp_path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     path = tmp_path / "named.yaml"
     make(path)
-    for report in (complaint(str(path)), complaint(environ={"FLOWPROV_SETTINGS_PATH": str(path)})):
+    for report in (error_report(str(path)), error_report(environ={"FLOWPROV_SETTINGS_PATH": str(path)})):
         assert str(path) in report
-        assert told in report
+        assert message in report
 
 
-def test_a_missing_file_that_the_environment_names_is_told_with_the_variable(tmp_path: Path) -> None:
-    report = complaint(environ={"FLOWPROV_SETTINGS_PATH": "gone.yaml"}, cwd=tmp_path)
+def test_a_missing_file_that_the_environment_names_is_reported_with_the_variable(tmp_path: Path) -> None:
+    report = error_report(environ={"FLOWPROV_SETTINGS_PATH": "gone.yaml"}, cwd=tmp_path)
     assert f"{tmp_path / 'gone.yaml'}: no such file (named by FLOWPROV_SETTINGS_PATH)" in report
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path, "{}")
     path.chmod(0)
-    assert "permission to read it is denied" in complaint(path)
+    assert "permission to read it is denied" in error_report(path)
 
 
 @pytest.mark.parametrize("source", [3, b"settings.yaml", ["a"], object()])
-def test_a_source_of_a_wrong_type_is_told(source: object) -> None:
-    assert "expected a path, a mapping or Settings" in complaint(source)
+def test_a_source_of_a_wrong_type_is_reported(source: object) -> None:
+    assert "expected a path, a mapping or Settings" in error_report(source)
 
 
-def test_a_path_with_nul_is_told() -> None:
-    assert "not a valid path" in complaint("a\0b")
+def test_a_path_with_nul_is_reported() -> None:
+    assert "not a valid path" in error_report("a\0b")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         ({3: 4}, "found 3 as a key"),
         ({"journal": {"path": {"x": 1}}}, "journal.path: found a mapping"),
@@ -171,31 +171,31 @@ def test_a_path_with_nul_is_told() -> None:
         ([("a", 1)], "override: found a list at the top"),
     ],
 )
-def test_a_wrong_override_is_told(overrides: Any, told: str) -> None:
-    assert told in complaint(None, overrides)
+def test_a_wrong_override_is_reported(overrides: Any, message: str) -> None:
+    assert message in error_report(None, overrides)
 
 
 @pytest.mark.parametrize("assignment", ["journal.path", "=3", "  =3", ""])
-def test_what_is_no_assignment_is_told(assignment: str) -> None:
+def test_a_text_that_is_no_assignment_is_reported(assignment: str) -> None:
     with pytest.raises(SettingsError, match="expected key=value"):
         parse_assignment(assignment)
 
 
-def test_a_pile_of_aliases_ends_soon(tmp_path: Path) -> None:
+def test_a_pile_of_aliases_is_reported_quickly(tmp_path: Path) -> None:
     lines = ["journal: &a0 {path: [x]}"]
     lines += [f"k{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
-    assert "journal.path: found a list" in complaint(write(tmp_path, "\n".join(lines)))
+    assert "journal.path: found a list" in error_report(write(tmp_path, "\n".join(lines)))
 
 
-def test_a_node_that_contains_itself_is_told(tmp_path: Path) -> None:
-    assert "journal.journal: unknown key" in complaint(write(tmp_path, "journal: &j\n  journal: *j"))
+def test_a_node_that_contains_itself_is_reported(tmp_path: Path) -> None:
+    assert "journal.journal: unknown key" in error_report(write(tmp_path, "journal: &j\n  journal: *j"))
     cyclic: dict[str, object] = {}
     cyclic["journal"] = cyclic
-    assert "journal.journal: unknown key" in complaint(cyclic)
-    assert "journal.journal: unknown key" in complaint(None, cyclic)
+    assert "journal.journal: unknown key" in error_report(cyclic)
+    assert "journal.journal: unknown key" in error_report(None, cyclic)
 
 
 def test_settings_built_by_hand_are_checked_too() -> None:
     settings = load({})
     bad = type(settings)(journal=type(settings.journal)(writer="x"))  # type: ignore[arg-type]
-    assert 'the given Settings: journal.writer: found "x"' in complaint(bad)
+    assert 'the given Settings: journal.writer: found "x"' in error_report(bad)

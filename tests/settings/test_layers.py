@@ -1,4 +1,4 @@
-"""Which file is taken, and what goes above what."""
+"""Which file is loaded, and which layer goes above which."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from flowprov.settings import JournalSettings, Settings, TelemetrySettings, load_settings, parse_assignment
-from tests.settings.support import NOWHERE, complaint, load, write
+from tests.settings.support import NOWHERE, error_report, load, write
 
 
-def test_without_anything_the_defaults_hold_with_an_absolute_journal(tmp_path: Path) -> None:
+def test_without_any_source_the_defaults_hold_with_an_absolute_journal_path(tmp_path: Path) -> None:
     expected = Settings(journal=JournalSettings(path=str(tmp_path / "flowprov_buffer")))
     assert load(cwd=tmp_path) == expected
 
@@ -38,22 +38,22 @@ def test_overrides_go_above_the_environment_above_the_file(tmp_path: Path) -> No
     assert (journal.heartbeat, journal.writer, journal.max_bytes) == (3, "mapped", 5)
 
 
-def test_ready_settings_go_above_the_environment_and_below_overrides() -> None:
-    ready = load({"journal": {"heartbeat": 1, "writer": "write"}})
+def test_loaded_settings_go_above_the_environment_and_below_overrides() -> None:
+    loaded = load({"journal": {"heartbeat": 1, "writer": "write"}})
     environ = {"FLOWPROV__JOURNAL__HEARTBEAT": "2", "FLOWPROV_SETTINGS_PATH": "/nowhere/at/all"}
-    journal = load(ready, {"journal.writer": "mapped"}, environ=environ).journal
+    journal = load(loaded, {"journal.writer": "mapped"}, environ=environ).journal
     assert (journal.heartbeat, journal.writer) == (1, "mapped")
-    assert load(ready) == ready
+    assert load(loaded) == loaded
 
 
-OURS = [
+FLOWPROV_FILES = [
     "flowprov: 1\njournal: {heartbeat: 1}",
     "# words\n---\n'flowprov': 1\njournal: {heartbeat: 1}",
     "\ufeff{flowprov: 1, journal: {heartbeat: 1}}",
     "journal: {heartbeat: 1}",
     "journal: {heartbeat: 1}\nprivacy: {redact: true}\nflowprov: 1",
 ]
-ANOTHERS = [
+FOREIGN_FILES = [
     "",
     "# nothing",
     "debug: true",
@@ -72,14 +72,14 @@ ANOTHERS = [
 ]
 
 
-@pytest.mark.parametrize("text", OURS)
-def test_a_file_of_ours_in_the_current_folder_is_taken(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", FLOWPROV_FILES)
+def test_a_file_of_flowprov_in_the_current_folder_is_loaded(tmp_path: Path, text: str) -> None:
     write(tmp_path, text)
     assert load(cwd=tmp_path).journal.heartbeat == 1
 
 
-@pytest.mark.parametrize("text", ANOTHERS)
-def test_a_file_of_another_program_in_the_current_folder_is_passed_over(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", FOREIGN_FILES)
+def test_a_file_of_another_program_in_the_current_folder_is_ignored(tmp_path: Path, text: str) -> None:
     write(tmp_path, text)
     assert load(cwd=tmp_path) == load(
         cwd=tmp_path / "elsewhere", overrides={"journal.path": str(tmp_path / "flowprov_buffer")}
@@ -97,12 +97,12 @@ def test_a_file_of_another_program_in_the_current_folder_is_passed_over(tmp_path
         b"journal: {heartbeat: soon}",
     ],
 )
-def test_a_broken_file_of_ours_in_the_current_folder_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_file_of_flowprov_in_the_current_folder_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "settings.yaml").write_bytes(content)
-    assert str(tmp_path / "settings.yaml") in complaint(cwd=tmp_path)
+    assert str(tmp_path / "settings.yaml") in error_report(cwd=tmp_path)
 
 
-def test_a_file_in_another_encoding_a_folder_or_a_pipe_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_in_another_encoding_a_folder_or_a_pipe_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_bytes(b"journal: {} # \xff")
     assert load(cwd=tmp_path).journal.heartbeat == 10
@@ -114,15 +114,15 @@ def test_a_file_in_another_encoding_a_folder_or_a_pipe_is_passed_over(tmp_path: 
     assert load(cwd=tmp_path).journal.heartbeat == 10
 
 
-def test_a_named_file_needs_no_mark_and_may_be_empty(tmp_path: Path) -> None:
+def test_a_named_file_needs_no_version_key_and_may_be_empty(tmp_path: Path) -> None:
     assert load(write(tmp_path, "")) == load()
     assert load(write(tmp_path, "# nothing\n")) == load()
     assert load(write(tmp_path, "privacy: {redact: false}")).privacy.redact is False
 
 
-def test_a_mapping_is_taken_like_a_file() -> None:
+def test_a_mapping_is_loaded_like_a_file() -> None:
     assert load({"flowprov": 1, "journal": {"heartbeat": 4}}).journal.heartbeat == 4
-    assert "the given mapping: journal.hearbeat" in complaint({"journal": {"hearbeat": 4}})
+    assert "the given mapping: journal.hearbeat" in error_report({"journal": {"hearbeat": 4}})
 
 
 def test_variables_are_read_as_yaml_scalars_whatever_the_case_of_their_names() -> None:
@@ -156,11 +156,11 @@ def test_a_variable_for_a_key_goes_above_one_for_its_section() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("FLOWPROV__JOURNAL__HARTBEAT", "3", 'did you mean "journal.heartbeat"?'),
         ("FLOWPROV__", "3", "unknown key"),
-        ("FLOWPROV__JOURNAL__HEARTBEAT", "[3", "found a text that is not valid YAML"),
+        ("FLOWPROV__JOURNAL__HEARTBEAT", "[3", "found a string that is not valid YAML"),
         ("FLOWPROV__JOURNAL__HEARTBEAT", "&a [*a]", 'found "&a [*a]"'),
         ("FLOWPROV__JOURNAL", "{path: &a [*a]}", "journal.path: found a list"),
         ("FLOWPROV__JOURNAL__PATH__X", "3", "journal.path: found a mapping"),
@@ -168,10 +168,10 @@ def test_a_variable_for_a_key_goes_above_one_for_its_section() -> None:
         ("FLOWPROV__JOURNAL__PATH", "\udcff", r'found "\udcff"'),
     ],
 )
-def test_a_wrong_variable_is_told_by_its_name(name: str, value: str, told: str) -> None:
-    report = complaint(environ={name: value})
+def test_a_wrong_variable_is_reported_by_its_name(name: str, value: str, message: str) -> None:
+    report = error_report(environ={name: value})
     assert f"  {name}: " in report
-    assert told in report
+    assert message in report
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_section_of_the_tree_may_be_an_override() -> None:
     ).telemetry_capture == TelemetrySettings(gpu=True)
 
 
-def test_an_assignment_of_the_command_line_becomes_an_override() -> None:
+def test_an_assignment_from_the_command_line_becomes_an_override() -> None:
     pairs = [
         "telemetry_capture={cpu: true}",
         " journal.path = /a=b",
@@ -206,7 +206,7 @@ def test_an_assignment_of_the_command_line_becomes_an_override() -> None:
     assert settings.privacy.redact is False
 
 
-def test_the_process_environment_and_folder_are_looked_at_when_loading(
+def test_the_environment_and_folder_of_the_process_are_read_when_loading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.upper().startswith("FLOWPROV")]:
@@ -216,7 +216,7 @@ def test_the_process_environment_and_folder_are_looked_at_when_loading(
     assert load_settings().journal == JournalSettings(path=str(tmp_path / "flowprov_buffer"), heartbeat=7.0)
 
 
-def test_a_deleted_current_folder_is_told_only_where_it_matters(
+def test_a_deleted_current_folder_is_reported_only_if_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
@@ -228,7 +228,7 @@ def test_a_deleted_current_folder_is_told_only_where_it_matters(
         load_settings(environ={})
 
 
-def test_a_home_folder_in_the_journal_path_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_in_the_journal_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/of_a_user")
     assert load({"journal": {"path": "~/buffer"}}).journal.path == "/home/of_a_user/buffer"
     assert load({"journal": {"path": Path("buffer")}}).journal.path == str(NOWHERE / "buffer")

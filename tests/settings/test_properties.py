@@ -1,4 +1,4 @@
-"""Whatever is given, loading answers with settings or with a ``SettingsError``."""
+"""Whatever it is given, loading returns settings or raises a ``SettingsError``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ VALUES = st.recursive(
 
 @st.composite
 def near_trees(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw trees whose shape is right and whose values are anything."""
+    """Draw trees with valid keys and any values."""
     tree: dict[str, Any] = {}
     for path in draw(st.lists(st.sampled_from(all_paths()), max_size=6)):
         node = tree
@@ -67,8 +67,8 @@ def near_trees(draw: st.DrawFn) -> dict[str, Any]:
     return tree
 
 
-def loads_or_complains(*args: Any, **kwargs: Any) -> bool:
-    """Whether settings load and stay the same on their way, or a text that can be shown says why not."""
+def loads_or_reports(*args: Any, **kwargs: Any) -> bool:
+    """Whether settings load and survive a round trip, or fail with a report that can be encoded."""
     try:
         settings = load(*args, **kwargs)
     except SettingsError as error:
@@ -77,14 +77,14 @@ def loads_or_complains(*args: Any, **kwargs: Any) -> bool:
 
 
 @given(st.dictionaries(KEYS | st.text(), VALUES, max_size=4) | near_trees())
-def test_any_mapping_loads_or_is_told(tree: dict[str, Any]) -> None:
-    assert loads_or_complains(tree)
-    assert loads_or_complains(None, tree)
+def test_any_mapping_loads_or_is_reported(tree: dict[str, Any]) -> None:
+    assert loads_or_reports(tree)
+    assert loads_or_reports(None, tree)
 
 
 @given(VALUES)
-def test_any_value_as_overrides_loads_or_is_told(value: Any) -> None:
-    assert loads_or_complains(None, value)
+def test_any_value_as_overrides_loads_or_is_reported(value: Any) -> None:
+    assert loads_or_reports(None, value)
 
 
 @given(
@@ -94,17 +94,17 @@ def test_any_value_as_overrides_loads_or_is_told(value: Any) -> None:
         st.text() | st.text("[]{}'\"&*!|>%@`:,#?- ~019.e\n\\Uxabc"),
     )
 )
-def test_any_environment_loads_or_is_told(environ: dict[str, str]) -> None:
-    assert loads_or_complains(environ=environ)
+def test_any_environment_loads_or_is_reported(environ: dict[str, str]) -> None:
+    assert loads_or_reports(environ=environ)
 
 
 @given(st.text() | st.text("[]{}'\"&*!|>%@`:,#?- ~019.e=\n\\Uxabc"))
-def test_any_assignment_is_taken_apart_or_told(text: str) -> None:
+def test_any_assignment_is_parsed_or_reported(text: str) -> None:
     try:
         key, value = parse_assignment(text)
     except SettingsError:
         return
-    assert loads_or_complains(None, {key: value})
+    assert loads_or_reports(None, {key: value})
 
 
 @given(
@@ -114,14 +114,14 @@ def test_any_assignment_is_taken_apart_or_told(text: str) -> None:
     | near_trees().map(lambda tree: yaml.safe_dump(tree, allow_unicode=True).encode()),
     st.sampled_from([b"", b"flowprov: 1\n", b"journal: "]),
 )
-def test_any_file_loads_or_is_told_and_an_unnamed_one_may_be_passed_over(
+def test_any_file_loads_or_is_reported_and_an_unnamed_one_may_be_ignored(
     content: bytes, start: bytes
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.yaml"
         path.write_bytes(start + content)
-        assert loads_or_complains(path)
-        assert loads_or_complains(cwd=Path(folder))
+        assert loads_or_reports(path)
+        assert loads_or_reports(cwd=Path(folder))
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -194,7 +194,7 @@ def test_valid_settings_survive_yaml_and_json(settings: Settings) -> None:
 
 
 @given(VALID)
-def test_no_public_form_tells_a_password(settings: Settings) -> None:
+def test_no_public_form_reveals_a_password(settings: Settings) -> None:
     for sink in (settings.sinks.redis, settings.sinks.mongodb):
         if sink.uri is not None:
             assert redact_uri(sink.uri).partition("://")[2].startswith("***@")
@@ -203,7 +203,7 @@ def test_no_public_form_tells_a_password(settings: Settings) -> None:
 
 
 @given(PRINTABLE, PRINTABLE.filter(lambda host: "@" not in host))
-def test_whatever_stands_before_the_host_is_hidden(password: str, host: str) -> None:
-    hidden = redact_uri(f"redis://:{password}@{host}")
-    assert hidden.startswith("redis://***@")
-    assert len(hidden) <= len(f"redis://***@{host}") + 3 * host.count("=")
+def test_everything_before_the_host_is_concealed(password: str, host: str) -> None:
+    redacted = redact_uri(f"redis://:{password}@{host}")
+    assert redacted.startswith("redis://***@")
+    assert len(redacted) <= len(f"redis://***@{host}") + 3 * host.count("=")

@@ -1,4 +1,4 @@
-"""Credentials of URIs are shown and recorded nowhere; settings reach another process whole."""
+"""Credentials of URIs are never shown or recorded; settings reach another process complete."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flowprov.settings import (
     settings_from_json,
     settings_to_json,
 )
-from tests.settings.support import complaint, load, write
+from tests.settings.support import error_report, load, write
 
-SECRET = "hunter2"  # noqa: S105  a word that must not appear, not a password
+SECRET = "hunter2"  # noqa: S105  a word that must not appear anywhere
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"),
+    ("uri", "redacted"),
     [
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("redis://:hunter2@h:6379/0", "redis://***@h:6379/0"),
@@ -40,15 +40,15 @@ SECRET = "hunter2"  # noqa: S105  a word that must not appear, not a password
         ("", ""),
     ],
 )
-def test_a_uri_loses_its_credentials_and_keeps_its_place(uri: str, shown: str) -> None:
-    assert redact_uri(uri) == shown
+def test_a_uri_loses_its_credentials_and_keeps_its_hosts_and_path(uri: str, redacted: str) -> None:
+    assert redact_uri(uri) == redacted
 
 
 def test_a_repr_shows_no_credentials() -> None:
     settings = load({"sinks": {"redis": {"uri": f"redis://u:{SECRET}@h"}}})
-    for shown in (repr(settings), str(settings), repr(settings.sinks.redis), f"{settings.__rich_repr__()}"):
-        assert SECRET not in shown
-        assert "redis://***@h" in shown
+    for text in (repr(settings), str(settings), repr(settings.sinks.redis), f"{settings.__rich_repr__()}"):
+        assert SECRET not in text
+        assert "redis://***@h" in text
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,20 @@ def test_a_repr_shows_no_credentials() -> None:
 )
 def test_a_report_shows_no_credentials(tmp_path: Path, sinks: Any) -> None:
     path = write(tmp_path, json.dumps({"sinks": sinks}))
-    for report in (complaint(path), complaint({"sinks": sinks}), complaint(None, {"sinks": sinks})):
+    for report in (error_report(path), error_report({"sinks": sinks}), error_report(None, {"sinks": sinks})):
         assert SECRET not in report
 
 
 @pytest.mark.parametrize(
     "value", [f"*{SECRET}", f"!{SECRET}! x", f"@{SECRET}", f"'{SECRET}", f"redis://:{SECRET}@h: x"]
 )
-def test_a_report_of_broken_yaml_quotes_nothing_of_the_file(tmp_path: Path, value: str) -> None:
-    report = complaint(write(tmp_path, f"sinks:\n  redis:\n    uri: {value}\n"))
+def test_a_report_of_broken_yaml_quotes_nothing_from_the_file(tmp_path: Path, value: str) -> None:
+    report = error_report(write(tmp_path, f"sinks:\n  redis:\n    uri: {value}\n"))
     assert SECRET not in report
 
 
 def test_a_report_of_a_variable_or_an_assignment_shows_no_credentials() -> None:
-    report = complaint(environ={"FLOWPROV__SINKS__REDIS__URI": f"http://u:{SECRET}@h"})
+    report = error_report(environ={"FLOWPROV__SINKS__REDIS__URI": f"http://u:{SECRET}@h"})
     assert SECRET not in report
     assert 'FLOWPROV__SINKS__REDIS__URI: sinks.redis.uri: found "http://***@h"' in report
     with pytest.raises(SettingsError) as raised:
@@ -92,7 +92,7 @@ def test_a_report_of_a_variable_or_an_assignment_shows_no_credentials() -> None:
 
 
 def test_a_hint_shows_no_control_characters() -> None:
-    report = complaint({"a\x1b[31m\nb": 1})
+    report = error_report({"a\x1b[31m\nb": 1})
     assert "\x1b" not in report
     assert len(report.splitlines()) == 2
 
@@ -116,7 +116,7 @@ def test_the_digest_follows_the_settings_but_not_the_credentials() -> None:
     assert len(digest("a", 1)) == 16
 
 
-def test_the_digest_takes_ten_and_ten_point_nought_for_the_same() -> None:
+def test_the_digest_is_the_same_for_10_and_10_0() -> None:
     assert Settings(journal=JournalSettings(heartbeat=10)).digest() == Settings().digest()
 
 
@@ -144,6 +144,6 @@ def test_settings_reach_another_process_unchanged() -> None:
         b'{"journal": {"heartbeat": 1e999}}',
     ],
 )
-def test_what_is_no_settings_in_json_is_told(encoded: bytes) -> None:
+def test_json_that_is_no_settings_is_reported(encoded: bytes) -> None:
     with pytest.raises(SettingsError, match="not valid"):
         settings_from_json(encoded)

@@ -1,4 +1,4 @@
-"""What a value may look like: YAML's words, nulls for sections, small conversions."""
+"""The forms that a value may have: YAML's words, nulls for sections, small conversions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ TORCH_OFF = TorchSettings(
 
 
 @pytest.mark.parametrize("null", ["~", "null", "", "off", "no", "false"])
-def test_what_can_be_off_is_off_by_null_and_by_the_words_that_yaml_takes_for_false(
-    tmp_path: Path, null: str
-) -> None:
+def test_null_and_the_words_that_yaml_reads_as_false_switch_a_key_off(tmp_path: Path, null: str) -> None:
     text = f"""
 instrumentation:
   torch: {null}
@@ -40,12 +38,12 @@ sinks:
 
 
 @pytest.mark.parametrize("word", ["off", "'off'", "false", "Off", "no"])
-def test_sync_off_is_off_although_yaml_reads_false(tmp_path: Path, word: str) -> None:
+def test_sync_off_is_off_although_yaml_reads_it_as_false(tmp_path: Path, word: str) -> None:
     assert load(write(tmp_path, f"journal: {{sync: {word}}}")).journal.sync == "off"
 
 
 @pytest.mark.parametrize("key", ["what", "children_mode", "epoch_loop", "batch_loop"])
-def test_a_torch_choice_is_off_by_null_and_off(tmp_path: Path, key: str) -> None:
+def test_a_torch_key_is_switched_off_by_null_and_by_off(tmp_path: Path, key: str) -> None:
     for word in ("~", "off"):
         path = write(tmp_path, f"instrumentation: {{torch: {{{key}: {word}}}}}")
         assert getattr(load(path).instrumentation.torch, key) is None
@@ -55,13 +53,13 @@ def test_a_section_with_everything_commented_out_keeps_its_defaults(tmp_path: Pa
     assert load(write(tmp_path, "journal:\n  # path: x\nprivacy:\nsinks:\n")) == load()
 
 
-def test_a_key_above_a_null_section_switches_only_that_key_on() -> None:
+def test_a_key_in_a_layer_above_a_null_section_switches_only_that_key_on() -> None:
     settings = load({"instrumentation": {"torch": None}}, {"instrumentation.torch.what": "parent_only"})
     assert settings.instrumentation.torch.what == "parent_only"
     assert settings.instrumentation.torch.epoch_loop is None
 
 
-def test_a_null_above_a_section_switches_it_off() -> None:
+def test_a_null_in_a_layer_above_a_section_switches_it_off() -> None:
     source = {"sinks": {"redis": {"uri": "redis://h"}}, "telemetry_capture": {"cpu": True}}
     environ = {"FLOWPROV__SINKS": "~", "FLOWPROV__TELEMETRY_CAPTURE": "~"}
     settings = load(source, environ=environ)
@@ -69,7 +67,7 @@ def test_a_null_above_a_section_switches_it_off() -> None:
     assert settings.telemetry_capture is None
 
 
-def test_an_empty_telemetry_section_reads_no_kind() -> None:
+def test_an_empty_telemetry_section_has_no_kind_on() -> None:
     assert load({"telemetry_capture": {}}).telemetry_capture == TelemetrySettings()
 
 
@@ -78,7 +76,7 @@ class _Writer(str, Enum):
 
 
 @pytest.mark.parametrize(
-    ("path", "given", "kept"),
+    ("path", "value", "expected"),
     [
         ("journal.heartbeat", 3, 3.0),
         ("journal.heartbeat", "1e-3", 0.001),
@@ -92,20 +90,20 @@ class _Writer(str, Enum):
         ("sinks.stop_timeout", 0, 0.0),
     ],
 )
-def test_small_conversions_are_made(path: str, given: Any, kept: Any) -> None:
-    value: Any = load(None, {path: given})
+def test_small_conversions_are_made(path: str, value: Any, expected: Any) -> None:
+    loaded: Any = load(None, {path: value})
     for key in path.split("."):
-        value = getattr(value, key)
-    assert value == kept
-    assert type(value) is type(kept)
+        loaded = getattr(loaded, key)
+    assert loaded == expected
+    assert type(loaded) is type(expected)
 
 
-def test_a_date_and_a_lone_equals_sign_are_texts_in_a_file(tmp_path: Path) -> None:
+def test_a_date_and_a_lone_equals_sign_are_strings_in_a_file(tmp_path: Path) -> None:
     assert load(write(tmp_path, "journal: {path: 2024-01-01}")).journal.path == "/nowhere/2024-01-01"
     assert load(write(tmp_path, "journal: {path: =}")).journal.path == "/nowhere/="
 
 
-def test_an_anchor_may_stand_for_a_value_elsewhere(tmp_path: Path) -> None:
+def test_an_alias_stands_for_the_value_of_its_anchor(tmp_path: Path) -> None:
     text = "journal: {heartbeat: &seconds 4}\nsinks: {stop_timeout: *seconds}"
     assert load(write(tmp_path, text)).sinks.stop_timeout == 4
 
