@@ -1,6 +1,6 @@
 """flowprov records the provenance of PyTorch and Dask campaigns.
 
-Importing it has no effect and loads nothing heavy: each public name is loaded when it is first used.
+The import has no effect and is fast: each public name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowprov.runtime.runtime import configure
     from flowprov.version import __version__
 
-_HOMES = {
+_MODULE_OF = {
     "__version__": "flowprov.version",
     "BatchLoop": "flowprov.capture.training_loops",
     "Buffer": "flowprov.read",
@@ -75,10 +75,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module 'flowprov' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

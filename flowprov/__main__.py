@@ -1,6 +1,6 @@
-"""``python -m flowprov`` does what ``flowprov`` does.
+"""``python -m flowprov``: the same as the command ``flowprov``.
 
-Flows in: arguments. Flows out: what the command says.
+Flows in: arguments. Flows out: the output of the command.
 """
 
 from __future__ import annotations

@@ -1,22 +1,24 @@
-"""The time of a record: wall clock time, told by the monotonic clock.
+"""The time of a record: wall clock time, derived from the monotonic clock.
 
-Flows in: two clocks. Flows out: integer nanoseconds since the epoch. One reading serves for the time of day
-and for durations: the monotonic clock plus an offset that is measured at the start and looked at again with
-every heartbeat. So times inside a process never run backwards, and a clock that is set shows in the records
-within one heartbeat.
+Flows in: the wall clock and the monotonic clock. Flows out: integer nanoseconds since the epoch.
+
+One reading of the monotonic clock serves both for the time of day and for durations. The time of day is that
+reading plus an offset, which is measured at the start and again at every heartbeat. So the times of a process
+never run backwards by themselves; when somebody sets the wall clock, the records follow it within one
+heartbeat.
 """
 
 from __future__ import annotations
 
 import time
 
-ticks = time.perf_counter_ns  # what durations are taken from
+ticks = time.perf_counter_ns  # the monotonic clock, for durations
 
-_STEP_NS = 1_000_000  # differences below this are the jitter of reading two clocks
+_JITTER_NS = 1_000_000  # the offset may seem to change by so much, because two clocks are read in turn
 
 
 def _measure_offset() -> int:
-    """Give wall clock minus monotonic clock: of several readings the one with the least time between them."""
+    """Return wall clock minus monotonic clock: of five measurements the one that took the least time."""
     best, offset = 1 << 62, 0
     for _ in range(5):
         before = ticks()
@@ -28,12 +30,12 @@ def _measure_offset() -> int:
 
 
 class Clock:
-    """Gives wall clock times; one per process.
+    """The wall clock of the process.
 
     Attributes
     ----------
     offset
-        Wall clock minus monotonic clock, in nanoseconds. The hot path adds it to :data:`ticks` itself.
+        Wall clock minus monotonic clock, in nanoseconds. The hot path itself adds it to :data:`ticks`.
     """
 
     __slots__ = ("offset",)
@@ -42,13 +44,13 @@ class Clock:
         self.offset = _measure_offset()
 
     def now(self) -> int:
-        """Give the wall clock time in nanoseconds since the epoch."""
+        """Return the wall clock time in nanoseconds since the epoch."""
         return ticks() + self.offset
 
     def follow_wall_clock(self) -> None:
-        """Follow the wall clock where it was set."""
+        """Take over a new offset, if the wall clock was set."""
         offset = _measure_offset()
-        if abs(offset - self.offset) > _STEP_NS:
+        if abs(offset - self.offset) > _JITTER_NS:
             self.offset = offset
 
 

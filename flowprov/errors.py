@@ -1,7 +1,7 @@
 """The errors that a person may see.
 
-Flows in: nothing. Flows out: exception types that every other room raises. Each message names the place,
-what was found, what was expected and the mend.
+Flows in: nothing. Flows out: exception types that the other parts of flowprov raise. Each message names the
+location, what was found, what was expected, and how to fix it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ class FlowprovError(Exception):
 
 
 class SettingsError(FlowprovError):
-    """The settings cannot be used: an unknown key, a wrong value, a missing named file.
+    """The settings are not valid: an unknown key, a wrong value, a named file that is missing.
 
-    One report holds every problem of a file, each with its path, its line and the nearest right key.
+    One error reports every problem of a file, each with its key, its line and the closest valid key.
     """
 
 
@@ -26,9 +26,9 @@ class MissingExtraError(FlowprovError, ImportError):
     package
         The package that could not be imported.
     extra
-        The extra of flowprov that brings it.
+        The extra of flowprov that installs it.
     purpose
-        What it is needed for, as the end of the sentence "… is needed to <purpose>".
+        What it is needed for: the end of the sentence "… is needed to <purpose>".
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
@@ -40,26 +40,26 @@ class MissingExtraError(FlowprovError, ImportError):
 
 
 class JournalError(FlowprovError):
-    """A source of records cannot be read at all: it does not exist or is of no known kind."""
+    """A source of records cannot be read at all: it does not exist, or it is of an unknown kind."""
 
 
 class UsageError(FlowprovError, TypeError):
-    """A public function was called in a way that it cannot serve."""
+    """A public function was called with arguments that it does not support."""
 
 
 class SinkError(FlowprovError):
-    """A delivery failed; it is tried again later.
+    """A delivery failed. It is tried again later.
 
     Parameters
     ----------
     message
-        What happened, fit for a person and without credentials.
+        What happened, in words for a person and without credentials.
     """
 
 
 class SinkUnavailableError(SinkError):
-    """The server cannot be reached, does not answer in time, or broke the connection."""
+    """The server cannot be reached, does not answer in time, or closed the connection."""
 
 
 class SinkRefusedError(SinkError):
-    """The server answers and does not take records: wrong password, read-only, out of memory or disk."""
+    """The server answers but refuses records: wrong password, read-only, out of memory or disk."""

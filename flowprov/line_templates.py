@@ -1,35 +1,39 @@
-"""The lines that the hot path puts together by hand: one template for each kind.
+"""The line templates: the bytes from which the hot path puts a record together.
 
-Flows in: ready pieces, as bytes. Flows out: lines, each of which means a record of :mod:`flowprov.records`.
-Encoding a struct would cost more than the whole of a captured event. A test fills every template and reads it
-back as the struct that it names, so that the two cannot drift apart.
+Flows in: encoded fields, as bytes. Flows out: lines, each of which is a record of :mod:`flowprov.records`.
+
+To encode a struct would cost more than all the rest of a captured event. A test fills every template and
+decodes the line to the struct that the template names, so that the two stay equal.
 """
 
 from __future__ import annotations
 
 START_FIELDS = b'"task_id":%d%b,"started_at":%d,"used":%b'
-"""Of :class:`~flowprov.records.Task`, what is known at its start: number, further fields, start, inputs."""
+"""The fields of a :class:`~flowprov.records.Task` that are known at its start: number, further fields, start
+time, encoded inputs."""
 
 OPEN_TASK = b'{"type":"open_task",%b,"status":"RUNNING"}\n'
-""":class:`~flowprov.records.OpenTask`: the start fields."""
+"""An :class:`~flowprov.records.OpenTask`: the start fields."""
 
 TASK = b'{"type":"task",' + START_FIELDS + b',"status":"%b","ended_at":%d%b%b}\n'
-""":class:`~flowprov.records.Task` at its end: start fields, status, end, outputs, further fields."""
+"""A :class:`~flowprov.records.Task` that ended: the start fields, status, end time, the field of its outputs,
+further fields."""
 
 ABANDONED_TASK = b'{"type":"task",%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
-""":class:`~flowprov.records.Task` whose own end never ran: the start fields, end, error."""
+"""A :class:`~flowprov.records.Task` that was abandoned: the start fields, end time, error."""
 
 DASK_TASK = b'{"type":"task","task_id":%d%b,"started_at":%d,"status":"%b","custom_metadata":%b%b}\n'
-""":class:`~flowprov.records.Task` that Dask runs: number, fields, start, status, metadata, the rest."""
+"""A :class:`~flowprov.records.Task` that Dask runs: number, further fields, start time, status, custom
+metadata, the fields that are known at its end."""
 
 
 def iteration(prefix: bytes) -> bytes:
-    """Return the template of a loop's iterations: number, start, inputs, end, outputs.
+    """Return the template of a loop's iterations: number, start time, inputs, end time, field of outputs.
 
     Parameters
     ----------
     prefix
-        The fields that all iterations of one pass share, each with its comma in front.
+        The fields that all iterations of one loop pass share, each with a comma before it.
     """
     return (
         b'{"type":"task","task_id":%d'
@@ -39,5 +43,5 @@ def iteration(prefix: bytes) -> bytes:
 
 
 def literal(text: bytes) -> bytes:
-    """Return bytes that stand for themselves inside a template."""
+    """Return the bytes that a template needs in order to contain ``text`` as it is."""
     return text.replace(b"%", b"%%")

@@ -1,15 +1,15 @@
-"""The records of a campaign: what is written to journals, what is read back, and their identifiers.
+"""The records of a campaign: the lines of journals, as structs, and their ids.
 
-Flows in: ids, times and ready summaries from capture. Flows out: frozen structs for readers, and the bytes
-of every line that is not written on the hot path (capture assembles those by hand; a test holds both equal).
+Flows in: ids, times and encoded values from capture. Flows out: frozen structs for readers, and the bytes of
+every line that is not written on the hot path. The hot path uses :mod:`flowprov.line_templates` instead.
 
-Field names are those of W3C PROV (``used``, ``generated``) and of the frameworks. Times are wall clock, in
-integer nanoseconds since the epoch; ``ended_at - started_at`` was measured by a monotonic clock.
+Field names are those of W3C PROV (``used``, ``generated``) and of the frameworks. Times are wall clock times,
+in integer nanoseconds since the epoch. ``ended_at - started_at`` was measured by a monotonic clock.
 
-Inside a journal a task id, group id or parent id may be an integer: the number of a task of that journal.
-Its full form is ``<journal id>-<number>``; what stands in the header of a journal for all its records (host,
-pid, campaign, rank) is left out of them. Readers fill both in with :func:`complete_task`
-and :func:`complete_workflow`.
+Inside a journal, a task id, group id or parent id may be an integer: the number of a task of that journal.
+Its full form is ``<journal id>-<number>``. What is the same for all records of a journal (host, pid,
+campaign, rank) is in its header only. Readers fill in both with :func:`complete_task` and
+:func:`complete_workflow`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
-    """Base of everything that is a line of a journal.
+    """Base of all lines of a journal.
 
-    What came out of JSON holds no cycle, so the garbage collector need not walk through it: reading a journal
-    takes half the time.
+    Values that were decoded from JSON hold no cycles, so the garbage collector does not track records. That
+    halves the time to read a journal.
     """
 
 
@@ -63,7 +63,7 @@ class Campaign(_Record, frozen=True, kw_only=True, tag="campaign"):
 
 
 class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
-    """One run of a program or of a part of it. Written when it opens and again when it ends."""
+    """One run of a program or of a part of it. It is written when it opens and again when it ends."""
 
     workflow_id: str
     campaign_id: str | None = None
@@ -115,19 +115,19 @@ class Task(_Record, frozen=True, kw_only=True, tag="task"):
     thread: str | None = None
     tags: list[str] | None = None
     dependencies: list[str] | None = None
-    telemetry: bool | None = None  # False: none was asked for, so that reading joins none
+    telemetry: bool | None = None  # False: the settings asked for no telemetry, so readers join none
 
 
 class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
-    """A control record: a task that a heartbeat found open. Read as a row only if no end follows."""
+    """A control record: a task that was open at a heartbeat. It is read as a row only if no end follows."""
 
 
 class Header(_Record, frozen=True, kw_only=True, tag="header"):
-    """The first line of a journal: what holds for all its records.
+    """The first line of a journal: what is the same for all its records.
 
-    A forked child goes on numbering where its parent was (``first_number``), so that a number that it took
-    over still names the same task: numbers below it are those of the ``ancestors``, (journal id, first
-    number) each, oldest first.
+    A forked child continues the numbers of its parent, from ``first_number`` on, so that a number from before
+    the fork still names the same task. Smaller numbers belong to the ``ancestors``: (journal id, first
+    number) of each, the oldest first.
     """
 
     schema: int
@@ -151,7 +151,7 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
 
 
 class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
-    """A control record: the process was alive at that moment, with these counts and open scopes."""
+    """A control record: the process was alive at this time, with these counts and open scopes."""
 
     at: int
     captured: int = 0
@@ -163,7 +163,7 @@ class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
 class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
     """A control record: one reading of the telemetry probes, by kind.
 
-    It has either all ``values``, or the ``changes`` since the sample before it in its journal: a JSON Merge
+    It has either all ``values``, or the ``changes`` since the previous sample of its journal, as a JSON Merge
     Patch (RFC 7396).
     """
 
@@ -173,14 +173,14 @@ class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
 
 
 class Machine(_Record, frozen=True, kw_only=True, tag="machine"):
-    """A control record: what the process runs on and with; written again where something of it changed."""
+    """A control record: the machine and the versions of a process; written again when they change."""
 
     at: int
     values: JsonObject
 
 
 class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
-    """A control record: what was learned of a task after its record was written."""
+    """A control record: what became known of a task after its record was written."""
 
     task_id: LocalId
     status: str | None = None
@@ -190,9 +190,9 @@ class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
 
 
 class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
-    """A task of Dask's own that is no row: what it depends on, so that the tasks around it stay connected.
+    """An internal task of Dask's. It is no row, but its dependencies connect the tasks around it.
 
-    It is counted like a task: without it a dependency could not be resolved.
+    It is counted like a task, because without it a dependency could not be resolved.
     """
 
     workflow_id: str
@@ -202,7 +202,7 @@ class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
 
 
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
-    """The last line of a journal that was closed: what was captured, written and dropped by reason."""
+    """The last line of a closed journal: how many records were captured, written, and dropped by reason."""
 
     at: int
     captured: int
@@ -230,22 +230,22 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def new_id() -> str:
-    """Make an identifier that sorts by its time of birth (uuid7)."""
+    """Return a new id. Ids sort by the time of their creation (uuid7)."""
     return str(uuid_utils.uuid7())
 
 
 def encode(record: Record) -> bytes:
-    """Encode a record as one line, newline included."""
+    """Return a record as one line of JSON, with its newline."""
     return _encoder.encode(record) + b"\n"
 
 
 def decode(line: bytes) -> Record:
-    """Decode one line.
+    """Return the record of one line.
 
     Raises
     ------
     msgspec.DecodeError, msgspec.ValidationError
-        If the line is not JSON, or is no record that this version knows.
+        If the line is not JSON, or if this version does not know such a record.
     """
     return _decoder.decode(line)
 
@@ -253,7 +253,7 @@ def decode(line: bytes) -> Record:
 def full_id(
     local: LocalId, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0
 ) -> str:
-    """Give the full form of an id that may be a number local to a journal."""
+    """Return the full form of an id, which may be a number inside a journal."""
     if isinstance(local, str):
         return local
     if local < first_number:
@@ -264,13 +264,13 @@ def full_id(
 
 
 def complete_task(task: Task, header: Header) -> Task:
-    """Fill in what the header of its journal says of a task."""
-    origin = (header.journal_id, header.ancestors, header.first_number)
+    """Return a task with its full ids and with the fields that are only in the header of its journal."""
+    numbering = (header.journal_id, header.ancestors, header.first_number)
     return msgspec.structs.replace(
         task,
-        task_id=full_id(task.task_id, *origin),
-        parent_task_id=None if task.parent_task_id is None else full_id(task.parent_task_id, *origin),
-        group_id=None if task.group_id is None else full_id(task.group_id, *origin),
+        task_id=full_id(task.task_id, *numbering),
+        parent_task_id=None if task.parent_task_id is None else full_id(task.parent_task_id, *numbering),
+        group_id=None if task.group_id is None else full_id(task.group_id, *numbering),
         campaign_id=task.campaign_id or header.campaign_id,
         hostname=task.hostname or header.hostname,
         pid=header.pid if task.pid is None else task.pid,
@@ -280,7 +280,7 @@ def complete_task(task: Task, header: Header) -> Task:
 
 
 def complete_workflow(workflow: Workflow, header: Header) -> Workflow:
-    """Fill in what the header of its journal says of a workflow."""
+    """Return a workflow with the fields that are only in the header of its journal."""
     return msgspec.structs.replace(
         workflow,
         campaign_id=workflow.campaign_id or header.campaign_id,
@@ -291,5 +291,5 @@ def complete_workflow(workflow: Workflow, header: Header) -> Workflow:
 
 
 def json_schema() -> JsonObject:
-    """Give the JSON Schema of every line of a journal, for schema version :data:`SCHEMA_VERSION`."""
+    """Return the JSON Schema of every line of a journal, for schema version :data:`SCHEMA_VERSION`."""
     return msgspec.json.schema(Record)

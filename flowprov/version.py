@@ -1,4 +1,4 @@
-"""The version of flowprov: the one place where it is written."""
+"""The version of flowprov. It is written only here."""
 
 from __future__ import annotations
 

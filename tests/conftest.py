@@ -1,4 +1,4 @@
-"""Every test starts from nothing: no settings of the machine, no open scope, a buffer of its own."""
+"""Every test starts fresh: without settings of the machine, without open scopes, in a buffer of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowprov.runtime import runtime
 
 @pytest.fixture(autouse=True)
 def fresh_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Forget what the tests before have left, and what the machine has set."""
+    """Remove the state of earlier tests and the settings of the machine."""
     for name in list(os.environ):
         if name.startswith("FLOWPROV") and not name.startswith("FLOWPROV_TEST"):
             monkeypatch.delenv(name)
@@ -25,7 +25,7 @@ def fresh_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
 
 @pytest.fixture
 def buffer(tmp_path: Path) -> Path:
-    """A buffer folder into which this process records."""
+    """Return a buffer folder into which this process records."""
     folder = tmp_path / "buffer"
     flowprov.configure(journal={"path": str(folder)})
     return folder

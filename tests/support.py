@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def clean_environment(**added: str) -> dict[str, str]:
-    """Give this environment without any variable of flowprov's own, and with the repository importable."""
+    """Return this environment without flowprov's variables, and with the repository importable."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
     paths = [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths), **added}
@@ -52,43 +52,43 @@ def run(
     status: int | None = 0,
     timeout: float = 120,
 ) -> tuple[str, str]:
-    """Run a program to its end; gives what it printed and what it complained of."""
+    """Run a program to its end and return its standard output and standard error."""
     with start(code, folder, *arguments, env=env) as process:
-        printed, complained = process.communicate(timeout=timeout)
+        stdout, stderr = process.communicate(timeout=timeout)
     if status is not None:
-        assert process.returncode == status, complained
-    return printed, complained
+        assert process.returncode == status, stderr
+    return stdout, stderr
 
 
 def lines(folder: Path) -> list[records.Record]:
-    """Read every record under a folder, journal by journal, control records too."""
+    """Return every record under a folder, journal by journal, with control records."""
     return [record for path in journal_format.find_journals(folder) for record in lines_of(path)]
 
 
 def lines_of(path: Path) -> list[records.Record]:
-    """Read every record of one journal."""
+    """Return every record of one journal."""
     return [records.decode(line) for _, line in journal_format.lines(path.read_bytes())]
 
 
 def tasks(folder: Path) -> list[records.Task]:
-    """Read the task records under a folder, their ids completed."""
-    found = []
+    """Return the task records under a folder, with full ids."""
+    completed = []
     for path in journal_format.find_journals(folder):
         header = None
         for record in lines_of(path):
             if isinstance(record, records.Header):
                 header = record
             elif type(record) is records.Task and header is not None:
-                found.append(records.complete_task(record, header))
-    return found
+                completed.append(records.complete_task(record, header))
+    return completed
 
 
 def only(items: list[Any]) -> Any:
-    """Give the one element of a list."""
+    """Return the only element of a list."""
     assert len(items) == 1, items
     return items[0]
 
 
-def of_type(found: list[records.Record], kind: type[Any]) -> list[Any]:
-    """Pick the records of one kind."""
-    return [record for record in found if type(record) is kind]
+def of_type(items: list[records.Record], record_type: type[Any]) -> list[Any]:
+    """Return the records of one type."""
+    return [record for record in items if type(record) is record_type]

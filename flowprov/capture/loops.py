@@ -214,7 +214,11 @@ class Loop(Generic[T]):
             return parent
         key: Any = self._parent_task_id if self._parent_task_id is not None else parent.key
         named = msgspec.structs.replace(
-            parent, key=key, workflow_id=self._workflow_id or parent.workflow_id, parent_fields=None, recorded=True
+            parent,
+            key=key,
+            workflow_id=self._workflow_id or parent.workflow_id,
+            parent_fields=None,
+            recorded=True,
         )
         named.parent = parent
         return named

@@ -1,1 +1,1 @@
-"""What this process runs on, as what, and with which code: host, launcher, repository."""
+"""The surroundings of this process: the host, the launcher, the user, and the code repository."""

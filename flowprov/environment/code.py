@@ -1,7 +1,7 @@
-"""Where a workflow ran: the user, the environment and the code, as far as that is free to tell.
+"""The user, the Python environment and the code repository of a workflow.
 
-Flows in: this process. Flows out: JSON-able descriptions. Nothing is started to find them out (no ``git``, no
-probes), no environment variable is recorded but the name of the active environment, and each part may be
+Flows in: this process. Flows out: descriptions as JSON values. No process is started to find them (no
+``git``). Of the environment variables, only the name of the active environment is recorded. Each part may be
 missing without the others.
 """
 
@@ -20,7 +20,7 @@ from flowprov.values import redact_urls
 
 @lru_cache(maxsize=1)
 def user() -> str | None:
-    """Name the user, None where the system does not know one."""
+    """Return the name of the user, None if the system does not know one."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -28,15 +28,15 @@ def user() -> str | None:
 
 
 def environment_id() -> str:
-    """Name the Python environment: conda's name for it, else the folder of the interpreter's prefix."""
+    """Return the name of the Python environment: conda's name for it, else the interpreter's prefix."""
     return os.environ.get("CONDA_DEFAULT_ENV") or sys.prefix
 
 
 @lru_cache(maxsize=1)
 def code_repository() -> dict[str, Any] | None:
-    """Describe the git repository of the running program: commit, branch and address.
+    """Return folder, commit, branch and remote of the git repository of the program, None if it has none.
 
-    It is read from the files of ``.git``; whether there are uncommitted changes is not known from these.
+    They are read from the files in ``.git``, which do not tell whether there are uncommitted changes.
     """
     try:
         start = Path(sys.argv[0]).resolve().parent if sys.argv and sys.argv[0] else Path.cwd()
@@ -50,24 +50,24 @@ def code_repository() -> dict[str, Any] | None:
 
 def _describe_repository(folder: Path) -> dict[str, Any]:
     git = folder / ".git"
-    if git.is_file():  # a worktree or a submodule: the file says where the real one is
+    if git.is_file():  # in a worktree or a submodule, the file has the path of the real folder
         git = (folder / git.read_text().partition("gitdir:")[2].strip()).resolve()
     common = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
     head = (git / "HEAD").read_text().strip()
-    found: dict[str, Any] = {"folder": str(folder)}
+    repository: dict[str, Any] = {"folder": str(folder)}
     if head.startswith("ref:"):
         reference = head.partition(":")[2].strip()
-        found["branch"] = reference.removeprefix("refs/heads/")
-        found["commit"] = _resolve(common, reference)
+        repository["branch"] = reference.removeprefix("refs/heads/")
+        repository["commit"] = _read_commit(common, reference)
     else:
-        found["commit"] = head
+        repository["commit"] = head
     config = common / "config"
-    if config.exists() and (address := re.search(r"^\s*url\s*=\s*(\S+)", config.read_text(), re.MULTILINE)):
-        found["remote"] = redact_urls(address[1])
-    return found
+    if config.exists() and (url := re.search(r"^\s*url\s*=\s*(\S+)", config.read_text(), re.MULTILINE)):
+        repository["remote"] = redact_urls(url[1])
+    return repository
 
 
-def _resolve(git: Path, reference: str) -> str | None:
+def _read_commit(git: Path, reference: str) -> str | None:
     loose = git / reference
     if loose.exists():
         return loose.read_text().strip()

@@ -1,8 +1,8 @@
-"""What this process runs on and with, as far as that is free to tell.
+"""The system, the cores and the versions with which this process runs, as far as they cost nothing to read.
 
-Flows in: this process. Flows out: a few JSON-able facts, one by one or together. They are recorded with every
-workflow (capture) and begin the fuller description of a process (telemetry). Nothing is imported, started or
-asked of a device to find them out.
+Flows in: this process. Flows out: a few facts as JSON values, one by one or together. Capture records them
+with every workflow, and telemetry puts them first in its description of the machine. To read them, nothing is
+imported or started, and no device is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-# Whose versions are worth a line, where the program has loaded them.
+# Their versions are recorded, if the program has loaded them.
 FRAMEWORKS = (
     "torch",
     "dask",
@@ -28,10 +28,10 @@ FRAMEWORKS = (
 
 
 def loaded(name: str) -> ModuleType | None:
-    """Give a module that the program has loaded to its end, None where it has not.
+    """Return a module that the program has completely loaded, None if it has not.
 
-    One that another thread is still importing lacks parts, and one that waits to be loaded lazily would be
-    loaded by a look at it (its class then reads attributes in a way of its own): neither counts.
+    A module that another thread is still importing is incomplete. A lazy module would be loaded when its
+    attributes are read (its class has a `__getattribute__` of its own). For both, None is returned.
     """
     module = sys.modules.get(name)
     if module is None or type(module).__getattribute__ is not ModuleType.__getattribute__:
@@ -40,7 +40,7 @@ def loaded(name: str) -> ModuleType | None:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of the frameworks that are loaded."""
+    """Return the versions of the frameworks that are loaded."""
     return {
         name: str(version)
         for name in FRAMEWORKS
@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def cpus_usable() -> int | None:
-    """Count the logical cores that the process may run on, by the affinity of its main thread."""
+    """Return the number of logical cores on which the process may run, by the affinity of its main thread."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(os.getpid()))
     return os.cpu_count()
@@ -64,9 +64,9 @@ FACTS: Mapping[str, Callable[[], Any]] = {
     "python": platform.python_version,
     "versions": versions,
 }
-"""What tells each fact, by its name."""
+"""The function that reads each fact, by the name of the fact."""
 
 
 def machine_info() -> dict[str, Any]:
-    """Tell all facts: what a workflow says of the machine and the versions that are loaded."""
-    return {name: tell() for name, tell in FACTS.items()}
+    """Return all facts, as a workflow records them."""
+    return {name: read() for name, read in FACTS.items()}

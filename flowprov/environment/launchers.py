@@ -1,7 +1,7 @@
-"""What the launcher of a process says of it: its rank, and what it shares with the other ranks of its job.
+"""What a launcher tells a process: its rank, and the ids that it shares with the other ranks of its job.
 
-Flows in: the environment that torchrun, SLURM or MPI set. Flows out: rank and world size, and a campaign id
-that all ranks of a job derive alike.
+Flows in: the environment variables that torchrun, SLURM or MPI set. Flows out: rank and world size, and ids
+that every rank of a job derives by itself and that are equal in all of them.
 """
 
 from __future__ import annotations
@@ -9,57 +9,59 @@ from __future__ import annotations
 import os
 import uuid
 
-# Any fixed namespace will do, as long as every rank of every version uses the same.
+# Any fixed namespace will do, if every rank of every version uses the same.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://flowprov/launchers")
 
 
-def rank() -> tuple[int | None, int | None]:
-    """Give (rank, world size) of this process, None where it was not launched as one of several."""
+def rank_and_world_size() -> tuple[int | None, int | None]:
+    """Return rank and world size of this process; None for both if it was not launched as one of several."""
     for rank_name, size_name in (
         ("RANK", "WORLD_SIZE"),
         ("SLURM_PROCID", "SLURM_NTASKS"),
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ):
-        own, size = os.environ.get(rank_name, ""), os.environ.get(size_name, "")
-        if own.isdigit() and size.isdigit():
-            return int(own), int(size)
+        rank, size = os.environ.get(rank_name, ""), os.environ.get(size_name, "")
+        if rank.isdigit() and size.isdigit():
+            return int(rank), int(size)
     return None, None
 
 
-def job() -> str | None:
-    """Name the job that this rank belongs to, in words that are unique to it; None where nothing is.
+def job_name() -> str | None:
+    """Return a unique name of the job that this rank belongs to, None if no variable is unique to the job.
 
-    ``torchrun`` gives each job a run id of its own unless the user named one (then the rendezvous port is
-    drawn anew for each job) or chose the static rendezvous (the id is then "none", and nothing is unique).
+    ``torchrun`` gives each job a run id of its own. If the user named the run id, the port of the rendezvous
+    is still a new one for each job. With the static rendezvous the run id is "none", and nothing is unique.
     """
-    run = os.environ.get("TORCHELASTIC_RUN_ID")
-    if run and run != "none":
-        restarts = os.environ.get("MASTER_PORT", "")
-        return f"torchrun {run} {os.environ.get('MASTER_ADDR', '')}:{restarts}"
-    slurm = os.environ.get("SLURM_JOB_ID")
-    if slurm and os.environ.get("SLURM_STEP_ID"):
-        return f"slurm {slurm} {os.environ['SLURM_STEP_ID']}"
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run_id and run_id != "none":
+        port = os.environ.get("MASTER_PORT", "")
+        return f"torchrun {run_id} {os.environ.get('MASTER_ADDR', '')}:{port}"
+    slurm_job = os.environ.get("SLURM_JOB_ID")
+    if slurm_job and os.environ.get("SLURM_STEP_ID"):
+        return f"slurm {slurm_job} {os.environ['SLURM_STEP_ID']}"
     return None
 
 
 def campaign_id() -> str | None:
-    """Give the campaign that all ranks of this job share, None for a process on its own."""
-    _, size = rank()
-    name = job() if size is not None and size > 1 else None
+    """Return the id of the campaign that all ranks of this job share, None for a process on its own."""
+    _, size = rank_and_world_size()
+    name = job_name() if size is not None and size > 1 else None
     return None if name is None else str(uuid.uuid5(_NAMESPACE, name))
 
 
 def workflow_id(campaign: str, name: str, ordinal: int) -> str | None:
-    """Give the id of a workflow that every rank opens, None for a process on its own.
+    """Return the id of a workflow that every rank opens, None for a process on its own.
 
     Parameters
     ----------
-    campaign, name
-        Of the workflow.
+    campaign
+        The id of the workflow's campaign.
+    name
+        The name of the workflow.
     ordinal
-        Which one of that name it is in this process, from 0.
+        How many workflows of that name this process opened before.
     """
-    _, size = rank()
-    if size is None or size < 2 or job() is None:
+    _, size = rank_and_world_size()
+    if size is None or size < 2 or job_name() is None:
         return None
     return str(uuid.uuid5(_NAMESPACE, f"{campaign} {name} {ordinal}"))

@@ -138,7 +138,7 @@ class Runtime:
         settings = self.settings.journal
         if buffer != settings.path:
             settings = msgspec.structs.replace(settings, path=buffer)
-        rank, world_size = launchers.rank()
+        rank, world_size = launchers.rank_and_world_size()
         identity = Identity(
             campaign_id=campaign_id,
             campaign=self._campaigns.get(campaign_id),

@@ -1,4 +1,4 @@
-"""The house: who may import whom, and what importing flowprov loads. See docs/architecture.md."""
+"""The import rules: who may import whom, and what ``import flowprov`` loads. See docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from tests.support import REPOSITORY, clean_environment
 
-PACKAGE = REPOSITORY / "flowprov"
+FLOWPROV = REPOSITORY / "flowprov"
 
-# What each room may import, beside itself: what it does import, no more. A room is a folder or file of the
-# package, or a part of a folder; a module stands in the room with the longest name that fits.
+# What each package imports besides itself; it may import nothing else. A package is here a folder of
+# flowprov, a single file beside the folders, or a part of a folder. A module belongs to the longest name that
+# fits.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": {"clock", "guard", "records", "settings"},
     "telemetry": {"clock", "environment", "guard", "journal", "records", "settings", "values"},
     "sinks": {"errors", "records", "settings", "values"},
-    # The side of the program knows no sink; that of the process that delivers does.
+    # The launcher runs in the program and knows no sink. The service runs in the shipper and does.
     "shipping.launcher": {"guard", "journal", "settings", "shipping.status"},
     "shipping.status": {"journal", "settings"},
     "shipping": {"errors", "journal", "records", "settings", "shipping.status", "sinks"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
     },
     "capture": {
-        "capture.dask",  # the one place where the core reaches for an adapter: ALLOWED_FROM
+        "capture.dask",  # from one file only: ALLOWED_FROM
         "clock",
         "environment",
         "errors",
@@ -86,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preload": {"capture.dask"},
     "__main__": {"cli"},
 }
-# Permissions of one file of a room: a workflow that was given a Dask client.
+# Permissions that one file of a package has: a workflow that was given a Dask client imports the adapter.
 ALLOWED_FROM = {("capture", "capture.dask"): "flowprov/capture/workflow.py"}
 
 FRAMEWORKS = {
@@ -106,10 +107,10 @@ FRAMEWORKS = {
 CORE = {"msgspec", "yaml", "uuid_utils", "click"}
 
 
-def _room(module: str) -> str:
+def _package_of(module: str) -> str:
     name = module.removeprefix("flowprov").removeprefix(".")
-    fitting = [room for room in MAY_IMPORT if name == room or name.startswith(f"{room}.")]
-    return max(fitting, key=len, default=name)
+    matches = [package for package in MAY_IMPORT if name == package or name.startswith(f"{package}.")]
+    return max(matches, key=len, default=name)
 
 
 def module_name(path: Path) -> str:
@@ -118,54 +119,54 @@ def module_name(path: Path) -> str:
 
 
 def _is_module(name: str) -> bool:
-    place = REPOSITORY.joinpath(*name.split("."))
-    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+    path = REPOSITORY.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
 def _imports(path: Path) -> set[str]:
-    """Every module that a file imports: at its top, in functions, for types."""
-    found: set[str] = set()
+    """Return every module that a file imports: at its top, in functions, for types."""
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the room they reach for"
+            assert node.level == 0, f"{path}: a relative import hides the package that it imports from"
             module = node.module or ""
             names = {f"{module}.{alias.name}" for alias in node.names}
-            inner = {name for name in names if _is_module(name)}
-            found |= inner if inner == names else inner | {module}
-    return found
+            submodules = {name for name in names if _is_module(name)}
+            imported |= submodules if submodules == names else submodules | {module}
+    return imported
 
 
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+SOURCES = sorted(path for path in FLOWPROV.rglob("*.py") if path != FLOWPROV / "__init__.py")
 
 
-def _rooms_of(path: Path) -> set[str]:
-    """The rooms that a file imports, without its own."""
-    found = {_room(module) for module in _imports(path) if module.split(".")[0] == "flowprov"}
-    return found - {_room(module_name(path))}
+def _packages_imported(path: Path) -> set[str]:
+    """Return the packages that a file imports from, without its own."""
+    packages = {_package_of(module) for module in _imports(path) if module.split(".")[0] == "flowprov"}
+    return packages - {_package_of(module_name(path))}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
-    room = _room(module_name(path))
-    assert room in MAY_IMPORT, f"{path} stands in no room that the house knows"
+def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
+    package = _package_of(module_name(path))
+    assert package in MAY_IMPORT, f"{path} belongs to no package of MAY_IMPORT"
     relative = str(path.relative_to(REPOSITORY))
-    for target in _rooms_of(path):
+    for target in _packages_imported(path):
         assert target, f"{path} imports the root of the package"
-        assert target in MAY_IMPORT[room], f"{path} may not import {target}"
-        assert ALLOWED_FROM.get((room, target), relative) == relative, f"{path} may not import {target}"
+        assert target in MAY_IMPORT[package], f"{path} may not import {target}"
+        assert ALLOWED_FROM.get((package, target), relative) == relative, f"{path} may not import {target}"
     for top in {module.split(".")[0] for module in _imports(path)} - {"flowprov"}:
         if top in FRAMEWORKS:
-            assert room in FRAMEWORKS[top], f"{path} may not import {top}"
+            assert package in FRAMEWORKS[top], f"{path} may not import {top}"
         else:
             assert top in sys.stdlib_module_names | CORE | {"typing_extensions"}, f"{path} imports {top}"
 
 
-def test_no_room_has_a_permission_that_it_does_not_use() -> None:
-    used: dict[str, set[str]] = {room: set() for room in MAY_IMPORT}
+def test_no_package_has_a_permission_that_it_does_not_use() -> None:
+    used: dict[str, set[str]] = {package: set() for package in MAY_IMPORT}
     for path in SOURCES:
-        used[_room(module_name(path))] |= _rooms_of(path)
+        used[_package_of(module_name(path))] |= _packages_imported(path)
     assert used == MAY_IMPORT
 
 

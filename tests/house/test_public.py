@@ -1,4 +1,4 @@
-"""The public face: its names and their arguments are a contract."""
+"""The public names of flowprov and their arguments are a contract."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = [
     "workflow",
 ]
 
-# As they stand in the design; defaults as written there.
+# The arguments and their defaults, as the contract has them.
 SIGNATURES = {
     "campaign": "(name=None, *, campaign_id=None)",
     "workflow": (
@@ -70,9 +70,9 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
-    found = getattr(flowprov, name)
+    value = getattr(flowprov, name)
     if name != "__version__":
-        assert found.__doc__
+        assert value.__doc__
 
 
 @pytest.mark.parametrize("name", sorted(SIGNATURES))

@@ -1,4 +1,4 @@
-"""A built wheel, installed with no extras into an environment of its own, away from the repository."""
+"""A built wheel works without extras, in an environment of its own and outside the repository."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PROGRAM = """
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the sources and install it; gives the interpreter."""
+    """Build the wheel from a copy of the sources and install it; return the interpreter."""
     folder = tmp_path_factory.mktemp("wheel")
     sources, wheels = folder / "sources", folder / "wheels"
     shutil.copytree(
@@ -67,7 +67,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """Give an environment in which only what is installed can be imported."""
+    """Return an environment in which only installed packages can be imported."""
     environment = clean_environment()
     environment.pop("PYTHONPATH")
     return environment

@@ -193,7 +193,7 @@ def _shared_id(campaign: str, name: str, module: torch.nn.Module) -> str | None:
     Models of one name and structure, built in the same order in the same workflow, are one model of which
     each rank has a replica or a shard. Helper processes of a rank have models of their own.
     """
-    rank, size = launchers.rank()
+    rank, size = launchers.rank_and_world_size()
     if rank is None or size == 1 or os.getpid() != _PROCESS or multiprocessing.parent_process() is not None:
         return None
     known = f"model {name} {architecture(module)}"
