@@ -120,8 +120,8 @@ def describe_value(value: Any, *, secret: bool = False) -> str:
         return {None: "~ (nothing)", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return "a number" if secret else _describe_number(value)
-    kinds: dict[type, str] = {list: "a list", tuple: "a list", Mapping: "a mapping"}
-    description = next((text for kind, text in kinds.items() if isinstance(value, kind)), None)
+    descriptions: dict[type, str] = {list: "a list", tuple: "a list", Mapping: "a mapping"}
+    description = next((text for cls, text in descriptions.items() if isinstance(value, cls)), None)
     return description or f"a value of type {type(value).__name__}"
 
 

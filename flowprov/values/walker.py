@@ -204,14 +204,14 @@ class Walker:
         """
         if self.nodes + len(items) > self.limits.max_nodes:
             return False
-        kinds = set(map(type, items))
-        if kinds == {float}:
+        classes = set(map(type, items))
+        if classes == {float}:
             total = sum(cast("Sequence[float]", items))
             return total - total == 0.0  # also false if the sum overflows, which only costs time
-        if kinds == {int}:
+        if classes == {int}:
             numbers = cast("Sequence[int]", items)
             return min(numbers) >= INT_MIN and max(numbers) <= INT_MAX
-        return kinds <= {bool, type(None)}
+        return classes <= {bool, type(None)}
 
     def build_object(
         self,
