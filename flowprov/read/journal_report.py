@@ -1,7 +1,7 @@
-"""What one journal holds, beside what its writer says that it wrote.
+"""Compare what one journal holds with what its writer counted.
 
-Flows in: one journal. Flows out: a :class:`JournalReport`, and on the way each of its records to whoever has
-a use for it, so that a journal is read once.
+Flows in: one journal. Flows out: a :class:`JournalReport`. A caller that needs the records too passes a
+callback, so that the journal is read only once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from flowprov.records import Footer, Header, Heartbeat, LeftOut, Record, Task, W
 
 
 class JournalReport(NamedTuple):
-    """A journal and what it holds, to compare with what its writer says.
+    """What one journal holds, and what its writer counted.
 
     Attributes
     ----------
     path, header, footer, alive
-        The journal, who wrote it, its footer (None if it was not closed), and whether its writer is there.
+        The file, its header, its footer (None if the journal was not closed), and whether its writer is still
+        there.
     captured, written, dropped
-        What the footer says, else the last heartbeat: events met, events written, events lost by reason.
+        The writer's counts, from the footer or else from the last heartbeat: events captured, events written,
+        and events dropped, by reason.
     found
-        Events that were read: it equals ``written`` where there is a footer and nothing is damaged.
+        Events that were read. Equals ``written`` if there is a footer and nothing is damaged.
     damages
-        What could not be read.
+        The parts that could not be read.
     heartbeat
-        The last one; None if the process wrote none.
+        The last heartbeat; None if there is none.
     lines, last
-        How many records were read, control records included, and where the last one stands.
+        The number of records that were read, control records included, and the position of the last one.
     """
 
     path: Path
@@ -50,37 +52,37 @@ class JournalReport(NamedTuple):
     last: int | None = None
 
 
-def report_on(journal: JournalSummary, take: Callable[[Record], object] | None = None) -> JournalReport:
-    """Read a journal and report on it.
+def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | None = None) -> JournalReport:
+    """Read a journal and return a report on it.
 
     Parameters
     ----------
     journal
-        The journal. Whether its writer was alive must have been looked up before.
-    take
+        The journal. Its ``alive`` must have been determined before this call.
+    on_record
         Called with each record.
     """
     reader = reader_of(journal)
     found, heartbeat, footer = 0, None, journal.footer
-    count, last = 0, None
+    lines, last = 0, None
     missing: list[Damage] = []
-    read = reader.read()
-    first = next(read, None)
+    records = reader.read()
+    first = next(records, None)
     if first is not None and not isinstance(first[1], Header):
         missing = _missing_beginning(journal, first[0], reader.damages)
-    for position, record in chain(() if first is None else (first,), read):
-        count, last = count + 1, position
+    for position, record in chain(() if first is None else (first,), records):
+        lines, last = lines + 1, position
         if type(record) in (Task, Workflow, LeftOut):
             found += 1
         elif isinstance(record, Heartbeat):
-            # Not the last in the file: one behind the header is younger than those after it.
+            # The heartbeat in the reserved slot stands before others in the file, but is the latest.
             if heartbeat is None or record.captured >= heartbeat.captured:
                 heartbeat = record
         elif isinstance(record, Footer):
-            footer = record  # it may have been closed since it was looked at
-        if take is not None:
-            take(record)
-    said = footer or heartbeat
+            footer = record  # the journal may have been closed since it was summarized
+        if on_record is not None:
+            on_record(record)
+    counts = footer or heartbeat
     alive = journal.alive and footer is None
     damages = [*missing, *reader.damages]
     if reader.unfinished is not None and not alive:
@@ -90,19 +92,19 @@ def report_on(journal: JournalSummary, take: Callable[[Record], object] | None =
         journal.header,
         footer,
         alive,
-        said.captured if said else 0,
-        said.written if said else 0,
-        (said.dropped if said else None) or {},
+        counts.captured if counts else 0,
+        counts.written if counts else 0,
+        (counts.dropped if counts else None) or {},
         found,
         damages,
         heartbeat,
-        count,
+        lines,
         last,
     )
 
 
 def _missing_beginning(journal: JournalSummary, first: int, damages: list[Damage]) -> list[Damage]:
-    """Tell of a beginning of which nothing is left: a server was told to keep only the end of a journal."""
+    """Return the missing beginning of a journal as damage: some servers keep only a journal's end."""
     if any(damage.offset < first for damage in damages):
-        return []  # it is there, and told of already
+        return []  # the beginning is there, and its damage is already listed
     return [Damage(journal.path, 0, first, "its beginning is missing, the header with it")]

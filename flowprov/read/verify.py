@@ -1,11 +1,11 @@
-"""Whether a campaign is complete: what its processes say that they recorded, against what is there.
+"""Check whether a campaign is complete: compare what its processes counted with what its journals hold.
 
 Flows in: the journals of a campaign, and the sinks to which they are delivered. Flows out: a
-:class:`Verification`: for each journal how it ended, what is wrong with it and what each sink holds of it;
-what was never ended; and one verdict.
+:class:`Verification`. It says how each journal ended, what is wrong with it and what each sink holds of it,
+lists the workflows and tasks without an end, and gives one verdict.
 
-All records are read, few are kept: what may have been left open. Only where something may, the journals are
-read a second time for its end, so that memory does not grow with a long run.
+All records are read, but only those of workflows and tasks that may be open are kept. If there are open
+tasks, the journals are read a second time to look for their ends. So memory does not grow with a long run.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from flowprov.records import Campaign, Correction, Header, OpenTask, Record, Sta
 State: TypeAlias = Literal["closed", "running", "gone"]
 Verdict: TypeAlias = Literal["COMPLETE", "RUNNING", "INCOMPLETE"]
 
-# Without an end, or with one that says that there was none.
-_UNENDED = (*OPEN, Status.INTERRUPTED.value)
+# The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
+_WITHOUT_END = (*OPEN, Status.INTERRUPTED.value)
 
 
 class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be said of one journal.
+    """The result of checking one journal.
 
     Attributes
     ----------
     report
-        What it holds and what its writer says.
+        What the journal holds and what its writer counted.
     state
-        ``closed`` with a footer; ``running``: its writer is there; ``gone``: its writer is not, and left no
-        footer.
+        ``closed``: it has a footer. ``running``: it has no footer and its writer is still there. ``gone``: it
+        has no footer and its writer is gone.
     captured, written
-        Events. Without a footer they are at least so many: the last heartbeat's or those found, if these are
-        more.
+        Numbers of events. Without a footer these are lower bounds: the counts of the last heartbeat, or the
+        events found if there are more of them.
     exact
-        Whether a footer tells the counts.
+        Whether the counts come from a footer.
     reasons
-        What is wrong with it, one sentence each; empty if nothing is.
+        What is wrong with the journal, one sentence each; empty if nothing is.
     deliveries
-        What each sink holds of it, in the order of the sinks.
+        What each sink holds of the journal, in the order of the sinks.
     """
 
     report: JournalReport
@@ -74,11 +74,11 @@ class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
     kind
         ``workflow`` or ``task``.
     id, name
-        Its id; a workflow's name or a task's activity.
+        Its id, and the name of a workflow or the activity of a task.
     status
         RUNNING, SUBMITTED or INTERRUPTED.
     workflow_id, hostname, pid, started_at
-        Where and when it ran.
+        The workflow and the process in which it ran, and when it started.
     """
 
     kind: Literal["workflow", "task"]
@@ -92,53 +92,53 @@ class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be said of a campaign.
+    """The result of checking a campaign.
 
     Attributes
     ----------
     campaign
         The campaign.
     journals
-        Its journals.
-    unended
-        What has no end, still running or interrupted.
+        The checks of its journals.
+    open_items
+        Workflows and tasks without an end, still running or interrupted.
     unreadable
-        Journals that could not be opened, and why.
+        Journals that could not be opened, with the reasons.
     """
 
     campaign: Campaign
     journals: list[JournalCheck]
-    unended: list[OpenItem]
+    open_items: list[OpenItem]
     unreadable: dict[Path, str]
 
     @property
     def interrupted(self) -> list[OpenItem]:
-        """What will never end."""
-        return [each for each in self.unended if each.status == Status.INTERRUPTED.value]
+        """The workflows and tasks that will never end."""
+        return [item for item in self.open_items if item.status == Status.INTERRUPTED.value]
 
     @property
     def open(self) -> list[OpenItem]:
-        """What is still running."""
-        return [each for each in self.unended if each.status != Status.INTERRUPTED.value]
+        """The workflows and tasks that are still running."""
+        return [item for item in self.open_items if item.status != Status.INTERRUPTED.value]
 
     @property
     def running(self) -> bool:
-        """Whether a writer is still there."""
+        """Whether the writer of any journal is still there."""
         return any(check.state == "running" for check in self.journals)
 
     @property
     def undelivered(self) -> list[SinkCounts]:
-        """Deliveries at fault: unknown, with lines missing or, once no writer is there, waiting."""
+        """Deliveries with a problem: unknown, lines missing, or lines that wait after the run has ended."""
         return [
-            each
+            delivery
             for check in self.journals
-            for each in check.deliveries
-            if each.unknown is not None or each.missing or (each.waiting and not self.running)
+            for delivery in check.deliveries
+            if delivery.unknown is not None or delivery.missing or (delivery.waiting and not self.running)
         ]
 
     @property
     def verdict(self) -> Verdict:
-        """COMPLETE if all is there; RUNNING if it is so far; else INCOMPLETE."""
+        """COMPLETE if nothing is wrong; RUNNING if nothing is wrong so far; else INCOMPLETE."""
         faulty = any(check.reasons for check in self.journals)
         if self.unreadable or self.interrupted or faulty or self.undelivered:
             return "INCOMPLETE"
@@ -151,7 +151,7 @@ def verify(
     campaign_id: str | None = None,
     sinks: Sequence[SinkProbe] = (),
 ) -> Verification:
-    """Check whether all that a campaign captured is there.
+    """Check whether everything that a campaign captured is there.
 
     Parameters
     ----------
@@ -161,38 +161,42 @@ def verify(
     campaign_id
         The campaign; by default the one with the latest record.
     sinks
-        Where it should have been delivered. The source has to be a folder or journal then: positions in what
-        is read back from a server are not those of the journal.
+        The sinks to which the campaign should have been delivered. With sinks, the source must be a folder or
+        a journal: journals that are read back from a server can have other positions.
 
     Raises
     ------
     JournalError
         If the source does not exist or holds no such campaign.
     OSError
-        If a journal can be opened and then not be read.
+        If a journal can be opened but not read.
     """
-    place = Source(source)
-    journals = place.require_campaign(campaign_id)
-    wanted = campaign_key(journals[0])
-    unreadable = {path: why for path, why in place.unreadable.items() if _campaign_of_file(path) == wanted}
-    kept: list[tuple[JournalSummary, list[Record]]] = []
+    journal_source = Source(source)
+    journals = journal_source.require_campaign(campaign_id)
+    key = campaign_key(journals[0])
+    unreadable = {
+        path: reason
+        for path, reason in journal_source.unreadable.items()
+        if _campaign_key_of_file(path) == key
+    }
+    open_records: list[tuple[JournalSummary, list[Record]]] = []
     checks = []
     for journal in journals:
-        gathered = _OpenRecordFilter()
-        report = report_on(journal, gathered.take)
+        open_filter = _OpenRecordFilter()
+        report = report_on(journal, open_filter.add)
         deliveries = [sink.count(report) for sink in sinks]
-        checks.append(msgspec.structs.replace(check(report), deliveries=deliveries))
-        kept.append((journal._replace(alive=report.alive, footer=report.footer), gathered.records))
+        checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
+        open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.records))
     return Verification(
         campaign=campaign_of(journals),
         journals=checks,
-        unended=[_unended(row) for row in _folded(kept) if row.status in _UNENDED],
+        open_items=[_open_item(row) for row in _fold_open(open_records) if row.status in _WITHOUT_END],
         unreadable=unreadable,
     )
 
 
-def check(report: JournalReport) -> JournalCheck:
-    """Judge one journal by its report."""
+def check_journal(report: JournalReport) -> JournalCheck:
+    """Return what is wrong with a journal, by its report."""
     exact = report.footer is not None
     state: State = "closed" if exact else "running" if report.alive else "gone"
     dropped = sum(report.dropped.values())
@@ -208,8 +212,8 @@ def check(report: JournalReport) -> JournalCheck:
 
 def _reasons(report: JournalReport, state: State, dropped: int) -> Iterator[str]:
     if state == "gone":
-        known = "its last heartbeat" if report.heartbeat is not None else "the records alone"
-        yield f"its process ended without a footer: what is known comes from {known}"
+        evidence = "its last heartbeat" if report.heartbeat is not None else "the records alone"
+        yield f"its process ended without a footer: what is known comes from {evidence}"
     if report.captured != report.written + dropped:
         yield (
             f"its counts do not add up: captured {report.captured} is not written {report.written} "
@@ -218,7 +222,7 @@ def _reasons(report: JournalReport, state: State, dropped: int) -> Iterator[str]
     if dropped:
         by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(report.dropped.items()))
         yield f"{_events(dropped)} dropped: {by_reason}"
-    # A writer that is there may have counted an event that is still on its way into the file.
+    # A running writer may have counted an event that is not yet in the file.
     missing = report.written - report.found
     if missing > 0 and state != "running":
         yield f"{_events(missing)} missing: {report.written} written, {report.found} found"
@@ -233,47 +237,51 @@ def _events(count: int) -> str:
 
 
 class _OpenRecordFilter:
-    """Keeps of a journal's records those without which it cannot be told what has no end."""
+    """Keeps the records of a journal that may leave a workflow or task open, or that may end one."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         if type(record) is Task:
-            if record.status in _UNENDED:
+            if record.status in _WITHOUT_END:
                 self.records.append(record)
         elif isinstance(record, Correction):
-            if record.status is not None:  # others add statistics to a task, and may be many
+            if record.status is not None:  # corrections without a status add statistics; there may be many
                 self.records.append(record)
         elif isinstance(record, (Workflow, OpenTask)):
             self.records.append(record)
 
 
-def _folded(kept: list[tuple[JournalSummary, list[Record]]]) -> list[Row]:
-    """Fold what was kept, together with the ends of the tasks in it."""
-    begun = {
-        _id_of(record, journal.header)
-        for journal, records in kept
+def _fold_open(open_records: list[tuple[JournalSummary, list[Record]]]) -> list[Row]:
+    """Fold the records that may be open into rows, together with the end records of their tasks."""
+    open_task_ids = {
+        _full_task_id(record, journal.header)
+        for journal, records in open_records
         for record in records
         if isinstance(record, Task)
     }
-    if begun:
-        for journal, records in kept:
-            records.extend(_ends(records_of(journal), journal.header, begun))
-    return fold(kept, merge=True)
+    if open_task_ids:
+        for journal, records in open_records:
+            records.extend(_end_records(records_of(journal), journal.header, open_task_ids))
+    return fold(open_records, merge=True)
 
 
-def _ends(records: Iterable[Record], header: Header, of: set[str]) -> Iterator[Record]:
+def _end_records(records: Iterable[Record], header: Header, task_ids: set[str]) -> Iterator[Record]:
     for record in records:
-        if type(record) is Task and record.status not in _UNENDED and _id_of(record, header) in of:
+        if (
+            type(record) is Task
+            and record.status not in _WITHOUT_END
+            and _full_task_id(record, header) in task_ids
+        ):
             yield record
 
 
-def _id_of(task: Task, header: Header) -> str:
+def _full_task_id(task: Task, header: Header) -> str:
     return full_id(task.task_id, header.journal_id, header.ancestors, header.first_number)
 
 
-def _unended(row: Row) -> OpenItem:
+def _open_item(row: Row) -> OpenItem:
     task = isinstance(row, Task)
     return OpenItem(
         kind="task" if task else "workflow",
@@ -287,5 +295,5 @@ def _unended(row: Row) -> OpenItem:
     )
 
 
-def _campaign_of_file(path: Path) -> str:
+def _campaign_key_of_file(path: Path) -> str:
     return folder_name(header_from_path(path).campaign_id)

@@ -122,7 +122,7 @@ def test_journals_are_reported_the_same(recorded: Campaigns, server: Place, fold
     assert [report.path.name for report in found] == [report.path.name for report in expected]
     assert server.buffer.damages(campaign_id=wanted) == []
     known, told = (verify(each, campaign_id=wanted) for each in (recorded.folder, server.source))
-    assert (told.verdict, told.unended) == (known.verdict, known.unended)
+    assert (told.verdict, told.open_items) == (known.verdict, known.open_items)
     missing = "1 event missing: 3 written, 2 found"
     assert [missing in check.reasons for check in told.journals].count(True) == 1
 
