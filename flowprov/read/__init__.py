@@ -1,4 +1,4 @@
-"""How records are read: from journals, folded, as a DataFrame, as lineage."""
+"""Read records: from journals and servers, as rows, as a DataFrame and as lineage."""
 
 from flowprov.read.buffer import Buffer, read_buffer
 from flowprov.read.follow import Follower

@@ -1,7 +1,7 @@
-"""From a journal's lines to messages that stand by themselves.
+"""Decode the lines of a journal into records that stand by themselves.
 
-Flows in: one journal. Flows out: its records with values restored and, of tasks and workflows, with ids in
-full and with what the header says of all of them.
+Flows in: one journal. Flows out: its records, with markers turned back into Python values. Records of tasks
+and workflows can be completed: with full ids, and with the fields that only the header has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flowprov.values import restore
 
 R = TypeVar("R", bound=Record)
 
-_RESTORED = (
+_RESTORED_FIELDS = (
     "used",
     "generated",
     "custom_metadata",
@@ -35,21 +35,21 @@ _RESTORED = (
 
 
 def reader_of(journal: JournalSummary, position: int = 0) -> JournalReader[Record]:
-    """Open a journal for reading with values restored; one that was gathered elsewhere meanwhile is empty."""
+    """Return a reader of a journal that restores values; a journal that no longer exists reads as empty."""
     return JournalReader(journal.path, position, decode_restored, missing_ok=True)
 
 
 def records_of(journal: JournalSummary) -> Iterator[Record]:
-    """Give all records of a journal with values restored."""
+    """Return all records of a journal, with values restored."""
     return map(itemgetter(1), reader_of(journal).read())
 
 
-def only(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
-    """Give the records of one kind of a journal, with values restored; other lines are not decoded."""
-    beginning = b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
+def records_of_kind(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
+    """Yield a journal's records of one kind, with values restored; other lines are not decoded."""
+    prefix = b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
 
     def decode(line: bytes) -> Record | None:
-        return decode_restored(line) if line.startswith(beginning) else None
+        return decode_restored(line) if line.startswith(prefix) else None
 
     for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
         if isinstance(record, kind):
@@ -57,18 +57,20 @@ def only(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
 
 
 def decode_restored(line: bytes) -> Record:
-    """Decode a line; marks that lose nothing become Python values again."""
+    """Return the record of a line; markers that hold the whole value become Python values again."""
     record = records.decode(line)
-    if b"$" in line:  # every mark begins with one, and most lines have none
-        given: dict[str, Any] = {
-            name: restore(value) for name in _RESTORED if (value := getattr(record, name, None)) is not None
+    if b"$" in line:  # every marker begins with one, and most lines have none
+        restored: dict[str, Any] = {
+            name: restore(value)
+            for name in _RESTORED_FIELDS
+            if (value := getattr(record, name, None)) is not None
         }
-        return msgspec.structs.replace(record, **given)
+        return msgspec.structs.replace(record, **restored)
     return record
 
 
-def complete(record: Task | Workflow | Correction, header: Header) -> Task | Workflow | Correction:
-    """Fill in what the header of its journal says of a record."""
+def complete_record(record: Task | Workflow | Correction, header: Header) -> Task | Workflow | Correction:
+    """Return a record with full ids and with the fields that its journal's header holds for all records."""
     if isinstance(record, Task):
         return records.complete_task(record, header)
     if isinstance(record, Workflow):

@@ -1,8 +1,10 @@
-"""Energy of GPUs over a stretch of time, from counters that only grow.
+"""Compute the energy that GPUs used during a period, from counters that only grow.
 
-Flows in: counters of devices, as samples of one or more processes or two readings of a task's own tell them.
-Flows out: joules, of each device and together, with the name of the method. A counter is that of a whole
-device: what other programs drew meanwhile is in it, and two processes that see one device see the same.
+Flows in: the energy counters of devices, from the samples of one or more processes or from the two exact
+readings of a task. Flows out: joules, per device and in sum, with the name of the method.
+
+A counter counts for a whole device. So the energy includes what other programs used meanwhile, and two
+processes that see the same device see the same counter.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ class Counter:
     Parameters
     ----------
     times, joules
-        The samples in which it stands, in the order of time.
+        The time and the value of the counter in each sample that has it, sorted by time.
     """
 
     def __init__(self, times: Sequence[int], joules: Sequence[float]) -> None:
         self.times = times
         self._joules = joules
-        # A driver that is loaded anew counts from nothing.
-        self._drops = [place for place in range(1, len(joules)) if joules[place] < joules[place - 1]]
+        # The counter starts at zero again when its driver is reloaded.
+        self._drops = [index for index in range(1, len(joules)) if joules[index] < joules[index - 1]]
 
-    def at(self, moment: int) -> float:
-        """Give where it stood at a moment between its first and its last sample."""
+    def joules_at(self, moment: int) -> float:
+        """Return the counter's value at a moment between its first and last sample, interpolated linearly."""
         before = bisect_right(self.times, moment) - 1
         if before == len(self.times) - 1:
             return self._joules[before]
@@ -44,142 +46,150 @@ class Counter:
         low, high = self._joules[before], self._joules[before + 1]
         return low + (high - low) * ((moment - start) / (end - start))
 
-    def fell(self, start: int, end: int) -> bool:
-        """Whether it went backwards between samples that lie around a stretch of time."""
+    def went_backwards(self, start: int, end: int) -> bool:
+        """Whether the counter went backwards between the samples that enclose a period."""
         if not self._drops:
             return False
         drop = bisect_left(self._drops, bisect_right(self.times, start))
         return drop < len(self._drops) and self._drops[drop] <= bisect_left(self.times, end)
 
-    def spacing(self, moment: int) -> int:
-        """Give the nanoseconds between the sample before a moment and the next."""
+    def sample_spacing(self, moment: int) -> int:
+        """Return the nanoseconds between the last sample before a moment and the next one."""
         before = max(bisect_right(self.times, moment) - 1, 0)
         before = min(before, len(self.times) - 2)
         return self.times[before + 1] - self.times[before]
 
 
-def counters(times: Sequence[int], values: Sequence[JsonObject], hostname: str) -> dict[str, Counter]:
-    """Find the counters of all devices in the samples of one process, by the device's uuid.
+def find_counters(times: Sequence[int], values: Sequence[JsonObject], hostname: str) -> dict[str, Counter]:
+    """Return the counters of all devices in the samples of one process, by the device's uuid.
 
-    A device that tells no uuid goes by its host and number.
+    A device without a uuid is named by its host and number.
     """
-    told = [(at, *device) for at, sample in zip(times, values, strict=True) for device in _devices(sample)]
-    names: dict[str, set[str]] = {}
-    for _, number, uuid, _ in told:
-        names.setdefault(number, set()).update([uuid] if uuid else [])
-    points: dict[str, tuple[list[int], list[float]]] = {}
-    for at, number, uuid, joules in told:
-        # Where the sample that named it was lost, another one tells.
-        name = uuid or (next(iter(names[number])) if len(names[number]) == 1 else None)
-        moments, readings = points.setdefault(name or _by_place(hostname, number), ([], []))
-        moments.append(at)
-        readings.append(joules)
-    return {device: Counter(*each) for device, each in points.items() if len(each[0]) > 1}
+    points = [
+        (at, *device) for at, sample in zip(times, values, strict=True) for device in _device_counters(sample)
+    ]
+    uuids: dict[str, set[str]] = {}
+    for _, number, uuid, _ in points:
+        uuids.setdefault(number, set()).update([uuid] if uuid else [])
+    by_device: dict[str, tuple[list[int], list[float]]] = {}
+    for at, number, uuid, joules in points:
+        # If the sample with the device's uuid was lost, another sample may have it.
+        name = uuid or (next(iter(uuids[number])) if len(uuids[number]) == 1 else None)
+        counter_times, counter_joules = by_device.setdefault(
+            name or _fallback_name(hostname, number), ([], [])
+        )
+        counter_times.append(at)
+        counter_joules.append(joules)
+    return {device: Counter(*series) for device, series in by_device.items() if len(series[0]) > 1}
 
 
-def sampled_energy(of_devices: Mapping[str, Sequence[Counter]], start: int, end: int) -> JsonObject | None:
-    """Give the energy of devices between two moments, each device once.
+def sampled_energy(counters: Mapping[str, Sequence[Counter]], start: int, end: int) -> JsonObject | None:
+    """Return the energy of devices between two moments; each device counts once.
 
     Parameters
     ----------
-    of_devices
-        The counters of each device, as any number of processes saw it.
+    counters
+        For each device its counters, one for each process that sampled it.
     start, end
         The moments, in nanoseconds.
 
     Returns
     -------
     dict or None
-        ``joules``, ``by_device``, ``covered_s`` (how much of the time the samples cover, of the device of
-        which most is known) and ``method``. None where no counter tells it: none is there, one sample alone
-        is, or the time is shorter than the distance of two samples.
+        ``joules``, ``by_device``, ``method`` and ``covered_s``: the seconds of the period that samples cover,
+        for the device with the best coverage. None if no counter gives an answer: there is none, it has only
+        one sample, or the period is shorter than the time between two samples.
     """
     by_device: dict[str, float] = {}
     longest = 0
-    for device, seen in of_devices.items():
-        told = _over_processes(seen, start, end)
-        if told is not None:
-            by_device[device], covered = told
+    for device, device_counters in counters.items():
+        combined = _combine_processes(device_counters, start, end)
+        if combined is not None:
+            by_device[device], covered = combined
             longest = max(longest, covered)
     if not by_device:
         return None
-    energy = _energy(by_device, SAMPLED)
+    energy = _as_json(by_device, SAMPLED)
     energy["covered_s"] = longest / 1e9
     return energy
 
 
 def exact_energy(at_start: JsonObject, at_end: JsonObject, hostname: str) -> JsonObject | None:
-    """Give the energy between two readings: as :func:`sampled_energy`, without ``covered_s``."""
+    """Return the energy between two exact readings: as :func:`sampled_energy`, without ``covered_s``."""
     before, after = (
-        {uuid or _by_place(hostname, number): joules for number, uuid, joules in _devices(reading)}
+        {
+            uuid or _fallback_name(hostname, number): joules
+            for number, uuid, joules in _device_counters(reading)
+        }
         for reading in (at_start, at_end)
     )
     used = {device: after[device] - before[device] for device in before if device in after}
-    grown = {device: joules for device, joules in used.items() if joules >= 0}
-    return _energy(grown, EXACT) if grown else None
+    valid = {device: joules for device, joules in used.items() if joules >= 0}
+    return _as_json(valid, EXACT) if valid else None
 
 
 class WorkflowCounters:
-    """The counters that the processes of each workflow saw."""
+    """The counters that the processes of each workflow sampled."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[set[str], dict[str, Counter]]] = []
+        self._by_journal: list[tuple[set[str], dict[str, Counter]]] = []
 
-    def add(self, workflow_ids: set[str], found: dict[str, Counter]) -> None:
-        """Take in what one journal saw, and of which workflows it holds rows."""
-        if found:
-            self._seen.append((workflow_ids, found))
+    def add(self, workflow_ids: set[str], counters: dict[str, Counter]) -> None:
+        """Add the counters of one journal, with the workflows of which it holds rows."""
+        if counters:
+            self._by_journal.append((workflow_ids, counters))
 
     def energies(self, workflows: Mapping[str, Workflow]) -> dict[str, JsonObject]:
-        """Give the energy of each workflow that has ended and of which a counter tells.
+        """Return the energy of each workflow that has ended and has counters.
 
-        It is that of all devices that its own processes saw and those of the workflows inside it.
+        Its devices are those that its own processes and those of the workflows inside it sampled.
         """
         by_workflow: dict[str, dict[str, list[Counter]]] = {}
-        for workflow_ids, found in self._seen:
+        for workflow_ids, journal_counters in self._by_journal:
             for workflow_id in _with_ancestors(workflow_ids, workflows):
-                seen = by_workflow.setdefault(workflow_id, {})
-                for device, counter in found.items():
-                    seen.setdefault(device, []).append(counter)
+                counters = by_workflow.setdefault(workflow_id, {})
+                for device, counter in journal_counters.items():
+                    counters.setdefault(device, []).append(counter)
         energies = {}
-        for workflow_id, seen in by_workflow.items():
+        for workflow_id, counters in by_workflow.items():
             row = workflows[workflow_id]
             if row.started_at is not None and row.ended_at is not None:
-                energy = sampled_energy(seen, row.started_at, row.ended_at)
+                energy = sampled_energy(counters, row.started_at, row.ended_at)
                 if energy is not None:
                     energies[workflow_id] = energy
         return energies
 
 
-def _over_processes(seen: Sequence[Counter], start: int, end: int) -> tuple[float, int] | None:
-    """Give what one device drew, and the nanoseconds of which that is known.
+def _combine_processes(counters: Sequence[Counter], start: int, end: int) -> tuple[float, int] | None:
+    """Return the joules that one device used and the nanoseconds for which that is known.
 
-    Processes that sample one device do so at moments of their own, so a stretch is told by one of them alone:
-    their readings in turns could seem to go backwards. Between two processes the counter counted on.
+    Each process samples the device at moments of its own. So every part of the period is measured by one
+    process alone: readings of two processes in turn could seem to go backwards. Between the last sample of
+    one process and the first of the next, the difference of the two counts.
     """
-    joules, begun, reached, counted = 0.0, None, start, 0.0
-    for counter in seen if len(seen) == 1 else sorted(seen, key=lambda each: each.times[0]):
-        first, last = max(reached, counter.times[0]), min(end, counter.times[-1])
+    joules, covered_from, covered_to, last_joules = 0.0, None, start, 0.0
+    for counter in counters if len(counters) == 1 else sorted(counters, key=lambda item: item.times[0]):
+        first, last = max(covered_to, counter.times[0]), min(end, counter.times[-1])
         if last <= first:
             continue
-        if counter.fell(first, last):
+        if counter.went_backwards(first, last):
             return None
-        before = counter.at(first)
-        if begun is None:
-            if end - start < counter.spacing(start):
+        first_joules = counter.joules_at(first)
+        if covered_from is None:
+            if end - start < counter.sample_spacing(start):
                 return None
-            begun = first
-        elif first > reached:
-            if before < counted:
+            covered_from = first
+        elif first > covered_to:
+            if first_joules < last_joules:
                 return None
-            joules += before - counted
-        reached, counted = last, counter.at(last)
-        joules += counted - before
-    return None if begun is None else (joules, reached - begun)
+            joules += first_joules - last_joules
+        covered_to, last_joules = last, counter.joules_at(last)
+        joules += last_joules - first_joules
+    return None if covered_from is None else (joules, covered_to - covered_from)
 
 
-def _devices(sample: JsonObject) -> Iterable[tuple[str, str | None, float]]:
-    """Give number, uuid and energy counter of each device in a sample."""
+def _device_counters(sample: JsonObject) -> Iterable[tuple[str, str | None, float]]:
+    """Yield the number, the uuid and the energy counter of each device in a sample."""
     devices = sample.get("gpu")
     if not isinstance(devices, dict):
         return
@@ -190,19 +200,19 @@ def _devices(sample: JsonObject) -> Iterable[tuple[str, str | None, float]]:
                 yield str(number), uuid if isinstance(uuid, str) else None, joules
 
 
-def _by_place(hostname: str, number: str) -> str:
+def _fallback_name(hostname: str, number: str) -> str:
     return f"{hostname} gpu {number}"
 
 
-def _energy(by_device: dict[str, float], method: str) -> JsonObject:
+def _as_json(by_device: dict[str, float], method: str) -> JsonObject:
     return {"joules": sum(by_device.values()), "by_device": by_device, "method": method}
 
 
 def _with_ancestors(workflow_ids: Iterable[str], workflows: Mapping[str, Workflow]) -> set[str]:
-    found: set[str] = set()
-    for given in workflow_ids:
-        current: str | None = given
-        while current is not None and current not in found and current in workflows:
-            found.add(current)
+    closure: set[str] = set()
+    for workflow_id in workflow_ids:
+        current: str | None = workflow_id
+        while current is not None and current not in closure and current in workflows:
+            closure.add(current)
             current = workflows[current].parent_workflow_id
-    return found
+    return closure

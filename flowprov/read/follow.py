@@ -1,7 +1,7 @@
-"""Messages as they come.
+"""Follow a campaign while it is recorded.
 
-Flows in: the journals of a campaign that is being recorded, those included that appear later. Flows out: each
-message once, in the order of its journal, and a position from which another follower can go on.
+Flows in: the journals of the campaign, including those that appear later. Flows out: each message once, in
+the order of its journal, and a position from which another follower can continue.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from flowprov.records import Header, Record, Task, Workflow, complete_task, comp
 
 logger = logging.getLogger("flowprov")
 
-_RETRY_S = 0.5  # the shortest pause before a server that failed is asked again
+_RETRY_S = 0.5  # the shortest wait before a server that failed is asked again
 
 
 class Follower(Iterator[Task | Workflow]):
-    """Gives messages as they are written; waits for more and never ends by itself.
+    """Iterates over messages as they are written; it waits for more and never ends by itself.
 
-    A workflow has two messages, its opening and its ending; so has a Dask task. What is only known later
-    (corrections, what was interrupted) is told by :meth:`flowprov.Buffer.records`.
+    A workflow has two messages, its opening and its ending, and so has a Dask task. What is known only later
+    (corrections, and which items were interrupted) is in the rows of :meth:`flowprov.Buffer.records`.
 
-    A server that goes away is waited for, with one warning; that is an error only before it was ever reached.
-    From MongoDB a message is given once all before it are there.
+    If a server goes away, the follower logs one warning and waits for it. Only a server that was never
+    reached is an error. From MongoDB, a message is returned only when all messages before it have arrived.
 
     Parameters
     ----------
     source
-        Where journals are looked for.
+        Where to look for journals.
     campaign_id
-        The campaign; None: the one with the latest record, once there is one.
+        The campaign. None: the one with the latest record, as soon as there is one.
     poll
-        Seconds between two looks.
+        Seconds between two looks for new messages.
     position
-        The ``position`` of an earlier follower, in this process or another, of this source or of any other
-        of the same campaign: a folder, Redis, MongoDB.
+        The ``position`` of an earlier follower, in this process or another. It may have followed this source
+        or any other source of the same campaign: a folder, Redis, MongoDB.
 
     Raises
     ------
@@ -62,55 +62,55 @@ class Follower(Iterator[Task | Workflow]):
         self.poll = poll
         self.campaign_id: str | None = campaign_id or position.get("campaign_id")
         self._source = source.for_following()
-        self._begin: dict[str, int] = dict(position.get("journals", {}))
+        self._start_positions: dict[str, int] = dict(position.get("journals", {}))
         self._readers: dict[str, tuple[JournalReader[Record], Header]] = {}
-        self._looked_at: set[Path] = set()
-        self._now: Iterator[Task | Workflow] = iter(())
+        self._seen_paths: set[Path] = set()
+        self._pending: Iterator[Task | Workflow] = iter(())
         self._reached = False
-        self._away = False
+        self._server_away = False
 
     @property
     def position(self) -> dict[str, Any]:
-        """What was given so far, as a value that JSON can hold."""
-        seen = {name: reader.position for name, (reader, _) in self._readers.items()}
-        return {"campaign_id": self.campaign_id, "journals": {**self._begin, **seen}}
+        """How far each journal has been read, as a value that JSON can hold."""
+        positions = {journal_id: reader.position for journal_id, (reader, _) in self._readers.items()}
+        return {"campaign_id": self.campaign_id, "journals": {**self._start_positions, **positions}}
 
     def __iter__(self) -> Follower:
         return self
 
     def __next__(self) -> Task | Workflow:
-        while (message := self._next()) is None:
-            time.sleep(max(self.poll, _RETRY_S) if self._away else self.poll)
+        while (message := self._next_or_none()) is None:
+            time.sleep(max(self.poll, _RETRY_S) if self._server_away else self.poll)
         return message
 
-    def _next(self) -> Task | Workflow | None:
-        """Give the next message; None if there is none yet, or if the server is away."""
-        if (message := next(self._now, None)) is not None:
+    def _next_or_none(self) -> Task | Workflow | None:
+        """Return the next message; None if there is none yet, or if the server is away."""
+        if (message := next(self._pending, None)) is not None:
             return message
-        self._now = self.available()
+        self._pending = self.available()
         try:
-            message = next(self._now, None)
+            message = next(self._pending, None)
         except SinkError as error:
             if not self._reached:
                 raise
-            if not self._away:
+            if not self._server_away:
                 logger.warning("flowprov follows a server that is away (%s), and goes on asking.", error)
-            self._away = True
+            self._server_away = True
             return None
-        if self._away:
+        if self._server_away:
             logger.info("flowprov goes on following: the server is back.")
-        self._away = False
+        self._server_away = False
         return message
 
     def available(self) -> Iterator[Task | Workflow]:
-        """Give what is there and was not given yet, without waiting.
+        """Yield the messages that are there and were not yielded before, without waiting.
 
         Raises
         ------
         SinkError
-            If the server cannot be reached; what was not given yet is given by a later call.
+            If the server cannot be reached. A later call yields the remaining messages.
         """
-        self._find()
+        self._open_new_journals()
         self._reached = True
         for reader, header in list(self._readers.values()):
             for _, record in reader.read():
@@ -119,18 +119,18 @@ class Follower(Iterator[Task | Workflow]):
                 elif type(record) is Task:
                     yield complete_task(record, header)
 
-    def _find(self) -> None:
-        """Take up the journals that appeared."""
+    def _open_new_journals(self) -> None:
+        """Open the journals that have appeared since the last look."""
         if self.campaign_id is None:
-            chosen = self._source.campaign()
-            if not chosen:
+            latest = self._source.campaign()
+            if not latest:
                 return
-            self.campaign_id = chosen[0].header.campaign_id
+            self.campaign_id = latest[0].header.campaign_id
         for path in self._source.paths(self.campaign_id):
-            if path in self._looked_at or (summary := self._source.summarize_or_warn(path)) is None:
+            if path in self._seen_paths or (summary := self._source.summarize_or_warn(path)) is None:
                 continue
-            self._looked_at.add(path)
+            self._seen_paths.add(path)
             header = summary.header
             if campaign_key(summary) == folder_name(self.campaign_id):
-                reader = reader_of(summary, self._begin.get(header.journal_id, 0))
+                reader = reader_of(summary, self._start_positions.get(header.journal_id, 0))
                 self._readers.setdefault(header.journal_id, (reader, header))

@@ -1,12 +1,12 @@
-"""Reading what was delivered to a server: its journals, as files again.
+"""Turn the journals that a server holds into files again.
 
-Flows in: a server's entries. Flows out: journals in a temporary folder, kept up to date by asking only for
-what came since. Everything behind it reads files, so a campaign looks the same from every source, by
-construction.
+Flows in: a server's entries. Flows out: journals in a temporary folder. They are kept up to date by asking
+only for the entries that came since the last time. All other code reads files, so a campaign is the same from
+every source.
 
-Each line stands in its copy at the very offset that it has in the journal, and what was not delivered is a
-hole, which reads as padding. So writing a line twice changes nothing, the place of a line is the same in
-every source, and a follower's position can be taken from one to another.
+Each line has the same offset in its copy as in the journal. What was not delivered is a hole, which reads as
+padding. So writing a line twice changes nothing, positions are the same in every source, and a follower can
+continue in one source at the position that it had in another.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ from flowprov.records import Header, decode
 from flowprov.sinks.base import LATE_FOOTER, Entry, SinkReader
 from flowprov.sinks.registry import open_reader
 
-_LOST_AFTER = 3  # heartbeats; a lock cannot be asked for over a network
-_ENDS = 16  # entries: what a journal's summary looks at
-_RUN = 1 << 20  # bytes that are written at once
+_GONE_AFTER = 3  # heartbeats without a sign of life, as a lock cannot be tested over a network
+_MAX_END_ENTRIES = 16  # as many entries as the summary of a journal reads
+_WRITE_SIZE = 1 << 20  # bytes that are collected before they are written
 _FOOTER = b'{"type":"footer"'
-_UNKNOWN = 0
+_UNKNOWN_PID = 0
 
 
 class Mirror:
-    """The journals of a server in a temporary folder, which goes, with the connection, when the mirror does.
+    """The journals of a server, in a temporary folder.
+
+    The folder and the connection are removed when the mirror is garbage-collected.
 
     Parameters
     ----------
     uri
         The server.
     confirmed
-        Take only what is held without a gap before it. Who follows must; else all is taken that is there.
+        Whether to fetch only entries without a gap before them, as a follower must; else all entries.
     """
 
     def __init__(self, uri: str, *, confirmed: bool = False) -> None:
@@ -51,134 +53,136 @@ class Mirror:
         self._confirmed = confirmed
         self._folder = Path(tempfile.mkdtemp(prefix="flowprov-"))
         self._copies: dict[str, _Copy] = {}
-        self._glances: dict[str, Path] = {}
-        self._closed: set[str] = set()
-        self._without_header: dict[Path, str] = {}
-        weakref.finalize(self, _let_go, self._remote, self._folder, os.getpid())
+        self._end_files: dict[str, Path] = {}
+        self._closed_journals: set[str] = set()
+        self._campaign_ids: dict[Path, str] = {}
+        weakref.finalize(self, _clean_up, self._remote, self._folder, os.getpid())
 
     def for_following(self) -> Mirror:
-        """Give another mirror of the server, for who must not meet a line before those in front of it."""
+        """Return another mirror of the server, which never has a line before the lines in front of it."""
         return Mirror(self._uri, confirmed=True)
 
     def fetch_ends(self) -> list[Path]:
-        """Fetch the beginnings and ends of all journals: enough to summarise them, and no more."""
+        """Fetch the beginnings and ends of all journals, enough to summarize them; return the files."""
         campaign_of: dict[str, str] = {}
         for campaign_id in self._remote.campaign_ids():
             for journal_id in self._remote.journal_ids(campaign_id):
                 campaign_of.setdefault(journal_id, campaign_id)
-        asked = [journal_id for journal_id in campaign_of if journal_id not in self._closed]
-        for journal_id, entries in zip(asked, self._remote.ends(asked, _ENDS), strict=True):
+        growing = [journal_id for journal_id in campaign_of if journal_id not in self._closed_journals]
+        for journal_id, entries in zip(growing, self._remote.ends(growing, _MAX_END_ENTRIES), strict=True):
             if entries:
-                path = self._place("ends", journal_id, campaign_of[journal_id], entries[0])
+                path = self._create_path("ends", journal_id, campaign_of[journal_id], entries[0])
                 path.write_bytes(b"".join(entry.line + b"\n" for entry in entries))
-                self._glances[journal_id] = path
+                self._end_files[journal_id] = path
                 if entries[-1].line.startswith(_FOOTER):
-                    self._closed.add(journal_id)
-        return sorted(self._glances[each] for each in campaign_of if each in self._glances)
+                    self._closed_journals.add(journal_id)
+        return sorted(self._end_files[name] for name in campaign_of if name in self._end_files)
 
     def fetch(self, campaign_id: str) -> list[Path]:
-        """Fetch of one campaign what came since the last time; gives the journals that the server lists."""
+        """Fetch the new entries of one campaign; return the files of all journals that the server lists."""
         listed: set[Path] = set()
-        for known in self._remote.campaign_ids():
-            if folder_name(known) != folder_name(campaign_id):
-                continue  # of a campaign the name of its folder may be all that is known
-            for journal_id in self._remote.journal_ids(known):
+        for listed_id in self._remote.campaign_ids():
+            if folder_name(listed_id) != folder_name(campaign_id):
+                continue  # the caller may know only the name of the campaign's folder
+            for journal_id in self._remote.journal_ids(listed_id):
                 copy = self._copies.setdefault(journal_id, _Copy())
                 if not copy.closed:
-                    self._update(journal_id, known, copy)
+                    self._update(journal_id, listed_id, copy)
                 if copy.path is not None:
                     listed.add(copy.path)
         return sorted(listed)
 
     def _update(self, journal_id: str, campaign_id: str, copy: _Copy) -> None:
         for confirmed in (True,) if self._confirmed else (True, False):
-            # What is not confirmed is asked for again the next time: lines may come between.
+            # Unconfirmed entries are fetched again the next time, as lines may come in between.
             entries = self._remote.entries(journal_id, copy.after, confirmed=confirmed)
             for entry in entries:
                 if copy.path is None:
-                    copy.path = self._place("journals", journal_id, campaign_id, entry)
-                copy.take(entry, settled=confirmed)
+                    copy.path = self._create_path("journals", journal_id, campaign_id, entry)
+                copy.add(entry, confirmed=confirmed)
             copy.write()
 
-    def _place(self, room: str, journal_id: str, campaign_id: str, first: Entry) -> Path:
-        """Say where a journal stands, by its header, else by what the server knows of it."""
-        header = _header_in([first])
-        hostname, pid = (header.hostname, header.pid) if header else ("", _UNKNOWN)
-        home = header.campaign_id if header else campaign_id
-        path = journal_path(self._folder / room, home, hostname, pid, folder_name(journal_id))
+    def _create_path(self, subfolder: str, journal_id: str, campaign_id: str, first: Entry) -> Path:
+        """Create the folder of a journal; return the journal's path, by its header or else by its ids."""
+        header = _find_header([first])
+        hostname, pid = (header.hostname, header.pid) if header else ("", _UNKNOWN_PID)
+        owner = header.campaign_id if header else campaign_id
+        path = journal_path(self._folder / subfolder, owner, hostname, pid, folder_name(journal_id))
         if header is None:
-            self._without_header[path] = campaign_id
+            self._campaign_ids[path] = campaign_id
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def with_liveness(self, summary: JournalSummary) -> JournalSummary:
-        """Say whether the writer of a journal is there, by its last sign of life."""
+        """Return a summary with ``alive``, which follows from the writer's last sign of life."""
         header = summary.header
-        if not header.started_at and summary.path in self._without_header:
-            known = self._without_header[summary.path]
-            header = msgspec.structs.replace(header, campaign_id=known, hostname="")
-        quiet = time.time_ns() - summary.last_at
-        alive = summary.footer is None and quiet < _LOST_AFTER * header.heartbeat_s * 1e9
+        if not header.started_at and summary.path in self._campaign_ids:
+            campaign_id = self._campaign_ids[summary.path]
+            header = msgspec.structs.replace(header, campaign_id=campaign_id, hostname="")
+        silence = time.time_ns() - summary.last_at
+        alive = summary.footer is None and silence < _GONE_AFTER * header.heartbeat_s * 1e9
         return summary._replace(header=header, alive=alive)
 
 
 class _Copy:
-    """One journal of which entries were fetched.
+    """The copy of one journal.
 
     Attributes
     ----------
     path
         Its file; None before the first entry.
     after
-        The position up to which it is here without a gap.
+        The position up to which the copy has no gap.
     closed
-        Whether its footer is here, and all before it.
+        Whether the copy has the footer and everything before it.
     """
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.after: int | None = None
         self.closed = False
-        self._settled: int | None = None
-        self._lines = 0
-        self._last = b""
-        self._start = 0
-        self._run = bytearray()
+        self._confirmed: int | None = None
+        self._line_count = 0
+        self._last_line = b""
+        self._unwritten_at = 0
+        self._unwritten = bytearray()
         self._end = 0
-        self._late_at: int | None = None
+        self._late_footer_at: int | None = None
 
-    def take(self, entry: Entry, *, settled: bool) -> None:
-        """Take an entry in; those next to each other are written together."""
+    def add(self, entry: Entry, *, confirmed: bool) -> None:
+        """Add an entry; adjacent entries are written together."""
         position = entry.position
-        if position >= LATE_FOOTER:  # it came late, behind all others, and has no offset of its own
-            self._late_at = position = self._end if self._late_at is None else self._late_at
-        if position != self._start + len(self._run) or len(self._run) >= _RUN:
+        if position >= LATE_FOOTER:  # a footer that was delivered last and has no offset of its own
+            self._late_footer_at = position = (
+                self._end if self._late_footer_at is None else self._late_footer_at
+            )
+        if position != self._unwritten_at + len(self._unwritten) or len(self._unwritten) >= _WRITE_SIZE:
             self._flush()
-            self._start = position
-        self._run += entry.line + b"\n"
+            self._unwritten_at = position
+        self._unwritten += entry.line + b"\n"
         self._end = max(self._end, position + len(entry.line) + 1)
-        if settled:
-            self._settled = entry.position
-            self._lines += 1
-            self._last = entry.line
+        if confirmed:
+            self._confirmed = entry.position
+            self._line_count += 1
+            self._last_line = entry.line
 
     def write(self) -> None:
-        """Bring to the file what was taken in."""
+        """Write the added entries to the file."""
         self._flush()
-        # Right behind the header stands the footer that a full disk drove there; records follow it.
-        self.closed = self._lines > 2 and self._last.startswith(_FOOTER)
+        # A footer directly behind the header is in the reserved slot of a full disk, and records follow it.
+        self.closed = self._line_count > 2 and self._last_line.startswith(_FOOTER)
 
     def _flush(self) -> None:
-        if self._run and self.path is not None:
+        if self._unwritten and self.path is not None:
             with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.seek(self._start)
-                file.write(self._run)
-            self._start += len(self._run)
-            self._run.clear()
-        self.after = self._settled
+                file.seek(self._unwritten_at)
+                file.write(self._unwritten)
+            self._unwritten_at += len(self._unwritten)
+            self._unwritten.clear()
+        self.after = self._confirmed
 
 
-def _header_in(entries: Iterable[Entry]) -> Header | None:
+def _find_header(entries: Iterable[Entry]) -> Header | None:
     for entry in entries:
         try:
             record = decode(entry.line)
@@ -189,7 +193,7 @@ def _header_in(entries: Iterable[Entry]) -> Header | None:
     return None
 
 
-def _let_go(remote: SinkReader, folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked child has neither the connection nor the folder
+def _clean_up(remote: SinkReader, folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # the connection and the folder of a forked child belong to its parent
         remote.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""What servers hold of a journal, as they say it themselves.
+"""Ask sinks how much they hold of a journal.
 
-Flows in: journals that were read, and the addresses of sinks. Flows out: a :class:`SinkCounts` for each
-journal and sink. A server is asked twice: up to where it took the journal, and how many lines it holds. The
-first says what waits, the second whether what it took is still there.
+Flows in: reports on journals, and the URIs of sinks. Flows out: a :class:`SinkCounts` for each journal and
+sink. A server answers two questions: up to which position it took the journal, and how many lines it holds.
+The first answer tells which lines still wait, the second whether the server lost lines that it took.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class SinkCounts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     sink
-        Its address, without credentials.
+        The URI of the sink, without credentials.
     lines
-        Lines of the journal, control records included.
+        All lines of the journal, control records included.
     held
-        Those that the sink holds.
+        Lines that the sink holds.
     waiting
-        Those that it was not given yet.
+        Lines that were not delivered yet.
     trimmed
-        Those that it had, and let go of from the beginning on because ``sinks.redis.maxlen`` says so.
+        Lines that the sink had and removed from the beginning, as ``sinks.redis.maxlen`` demands.
     missing
-        Those that it had and does not hold.
+        Lines that the sink had and does not hold any more.
     unknown
-        Why nothing of this is known; the numbers but ``lines`` are None then.
+        Why the counts are unknown; all of them but ``lines`` are None then. None if they are known.
     """
 
     sink: str
@@ -54,76 +54,77 @@ class SinkCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkProbe:
-    """A sink that is asked what it holds; one that did not answer is not asked again.
+    """Asks one sink how much it holds of journals; a sink that failed once is not asked again.
 
     Parameters
     ----------
     uri
-        Its address.
+        The URI of the sink.
     maxlen
-        Entries to which each of its streams is trimmed; None if they are not.
+        The number of entries to which each of its streams is trimmed; None if they are not.
 
     Raises
     ------
     JournalError
-        If the address is of no kind that there is a sink for.
+        If there is no sink for this kind of URI.
 
     Attributes
     ----------
-    shown
-        The address without credentials.
+    display_uri
+        The URI without credentials.
     """
 
     def __init__(self, uri: str, *, maxlen: int | None = None) -> None:
-        self.shown = redact_uri(uri)
+        self.display_uri = redact_uri(uri)
         self._maxlen = maxlen if trims(uri) else None
         self._unknown: str | None = None
         try:
-            self._sink, self._source = open_sink(uri), open_reader(uri)
+            self._sink, self._reader = open_sink(uri), open_reader(uri)
         except MissingExtraError as error:
             self._unknown = str(error)
 
     def count(self, report: JournalReport) -> SinkCounts:
-        """Ask what the sink holds of a journal that was read."""
+        """Return what the sink holds of a journal."""
         if self._unknown is None:
             try:
                 return self._compare(report)
             except SinkError as error:
                 self._unknown = str(error)
                 self.close()
-        return SinkCounts(sink=self.shown, lines=report.lines, unknown=self._unknown)
+        return SinkCounts(sink=self.display_uri, lines=report.lines, unknown=self._unknown)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if hasattr(self, "_sink"):
             self._sink.close()
-            self._source.close()
+            self._reader.close()
 
     def _compare(self, report: JournalReport) -> SinkCounts:
         lines, journal_id = report.lines, report.header.journal_id
-        reached = self._sink.resume_after(report.header)
-        if reached is None:
-            return self._delivery(lines, waiting=lines)
-        count = self._source.count(journal_id)
-        waiting = _behind(report, reached)
-        others = 0  # entries that the journal does not hold, or not twice
-        room = _in_slot(report.path)
-        if room is not None and room.position <= reached:
-            there = self._line_at(journal_id, room.position)
-            given_late = reached >= LATE_FOOTER
-            if isinstance(records.decode(room.line), records.Footer):
-                # Delivered behind everything else, or not yet; an earlier heartbeat may stand in its place.
-                others = int(there is not None and (given_late or there != room.line))
-                waiting += int(not given_late and there != room.line)
-            elif there is None:
-                lines -= 1  # the next heartbeat takes its place, and the footer the last one's
-        gone = max(0, lines - waiting + others - count)
-        trimmed = min(gone, self._trimmed(report, count)) if gone else 0
-        return self._delivery(lines, waiting=waiting, trimmed=trimmed, missing=gone - trimmed)
+        delivered_to = self._sink.resume_after(report.header)
+        if delivered_to is None:
+            return self._counts(lines, waiting=lines)
+        count = self._reader.count(journal_id)
+        waiting = _count_waiting(report, delivered_to)
+        extra = 0  # entries of the server that the journal no longer holds, or holds only once
+        slot = _entry_in_slot(report.path)
+        if slot is not None and slot.position <= delivered_to:
+            remote_line = self._line_at(journal_id, slot.position)
+            has_late_footer = delivered_to >= LATE_FOOTER
+            if isinstance(records.decode(slot.line), records.Footer):
+                # The footer is delivered after all other lines. At its own position the server may hold the
+                # heartbeat that stood in the slot before it.
+                extra = int(remote_line is not None and (has_late_footer or remote_line != slot.line))
+                waiting += int(not has_late_footer and remote_line != slot.line)
+            elif remote_line is None:
+                lines -= 1  # the server need not have it: the next heartbeat or the footer replaces it
+        lost = max(0, lines - waiting + extra - count)
+        trimmed = min(lost, self._count_trimmed(report, count)) if lost else 0
+        return self._counts(lines, waiting=waiting, trimmed=trimmed, missing=lost - trimmed)
 
-    def _delivery(self, lines: int, *, waiting: int, trimmed: int = 0, missing: int = 0) -> SinkCounts:
+    def _counts(self, lines: int, *, waiting: int, trimmed: int = 0, missing: int = 0) -> SinkCounts:
         return SinkCounts(
-            sink=self.shown,
+            sink=self.display_uri,
             lines=lines,
             held=lines - waiting - trimmed - missing,
             waiting=waiting,
@@ -132,33 +133,35 @@ class SinkProbe:
         )
 
     def _line_at(self, journal_id: str, position: int) -> bytes | None:
-        entry = next(iter(self._source.entries(journal_id, position - 1)), None)
+        entry = next(iter(self._reader.entries(journal_id, position - 1)), None)
         return entry.line if entry is not None and entry.position == position else None
 
-    def _trimmed(self, report: JournalReport, count: int) -> int:
-        """Count the lines before the first that is held, if the stream is as long as it may be."""
+    def _count_trimmed(self, report: JournalReport, count: int) -> int:
+        """Return how many lines stand before the first that is held, if the stream has its full length."""
         if self._maxlen is None or count < self._maxlen:
             return 0
-        first = next(iter(self._source.entries(report.header.journal_id)), None)
-        return sum(1 for _ in takewhile(lambda at: first is None or at < first.position, _lines(report.path)))
+        first = next(iter(self._reader.entries(report.header.journal_id)), None)
+        positions = _line_positions(report.path)
+        return sum(1 for _ in takewhile(lambda at: first is None or at < first.position, positions))
 
 
-def _behind(report: JournalReport, reached: int) -> int:
-    """Count the lines behind a position; those that came since the journal was read are not reckoned with."""
+def _count_waiting(report: JournalReport, delivered_to: int) -> int:
+    """Return how many lines stand behind a position, without those that came after the journal was read."""
     last = report.last
-    if last is None or reached >= last:
+    if last is None or delivered_to >= last:
         return 0
-    return sum(1 for at in takewhile(lambda at: at <= last, _lines(report.path, reached)) if at > reached)
+    positions = takewhile(lambda at: at <= last, _line_positions(report.path, delivered_to))
+    return sum(1 for at in positions if at > delivered_to)
 
 
-def _lines(path: Path, position: int = 0) -> Iterator[int]:
-    """Give the positions of lines that are records: damaged ones are not delivered."""
+def _line_positions(path: Path, position: int = 0) -> Iterator[int]:
+    """Return an iterator over the positions of lines that are records: damaged lines are not delivered."""
     reader = JournalReader(path, position, records.decode, missing_ok=True)
     return (at for at, _ in reader.read())
 
 
-def _in_slot(path: Path) -> Entry | None:
-    """Give the line that stands in the room behind the header, if it is a record."""
+def _entry_in_slot(path: Path) -> Entry | None:
+    """Return the line in the reserved slot behind the header; None if there is no record in it."""
     try:
         with path.open("rb") as file:
             data = file.read(CHUNK)

@@ -1,7 +1,7 @@
-"""Where the records are: from what a person gave to the journals of one campaign.
+"""Find the journals of a campaign in a source.
 
-Flows in: nothing, a path or a URI. Flows out: summaries of the journals to read. The folder or server is
-looked at anew each time, so that what appears later is found.
+Flows in: a path, a URI, or None for the buffer folder of this process. Flows out: summaries of the journals
+to read. Each call looks at the folder or server anew, so it finds journals that have appeared since the last.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from flowprov.settings import active_settings, load_settings
 logger = logging.getLogger("flowprov")
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SHOWN = 8
+_MAX_LISTED = 8
 
 
 class Source:
-    """A place in which journals are looked for.
+    """A folder, a file or a server with journals.
 
     Parameters
     ----------
-    given
-        A path, a URI or None, as :class:`flowprov.Buffer` takes it.
+    source
+        A path, a URI or None; see :class:`flowprov.Buffer`.
 
     Raises
     ------
@@ -44,24 +44,24 @@ class Source:
     Attributes
     ----------
     unreadable
-        Journals that could not be opened when they were looked at last, and why.
+        The journals that could not be opened at the last look, with the reasons.
     """
 
-    def __init__(self, given: str | os.PathLike[str] | None = None) -> None:
-        self._given: Path | None = None
+    def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
+        self._path: Path | None = None
         self._mirror: Mirror | None = None
         self.unreadable: dict[Path, str] = {}
-        if given is None:
+        if source is None:
             return
-        if isinstance(given, str) and _URI.match(given):
-            self._mirror = Mirror(given)
+        if isinstance(source, str) and _URI.match(source):
+            self._mirror = Mirror(source)
             return
-        self._given = Path(given)
-        if not self._given.exists():
-            raise JournalError(_not_there(self._given))
+        self._path = Path(source)
+        if not self._path.exists():
+            raise JournalError(_describe_missing_path(self._path))
 
     def for_following(self) -> Source:
-        """Give a source of the same journals for who reads them again and again while they grow."""
+        """Return a source of the same journals, for a follower that reads them repeatedly while they grow."""
         if self._mirror is None:
             return self
         following = Source()
@@ -69,11 +69,11 @@ class Source:
         return following
 
     def paths(self, campaign_id: str) -> list[Path]:
-        """List the journals that are there now: all, or where they must be fetched those of a campaign."""
-        return self._files() if self._mirror is None else self._mirror.fetch(campaign_id)
+        """Return the journals that are there now: of a server those of one campaign, else all."""
+        return self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
 
     def summarize_or_warn(self, path: Path) -> JournalSummary | None:
-        """Summarise a journal; one that may not be read is said, noted as unreadable and passed over."""
+        """Return the summary of a journal; if that fails, warn, note it in ``unreadable`` and return None."""
         try:
             summary = summarize(path)
         except OSError as error:
@@ -85,45 +85,47 @@ class Source:
         return summary if summary is None or self._mirror is None else self._mirror.with_liveness(summary)
 
     def summaries(self) -> list[JournalSummary]:
-        """Look at all journals that are there now; of those on a server only the ends can be read."""
-        found = self._summarised(self._files() if self._mirror is None else self._mirror.fetch_ends())
-        if not found and self._given is not None and self._given.is_file():
-            # Asked for by name: whatever it holds is to be reported.
-            header = header_from_path(self._given)
-            return [JournalSummary(self._given, header, None, None, alive=False, last_at=0)]
-        return found
+        """Return summaries of all journals that are there now; of a server only their ends are fetched."""
+        summaries = self._summarize_all(
+            self._journal_paths() if self._mirror is None else self._mirror.fetch_ends()
+        )
+        if not summaries and self._path is not None and self._path.is_file():
+            # A file that is named as the source is reported even if it is no journal.
+            header = header_from_path(self._path)
+            return [JournalSummary(self._path, header, None, None, alive=False, last_at=0)]
+        return summaries
 
     def campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
-        """Give the journals of a campaign: the given one, else the one with the latest record."""
+        """Return the journals of a campaign; by default of the one with the latest record."""
         if campaign_id is None or self._mirror is None:
             groups = by_campaign(self.summaries())
             key = next(reversed(groups), "") if campaign_id is None else folder_name(campaign_id)
             if self._mirror is None or key not in groups:
                 return groups.get(key, [])
             campaign_id = groups[key][0].header.campaign_id
-        found = self._summarised(self.paths(campaign_id))
-        return by_campaign(found).get(folder_name(campaign_id), [])
+        summaries = self._summarize_all(self.paths(campaign_id))
+        return by_campaign(summaries).get(folder_name(campaign_id), [])
 
-    def _summarised(self, paths: list[Path]) -> list[JournalSummary]:
+    def _summarize_all(self, paths: list[Path]) -> list[JournalSummary]:
         self.unreadable = {}
         return [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
 
-    def _files(self) -> list[Path]:
-        if self._given is None:
-            return _of_this_process()
-        return find_journals(self._given) if self._given.is_dir() else [self._given]
+    def _journal_paths(self) -> list[Path]:
+        if self._path is None:
+            return _journals_of_this_process()
+        return find_journals(self._path) if self._path.is_dir() else [self._path]
 
     def require_campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
-        """Give the journals of a campaign, as :meth:`campaign` does, where there have to be some.
+        """Return the journals of a campaign, as :meth:`campaign` does.
 
         Raises
         ------
         JournalError
             If there are none.
         """
-        if found := self.campaign(campaign_id):
-            return found
-        where: object = self._given or ("the server" if self._mirror else default_folder())
+        if journals := self.campaign(campaign_id):
+            return journals
+        where: object = self._path or ("the server" if self._mirror else default_folder())
         if self.unreadable:
             path, reason = next(iter(self.unreadable.items()))
             raise JournalError(f"{path} cannot be read ({reason}). Give this user the right to read it.")
@@ -132,18 +134,18 @@ class Source:
                 f"{where} holds no journal with records. Give the buffer folder of the run (its "
                 "journal.path), a campaign folder, a host folder or one .jsonl journal."
             )
-        known = [journals[0].header.campaign_id for journals in by_campaign(self.summaries()).values()]
-        more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+        names = [group[0].header.campaign_id for group in by_campaign(self.summaries()).values()]
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
         raise JournalError(
             f"{where} holds no campaign {campaign_id!r}; "
-            + (f"it holds {', '.join(known[-_SHOWN:])}{more}." if known else "it holds none.")
+            + (f"it holds {', '.join(names[-_MAX_LISTED:])}{more}." if names else "it holds none.")
         )
 
 
 def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSummary]]:
-    """Sort journals by campaign; the campaign with the latest record is last.
+    """Return journals grouped by campaign, the campaign with the latest record last.
 
-    The keys are the names of the campaigns' folders: that is all that is known of a journal without a header.
+    The keys are the names of the campaigns' folders, as nothing else is known of a journal without a header.
     """
     groups: dict[str, list[JournalSummary]] = {}
     for summary in summaries:
@@ -152,42 +154,44 @@ def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSu
 
 
 def campaign_key(summary: JournalSummary) -> str:
-    """Give the name of a campaign's folder, by which journals of one campaign are known."""
+    """Return the name of the campaign's folder, which identifies the campaign of a journal."""
     return folder_name(summary.header.campaign_id)
 
 
 def default_folder() -> Path:
-    """Give the buffer folder of this process: the one it was configured with, else that of the settings."""
+    """Return the buffer folder of this process: the one it was configured with, else that of the settings."""
     settings = active_settings() or load_settings()
     return Path(settings.journal.path)
 
 
-def _of_this_process() -> list[Path]:
+def _journals_of_this_process() -> list[Path]:
     folder = default_folder()
-    if found := find_journals(folder):
-        return found
+    if journals := find_journals(folder):
+        return journals
     fallback = files.fallback_folder()
-    if found := find_journals(fallback):
+    if journals := find_journals(fallback):
         logger.warning(
-            "flowprov found no records in %s and reads %s, where records go that cannot be written there.",
+            "flowprov found no records in %s. It reads %s instead, to which records go when the first folder "
+            "cannot be written.",
             folder,
             fallback,
         )
-    return found
+    return journals
 
 
-def _not_there(path: Path) -> str:
+def _describe_missing_path(path: Path) -> str:
     nearest = path.absolute().parent
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     try:
-        names = sorted(each.name + "/" * each.is_dir() for each in nearest.iterdir())
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in nearest.iterdir())
     except OSError as error:
         names, holds = [], f"cannot be listed ({error.strerror})"
     else:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        holds = f"holds {', '.join(names[:_SHOWN])}{more}" if names else "is empty"
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        holds = f"holds {', '.join(names[:_MAX_LISTED])}{more}" if names else "is empty"
     return (
         f"{path} does not exist; {nearest} {holds}. Give a buffer folder (journal.path of the run), a "
-        "campaign folder, a host folder or one .jsonl journal, or nothing for that of the settings."
+        "campaign folder, a host folder or one .jsonl journal. Without a source, the buffer folder of the "
+        "settings is read."
     )

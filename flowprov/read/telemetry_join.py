@@ -1,8 +1,10 @@
-"""What was measured around a task or workflow: samples of its process, joined by their time.
+"""Join tasks and workflows to the telemetry samples of their process, by time.
 
-Flows in: the samples of one journal, of which most hold only what changed, and rows with a start and an end.
-Flows out: the same rows with ``telemetry_at_start`` and ``telemetry_at_end``. All rows share the readings of
-a sample; only the outermost dict, with its distance in time, is a row's own.
+Flows in: the samples of one journal, most of which hold only what changed since the sample before, and rows
+with a start and an end. Flows out: the same rows with ``telemetry_at_start`` and ``telemetry_at_end``.
+
+All rows share the reading of a sample. Only the outermost dict, which has the distance in time, belongs to
+one row.
 """
 
 from __future__ import annotations
@@ -14,63 +16,64 @@ from typing import Any, TypeVar
 import msgspec
 
 from flowprov.journal.merge_patch import apply
-from flowprov.read.energy import Counter, counters, exact_energy, sampled_energy
+from flowprov.read.energy import Counter, exact_energy, find_counters, sampled_energy
 from flowprov.read.workflows import WorkflowRun
 from flowprov.records import Header, JsonObject, Machine, Sample, Task, Workflow
 
-_LATEST = 2**63 - 1
+_MAX_TIME = 2**63 - 1
 
 R = TypeVar("R", bound=Task | Workflow)
 T = TypeVar("T", bound=Task)
 
 
-def unfold(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]:
-    """Give each sample's time and all its values, in the order in which they were written.
+def full_readings(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]:
+    """Yield the time and the full reading of each sample, in the order in which they were written.
 
-    Where a line was lost, what it alone said is missing until the next whole sample; changes without any
-    whole sample before them are all that is known.
+    If a line was lost, the changes in it are missing until the next whole sample. Changes without a whole
+    sample before them make a reading by themselves.
     """
-    known: JsonObject = {}
+    reading: JsonObject = {}
     for sample in samples:
         if sample.values is not None:
-            known = sample.values
+            reading = sample.values
         if sample.changes is not None:
             try:
-                known = apply(known, sample.changes)
-            except RecursionError:  # brackets nested by the hundred: no sample of ours
+                reading = apply(reading, sample.changes)
+            except RecursionError:  # hundreds of nested brackets: the sampler does not write such a sample
                 continue
-        if 0 <= sample.at <= _LATEST:  # no clock says anything else
-            yield sample.at, known
+        if 0 <= sample.at <= _MAX_TIME:  # no clock gives another time
+            yield sample.at, reading
 
 
 class Series:
-    """The samples of one journal, in the order of time.
+    """The samples of one journal, sorted by time.
 
     Parameters
     ----------
     samples
-        In the order in which they were written: each may build on the one before. The clock may have been
-        set back between two of them.
+        The samples in the order in which they were written, as each may build on the one before. The clock
+        may have been set back between two of them.
 
     Attributes
     ----------
     times
-        When they were taken, in nanoseconds.
+        When the samples were taken, in nanoseconds.
     values
-        What each holds; what did not change is the same object in many of them, so it must not be changed.
+        The full reading of each sample. Many readings share the objects that did not change, so they must not
+        be modified.
     """
 
     def __init__(self, samples: Iterable[Sample]) -> None:
-        unfolded = sorted(unfold(samples), key=_at)
-        self.times: list[int] = [at for at, _ in unfolded]
-        self.values: list[JsonObject] = [values for _, values in unfolded]
+        readings = sorted(full_readings(samples), key=_time_of)
+        self.times: list[int] = [at for at, _ in readings]
+        self.values: list[JsonObject] = [values for _, values in readings]
 
-    def around(self, started: int | None, ended: int | None) -> tuple[int | None, int | None]:
-        """Choose the sample for a start and the one for an end, by their places; None of an unknown moment.
+    def indices_around(self, started: int | None, ended: int | None) -> tuple[int | None, int | None]:
+        """Return the indices of the samples for a start and for an end; None for an unknown moment.
 
-        The latest at or before the start, else the first; the earliest at or after the end, else the last.
-        What was over sooner than the next sample comes has one for both, the nearest: two samples would
-        suggest a difference that it had no part in.
+        The sample for the start is the latest at or before it, else the first. The sample for the end is the
+        earliest at or after it, else the last. A period shorter than the time to the next sample has only
+        one, the nearest, for both: two samples would show a difference that it did not cause.
         """
         times, last = self.times, len(self.times) - 1
         if last < 0:
@@ -80,54 +83,54 @@ class Series:
         before = max(bisect_right(times, started) - 1, 0)
         if ended is None or before == last:
             return before, None if ended is None else last
-        at, following = times[before], times[before + 1]
-        if ended - started < following - at:
-            nearest = before + (started > at and following - ended < started - at)
+        at, next_at = times[before], times[before + 1]
+        if ended - started < next_at - at:
+            nearest = before + (started > at and next_at - ended < started - at)
             return nearest, nearest
         return before, max(before, min(bisect_left(times, ended), last))
 
-    def reading(self, place: int | None, moment: int | None) -> JsonObject | None:
-        """Give one sample as a row shows it: with its time and its distance from the moment."""
-        if place is None or moment is None:
+    def reading_at(self, index: int | None, moment: int | None) -> JsonObject | None:
+        """Return the reading of a sample as a row shows it: with its time and its distance from a moment."""
+        if index is None or moment is None:
             return None
-        at = self.times[place]
-        return {**self.values[place], "distance_s": (at - moment) / 1e9, "sampled_at": at}
+        at = self.times[index]
+        return {**self.values[index], "distance_s": (at - moment) / 1e9, "sampled_at": at}
 
     def join(self, row: R) -> R:
-        """Give a row its readings; one that has readings of its own keeps these alone."""
+        """Return a row with its readings; a row that has exact readings keeps only those."""
         if row.telemetry_at_start is not None or row.telemetry_at_end is not None:
             return row
-        at_start, at_end = self.around(row.started_at, row.ended_at)
+        at_start, at_end = self.indices_around(row.started_at, row.ended_at)
         try:
-            start, end = self.reading(at_start, row.started_at), self.reading(at_end, row.ended_at)
-        except OverflowError:  # a time of hundreds of digits
+            start, end = self.reading_at(at_start, row.started_at), self.reading_at(at_end, row.ended_at)
+        except OverflowError:  # a time with hundreds of digits
             return row
         return msgspec.structs.replace(row, telemetry_at_start=start, telemetry_at_end=end)
 
 
 class JournalTelemetry:
-    """What one journal tells beside its tasks, gathered while it is read and joined at its end.
+    """What one journal holds besides tasks: collected while it is read, and joined at its end.
 
     Attributes
     ----------
     samples
         Its samples, as they were written.
     machine
-        The last that it says of what its process runs on.
+        Its last description of what the process runs on; None if it has none.
     runs
-        What it says of workflows.
-    found_open
-        Ids of tasks that its heartbeats found open.
+        Its openings and endings of workflows.
+    open_task_ids
+        The ids of tasks that its heartbeats list as open.
     """
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self.machine: Machine | None = None
         self.runs: list[WorkflowRun] = []
-        self.found_open: set[str] = set()
+        self.open_task_ids: set[str] = set()
 
     def join_samples(self, header: Header) -> JoinedSamples | None:
-        """Join the workflows; gives what joins the tasks, None where there are no samples."""
+        """Join the workflows to the samples; return what joins the tasks, or None without samples."""
         if self.machine is not None:
             for run in self.runs:
                 run.set_machine(self.machine.values)
@@ -145,34 +148,36 @@ class JoinedSamples:
     Attributes
     ----------
     series
-        The samples.
+        The samples, sorted by time.
     counters
-        The energy counters of the devices in them.
+        The energy counters in the samples, by device.
     """
 
     def __init__(self, samples: Iterable[Sample], header: Header) -> None:
         self.series = Series(samples)
-        self.counters: dict[str, Counter] = counters(self.series.times, self.series.values, header.hostname)
-        self._of_devices = {device: [counter] for device, counter in self.counters.items()}
+        self.counters: dict[str, Counter] = find_counters(
+            self.series.times, self.series.values, header.hostname
+        )
+        self._counters_by_device = {device: [counter] for device, counter in self.counters.items()}
 
     def join(self, task: T) -> T:
-        """Give a task its readings and its energy, unless it wants none."""
+        """Return a task with its readings and its energy, unless it was recorded without telemetry."""
         if task.telemetry is False:
             return task
         joined = self.series.join(task)
         start, end = joined.telemetry_at_start, joined.telemetry_at_end
-        if joined is task or not self._of_devices or start is None or end is None:
+        if joined is task or not self._counters_by_device or start is None or end is None:
             return joined
         if start["sampled_at"] == end["sampled_at"] or task.started_at is None or task.ended_at is None:
             return joined
-        energy = sampled_energy(self._of_devices, task.started_at, task.ended_at)
+        energy = sampled_energy(self._counters_by_device, task.started_at, task.ended_at)
         if energy is not None:
-            end["gpu_energy"] = energy  # the outermost dict is this row's own
+            end["gpu_energy"] = energy  # the outermost dict belongs to this row alone
         return joined
 
 
 def with_energy(row: R, energy: JsonObject | None) -> R:
-    """Add to what was measured at the end of a row the energy until then."""
+    """Return a row with its energy in the reading at its end."""
     if energy is None:
         return row
     at_end = {**(row.telemetry_at_end or {}), "gpu_energy": energy}
@@ -180,18 +185,18 @@ def with_energy(row: R, energy: JsonObject | None) -> R:
 
 
 def with_exact_energy(row: R) -> R:
-    """Add the energy between two readings of a row's own; not of samples, nor where it is there already."""
+    """Return a row with the energy between its two exact readings; other rows stay as they are."""
     start, end = row.telemetry_at_start, row.telemetry_at_end
     if start is None or end is None or "gpu_energy" in end or "distance_s" in start or "distance_s" in end:
         return row
     return with_energy(row, exact_energy(start, end, row.hostname or ""))
 
 
-def machine_of(header: Header, machine: Machine) -> JsonObject:
-    """Give what a process runs on, with which process that is."""
+def machine_as_dict(header: Header, machine: Machine) -> JsonObject:
+    """Return what a process runs on, together with the process's identity."""
     process = {name: getattr(header, name) for name in ("hostname", "pid", "rank", "journal_id")}
     return {**process, "at": machine.at, "values": machine.values}
 
 
-def _at(sample: tuple[int, Any]) -> int:
+def _time_of(sample: tuple[int, Any]) -> int:
     return sample[0]

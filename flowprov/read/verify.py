@@ -26,14 +26,14 @@ from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source, campaign_key
-from flowprov.read.workflows import OPEN
+from flowprov.read.workflows import OPEN_STATUSES
 from flowprov.records import Campaign, Correction, Header, OpenTask, Record, Status, Task, Workflow, full_id
 
 State: TypeAlias = Literal["closed", "running", "gone"]
 Verdict: TypeAlias = Literal["COMPLETE", "RUNNING", "INCOMPLETE"]
 
 # The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
-_WITHOUT_END = (*OPEN, Status.INTERRUPTED.value)
+_WITHOUT_END = (*OPEN_STATUSES, Status.INTERRUPTED.value)
 
 
 class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
-"""One row per workflow: openings and endings of all processes that took part are folded.
+"""Fold the messages of workflows into one row per workflow.
 
-Flows in: the messages of workflows, each with its journal. Flows out: one record per workflow id.
+Flows in: the messages of workflows, each with its journal. A workflow has an opening and an ending from every
+process that took part in it. Flows out: one record per workflow id.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import msgspec
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import JsonObject, Status, Workflow
 
-OPEN = (Status.RUNNING.value, Status.SUBMITTED.value)
-# What a workflow of many ranks is called is what the worst of them is.
-_FROM_WORST = (
+OPEN_STATUSES = (Status.RUNNING.value, Status.SUBMITTED.value)
+# A workflow of many ranks has the worst of their statuses.
+_WORST_FIRST = (
     Status.ERROR.value,
     Status.INTERRUPTED.value,
     Status.CANCELLED.value,
@@ -33,19 +34,19 @@ class WorkflowRun(msgspec.Struct):
     record: Workflow
     ended: bool
 
-    def close(self, ending: Workflow) -> None:
-        """Take the ending in."""
+    def add_ending(self, ending: Workflow) -> None:
+        """Merge the ending into the record."""
         self.record = _overlay(self.record, ending)
         self.ended = True
 
     def set_machine(self, values: JsonObject) -> None:
-        """Take in what the process that opened it runs on."""
+        """Merge in what the process runs on, if it opened the workflow."""
         if self.record.started_at is not None:
-            told = fill_missing(self.record.machine_info, values)
-            self.record = msgspec.structs.replace(self.record, machine_info=told)
+            machine_info = fill_missing(self.record.machine_info, values)
+            self.record = msgspec.structs.replace(self.record, machine_info=machine_info)
 
     def result(self) -> Workflow:
-        """Give the record; without an ending it is as alive as its journal's writer."""
+        """Return the record; if it has no ending, its status follows from whether the writer is alive."""
         if self.ended:
             return self.record
         status = Status.RUNNING if self.journal.alive else Status.INTERRUPTED
@@ -53,39 +54,38 @@ class WorkflowRun(msgspec.Struct):
 
 
 class WorkflowRuns:
-    """All that was written of one workflow id."""
+    """The messages of all processes for one workflow id."""
 
     def __init__(self) -> None:
         self._runs: list[WorkflowRun] = []
         self._additions: list[Workflow] = []
 
     def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
-        """Take an opening, an ending, or what another process added in; gives the run that began with it."""
+        """Add an opening, an ending, or fields from another process; return the run if this starts one."""
         if message.status is None and message.started_at is None and message.ended_at is None:
             self._additions.append(message)
             return None
-        ends = message.status not in OPEN
-        if ends:
+        is_ending = message.status not in OPEN_STATUSES
+        if is_ending:
             for run in reversed(self._runs):
                 if run.journal.path == journal.path and not run.ended:
-                    run.close(message)
+                    run.add_ending(message)
                     return None
-        self._runs.append(WorkflowRun(journal, message, ended=ends))
+        self._runs.append(WorkflowRun(journal, message, ended=is_ending))
         return self._runs[-1]
 
     def fold(self) -> Workflow:
-        """Give one record: earliest start, latest end, worst status.
+        """Return one record, with the earliest start, the latest end and the worst status.
 
-        The rest is said by the lowest rank, and by others where it says nothing. There is no end while one of
-        them has none.
+        The other fields come from the lowest rank that has them. The record has no end while a run has none.
         """
         folded = self._fold_runs() if self._runs else self._additions[0]
         for addition in self._additions:
-            # The process that opened the workflow has the last word, and says where it ran.
-            united = {
+            # What the process that opened the workflow recorded goes above what others added.
+            merged = {
                 name: fill_missing(getattr(addition, name), getattr(folded, name)) for name in MERGED_FIELDS
             }
-            folded = msgspec.structs.replace(folded, **united)
+            folded = msgspec.structs.replace(folded, **merged)
         return folded
 
     def _fold_runs(self) -> Workflow:
@@ -101,41 +101,44 @@ class WorkflowRuns:
             folded,
             status=worst.status,
             error=worst.error,
-            started_at=min(_known(w.started_at for w in results), default=None),
-            ended_at=max(_known(w.ended_at for w in results), default=None) if ended else None,
+            started_at=min(_without_none(w.started_at for w in results), default=None),
+            ended_at=max(_without_none(w.ended_at for w in results), default=None) if ended else None,
             telemetry_at_end=folded.telemetry_at_end if ended else None,
         )
 
 
 def _overlay(below: Workflow, above: Workflow) -> Workflow:
-    """Give what ``above`` says and, where it says nothing, what ``below`` says."""
+    """Return the fields of ``above``, and those of ``below`` where ``above`` has None."""
     return msgspec.structs.replace(below, **overlay_fields(below, above, MERGED_FIELDS))
 
 
-def fill_missing(added: Any, said: Any) -> Any:
-    """Add what is new to a mapping and to the mappings in it (a model's profile grows)."""
-    if not isinstance(added, dict) or not isinstance(said, dict):
-        return added if said is None else said
-    return {**added, **{key: fill_missing(added.get(key), value) for key, value in said.items()}}
+def fill_missing(below: Any, above: Any) -> Any:
+    """Return ``above`` with the keys that only ``below`` has, in nested mappings too.
+
+    A model's profile grows in this way.
+    """
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return below if above is None else above
+    return {**below, **{key: fill_missing(below.get(key), value) for key, value in above.items()}}
 
 
-def overlay_fields(below: Any, above: Any, united: Iterable[str]) -> dict[str, Any]:
-    """Give the fields that ``above`` changes in ``below``; mappings named in ``united`` are joined."""
+def overlay_fields(below: Any, above: Any, merged: Iterable[str]) -> dict[str, Any]:
+    """Return the fields that ``above`` changes in ``below``; mappings named in ``merged`` are merged."""
     changed = {}
     for name in above.__struct_fields__:
         value = getattr(above, name)
         if value is None:
             continue
-        if name in united and (under := getattr(below, name)):
-            value = {**under, **value}
+        if name in merged and (below_value := getattr(below, name)):
+            value = {**below_value, **value}
         changed[name] = value
     return changed
 
 
-def _known(times: Iterable[int | None]) -> list[int]:
+def _without_none(times: Iterable[int | None]) -> list[int]:
     return [time for time in times if time is not None]
 
 
 def severity(status: str | None) -> int:
-    """Return the rank of a status among those of one run: 0 is the worst."""
-    return _FROM_WORST.index(status) if status in _FROM_WORST else len(_FROM_WORST)
+    """Return the rank of a status by severity; 0 is the worst."""
+    return _WORST_FIRST.index(status) if status in _WORST_FIRST else len(_WORST_FIRST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowprov.read.dask_tasks import resolve
+from flowprov.read.dask_tasks import resolve_dependencies
 from flowprov.records import LeftOut, Task
 from tests.journal.support import NS, step
 
@@ -14,7 +14,7 @@ def produced(task_id: str, at: int, key: str = "load-1", workflow_id: str = "w",
 
 def dependencies_at(at: int, *tasks: Task, names: tuple[str, ...] = ("dask:load-1",)) -> list[str] | None:
     dependent = step("dependent", at, workflow_id="w", dependencies=list(names))
-    row = resolve([*tasks, dependent])[-1]
+    row = resolve_dependencies([*tasks, dependent])[-1]
     assert isinstance(row, Task)
     return row.dependencies
 
@@ -51,7 +51,7 @@ def through(
     at: int, *passed: LeftOut, tasks: tuple[Task, ...] = (), name: str = "dask:k"
 ) -> list[str] | None:
     dependent = step("dependent", at, workflow_id="w", dependencies=[name])
-    row = resolve([*tasks, dependent], passed)[-1]
+    row = resolve_dependencies([*tasks, dependent], passed)[-1]
     assert isinstance(row, Task)
     return row.dependencies
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.journal.merge_patch import diff
-from flowprov.read.telemetry_join import Series, unfold
+from flowprov.read.telemetry_join import Series, full_readings
 from flowprov.records import Sample
 from tests.journal.support import payloads
 from tests.read.samples import change, every_second, ns, sample
 
 
 def unfolded(*samples: Sample) -> list[dict[str, Any]]:
-    return [values for _, values in unfold(samples)]
+    return [values for _, values in full_readings(samples)]
 
 
 def test_changes_are_merged_into_the_sample_before() -> None:
@@ -66,7 +66,7 @@ def test_any_samples_that_were_written_as_changes_come_back(readings: list[dict[
     readings = [_without_null(reading) for reading in readings]
     written = [Sample(at=0, values=readings[0])]
     written += [Sample(at=n, changes=diff(a, b)) for n, (a, b) in enumerate(pairwise(readings), 1)]
-    assert list(unfold(written)) == list(enumerate(readings))
+    assert list(full_readings(written)) == list(enumerate(readings))
 
 
 def _without_null(value: Any) -> Any:
@@ -82,7 +82,7 @@ def test_samples_are_in_the_order_of_time_though_the_clock_was_set_back() -> Non
 
 
 def around(start: float | None, end: float | None, samples: list[Sample] | None = None) -> tuple[Any, Any]:
-    return Series(every_second(5) if samples is None else samples).around(ns(start), ns(end))
+    return Series(every_second(5) if samples is None else samples).indices_around(ns(start), ns(end))
 
 
 def test_a_long_task_has_the_latest_before_its_start_and_the_earliest_after_its_end() -> None:
@@ -152,4 +152,4 @@ def naive(times: list[int], started: int, ended: int) -> tuple[int, int]:
 )
 def test_the_choice_is_that_of_looking_at_every_sample(times: list[int], started: int, length: int) -> None:
     series = Series([Sample(at=at, values={}) for at in times])
-    assert series.around(started, started + length) == naive(times, started, started + length)
+    assert series.indices_around(started, started + length) == naive(times, started, started + length)
