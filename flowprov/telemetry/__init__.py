@@ -1,5 +1,5 @@
-"""Telemetry: what the machine, the process and its GPUs did meanwhile.
+"""Telemetry: what the machine, the process and its GPUs did while the program ran.
 
-Flows in: readings of probes, from a thread of its own or, where asked for, inline. Flows out: samples, as
-control records of the journals that are in use.
+Flows in: readings of probes, taken by a thread of its own or, in the mode "exact", by the tasks themselves.
+Flows out: samples, as control records in the journals that are in use.
 """

@@ -1,11 +1,11 @@
-"""The bounds that a container or batch system sets to a process: its control groups, v1 and v2.
+"""Find the limits that a container or batch system sets for this process: control groups, v1 and v2.
 
-Flows in: the kernel's files. Flows out: the cores and the memory that the process may use at most, and in
-what kind of container it seems to be.
+Flows in: the kernel's files. Flows out: the most cores and memory that the process may use, and the kind of
+container in which it seems to run.
 
-A process stands in one group of every hierarchy (``/proc/self/cgroup``), and a group is bound by all above
-it: the smallest limit on the way up counts. Where a hierarchy is mounted, and which of its groups is the
-topmost that can be seen from here, stands in ``/proc/self/mountinfo`` (cgroups(7), proc_pid_mountinfo(5)).
+A process is in one group of every hierarchy (``/proc/self/cgroup``). The limits of a group and of all groups
+above it hold, so the smallest limit on the way up counts. ``/proc/self/mountinfo`` says where a hierarchy is
+mounted and which of its groups is the topmost that is visible there (cgroups(7), proc_pid_mountinfo(5)).
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ from flowprov.telemetry.system_files import read_text
 Number = TypeVar("Number", int, float)
 
 _ROOT = Path("/")
-_DEEPEST = 64  # groups inside one another: kernels and batch systems make less than ten
-# cgroup v1 says "no limit" with the greatest number of whole pages below 2**63.
+_MAX_DEPTH = 64  # nested groups; kernels and batch systems create less than ten
+# For "no limit", cgroup v1 reports the greatest number of whole pages below 2**63.
 _NO_MEMORY_LIMIT_FROM = 1 << 60
-_MARK_FILES = {"docker": ".dockerenv", "podman": "run/.containerenv"}
-# Only whether they are set is looked at: what they hold is nobody's business.
-_MARK_VARIABLES = {"kubernetes": "KUBERNETES_SERVICE_HOST", "apptainer": "SINGULARITY_CONTAINER"}
+_FILE_OF_KIND = {"docker": ".dockerenv", "podman": "run/.containerenv"}
+# Only their presence is checked; their values are private.
+_VARIABLE_OF_KIND = {"kubernetes": "KUBERNETES_SERVICE_HOST", "apptainer": "SINGULARITY_CONTAINER"}
 
 
 class _Mount(NamedTuple):
-    """A place where a hierarchy can be seen."""
+    """A mount of a hierarchy of groups."""
 
     controllers: frozenset[str]
-    """Of v1; empty for v2."""
-    top: str
-    """Which group of the hierarchy stands at the place."""
-    place: str
+    """The controllers of a v1 hierarchy; empty for v2."""
+    group: str
+    """The group of the hierarchy that is visible at the mount point."""
+    mount_point: str
 
 
-def kinds(root: Path = _ROOT) -> list[str] | None:
-    """Name the kinds of containers that the process seems to be in, None where it seems to be in none.
+def container_kinds(root: Path = _ROOT) -> list[str] | None:
+    """Return the kinds of containers in which the process seems to run; None if in none.
 
     Parameters
     ----------
     root
-        The root of the file system, for tests another.
+        The root of the file system; tests use another one.
     """
-    found = [kind for kind, name in _MARK_FILES.items() if (root / name).exists()]
-    found += [kind for kind, variable in _MARK_VARIABLES.items() if variable in os.environ]
-    return found or None
+    kinds = [kind for kind, name in _FILE_OF_KIND.items() if (root / name).exists()]
+    kinds += [kind for kind, variable in _VARIABLE_OF_KIND.items() if variable in os.environ]
+    return kinds or None
 
 
 @lru_cache(maxsize=1)
 def cpu_limit_cores(root: Path = _ROOT) -> float | None:
-    """Give the CPU time that the process may use, in cores; None where nothing bounds it."""
-    return _smallest(_groups(root, "cpu"), _cpu_limit)
+    """Return the CPU time that the process may use, in cores; None if there is no limit."""
+    return _smallest_limit(_group_folders(root, "cpu"), _cpu_limit)
 
 
 @lru_cache(maxsize=1)
 def memory_limit_bytes(root: Path = _ROOT) -> int | None:
-    """Give the memory that the process may use; None where nothing bounds it."""
-    return _smallest(_groups(root, "memory"), _memory_limit)
+    """Return the memory that the process may use; None if there is no limit."""
+    return _smallest_limit(_group_folders(root, "memory"), _memory_limit)
 
 
-def _smallest(groups: Iterator[Path], limit: Callable[[Path], Number | None]) -> Number | None:
-    return min((found for group in groups if (found := limit(group)) is not None), default=None)
+def _smallest_limit(groups: Iterator[Path], limit: Callable[[Path], Number | None]) -> Number | None:
+    return min((value for group in groups if (value := limit(group)) is not None), default=None)
 
 
 def _cpu_limit(group: Path) -> float | None:
@@ -78,49 +78,49 @@ def _cpu_limit(group: Path) -> float | None:
 
 
 def _cores(quota: str | None, period: str | None) -> float | None:
-    allowed, of = _number(quota), _number(period)
-    return allowed / of if allowed and of else None
+    microseconds, period_microseconds = _parse_number(quota), _parse_number(period)
+    return microseconds / period_microseconds if microseconds and period_microseconds else None
 
 
 def _memory_limit(group: Path) -> int | None:
     for name in ("memory.max", "memory.limit_in_bytes"):
-        limit = _number(read_text(group / name))
+        limit = _parse_number(read_text(group / name))
         if limit is not None and limit < _NO_MEMORY_LIMIT_FROM:
             return limit
     return None
 
 
-def _number(text: str | None) -> int | None:
-    """Read a number; "max", -1 and nonsense are none."""
+def _parse_number(text: str | None) -> int | None:
+    """Return the number in a text; None for "max", -1 and anything else."""
     stripped = (text or "").strip()
     return int(stripped) if re.fullmatch("[0-9]{1,20}", stripped) else None
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Give the folders of the groups that this process stands in, from its own up to the topmost."""
+def _group_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the groups that this process is in, from its own up to the topmost."""
     mounts = list(_mounts(read_text(root / "proc/self/mountinfo") or ""))
     for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, own = rest.partition(":")
         if controllers and controller not in controllers.split(","):
             continue
-        seen = [mount for mount in mounts if _carries(mount, controller if controllers else None)]
-        # The same hierarchy may be mounted again, for another branch of it.
-        for mount in sorted(seen, key=lambda mount: _below(mount.top, own) is None)[:1]:
-            place = root / mount.place.lstrip("/")
-            below = (_below(mount.top, own) or ())[:_DEEPEST]
-            yield from (place.joinpath(*below[:depth]) for depth in range(len(below), -1, -1))
+        matching = [mount for mount in mounts if _has_controller(mount, controller if controllers else None)]
+        # The same hierarchy may be mounted twice, for different branches of it.
+        for mount in sorted(matching, key=lambda mount: _relative_parts(mount.group, own) is None)[:1]:
+            folder = root / mount.mount_point.lstrip("/")
+            parts = (_relative_parts(mount.group, own) or ())[:_MAX_DEPTH]
+            yield from (folder.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1))
 
 
-def _carries(mount: _Mount, controller: str | None) -> bool:
+def _has_controller(mount: _Mount, controller: str | None) -> bool:
     return controller in mount.controllers if controller else not mount.controllers
 
 
-def _below(top: str, own: str) -> tuple[str, ...] | None:
-    """Give the way from the topmost group that can be seen to our own; None where that is not below it.
+def _relative_parts(top: str, own: str) -> tuple[str, ...] | None:
+    """Return the path from the topmost visible group to our own, as parts; None if ours is not below it.
 
-    It is not where the process was moved out of its namespace ("/../other"), or sees another branch only: the
-    topmost group that can be seen is then the nearest to ours that is known.
+    That is so if the process was moved out of its namespace ("/../other") or sees only another branch. The
+    topmost visible group is then the nearest to ours that is known.
     """
     upper, lower = _parts(top), _parts(own)
     if ".." in upper + lower or lower[: len(upper)] != upper:
@@ -138,21 +138,21 @@ def _mounts(mountinfo: str) -> Iterator[_Mount]:
         fields, (system, *more) = mounted.split(" "), kind.split(" ")
         if system not in ("cgroup", "cgroup2") or len(fields) < 5 or len(more) < 2:
             continue
-        top, place = (_unescaped(field) for field in fields[3:5])
-        if ".." not in place.split("/"):
+        group, mount_point = (_unescape(field) for field in fields[3:5])
+        if ".." not in mount_point.split("/"):
             options = frozenset(more[1].split(",")) if system == "cgroup" else frozenset[str]()
-            yield _Mount(options, top, place)
+            yield _Mount(options, group, mount_point)
 
 
-def _unescaped(field: str) -> str:
-    """Undo what the kernel does to spaces, tabs, newlines and backslashes in a path."""
+def _unescape(field: str) -> str:
+    """Return a path with its spaces, tabs, newlines and backslashes, which the kernel escapes."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def describe_container(root: Path = _ROOT) -> dict[str, Any] | None:
-    """Tell all that is known of the container, None where that is nothing."""
+    """Return the kinds of container and the limits of this process; None if nothing is known."""
     facts = {
-        "kinds": kinds(root),
+        "kinds": container_kinds(root),
         "cpu_limit_cores": cpu_limit_cores(root),
         "memory_limit_bytes": memory_limit_bytes(root),
     }

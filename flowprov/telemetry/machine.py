@@ -1,11 +1,11 @@
-"""What a process runs on and with: the values of a `Machine` record.
+"""Describe what a process runs on, and its software: the values of a `Machine` record.
 
-Flows in: the kernel's files, this process, and of GPUs what a caller knows. Flows out: JSON-able facts. Each
-may be missing without the others. What cannot change is found once; the rest is read anew each time, so that
-two descriptions tell what changed between them.
+Flows in: the kernel's files, this process, and what the caller knows of GPUs. Flows out: facts that JSON can
+hold. Each may be missing without the others. Facts that cannot change are read once, the others anew each
+time, so that two descriptions show what changed between them.
 
-No user, home folder, command line or host name is in it, and of the environment only what :data:`VARIABLES`
-lists.
+The description holds no user, home folder, command line or host name, and of the environment only the
+variables in :data:`VARIABLES`.
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ VARIABLES: Mapping[str, Mapping[str, str]] = {
         "CUBLAS_WORKSPACE_CONFIG": "CUBLAS_WORKSPACE_CONFIG",
     },
 }
-"""The only environment variables whose values are recorded, by the part and the name that they have in it."""
+"""The only environment variables whose values are recorded, by part and by name in that part."""
 
 _NUMBERS = ("SLURM_NTASKS", "SLURM_PROCID")
 _ROOT = Path("/")
-# How the kernels of different processors name them in /proc/cpuinfo: x86, MIPS, POWER, 32-bit ARM.
-_MODEL = re.compile(r"^(?:model name|cpu model|cpu|Hardware)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
-# 64-bit ARM has numbers only.
-_ARM = re.compile(r"^CPU (implementer|part)[ \t]*:[ \t]*(\S+)", re.MULTILINE)
-_CORE = re.compile(r"^(physical id|core id)[ \t]*:[ \t]*(\d+)", re.MULTILINE)
+# The name of the processor in /proc/cpuinfo, as the kernels write it for x86, MIPS, POWER and 32-bit ARM.
+_MODEL_LINE = re.compile(r"^(?:model name|cpu model|cpu|Hardware)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
+# For 64-bit ARM there are only numbers.
+_ARM_LINE = re.compile(r"^CPU (implementer|part)[ \t]*:[ \t]*(\S+)", re.MULTILINE)
+_CORE_LINE = re.compile(r"^(physical id|core id)[ \t]*:[ \t]*(\d+)", re.MULTILINE)
 
-_summariser = Summarizer(Limits(max_string=500, max_items=64))
+_summarizer = Summarizer(Limits(max_string=500, max_items=64))
 
 
 def describe_machine(
     gpus: Sequence[Mapping[str, Any]] = (), drivers: Mapping[str, str] = {}
 ) -> dict[str, Any]:
-    """Describe what this process runs on and with, now.
+    """Return a description of what this process runs on, and of its software, as of now.
 
     Parameters
     ----------
     gpus
         What is known of each GPU ("model", "memory_bytes").
     drivers
-        Versions of drivers by their names.
+        Versions of drivers, by name.
 
     Returns
     -------
     dict
-        JSON types; integers beyond signed 64 bits (a seed may be one) and strings that were cut are marks of
-        `flowprov.values`. What cannot be found out is left out: `system, release, machine, cpu_model,
-        cpu_count, cpu_count_physical, cpus_usable` (by affinity), `memory_bytes` (of the machine),
+        JSON types only. Integers beyond signed 64 bits (a seed may be one) and strings that were cut are
+        markers of `flowprov.values`. The keys, each left out if it is unknown: `system, release, machine,
+        cpu_model, cpu_count, cpu_count_physical, cpus_usable` (by affinity), `memory_bytes` (of the machine),
         `container` (`kinds, cpu_limit_cores, memory_limit_bytes`), `python, python_implementation, versions`,
         `torch` (see `torch_state`), `environment, slurm` (see :data:`VARIABLES`), `gpus, drivers`.
     """
@@ -90,35 +90,35 @@ def describe_machine(
             "drivers": lambda: dict(drivers) or None,
         },
     )
-    # Bounds the size, and sees to it that everything can be encoded.
-    return cast("dict[str, Any]", _summariser.summarize(values))
+    # The summarizer limits the size, and makes sure that every value can be encoded.
+    return cast("dict[str, Any]", _summarizer.summarize(values))
 
 
 @lru_cache(maxsize=1)
 def cpu_model(root: Path = _ROOT) -> str | None:
-    """Name the processor.
+    """Return the name of the processor.
 
     Parameters
     ----------
     root
-        The root of the file system, for tests another.
+        The root of the file system; tests use another one.
     """
     if sys.platform != "linux":
         return platform.processor() or None  # on Linux this would start a process
     text = read_text(root / "proc/cpuinfo") or ""
-    if found := _MODEL.search(text):
-        return found[1].strip()
-    numbers = dict(_ARM.findall(text))
+    if match := _MODEL_LINE.search(text):
+        return match[1].strip()
+    numbers = dict(_ARM_LINE.findall(text))
     return " ".join(f"{name} {number}" for name, number in numbers.items()) or None
 
 
 @lru_cache(maxsize=1)
 def cpu_count_physical(root: Path = _ROOT) -> int | None:
-    """Count the cores of the machine, those that share one by hyper-threading once."""
-    # Each processor tells its socket first, then its core in it.
+    """Return the number of the machine's cores; the hyper-threads of a core count as one."""
+    # For each processor, cpuinfo lists the socket first and then the core in it.
     cores: set[tuple[str, str]] = set()
     socket = "0"
-    for name, number in _CORE.findall(read_text(root / "proc/cpuinfo") or ""):
+    for name, number in _CORE_LINE.findall(read_text(root / "proc/cpuinfo") or ""):
         if name == "core id":
             cores.add((socket, number))
         else:
@@ -131,21 +131,21 @@ def cpu_count_physical(root: Path = _ROOT) -> int | None:
 
 @lru_cache(maxsize=1)
 def memory_bytes(root: Path = _ROOT) -> int | None:
-    """Give the memory of the machine in bytes, whatever part of it the process may use."""
-    if found := re.search(
+    """Return the memory of the machine in bytes; the process may be allowed less."""
+    if match := re.search(
         r"^MemTotal:\s*([0-9]{1,15}) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE
     ):
-        return int(found[1]) * 1024
+        return int(match[1]) * 1024
     if root != _ROOT:
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _variables(part: str) -> dict[str, str | int] | None:
-    found: dict[str, str | int] = {}
+    values: dict[str, str | int] = {}
     for name, variable in VARIABLES[part].items():
         text = os.environ.get(variable)
         if text:
-            number = variable in _NUMBERS and re.fullmatch("[0-9]{1,9}", text)
-            found[name] = int(text) if number else text
-    return found or None
+            is_number = variable in _NUMBERS and re.fullmatch("[0-9]{1,9}", text)
+            values[name] = int(text) if is_number else text
+    return values or None

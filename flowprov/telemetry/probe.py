@@ -1,6 +1,7 @@
-"""What a probe is, and how its metrics fail: each alone.
+"""Define what a probe is, and build one from parts that fail one by one.
 
-Flows in: functions that read one number each. Flows out: what could be read, by name.
+Flows in: functions, each of which reads a few values. Flows out: the values that could be read, by name. A
+function that fails costs only its own values. It is logged once, and the others go on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from typing import Any, Protocol
 
 from flowprov import guard
 
+Part = Callable[[], "Mapping[str, Any] | None"]
+
+SLOW_EVERY = 20  # readings
+
 
 class Probe(Protocol):
     """Reads one kind of telemetry.
@@ -17,73 +22,36 @@ class Probe(Protocol):
     Attributes
     ----------
     kind
-        Under which its readings stand in a sample ("cpu", "gpu").
+        The name of its readings in a sample ("cpu", "gpu").
     """
 
     kind: str
 
     def read(self) -> dict[str, Any]:
-        """Read now: JSON types only, each name with its unit ("rss_bytes"); counters that only grow as such.
+        """Return a reading, of JSON types only. Each name ends with its unit ("rss_bytes").
 
-        The dictionary is the caller's to keep: the next reading gives another one.
+        Counters that only grow are returned as they are. The caller may keep and change the dict: each
+        reading returns a new one.
 
-        An exception is caught by whoever calls, said once, and costs this kind of this sample.
+        The caller catches exceptions and logs the first. An exception costs the sample this kind.
         """
 
     def close(self) -> None:
-        """Let go of whatever it holds."""
-
-
-def read_each(kind: str, readers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Read metrics, of which each fails for itself: it is left out then, and that is said once.
-
-    Parameters
-    ----------
-    kind
-        What they are of, for the word about it.
-    readers
-        What reads each. None is a reading that is not there, and needs no word.
-    """
-    values: dict[str, Any] = {}
-    for name, read in readers.items():
-        try:
-            value = read()
-        except Exception as error:  # drivers raise what they like; the other metrics go on
-            say_missing(kind, name, error)
-            continue
-        if value is not None:
-            values[name] = value
-    return values
-
-
-def say_missing(kind: str, name: str, error: Exception) -> None:
-    """Say once that a metric cannot be read."""
-    guard.warn_once(
-        f"telemetry {kind} {name}",
-        "flowprov cannot read %s of %s (%s: %s); all other telemetry goes on.",
-        name,
-        kind,
-        type(error).__name__,
-        error,
-    )
-
-
-Part = Callable[[], "Mapping[str, Any] | None"]
-
-SLOW_EVERY = 20
+        """Release what the probe holds."""
 
 
 class CompositeProbe:
-    """Reads one kind: parts that fail each for itself.
+    """A probe of one kind, built from parts that fail one by one.
 
     Parameters
     ----------
     kind
-        Its name.
+        The kind of telemetry.
     parts
-        What reads them.
+        The functions that read the parts, by the names of the parts.
     slow_parts
-        Parts that change slowly or are dear to read: only every :data:`SLOW_EVERY`-th reading has them anew.
+        Parts that change slowly or are expensive to read. They are read only at every
+        :data:`SLOW_EVERY`-th reading; the others repeat the last values.
     """
 
     def __init__(
@@ -92,18 +60,52 @@ class CompositeProbe:
         self.kind = kind
         self._parts = parts
         self._slow_parts = slow_parts or {}
-        self._kept: list[Mapping[str, Any]] = []
-        self._readings = 0
+        self._slow_values: list[Mapping[str, Any]] = []
+        self._read_count = 0
 
     def read(self) -> dict[str, Any]:
-        """Read now."""
-        if self._slow_parts and self._readings % SLOW_EVERY == 0:
-            self._kept = list(read_each(self.kind, self._slow_parts).values())
-        self._readings += 1
+        """Return a reading with the values of all parts."""
+        if self._slow_parts and self._read_count % SLOW_EVERY == 0:
+            self._slow_values = list(read_each(self.kind, self._slow_parts).values())
+        self._read_count += 1
         values: dict[str, Any] = {}
-        for part in [*read_each(self.kind, self._parts).values(), *self._kept]:
+        for part in [*read_each(self.kind, self._parts).values(), *self._slow_values]:
             values.update(part)
         return values
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the probe holds nothing."""
+
+
+def read_each(kind: str, readers: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return what each reader returns; a reader that fails is left out and logged once.
+
+    Parameters
+    ----------
+    kind
+        What is read, for the warning.
+    readers
+        The functions that read, by name. A reader that returns None is left out without a warning.
+    """
+    values: dict[str, Any] = {}
+    for name, read in readers.items():
+        try:
+            value = read()
+        except Exception as error:  # drivers may raise any exception; the other readers go on
+            warn_unreadable(kind, name, error)
+            continue
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def warn_unreadable(kind: str, name: str, error: Exception) -> None:
+    """Warn once that a value cannot be read."""
+    guard.warn_once(
+        f"telemetry {kind} {name}",
+        "flowprov cannot read %s of %s (%s: %s); all other telemetry goes on.",
+        name,
+        kind,
+        type(error).__name__,
+        error,
+    )

@@ -1,12 +1,13 @@
-"""What the host and the process do, by Linux's procfs; see proc(5).
+"""Probes of the host and the process on Linux, by procfs; see proc(5).
 
-Flows in: the kernel's counters. Flows out: readings by kind. Counters that only grow are kept as such, so
-that the difference between two readings is what went on between them; what can be worked out of others is
-left to reading. Numbers of the host are those of the whole machine, inside a container too; those of
-``process`` are this process's alone.
+Flows in: the kernel's counters. Flows out: readings by kind.
 
-Files are kept open, and read without handing over Python's lock: beside a busy thread each time that it is
-handed over costs more than the reading, and takes it from the program (see docs/explanation).
+Counters that only grow are returned as they are, so that the difference of two readings covers all the time
+between them. Values that can be computed from others are left to the reader. Values of the host are those of
+the whole machine, inside a container too. The values of ``process`` are those of this process alone.
+
+The files are kept open, and are read without releasing the GIL. Beside a busy thread, each release costs more
+than the reading itself, and the program pays for it (see docs/explanation).
 """
 
 from __future__ import annotations
@@ -25,62 +26,62 @@ from flowprov.telemetry.probe import CompositeProbe, Part, Probe
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
-_SECTOR = 512  # of diskstats, whatever those of the device are; Documentation/admin-guide/iostats.rst
-# Guests are in user.
+_SECTOR = 512  # bytes, in diskstats and for every device; Documentation/admin-guide/iostats.rst
+# The time of guests is already in user.
 _CPU_TIMES = ("user_s", "nice_s", "system_s", "idle_s", "iowait_s", "irq_s", "softirq_s", "steal_s")
-_IDLE, _IOWAIT = 3, 4  # places in these
-_LARGEST = 1 << 14  # bytes that are read at once
-_SURELY_ALL = (
-    2048  # bytes: the kernel gives less than a page only where no further line fits, or none is left
-)
+_IDLE, _IOWAIT = 3, 4  # indices of these times
+_READ_SIZE = 1 << 14  # bytes that are read at once
+# Bytes. A shorter read is the last of a file: the kernel returns less than a page only if the next line does
+# not fit into the page, or if there is none.
+_SHORT_READ = 2048
 
 
-class File:
-    """A file of procfs that is read again and again.
+class ProcfsFile:
+    """A file of procfs that is read repeatedly.
 
     Parameters
     ----------
     path
-        The file.
+        The path of the file.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or read.
+        By :meth:`read`, if the file cannot be opened or read.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor: int | None = None
         self._identity: tuple[int, int] | None = None
-        self._buffer: Any = ctypes.create_string_buffer(_LARGEST)
+        self._buffer: Any = ctypes.create_string_buffer(_READ_SIZE)
         self._lock = threading.Lock()  # exact readings come from any thread
 
     def read(self) -> bytes:
-        """Read what it holds now."""
+        """Return the current content of the file."""
         with self._lock:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
                 self._identity = _identity(self._descriptor)
-            held = b""
-            while (size := _pread(self._descriptor, self._buffer, _LARGEST, len(held))) > 0:
-                held += self._buffer[:size]
-                if size < _SURELY_ALL:
+            content = b""
+            while (size := _pread(self._descriptor, self._buffer, _READ_SIZE, len(content))) > 0:
+                content += self._buffer[:size]
+                if size < _SHORT_READ:
                     break
             if size < 0:
                 number = ctypes.get_errno()
-                self.close()  # it is opened anew the next time
+                self.close()  # the next read opens the file anew
                 raise OSError(number, os.strerror(number), self._path)
-            return held
+            return content
 
     def close(self) -> None:
-        """Close it, unless somebody closed all descriptors and the number is another file's by now."""
+        """Close the file, unless the program closed its descriptor and the number is another file's now."""
         descriptor, self._descriptor = self._descriptor, None
         with contextlib.suppress(OSError):
             if descriptor is not None and _identity(descriptor) == self._identity:
                 os.close(descriptor)
 
-    __del__ = close  # a forked child makes files of its own: those of its parent tell of the parent
+    __del__ = close  # a forked child opens files of its own, as its parent's files describe the parent
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
@@ -88,15 +89,15 @@ def _identity(descriptor: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-_library = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL it keeps Python's lock
-_pread = _library.pread64 if hasattr(_library, "pread64") else _library.pread
+_libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL it does not release the GIL
+_pread = _libc.pread64 if hasattr(_libc, "pread64") else _libc.pread
 _pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
 _pread.restype = ctypes.c_ssize_t
 
 
 def cpu() -> Probe:
-    """Make the probe of the processors."""
-    stat = File("/proc/stat")
+    """Create the probe of the processors."""
+    stat = ProcfsFile("/proc/stat")
 
     def times() -> dict[str, Any]:
         cores = []
@@ -104,56 +105,56 @@ def cpu() -> Probe:
         for line in stat.read().split(b"\n"):
             if not line.startswith(b"cpu"):
                 break
-            spent = list(map(int, line.split()[1 : 1 + len(_CPU_TIMES)]))
+            ticks = list(map(int, line.split()[1 : 1 + len(_CPU_TIMES)]))
             if total:
-                cores.append(round((sum(spent) - spent[_IDLE] - spent[_IOWAIT]) / _TICKS, 2))
+                cores.append(round((sum(ticks) - ticks[_IDLE] - ticks[_IOWAIT]) / _TICKS, 2))
             else:
-                total = spent
-        told: dict[str, Any] = dict(zip(_CPU_TIMES, [ticks / _TICKS for ticks in total], strict=False))
-        told["per_core_busy_s"] = cores
-        return told
+                total = ticks
+        values: dict[str, Any] = dict(zip(_CPU_TIMES, [count / _TICKS for count in total], strict=False))
+        values["per_core_busy_s"] = cores
+        return values
 
     return CompositeProbe("cpu", {"times": times}, {"frequency": _frequency()})
 
 
 def mem() -> Probe:
-    """Make the probe of the memory."""
-    meminfo = File("/proc/meminfo")
+    """Create the probe of the memory."""
+    meminfo = ProcfsFile("/proc/meminfo")
 
     def memory() -> dict[str, int]:
         text = meminfo.read()
-        total = _number(text, b"MemTotal:", 1024)
-        told = {"total_bytes": total, "free_bytes": _number(text, b"\nMemFree:", 1024)}
+        total = _parse_number(text, b"MemTotal:", 1024)
+        values = {"total_bytes": total, "free_bytes": _parse_number(text, b"\nMemFree:", 1024)}
         if b"\nMemAvailable:" in text:  # since Linux 3.14
-            available = _number(text, b"\nMemAvailable:", 1024)
-            told["available_bytes"], told["used_bytes"] = available, total - available
-        return told
+            available = _parse_number(text, b"\nMemAvailable:", 1024)
+            values["available_bytes"], values["used_bytes"] = available, total - available
+        return values
 
     return CompositeProbe("mem", {"memory": memory})
 
 
 def swap() -> Probe:
-    """Make the probe of the swap space."""
-    meminfo, vmstat = File("/proc/meminfo"), File("/proc/vmstat")
+    """Create the probe of the swap space."""
+    meminfo, vmstat = ProcfsFile("/proc/meminfo"), ProcfsFile("/proc/vmstat")
 
     def space() -> dict[str, int]:
         text = meminfo.read()
-        total = _number(text, b"\nSwapTotal:", 1024)
-        return {"total_bytes": total, "used_bytes": total - _number(text, b"\nSwapFree:", 1024)}
+        total = _parse_number(text, b"\nSwapTotal:", 1024)
+        return {"total_bytes": total, "used_bytes": total - _parse_number(text, b"\nSwapFree:", 1024)}
 
     def traffic() -> dict[str, int]:
         text = vmstat.read()
         return {
-            "in_bytes": _number(text, b"\npswpin ", _PAGE),
-            "out_bytes": _number(text, b"\npswpout ", _PAGE),
+            "in_bytes": _parse_number(text, b"\npswpin ", _PAGE),
+            "out_bytes": _parse_number(text, b"\npswpout ", _PAGE),
         }
 
     return CompositeProbe("swap", {}, {"space": space, "traffic": traffic})
 
 
 def disk() -> Probe:
-    """Make the probe of the disks, all together; what lies on top of others is not counted twice."""
-    known: dict[bytes, bool] = {}
+    """Create the probe of the disks, in sum; devices that lie on top of disks are not counted again."""
+    disks: dict[bytes, bool] = {}  # whether a device is a disk, by its name
 
     def counters(text: bytes) -> dict[str, int] | None:
         sums = [0] * 5
@@ -163,13 +164,13 @@ def disk() -> Probe:
             if not fields:
                 continue
             name = fields[2]
-            is_disk = known.get(name)
+            is_disk = disks.get(name)
             if is_disk is None:
-                is_disk = known[name] = _is_disk(name.decode())
+                is_disk = disks[name] = _is_disk(name.decode())
             if is_disk:
                 found = True
-                for place, field in enumerate((5, 9, 3, 7, 12)):
-                    sums[place] += int(fields[field])
+                for index, field in enumerate((5, 9, 3, 7, 12)):
+                    sums[index] += int(fields[field])
         if not found:
             return None
         read, written, reads, writes, busy = sums
@@ -181,11 +182,11 @@ def disk() -> Probe:
             "busy_ms": busy,
         }
 
-    return CompositeProbe("disk", {"counters": _of(File("/proc/diskstats"), counters)})
+    return CompositeProbe("disk", {"counters": _parse_on_change(ProcfsFile("/proc/diskstats"), counters)})
 
 
 def network() -> Probe:
-    """Make the probe of the network interfaces, all together but for the loopback."""
+    """Create the probe of the network interfaces, in sum and without the loopback."""
 
     def counters(text: bytes) -> dict[str, int] | None:
         sums = [0] * 8
@@ -193,9 +194,9 @@ def network() -> Probe:
             name, _, fields = line.partition(b":")
             if fields and name.strip() != b"lo":
                 counts = list(map(int, fields.split()))
-                for place in range(4):
-                    sums[place] += counts[place]
-                    sums[4 + place] += counts[8 + place]
+                for index in range(4):
+                    sums[index] += counts[index]
+                    sums[4 + index] += counts[8 + index]
         received, packets_in, errors_in, dropped_in, sent, packets_out, errors_out, dropped_out = sums
         return {
             "sent_bytes": sent,
@@ -206,12 +207,12 @@ def network() -> Probe:
             "dropped": dropped_in + dropped_out,
         }
 
-    return CompositeProbe("network", {"counters": _of(File("/proc/net/dev"), counters)})
+    return CompositeProbe("network", {"counters": _parse_on_change(ProcfsFile("/proc/net/dev"), counters)})
 
 
 def process() -> Probe:
-    """Make the probe of this process; a forked child needs its own."""
-    stat, traffic = File("/proc/self/stat"), File("/proc/self/io")
+    """Create the probe of this process; a forked child needs its own."""
+    stat, traffic = ProcfsFile("/proc/self/stat"), ProcfsFile("/proc/self/io")
 
     def status() -> dict[str, float]:
         fields = stat.read().rpartition(b")")[2].split(None, 22)
@@ -226,8 +227,8 @@ def process() -> Probe:
     def input_and_output() -> dict[str, int]:
         text = traffic.read()
         return {
-            "read_bytes": _number(text, b"\nread_bytes:", 1),
-            "write_bytes": _number(text, b"\nwrite_bytes:", 1),
+            "read_bytes": _parse_number(text, b"\nread_bytes:", 1),
+            "write_bytes": _parse_number(text, b"\nwrite_bytes:", 1),
         }
 
     parts: dict[str, Part] = {"status": status, "input and output": input_and_output}
@@ -242,53 +243,53 @@ KINDS: Mapping[str, Callable[[], Probe]] = {
     "network": network,
     "process": process,
 }
-"""What makes the probe of each kind."""
+"""The function that creates the probe, by kind."""
 
 
-def _of(file: File, told_by: Callable[[bytes], Mapping[str, Any] | None]) -> Part:
-    """Make what reads a file and takes it apart, unless it holds what it held before."""
-    text, told = b"", None
+def _parse_on_change(file: ProcfsFile, parse: Callable[[bytes], Mapping[str, Any] | None]) -> Part:
+    """Return a part that reads a file, and parses it only if its content has changed."""
+    text, values = b"", None
 
     def part() -> Mapping[str, Any] | None:
-        nonlocal text, told
+        nonlocal text, values
         now = file.read()
         if now != text:
-            told = told_by(now)
+            values = parse(now)
             text = now
-        return told
+        return values
 
     return part
 
 
-def _number(text: bytes, name: bytes, unit: int) -> int:
-    """Give the number behind a name."""
-    _, found, behind = text.partition(name)
+def _parse_number(text: bytes, name: bytes, unit: int) -> int:
+    """Return the number after a name, times a unit."""
+    _, found, rest = text.partition(name)
     if not found:
-        raise LookupError(f"the kernel tells no {name.decode().strip().rstrip(':')}")
-    return int(behind.split(None, 1)[0]) * unit
+        raise LookupError(f"the kernel does not report {name.decode().strip().rstrip(':')}")
+    return int(rest.split(None, 1)[0]) * unit
 
 
 def _descriptors() -> dict[str, int]:
-    size = os.stat("/proc/self/fd").st_size  # noqa: PTH116 - since Linux 6.2 their number
+    size = os.stat("/proc/self/fd").st_size  # noqa: PTH116 - the number of descriptors, since Linux 6.2
     return {"file_descriptors": size or len(os.listdir("/proc/self/fd"))}  # noqa: PTH208 - no paths are needed
 
 
 def _frequency() -> Part:
-    """Make what reads the mean frequency of the cores, as far as the kernel tells it."""
+    """Return a part that reads the mean frequency of the cores, if the kernel reports it."""
     policies = Path("/sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
-    files = [File(str(policy)) for policy in policies]
-    cpuinfo = File("/proc/cpuinfo")
+    files = [ProcfsFile(str(policy)) for policy in policies]
+    cpuinfo = ProcfsFile("/proc/cpuinfo")
 
     def frequency() -> dict[str, int] | None:
-        told = [int(file.read()) / 1000 for file in files]  # kHz
-        if not told:
+        megahertz = [int(file.read()) / 1000 for file in files]  # the files hold kHz
+        if not megahertz:
             lines = cpuinfo.read().split(b"\n")
-            told = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
-        return {"frequency_mhz": round(fmean(told))} if told else None
+            megahertz = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
+        return {"frequency_mhz": round(fmean(megahertz))} if megahertz else None
 
     return frequency
 
 
 def _is_disk(name: str) -> bool:
-    """Whether a block device is a disk: no partition, and none that lies on others, as dm, md and loop do."""
+    """Whether a block device is a disk, so no partition and no device on top of others (dm, md, loop)."""
     return Path("/sys/block", name.replace("/", "!"), "device").exists()

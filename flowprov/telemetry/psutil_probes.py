@@ -1,9 +1,11 @@
-"""What the host and the process do, by psutil: on systems without Linux's procfs.
+"""Probes of the host and the process by psutil, for systems without procfs.
 
-Flows in: the kernel's counters. Flows out: readings by kind. Counters that only grow are kept as such, so
-that the difference between two readings is what went on between them; what can be worked out of others is
-left to reading. Numbers of the host are those of the whole machine, inside a container too; those of
-``process`` are this process's alone.
+Flows in: the kernel's counters. Flows out: readings by kind, with the same names as those of
+``procfs_probes``.
+
+Counters that only grow are returned as they are, so that the difference of two readings covers all the time
+between them. Values that can be computed from others are left to the reader. Values of the host are those of
+the whole machine, inside a container too. The values of ``process`` are those of this process alone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import psutil
 
 from flowprov.telemetry.probe import CompositeProbe, Part, Probe
 
-# Seconds of all cores together, since the machine was started; guests are in "user" already.
+# Seconds of all cores in sum, since the machine was started. The time of guests is already in "user".
 _CPU_TIMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _IDLE = ("idle", "iowait")
 _LOOPBACK = frozenset({"lo", "lo0"})
@@ -25,52 +27,52 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
 
 
 def cpu() -> Probe:
-    """Make the probe of the processors."""
+    """Create the probe of the processors."""
     return CompositeProbe("cpu", {"times": _cpu_times}, {"frequency": _frequency})
 
 
 def mem() -> Probe:
-    """Make the probe of the memory."""
+    """Create the probe of the memory."""
     return CompositeProbe("mem", {"memory": _memory})
 
 
 def swap() -> Probe:
-    """Make the probe of the swap space."""
+    """Create the probe of the swap space."""
     return CompositeProbe("swap", {}, {"swap": _swap})
 
 
 def disk() -> Probe:
-    """Make the probe of the disks, all together."""
+    """Create the probe of the disks, in sum."""
     return CompositeProbe("disk", {"counters": _disk})
 
 
 def network() -> Probe:
-    """Make the probe of the network interfaces, all together but for the loopback."""
+    """Create the probe of the network interfaces, in sum and without the loopback."""
     return CompositeProbe("network", {"counters": _network})
 
 
 def process() -> Probe:
-    """Make the probe of this process; a forked child needs its own."""
-    seen = psutil.Process()
+    """Create the probe of this process; a forked child needs its own."""
+    this_process = psutil.Process()
 
     def times() -> dict[str, float]:
-        spent = seen.cpu_times()
-        return {"user_s": round(spent.user, 2), "system_s": round(spent.system, 2)}
+        cpu_times = this_process.cpu_times()
+        return {"user_s": round(cpu_times.user, 2), "system_s": round(cpu_times.system, 2)}
 
     def input_and_output() -> dict[str, int]:
-        counters = seen.io_counters()
+        counters = this_process.io_counters()
         return {"read_bytes": counters.read_bytes, "write_bytes": counters.write_bytes}
 
     parts: dict[str, Part] = {
         "times": times,
-        "memory": lambda: {"rss_bytes": seen.memory_info().rss},
+        "memory": lambda: {"rss_bytes": this_process.memory_info().rss},
         "peak memory": lambda: {
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
         },
-        "threads": lambda: {"threads": seen.num_threads()},
-        "file descriptors": lambda: {"file_descriptors": seen.num_fds()},
+        "threads": lambda: {"threads": this_process.num_threads()},
+        "file descriptors": lambda: {"file_descriptors": this_process.num_fds()},
     }
-    if hasattr(seen, "io_counters"):  # macOS has none
+    if hasattr(this_process, "io_counters"):  # macOS has none
         parts["input and output"] = input_and_output
     return CompositeProbe("process", parts)
 
@@ -83,63 +85,68 @@ KINDS: Mapping[str, Callable[[], Probe]] = {
     "network": network,
     "process": process,
 }
-"""What makes the probe of each kind."""
+"""The function that creates the probe, by kind."""
 
 
 def _cpu_times() -> dict[str, Any]:
     cores = psutil.cpu_times(percpu=True)
     names = [name for name in _CPU_TIMES if hasattr(cores[0], name)]
     busy = [name for name in names if name not in _IDLE]
-    summed = {f"{name}_s": round(sum(getattr(core, name) for core in cores), 2) for name in names}
+    totals = {f"{name}_s": round(sum(getattr(core, name) for core in cores), 2) for name in names}
     per_core = [round(sum(getattr(core, name) for name in busy), 2) for core in cores]
-    return {**summed, "per_core_busy_s": per_core}
+    return {**totals, "per_core_busy_s": per_core}
 
 
 def _frequency() -> dict[str, float] | None:
-    told = psutil.cpu_freq()
-    return None if told is None else {"frequency_mhz": round(told.current)}
+    frequency = psutil.cpu_freq()
+    return None if frequency is None else {"frequency_mhz": round(frequency.current)}
 
 
 def _memory() -> dict[str, int]:
-    told = psutil.virtual_memory()
+    memory = psutil.virtual_memory()
     return {
-        "total_bytes": told.total,
-        "available_bytes": told.available,
-        "used_bytes": told.used,
-        "free_bytes": told.free,
+        "total_bytes": memory.total,
+        "available_bytes": memory.available,
+        "used_bytes": memory.used,
+        "free_bytes": memory.free,
     }
 
 
 def _swap() -> dict[str, int]:
-    told = psutil.swap_memory()
-    return {"total_bytes": told.total, "used_bytes": told.used, "in_bytes": told.sin, "out_bytes": told.sout}
+    space = psutil.swap_memory()
+    return {
+        "total_bytes": space.total,
+        "used_bytes": space.used,
+        "in_bytes": space.sin,
+        "out_bytes": space.sout,
+    }
 
 
 def _disk() -> dict[str, int] | None:
-    told = psutil.disk_io_counters(nowrap=False)  # a counter that jumps back is told as it is
-    if told is None:
+    counters = psutil.disk_io_counters(nowrap=False)  # counters that jump back are returned as they are
+    if counters is None:
         return None
     values = {
-        "read_bytes": told.read_bytes,
-        "write_bytes": told.write_bytes,
-        "read_count": told.read_count,
-        "write_count": told.write_count,
+        "read_bytes": counters.read_bytes,
+        "write_bytes": counters.write_bytes,
+        "read_count": counters.read_count,
+        "write_count": counters.write_count,
     }
-    if hasattr(told, "busy_time"):
-        values["busy_ms"] = told.busy_time
+    if hasattr(counters, "busy_time"):
+        values["busy_ms"] = counters.busy_time
     return values
 
 
 def _network() -> dict[str, int] | None:
     interfaces = psutil.net_io_counters(pernic=True, nowrap=False)
-    told = [counters for name, counters in interfaces.items() if name not in _LOOPBACK]
-    if not told:
+    counters = [nic for name, nic in interfaces.items() if name not in _LOOPBACK]
+    if not counters:
         return None
     return {
-        "sent_bytes": sum(each.bytes_sent for each in told),
-        "received_bytes": sum(each.bytes_recv for each in told),
-        "sent_packets": sum(each.packets_sent for each in told),
-        "received_packets": sum(each.packets_recv for each in told),
-        "errors": sum(each.errin + each.errout for each in told),
-        "dropped": sum(each.dropin + each.dropout for each in told),
+        "sent_bytes": sum(nic.bytes_sent for nic in counters),
+        "received_bytes": sum(nic.bytes_recv for nic in counters),
+        "sent_packets": sum(nic.packets_sent for nic in counters),
+        "received_packets": sum(nic.packets_recv for nic in counters),
+        "errors": sum(nic.errin + nic.errout for nic in counters),
+        "dropped": sum(nic.dropin + nic.dropout for nic in counters),
     }

@@ -1,7 +1,9 @@
-"""From the settings to the probes: which kinds are read, and what is said where one cannot be.
+"""Create the probes that the settings ask for, and read them.
 
-Flows in: the settings. Flows out: probes. What a probe needs is imported here, in the thread that captures
-first: a thread that imports while the program forks leaves its child with a lock that nobody opens.
+Flows in: the settings. Flows out: probes, and their readings. If a probe cannot be had, one warning says why.
+
+The libraries that probes need are imported here, in the thread that captures first. If a background thread
+imported them while the program forks, the child would inherit an import lock that nobody releases.
 """
 
 from __future__ import annotations
@@ -18,57 +20,58 @@ from flowprov.telemetry.gpu import discovery
 from flowprov.telemetry.probe import Probe, read_each
 
 
-def prepare(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
-    """Import what the kinds need that are asked for, and give what makes their probes.
+def load_factories(settings: TelemetrySettings) -> list[Callable[[], list[Probe]]]:
+    """Import what the requested kinds need, and return the functions that create their probes.
 
-    The probes are made later, in the sampler's thread: a driver may take its time to answer, or never answer.
-    Of what cannot be had it is said why, once.
+    The sampler's thread calls these functions later, as a driver may answer slowly or never.
     """
-    makers: list[Callable[[], list[Probe]]] = []
+    factories: list[Callable[[], list[Probe]]] = []
     kinds = [kind for kind in procfs_probes.KINDS if getattr(settings, kind)]
-    if kinds and (host := _host(kinds)) is not None:
-        makers.append(host)
+    if kinds and (host := _host_factory(kinds)) is not None:
+        factories.append(host)
     if settings.gpu:
-        makers.append(functools.partial(discovery.gpu_probes, discovery.load()))
-    return makers
+        factories.append(functools.partial(discovery.create_gpu_probes, discovery.load_adapters()))
+    return factories
 
 
-def _host(kinds: list[str]) -> Callable[[], list[Probe]] | None:
+def _host_factory(kinds: list[str]) -> Callable[[], list[Probe]] | None:
     if Path("/proc/self/stat").exists():
-        return lambda: _make({kind: procfs_probes.KINDS[kind] for kind in kinds})
+        return lambda: _create_probes({kind: procfs_probes.KINDS[kind] for kind in kinds})
     try:
         from flowprov.telemetry import psutil_probes
     except ImportError:
         guard.warn_once(
             "psutil",
-            'flowprov needs psutil to read %s: pip install "flowprov[telemetry]". All else is recorded.',
+            'flowprov needs psutil to read %s: pip install "flowprov[telemetry]". The rest is recorded.',
             ", ".join(kinds),
         )
         return None
-    return lambda: _make({kind: psutil_probes.KINDS[kind] for kind in kinds})
+    return lambda: _create_probes({kind: psutil_probes.KINDS[kind] for kind in kinds})
 
 
-def _make(makers: Mapping[str, Callable[[], Probe]]) -> list[Probe]:
-    """Make probes; where a system hides what one of them needs, the others are made."""
-    return list(read_each("the host", makers).values())
+def _create_probes(factories: Mapping[str, Callable[[], Probe]]) -> list[Probe]:
+    """Return the probes that could be created; a system may hide what one of them needs."""
+    return list(read_each("the host", factories).values())
 
 
 def read_all(probes: list[Probe]) -> dict[str, Any]:
-    """Take one reading of each probe; a kind that fails is left out, and that is said once."""
-    told = read_each("telemetry", {probe.kind: probe.read for probe in probes})
-    return {kind: values for kind, values in told.items() if values}
+    """Return one reading of each probe, by kind; a kind that fails is left out and logged once."""
+    readings = read_each("telemetry", {probe.kind: probe.read for probe in probes})
+    return {kind: values for kind, values in readings.items() if values}
 
 
-def describe_machine(probes: list[Probe]) -> dict[str, Any]:
-    """Describe what this process runs on and with."""
-    made = discovery.describe_gpus(probes)
+def machine_values(probes: list[Probe]) -> dict[str, Any]:
+    """Return the values of a `Machine` record: what this process runs on, and its software."""
+    by_vendor = discovery.describe_gpus(probes)
     devices = [
-        {"make": make, **device} for make, found in made.items() for device in found.get("devices", ())
+        {"make": vendor, **device}
+        for vendor, description in by_vendor.items()
+        for device in description.get("devices", ())
     ]
     drivers = {
-        f"{make}_{name}": version
-        for make, found in made.items()
-        for name, version in found.items()
+        f"{vendor}_{name}": version
+        for vendor, description in by_vendor.items()
+        for name, version in description.items()
         if name != "devices"
     }
     return machine.describe_machine(devices, drivers)

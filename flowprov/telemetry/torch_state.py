@@ -1,7 +1,7 @@
-"""What decides whether a run with torch can be repeated: its versions, seeds and flags.
+"""Describe what decides whether a run with torch can be repeated: versions, seeds and flags.
 
-Flows in: torch, where the program has loaded it. Flows out: JSON-able facts. Nothing is imported, CUDA is not
-initialised, no device is waited for, and no setting is read in a way that makes torch warn the program.
+Flows in: torch, if the program has loaded it. Flows out: facts that JSON can hold. Reading them imports
+nothing, does not initialize CUDA, waits for no device, and does not make torch warn the program.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from flowprov.environment import host
 from flowprov.telemetry.probe import read_each
 
-_PATIENCE_S = 1.0
+_THREAD_TIMEOUT_S = 1.0
 
 
 def describe_torch() -> dict[str, Any] | None:
-    """Tell the versions, seeds and flags of torch; None where it is not loaded.
+    """Return the versions, seeds and flags of torch; None if torch is not loaded.
 
-    ``cudnn`` and ``cuda_seeds`` are told once CUDA is in use: to ask for the former loads its library.
+    ``cudnn`` and ``cuda_seeds`` are included only once CUDA is in use: reading ``cudnn`` loads its library.
     """
     torch = host.loaded("torch")
     if torch is None:
@@ -33,52 +33,52 @@ def describe_torch() -> dict[str, Any] | None:
     return {**values, **_precision(torch)}
 
 
-def _threads(torch: ModuleType) -> int | None:
-    """Count the threads of one operation on the CPU.
+def _thread_count(torch: ModuleType) -> int | None:
+    """Return the number of threads of one operation on the CPU; None if it cannot be read.
 
-    Each thread keeps the number that held when it first asked, so only a new one hears of the program's last
-    ``set_num_threads``. At the interpreter's end no thread can be started: it is left out then.
+    A thread keeps the number that it saw at its first call, so only a new thread sees the program's last
+    ``set_num_threads``. When the interpreter ends, no thread can be started and the number is left out.
     """
-    heard: list[int] = []
-    thread = threading.Thread(target=lambda: heard.append(torch.get_num_threads()), daemon=True)
+    counts: list[int] = []
+    thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()), daemon=True)
     try:
         thread.start()
     except RuntimeError:
         return None
-    thread.join(_PATIENCE_S)
-    return heard[0] if heard else None
+    thread.join(_THREAD_TIMEOUT_S)
+    return counts[0] if counts else None
 
 
 def _cuda_seeds(torch: ModuleType) -> list[int]:
-    """Give the seed of each GPU's generator, which is kept in the memory of the host."""
+    """Return the seed of each GPU's generator; it is in the host's memory, so no device is asked."""
     return [generator.initial_seed() for generator in torch.cuda.default_generators]
 
 
 def _precision(torch: ModuleType) -> dict[str, Any]:
-    """Tell how exactly 32-bit floats are multiplied.
+    """Return the settings for the precision with which 32-bit floats are multiplied.
 
-    From torch 2.9 each backend has a word of its own (``fp32_precision``). The older flags must not be read
-    there: that warns, and raises where the program set the newer ones (``Context.cpp`` of torch 2.9).
+    From torch 2.9 each backend has a setting of its own (``fp32_precision``). The older flags must not be
+    read there: that warns, and raises if the program has set the newer ones (``Context.cpp`` of torch 2.9).
     """
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         return _read(torch, _FLAGS_BEFORE_2_9)
-    words = _read(torch, _PRECISION)
-    derived = {
-        flag: words[name] == "tf32"
+    precisions = _read(torch, _PRECISION)
+    flags = {
+        flag: precisions[name] == "tf32"
         for flag, name in (("allow_tf32_matmul", "cuda_matmul"), ("allow_tf32_conv", "cuda_conv"))
-        if name in words
+        if name in precisions
     }
-    return {**derived, "float32_precision": words}
+    return {**flags, "float32_precision": precisions}
 
 
 def _read(torch: ModuleType, facts: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    return read_each("torch", {name: partial(tell, torch) for name, tell in facts.items()})
+    return read_each("torch", {name: partial(read, torch) for name, read in facts.items()})
 
 
 _FACTS: Mapping[str, Callable[[Any], Any]] = {
     "cuda": attrgetter("version.cuda"),
     "hip": attrgetter("version.hip"),
-    "threads": _threads,
+    "threads": _thread_count,
     "seed": methodcaller("initial_seed"),
     "deterministic_algorithms": methodcaller("are_deterministic_algorithms_enabled"),
     "deterministic_warn_only": methodcaller("is_deterministic_algorithms_warn_only_enabled"),

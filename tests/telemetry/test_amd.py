@@ -239,7 +239,7 @@ def test_without_a_driver_there_is_a_reason_and_nothing_to_read(
 ) -> None:
     smi.fail(function)
     made = probe()
-    assert "AmdSmiLibraryException" in (made.missing or "")
+    assert "AmdSmiLibraryException" in (made.unavailable or "")
     assert made.read() == made.describe() == {}
     made.close()
     assert smi.inits == 0

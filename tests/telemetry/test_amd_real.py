@@ -62,7 +62,7 @@ def test_the_stand_in_is_like_the_real_package() -> None:
 def test_importing_it_without_rocm_is_a_reason_and_prints_nothing(tmp_path: Path) -> None:
     if Path("/dev/kfd").exists():
         pytest.skip("ROCm is here")
-    code = "from flowprov.telemetry.gpu.discovery import load; print(load().reasons)"
+    code = "from flowprov.telemetry.gpu.discovery import load_adapters; print(load_adapters().reasons)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -166,15 +166,15 @@ def test_whatever_stands_in_the_files_nothing_raises(
 def test_a_container_is_told_by_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("SINGULARITY_CONTAINER", raising=False)
-    assert cgroups.kinds(tmp_path) is None
+    assert cgroups.container_kinds(tmp_path) is None
     assert cgroups.describe_container(tmp_path) is None
     (tmp_path / ".dockerenv").touch()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert cgroups.kinds(tmp_path) == ["docker", "kubernetes"]
+    assert cgroups.container_kinds(tmp_path) == ["docker", "kubernetes"]
     assert cgroups.describe_container(tmp_path) == {"kinds": ["docker", "kubernetes"]}
 
 
 def test_all_of_a_container_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroups, "_MARK_VARIABLES", {})
+    monkeypatch.setattr(cgroups, "_VARIABLE_OF_KIND", {})
     root = kernel(tmp_path, "0::/\n", V2_MOUNT, {"cpu.max": "50000 100000", "memory.max": "4096"})
     assert cgroups.describe_container(root) == {"cpu_limit_cores": 0.5, "memory_limit_bytes": 4096}

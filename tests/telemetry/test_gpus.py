@@ -13,7 +13,13 @@ import pynvml
 import pytest
 
 from flowprov.telemetry.gpu import discovery, nvidia
-from flowprov.telemetry.gpu.discovery import GpuProbe, Loaded, describe_gpus, gpu_probes, load
+from flowprov.telemetry.gpu.discovery import (
+    GpuProbe,
+    LoadedAdapters,
+    create_gpu_probes,
+    describe_gpus,
+    load_adapters,
+)
 from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
 from tests.support import clean_environment
@@ -61,7 +67,7 @@ def test_the_real_packages_without_a_driver_say_one_line_and_read_nothing(
     said: pytest.LogCaptureFixture,
 ) -> None:
     for _ in range(2):
-        probes = gpu_probes()
+        probes = create_gpu_probes()
         assert [probe.read() for probe in probes] == [{}]
         assert describe_gpus(probes) == {}
     (message,) = said.messages
@@ -75,7 +81,7 @@ def test_the_real_packages_without_a_driver_say_one_line_and_read_nothing(
 @no_driver
 def test_nvml_without_a_driver_gives_its_reason(said: pytest.LogCaptureFixture) -> None:
     probe = NvidiaProbe()
-    assert "NVMLError_LibraryNotFound" in (probe.missing or "")
+    assert "NVMLError_LibraryNotFound" in (probe.unavailable or "")
     assert probe.read() == probe.describe() == {}
     probe.close()
     assert said.messages == []
@@ -86,7 +92,7 @@ def test_without_any_package_one_line_names_what_to_install(
 ) -> None:
     _uninstall(monkeypatch, "pynvml", "nvidia")
     _uninstall(monkeypatch, "amdsmi", "amd")
-    probes = gpu_probes()
+    probes = create_gpu_probes()
     assert [type(probe) for probe in probes] == [TorchAllocatorProbe]
     (message,) = said.messages
     assert 'pip install "flowprov[nvidia]"' in message
@@ -97,14 +103,14 @@ def test_one_make_is_enough_and_the_other_is_not_missed(
     nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
 ) -> None:
     _uninstall(monkeypatch, "amdsmi", "amd")
-    gpu, torch = gpu_probes()
+    gpu, torch = create_gpu_probes()
     assert (gpu.kind, torch.kind) == ("gpu", "torch_allocator")
     assert gpu.read()["0"]["uuid"] == UUIDS[0]
     assert said.messages == []
 
 
 def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.AmdSmi) -> None:
-    probes = gpu_probes(load())
+    probes = create_gpu_probes(load_adapters())
     readings = probes[0].read()
     assert {key: reading["uuid"] for key, reading in readings.items()} == {
         "0": UUIDS[0],
@@ -121,7 +127,7 @@ def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.A
 def test_a_make_that_fails_as_a_whole_takes_no_other_with_it(
     nvml: Nvml, smi: amd_smi.AmdSmi, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
 ) -> None:
-    (gpu, _) = gpu_probes()
+    (gpu, _) = create_gpu_probes()
 
     def broken(_: NvidiaProbe) -> None:
         raise RuntimeError("broken")
@@ -133,7 +139,9 @@ def test_a_make_that_fails_as_a_whole_takes_no_other_with_it(
 
 def test_a_driver_that_is_missing_lets_go_of_its_library(nvml: Nvml) -> None:
     nvml.fail("nvmlDeviceGetCount")
-    assert [type(probe) for probe in gpu_probes(Loaded((NvidiaProbe,), ()))] == [TorchAllocatorProbe]
+    assert [type(probe) for probe in create_gpu_probes(LoadedAdapters((NvidiaProbe,), ()))] == [
+        TorchAllocatorProbe
+    ]
     assert nvml.inits == 0
 
 
@@ -141,7 +149,7 @@ def test_a_machine_whose_devices_are_all_hidden_reads_nothing_and_complains_of_n
     nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (gpu, _) = gpu_probes(Loaded((NvidiaProbe,), ()))
+    (gpu, _) = create_gpu_probes(LoadedAdapters((NvidiaProbe,), ()))
     assert isinstance(gpu, GpuProbe)
     assert gpu.read() == {}
     assert said.messages == []
@@ -150,7 +158,7 @@ def test_a_machine_whose_devices_are_all_hidden_reads_nothing_and_complains_of_n
 def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
-    with discovery._unprinted():
+    with discovery._silenced():
         sys.stdout.write("what amdsmi says\n")
         thread = threading.Thread(target=lambda: print("what the program says", flush=True))  # noqa: T201
         thread.start()
@@ -161,7 +169,7 @@ def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.Monkey
 
 def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    with discovery._unprinted():
+    with discovery._silenced():
         assert sys.stdout is None
     assert sys.stdout is None
 
@@ -169,14 +177,14 @@ def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) ->
 FORK = """
 import os, sys
 from flowprov.telemetry.gpu import nvidia
-from flowprov.telemetry.gpu.discovery import gpu_probes, load
+from flowprov.telemetry.gpu.discovery import create_gpu_probes, load_adapters
 from tests.telemetry.nvml import UUIDS, Gpu, Nvml
 nvidia.pynvml = Nvml([Gpu(UUIDS[0])]) if sys.argv[1] == "stand-in" else nvidia.pynvml
-loaded = load()
-before = [probe.read() for probe in gpu_probes(loaded)]
+loaded = load_adapters()
+before = [probe.read() for probe in create_gpu_probes(loaded)]
 child = os.fork()
 if not child:
-    probes = gpu_probes(loaded)
+    probes = create_gpu_probes(loaded)
     same = [probe.read() for probe in probes] == before
     for probe in probes:
         probe.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flowprov.telemetry.gpu.discovery import describe_gpus, gpu_probes
+from flowprov.telemetry.gpu.discovery import create_gpu_probes, describe_gpus
 from tests.support import clean_environment
 
 pytestmark = [
@@ -54,7 +54,7 @@ def _nvidia_smi(*names: str) -> list[dict[str, str]]:
 
 
 def test_readings_are_those_of_nvidia_smi() -> None:
-    probes = gpu_probes()
+    probes = create_gpu_probes()
     readings = probes[0].read()
     rows = _nvidia_smi(
         "uuid", "name", "memory.total", "memory.used", "temperature.gpu", "power.draw", "driver_version"
@@ -73,7 +73,7 @@ def test_readings_are_those_of_nvidia_smi() -> None:
 
 
 def test_energy_only_grows() -> None:
-    probes = gpu_probes()
+    probes = create_gpu_probes()
     before, after = probes[0].read(), probes[0].read()
     assert before["0"]["energy_j"] <= after["0"]["energy_j"]
     probes[0].close()

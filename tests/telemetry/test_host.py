@@ -210,7 +210,7 @@ def test_what_a_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatc
 
 def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "numbers"
-    file = procfs_probes.File(str(path))
+    file = procfs_probes.ProcfsFile(str(path))
     with pytest.raises(FileNotFoundError):
         file.read()
     path.write_bytes(b"1")
@@ -223,7 +223,7 @@ def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
 
 
 def test_a_descriptor_that_became_another_file_is_left_alone() -> None:
-    file = procfs_probes.File("/proc/self/stat")
+    file = procfs_probes.ProcfsFile("/proc/self/stat")
     file.read()
     assert file._descriptor is not None
     os.close(file._descriptor)  # a program that becomes a daemon closes all that it finds
@@ -243,20 +243,20 @@ def test_files_of_every_size_are_read_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "numbers"
     content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     path.write_bytes(content)
-    file = procfs_probes.File(str(path))
+    file = procfs_probes.ProcfsFile(str(path))
     assert file.read() == content
     assert file.read() == content
 
 
 def test_files_that_the_kernel_gives_in_pieces_are_read_whole() -> None:
-    assert procfs_probes.File("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
+    assert procfs_probes.ProcfsFile("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
 
 
 def test_counters_stand_still_and_go_on_with_their_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, real = tmp_path / "dev", procfs_probes.File
-    monkeypatch.setattr(procfs_probes, "File", lambda _path: real(str(path)))
+    path, real = tmp_path / "dev", procfs_probes.ProcfsFile
+    monkeypatch.setattr(procfs_probes, "ProcfsFile", lambda _path: real(str(path)))
     probe = procfs_probes.network()
     told = []
     for received in (7, 7, 8, 7):
@@ -269,11 +269,11 @@ def test_counters_stand_still_and_go_on_with_their_file(
 def test_a_number_that_the_kernel_does_not_tell_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, real = tmp_path / "meminfo", procfs_probes.File
+    path, real = tmp_path / "meminfo", procfs_probes.ProcfsFile
     path.write_text("MemTotal: 1 kB\n", encoding="ascii")
-    monkeypatch.setattr(procfs_probes, "File", lambda _path: real(str(path)))
+    monkeypatch.setattr(procfs_probes, "ProcfsFile", lambda _path: real(str(path)))
     assert procfs_probes.mem().read() == {}
-    assert "the kernel tells no MemFree" in caplog.text
+    assert "the kernel does not report MemFree" in caplog.text
 
 
 def test_what_changes_slowly_is_read_seldom() -> None:

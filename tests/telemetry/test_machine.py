@@ -254,7 +254,7 @@ def test_no_framework_and_no_helper_is_loaded_and_no_process_is_started(tmp_path
             assert event not in ("subprocess.Popen", "os.fork", "os.system", "os.posix_spawn"), event
         sys.addaudithook(watch)
         from flowprov.telemetry import machine
-        told = machine.describe()
+        told = machine.describe_machine()
         assert "torch" not in told and told["versions"] == {}, told
         assert "cpu_count" in told and "memory_bytes" in told, told
         loaded = {name.partition(".")[0] for name in sys.modules}

@@ -291,7 +291,7 @@ def test_without_a_driver_there_is_a_reason_and_nothing_to_read(
 ) -> None:
     nvml.fail(function, error())
     probe = NvidiaProbe()
-    assert type(error()).__name__ in (probe.missing or "")
+    assert type(error()).__name__ in (probe.unavailable or "")
     assert probe.read() == {}
     assert probe.describe() == {}
     probe.close()

@@ -72,9 +72,9 @@ def test_a_process_that_records_nothing_samples_nothing(sampling: Path) -> None:
     sampler = runtime.get().sampler
     assert sampler is not None
     sampler.stop(5)  # what follows is done by hand, without its thread
-    sampler._take()
+    sampler._take_sample()
     before = len(of_type(lines(sampling), Sample))
-    sampler._take()
+    sampler._take_sample()
     assert not journal.open_scopes
     assert len(of_type(lines(sampling), Sample)) == before
 
@@ -154,7 +154,7 @@ def test_a_probe_that_fails_costs_its_own_kind_alone_and_is_said_once(
     with flowprov.workflow("W"):
         sampler = _sampler([Told("cpu", broken), Told("mem", lambda: {"used_bytes": 7})])
         for _ in range(3):
-            sampler._take()
+            sampler._take_sample()
     assert sampled(buffer)[-1] == {"mem": {"used_bytes": 7}}
     assert [record.message for record in caplog.records if "sensor" in record.message] == [
         "flowprov cannot read cpu of telemetry (OSError: the sensor is gone); all other telemetry goes on."
@@ -187,11 +187,11 @@ def test_what_a_full_journal_refused_is_made_up_for_by_a_whole_sample(buffer: Pa
     with flowprov.workflow("W"):
         sampler = _sampler([Told("mem", lambda: next(values))])
         journal = only(runtime.get().journals())
-        sampler._take()
+        sampler._take_sample()
         writer, journal._writer = journal._writer, _Full()
-        sampler._take()
+        sampler._take_sample()
         journal._writer = writer
-        sampler._take()
+        sampler._take_sample()
     assert sampled(buffer) == [{"mem": {"n": 1, "m": 5}}, {"mem": {"n": 3, "m": 5}}]
     assert of_type(lines(buffer), Sample)[-1].values is not None
 
@@ -209,11 +209,11 @@ def test_the_machine_is_described_once_and_again_where_something_changed(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = [0]
-    monkeypatch.setattr("flowprov.telemetry.sampler.machine_of", lambda _: {"torch": {"seed": seed[0]}})
+    monkeypatch.setattr("flowprov.telemetry.sampler.machine_values", lambda _: {"torch": {"seed": seed[0]}})
     with flowprov.workflow("W"):
         sampler = _sampler([])
-        sampler._take()
-        sampler._take()  # nothing changed
+        sampler._take_sample()
+        sampler._take_sample()  # nothing changed
         seed[0] = 42
         sampler.end(5)
     assert [each.values for each in of_type(lines(buffer), Machine)] == [

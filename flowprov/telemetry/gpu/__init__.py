@@ -1,1 +1,1 @@
-"""Probes of GPUs: which devices the process sees, and the libraries of their makers."""
+"""Probes of GPUs: the devices that the process sees, read with the libraries of their vendors."""

@@ -1,8 +1,10 @@
-"""What the probes of all makes of GPUs share: which device is read how, and what becomes of one that is lost.
+"""The base of the probes of all GPU vendors: read each device's metrics, and handle devices that are lost.
 
-Flows in: functions of a vendor's library, given by the adapter named after it. Flows out: a reading for each
-device that the program sees, by the device's key. Each metric fails alone; a device of which nothing can be
-read any more is marked lost, said once, and tried again from time to time; the others go on.
+Flows in: functions of a vendor's library, from the adapter that is named after the vendor. Flows out: a
+reading of each device that the program sees, by the device's key.
+
+Each metric fails alone. A device of which nothing can be read any more is marked as lost, is logged once, and
+is tried again from time to time. The other devices go on.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 from flowprov import guard
 from flowprov.telemetry.gpu.torch_allocator import initialized_backends
 
-# What an error of a vendor's library means: the device has no such metric, this user may not read it, or it
-# failed.
-Trouble = Literal["unsupported", "refused", "failed"]
+# What an error of a vendor's library means: the device does not have the metric, this user may not read it,
+# or reading it failed.
+ErrorKind = Literal["unsupported", "refused", "failed"]
 
 
 class Metric(NamedTuple):
@@ -26,9 +28,9 @@ class Metric(NamedTuple):
     Attributes
     ----------
     names
-        What it gives, each with its unit.
+        The names of its values, each with its unit.
     read
-        Takes the device's handle and gives as many values; None for one that is not there.
+        Takes the device's handle and returns one value for each name; None for a value that is not there.
     """
 
     names: tuple[str, ...]
@@ -42,11 +44,11 @@ class MonitoredDevice:
     Attributes
     ----------
     key
-        Under which its reading stands.
+        The key of its reading.
     constants
-        What does not change (name, uuid, memory_total_bytes), read once.
+        Values that do not change (name, uuid, memory_total_bytes). They are read once.
     parent
-        The GPU of which it is an instance: its metrics stand apart, as they are not this device's own.
+        The GPU of which the device is an instance. Its metrics are kept apart, as instances share them.
     """
 
     key: str
@@ -55,118 +57,118 @@ class MonitoredDevice:
     metrics: Sequence[Metric]
     parent: MonitoredDevice | None = None
     lost: bool = False
-    again_at: float = field(default=0.0, repr=False)
+    retry_at: float = field(default=0.0, repr=False)
 
     @property
     def label(self) -> str:
-        """How a person knows it."""
+        """The name of the device in messages."""
         return " ".join(str(part) for part in (self.key, self.constants.get("name")) if part is not None)
 
 
 class DeviceProbe:
-    """A probe of one make of GPUs; the adapters fill in how its library is called.
+    """The base of the probes of one vendor's GPUs; the adapters implement the calls to the vendor's library.
 
-    Construct it in the process that reads it: a forked child needs its own. ``read`` may be called from any
-    thread.
+    Construct a probe in the process that reads it: a forked child needs its own. ``read`` may be called from
+    any thread.
 
     Parameters
     ----------
     retry_seconds
-        How long a lost device is left alone before it is looked for again: looking may wake up the driver.
+        How long a lost device is left alone before the next attempt, which may wake up the driver.
 
     Attributes
     ----------
-    missing
-        Why there is nothing to read, in a few words; None where there is.
+    unavailable
+        Why there is nothing to read, in a few words; None if there is something.
     """
 
     kind = "gpu"
     vendor: str
 
     def __init__(self, *, retry_seconds: float = 5.0) -> None:
-        self.missing: str | None = None
+        self.unavailable: str | None = None
         self._retry_seconds = retry_seconds
-        self._opened = 0
+        self._open_count = 0
         self._closed = False
         self._unsupported: set[tuple[str, str]] = set()
         self._devices: list[MonitoredDevice] = []
         self._environment = self._read_environment()
         try:
-            self._open()
-            self._opened += 1
-            self._devices = self._find()
-        except Exception as error:  # without a driver these libraries raise what they like; that is an answer
-            self.missing = f"{type(error).__name__}: {error}"
+            self._open_library()
+            self._open_count += 1
+            self._devices = self._find_devices()
+        except Exception as error:  # without a driver these libraries may raise any exception
+            self.unavailable = f"{type(error).__name__}: {error}"
 
-    # What an adapter fills in.
+    # What an adapter implements.
 
     def _read_environment(self) -> tuple[str | None, ...]:
-        """Give the variables that choose devices."""
+        """Return the environment variables that choose devices."""
         raise NotImplementedError
 
-    def _open(self) -> None:
-        """Start the library; raises where there is no driver."""
+    def _open_library(self) -> None:
+        """Start the library; raises without a driver."""
         raise NotImplementedError
 
-    def _shut(self) -> None:
+    def _close_library(self) -> None:
         """Stop the library."""
         raise NotImplementedError
 
-    def _find(self) -> list[MonitoredDevice]:
-        """List the devices that the program sees."""
+    def _find_devices(self) -> list[MonitoredDevice]:
+        """Return the devices that the program sees."""
         raise NotImplementedError
 
-    def _find_again(self, device: MonitoredDevice) -> Any:
-        """Give a fresh handle of a device that was lost; raises while it is."""
+    def _find_handle(self, device: MonitoredDevice) -> Any:
+        """Return a new handle of a lost device; raises while the device is lost."""
         raise NotImplementedError
 
-    def _classify_error(self, error: Exception) -> Trouble:
-        """Tell what an error means."""
+    def _classify_error(self, error: Exception) -> ErrorKind:
+        """Return what an error means."""
         raise NotImplementedError
 
     def _versions(self) -> dict[str, Any]:
-        """Give the versions of the driver and its like."""
+        """Return the versions of the driver and of other software that belongs to it."""
         raise NotImplementedError
 
     # The probe.
 
     def read(self) -> dict[str, Any]:
-        """Read every device that the program sees, by its key."""
-        if self.missing is not None or self._closed:
+        """Return a reading of every device that the program sees, by key."""
+        if self.unavailable is not None or self._closed:
             return {}
         self._follow_environment()
         return {device.key: self._read_device(device) for device in self._devices}
 
     def describe(self) -> dict[str, Any]:
-        """Give what does not change: the devices with their memory, and the versions of the driver."""
-        if self.missing is not None or self._closed:
+        """Return what does not change: the devices with their memory, and the versions of the driver."""
+        if self.unavailable is not None or self._closed:
             return {}
         devices = [{"key": device.key, **device.constants} for device in self._devices]
         return {"devices": devices, **self._versions()}
 
     def close(self) -> None:
-        """Let go of the library; reads give nothing from then on."""
+        """Stop the library; later reads return nothing."""
         self._closed = True
         self._devices = []
-        while self._opened:
-            self._opened -= 1
+        while self._open_count:
+            self._open_count -= 1
             try:
-                self._shut()
-            except Exception as error:  # it is gone already, which is what was wanted
+                self._close_library()
+            except Exception as error:  # the library has stopped already
                 guard.logger.debug("%s could not be closed: %s", self.vendor, error)
 
     def read_constant(self, name: str, read: Callable[[], Any], label: str) -> Any:
-        """Read something that does not change; None, said once, where that fails."""
+        """Return a value that does not change; None, with a warning once, if it cannot be read."""
         try:
             return read()
-        except Exception as error:  # one thing that cannot be read costs no other
-            self._say(name, label, error)
+        except Exception as error:  # a value that cannot be read costs no other value
+            self._report_failure(name, label, error)
             return None
 
     def _follow_environment(self) -> None:
-        """Look again at what is visible: programs set the variable long after they have started.
+        """Find the devices anew if the environment has changed, as programs may set the variables late.
 
-        Once torch has started CUDA the variable chooses for children only, and no longer here.
+        Once torch has started CUDA, a change of the variables has an effect on child processes only.
         """
         environment = self._read_environment()
         if environment == self._environment:
@@ -175,26 +177,26 @@ class DeviceProbe:
         if any(initialized_backends()):
             return
         try:
-            self._devices = self._find()
-        except Exception as error:  # what was found before is still read
-            self._say("the list", "devices", error)
+            self._devices = self._find_devices()
+        except Exception as error:  # the devices that were found before are still read
+            self._report_failure("the list", "devices", error)
 
     def _read_device(self, device: MonitoredDevice) -> dict[str, Any]:
-        if device.lost and not self._look_again(device):
-            return _lost(device)
+        if device.lost and not self._retry(device):
+            return _lost_reading(device)
         values, failures = self._read_metrics(device)
-        signs = [error for _, error in failures if self._classify_error(error) == "failed"]
-        if signs and not values:
-            self._mark_lost(device, signs[0])
-            return _lost(device)
+        errors = [error for _, error in failures if self._classify_error(error) == "failed"]
+        if errors and not values:
+            self._mark_lost(device, errors[0])
+            return _lost_reading(device)
         if device.lost:
             device.lost = False
-            guard.logger.info("GPU %s is back and read again.", device.label)
-        self._say_all(device, failures)
+            guard.logger.info("GPU %s is back; flowprov reads it again.", device.label)
+        self._report_failures(device, failures)
         reading = {**device.constants, **values}
         if device.parent is not None:
             values, failures = self._read_metrics(device.parent)
-            self._say_all(device.parent, failures)
+            self._report_failures(device.parent, failures)
             reading["parent"] = {**device.parent.constants, **values}
         return reading
 
@@ -203,63 +205,63 @@ class DeviceProbe:
         failures: list[tuple[Metric, Exception]] = []
         for metric in device.metrics:
             try:
-                read = metric.read(device.handle)
-            except Exception as error:  # drivers raise what they like; the other metrics go on
+                results = metric.read(device.handle)
+            except Exception as error:  # drivers may raise any exception; the other metrics go on
                 failures.append((metric, error))
                 continue
             values.update(
-                {n: value for n, value in zip(metric.names, read, strict=True) if value is not None}
+                {name: value for name, value in zip(metric.names, results, strict=True) if value is not None}
             )
         return values, failures
 
-    def _look_again(self, device: MonitoredDevice) -> bool:
+    def _retry(self, device: MonitoredDevice) -> bool:
         now = time.monotonic()
-        if now < device.again_at:
+        if now < device.retry_at:
             return False
-        device.again_at = now + self._retry_seconds
+        device.retry_at = now + self._retry_seconds
         try:
-            device.handle = self._find_again(device)
-        except Exception:  # still lost, which was said
+            device.handle = self._find_handle(device)
+        except Exception:  # the device is still lost, which was logged before
             return False
         return True
 
     def _mark_lost(self, device: MonitoredDevice, error: Exception) -> None:
-        if device.lost or self._closed:  # said before; or another thread has closed the library meanwhile
+        if device.lost or self._closed:  # logged before; or another thread has closed the library
             return
         device.lost = True
-        device.again_at = time.monotonic() + self._retry_seconds
+        device.retry_at = time.monotonic() + self._retry_seconds
         guard.warn_once(
             f"telemetry gpu lost {device.key} {device.constants.get('uuid')}",
-            "flowprov can no longer read GPU %s (%s: %s); its readings say so. All other telemetry goes "
-            "on, and this one again if it comes back.",
+            "flowprov can no longer read GPU %s (%s: %s); its readings say so. All other telemetry goes on. "
+            "The GPU is read again if it comes back.",
             device.label,
             type(error).__name__,
             error,
         )
 
-    def _say_all(self, device: MonitoredDevice, failures: Iterable[tuple[Metric, Exception]]) -> None:
+    def _report_failures(self, device: MonitoredDevice, failures: Iterable[tuple[Metric, Exception]]) -> None:
         for metric, error in failures:
-            self._say(" and ".join(metric.names), device.label, error)
+            self._report_failure(" and ".join(metric.names), device.label, error)
 
-    def _say(self, what: str, label: str, error: Exception) -> None:
-        """Say once what cannot be read; that a device has no such thing is for those who look for it."""
+    def _report_failure(self, name: str, label: str, error: Exception) -> None:
+        """Warn once that a value cannot be read; log it only for debugging if the device does not have it."""
         if self._closed:
             return
         if self._classify_error(error) == "unsupported":
-            if (label, what) not in self._unsupported:
-                self._unsupported.add((label, what))
-                guard.logger.debug("GPU %s has no %s (%s).", label, what, error)
+            if (label, name) not in self._unsupported:
+                self._unsupported.add((label, name))
+                guard.logger.debug("GPU %s has no %s (%s).", label, name, error)
             return
         guard.warn_once(
-            f"telemetry gpu {self.vendor} {what}",
+            f"telemetry gpu {self.vendor} {name}",
             "flowprov cannot read %s of GPU %s (%s: %s); all other telemetry goes on.",
-            what,
+            name,
             label,
             type(error).__name__,
             error,
         )
 
 
-def _lost(device: MonitoredDevice) -> dict[str, Any]:
+def _lost_reading(device: MonitoredDevice) -> dict[str, Any]:
     names = {name: device.constants[name] for name in ("name", "uuid") if name in device.constants}
     return {**names, "lost": True}

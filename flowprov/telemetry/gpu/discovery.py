@@ -1,7 +1,7 @@
-"""Which probes of GPUs there are on this machine.
+"""Find out which GPUs can be read on this machine, and create their probes.
 
 Flows in: the packages that are installed, and the drivers. Flows out: one probe of kind "gpu" for the devices
-of all makes, and one for torch's allocator. Where no GPU can be read, one line says why and what to install.
+of all vendors, and one for torch's allocator. If no GPU can be read, one line says why and what to install.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 from flowprov import guard
 from flowprov.telemetry.gpu.base import DeviceProbe
 from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
-from flowprov.telemetry.probe import Probe, say_missing
+from flowprov.telemetry.probe import Probe, warn_unreadable
 
 
-class Loaded(NamedTuple):
-    """The adapters that could be imported, and why others could not."""
+class LoadedAdapters(NamedTuple):
+    """The adapters that could be imported, and the reasons why others could not."""
 
     adapters: tuple[Callable[[], DeviceProbe], ...]
     reasons: tuple[str, ...]
 
 
 class GpuProbe:
-    """Reads the devices of all makes: NVIDIA's as "0", "1", AMD's as "amd:0", "amd:1"."""
+    """Reads the devices of all vendors: those of NVIDIA as "0", "1", those of AMD as "amd:0", "amd:1"."""
 
     kind = "gpu"
 
@@ -35,64 +35,69 @@ class GpuProbe:
         self._probes = tuple(probes)
 
     def read(self) -> dict[str, Any]:
-        """Read every device, by its key; a make that fails as a whole takes no other with it."""
+        """Return a reading of every device, by key; a vendor's library that fails costs only its devices."""
         readings: dict[str, Any] = {}
         for probe in self._probes:
-            readings.update(_read(probe))
+            readings.update(_read_vendor(probe))
         return readings
 
     def describe(self) -> dict[str, Any]:
-        """Give devices and versions by make ("nvidia", "amd"), for the record of the machine."""
-        return {probe.vendor.lower(): found for probe in self._probes if (found := probe.describe())}
+        """Return devices and versions by vendor ("nvidia", "amd"), for the record of the machine."""
+        return {
+            probe.vendor.lower(): description for probe in self._probes if (description := probe.describe())
+        }
 
     def close(self) -> None:
-        """Let go of the vendors' libraries."""
+        """Close the vendors' libraries."""
         for probe in self._probes:
             probe.close()
 
 
-def load() -> Loaded:
-    """Import the adapters of the makes whose packages are installed.
+def load_adapters() -> LoadedAdapters:
+    """Import and return the adapters of the vendors whose packages are installed.
 
-    Call it in the thread that starts flowprov, not in the sampler's: a program that forks while a background
-    thread imports leaves its child with the lock of that import.
+    Call it in the thread that starts flowprov, not in the sampler's thread: if the program forks while a
+    background thread imports, the child inherits the lock of that import.
     """
     adapters: list[Callable[[], DeviceProbe]] = []
     reasons: list[str] = []
-    for make, package, extra, importer in (
-        ("NVIDIA", "nvidia-ml-py", "nvidia", _nvidia),
-        ("AMD", "amdsmi", "amd", _amd),
+    for vendor, package, extra, importer in (
+        ("NVIDIA", "nvidia-ml-py", "nvidia", _import_nvidia),
+        ("AMD", "amdsmi", "amd", _import_amd),
     ):
-        adapter = _import(make, package, extra, importer)
+        adapter = _import_adapter(vendor, package, extra, importer)
         if isinstance(adapter, str):
             reasons.append(adapter)
         else:
             adapters.append(adapter)
-    return Loaded(tuple(adapters), tuple(reasons))
+    return LoadedAdapters(tuple(adapters), tuple(reasons))
 
 
-def gpu_probes(loaded: Loaded | None = None) -> list[Probe]:
-    """Give the probes of GPUs that can read something, and say in one line if no vendor's can.
+def create_gpu_probes(loaded: LoadedAdapters | None = None) -> list[Probe]:
+    """Create the probes of GPUs that can read something; if none can, log one line that says why.
 
     Parameters
     ----------
     loaded
-        What ``load`` gave; called here where it is left out.
+        What :func:`load_adapters` returned; None: it is called here.
 
     Returns
     -------
     list of Probe
-        One of kind "gpu" (``GpuProbe``, which has ``describe()`` too) where a driver answers, and the one of
-        kind "torch_allocator", which waits for torch.
+        One of kind "gpu" (``GpuProbe``, which also has ``describe()``) if a driver answers, and one of kind
+        "torch_allocator", which reads nothing until the program uses torch.
     """
-    loaded = load() if loaded is None else loaded
+    loaded = load_adapters() if loaded is None else loaded
     probes = [adapter() for adapter in loaded.adapters]
-    reasons = [*loaded.reasons, *(f"{probe.vendor}: {probe.missing}" for probe in probes if probe.missing)]
+    reasons = [
+        *loaded.reasons,
+        *(f"{probe.vendor}: {probe.unavailable}" for probe in probes if probe.unavailable),
+    ]
     for probe in probes:
-        if probe.missing:
+        if probe.unavailable:
             probe.close()
-    there = [probe for probe in probes if not probe.missing]
-    if not there:
+    available = [probe for probe in probes if not probe.unavailable]
+    if not available:
         guard.warn_once(
             "telemetry gpu none",
             "flowprov can read no GPU here (%s); all other telemetry goes on.",
@@ -100,61 +105,61 @@ def gpu_probes(loaded: Loaded | None = None) -> list[Probe]:
         )
         return [TorchAllocatorProbe()]
     for reason in reasons:
-        guard.logger.debug("flowprov reads no GPU of another make (%s).", reason)
-    return [GpuProbe(there), TorchAllocatorProbe()]
+        guard.logger.debug("flowprov reads no GPU of another vendor (%s).", reason)
+    return [GpuProbe(available), TorchAllocatorProbe()]
 
 
 def describe_gpus(probes: Sequence[Probe]) -> Mapping[str, Any]:
-    """Give what the record of a machine says about its GPUs, by make; empty where none can be read."""
+    """Return the description of the GPUs for the record of the machine, by vendor; empty without GPUs."""
     return next((probe.describe() for probe in probes if isinstance(probe, GpuProbe)), {})
 
 
-def _read(probe: DeviceProbe) -> dict[str, Any]:
+def _read_vendor(probe: DeviceProbe) -> dict[str, Any]:
     try:
         return probe.read()
-    except Exception as error:  # the other make is still read
-        say_missing("gpu", f"the devices of {probe.vendor}", error)
+    except Exception as error:  # the other vendors' devices are still read
+        warn_unreadable("gpu", f"the devices of {probe.vendor}", error)
         return {}
 
 
-def _import(
-    make: str, package: str, extra: str, importer: Callable[[], Callable[[], DeviceProbe]]
+def _import_adapter(
+    vendor: str, package: str, extra: str, importer: Callable[[], Callable[[], DeviceProbe]]
 ) -> Callable[[], DeviceProbe] | str:
-    """Give an adapter, or why there is none."""
+    """Return an adapter, or the reason why there is none."""
     try:
         return importer()
     except ModuleNotFoundError:
-        return f'{make}: {package} is not installed: pip install "flowprov[{extra}]"'
-    except Exception as error:  # amdsmi without ROCm raises what it likes
-        return f"{make}: {package} cannot be used here ({type(error).__name__}: {error})"
+        return f'{vendor}: {package} is not installed: pip install "flowprov[{extra}]"'
+    except Exception as error:  # amdsmi without ROCm may raise any exception
+        return f"{vendor}: {package} cannot be used here ({type(error).__name__}: {error})"
 
 
-def _nvidia() -> Callable[[], DeviceProbe]:
+def _import_nvidia() -> Callable[[], DeviceProbe]:
     from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 
     return NvidiaProbe
 
 
-def _amd() -> Callable[[], DeviceProbe]:
-    with _unprinted():  # amdsmi prints that it cannot find ROCm, into the program's own output
+def _import_amd() -> Callable[[], DeviceProbe]:
+    with _silenced():  # amdsmi prints into the program's output that it cannot find ROCm
         from flowprov.telemetry.gpu.amd import AmdProbe
 
     return AmdProbe
 
 
 @contextlib.contextmanager
-def _unprinted() -> Iterator[None]:
-    """Keep what this thread prints from the program's output; other threads print on."""
+def _silenced() -> Iterator[None]:
+    """Suppress what this thread prints; other threads print as before."""
     before = sys.stdout
     if before is None:  # a program without a console
         yield
         return
-    with contextlib.redirect_stdout(_Unprinted(before)):
+    with contextlib.redirect_stdout(_SilencedOutput(before)):
         yield
 
 
-class _Unprinted(io.TextIOBase):
-    """A standard output that leaves out what one thread writes."""
+class _SilencedOutput(io.TextIOBase):
+    """A standard output that drops what one thread writes."""
 
     def __init__(self, output: Any) -> None:
         self._output = output

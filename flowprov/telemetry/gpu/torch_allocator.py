@@ -1,10 +1,10 @@
 """The probe of torch's memory allocator on GPUs.
 
-Flows in: the counters that the allocator keeps anyway. Flows out: for each device ("cuda:0", "xpu:0") how
-much memory is allocated by tensors and reserved by torch, now and at most so far. torch is never imported
-here, no device is started or waited for, and the program's own peaks are never reset. Devices that torch has
+Flows in: the counters that the allocator keeps anyway. Flows out: for each device ("cuda:0", "xpu:0") the
+memory that tensors have allocated and that torch has reserved, now and at its peak. Devices that torch has
 not used are left out.
 
+The probe never imports torch, starts no device, waits for none, and does not reset the program's peaks.
 Apple's GPUs (``torch.mps``) are left out: torch does not say whether they were started, and asking may start
 them.
 """
@@ -24,14 +24,14 @@ _READINGS = {
 
 
 def initialized_backends() -> Iterator[tuple[str, Any]]:
-    """Give the parts of torch whose devices the program has started, with their names ("cuda", "xpu").
+    """Yield the backends of torch whose devices the program has started, with their names ("cuda", "xpu").
 
-    ROCm's devices are torch's "cuda" too.
+    The devices of ROCm belong to torch's "cuda" too.
     """
     torch = sys.modules.get("torch")
     for name in ("cuda", "xpu"):
         backend = getattr(torch, name, None)
-        # While another thread imports torch, its parts are there before what they hold.
+        # While another thread imports torch, a backend may exist before its functions do.
         is_initialized = getattr(backend, "is_initialized", None)
         if is_initialized is not None and is_initialized():
             yield name, backend
@@ -43,11 +43,12 @@ class TorchAllocatorProbe:
     kind = "torch_allocator"
 
     def read(self) -> dict[str, Any]:
-        """Read every device that torch has allocated on, by its name in torch."""
+        """Return a reading of every device that torch has allocated memory on, by its name in torch."""
         readings: dict[str, Any] = {}
         for name, backend in initialized_backends():
             for index in range(backend.device_count()):
-                # Public since torch 1.4; memory_stats() flattens and sorts the same, several times slower.
+                # Public since torch 1.4. memory_stats() returns the same, flat and sorted, but takes several
+                # times as long.
                 statistics = backend.memory_stats_as_nested_dict(index)
                 reading = _reading(statistics)
                 if reading.get("peak_reserved_bytes"):
@@ -55,7 +56,7 @@ class TorchAllocatorProbe:
         return readings
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the probe holds nothing."""
 
 
 def _reading(statistics: dict[str, Any]) -> dict[str, Any]:

@@ -1,19 +1,26 @@
-"""Which devices ``CUDA_VISIBLE_DEVICES`` shows, in the order in which CUDA counts them.
+"""Work out which devices ``CUDA_VISIBLE_DEVICES`` shows, in the order in which CUDA counts them.
 
-Flows in: the variable's text and the devices that the driver's own library lists. Flows out: those that a
-program sees, so that number N of them is ``cuda:N``. Nothing is read or asked here. ROCm's variables have the
-same form.
+Flows in: the text of the variable, and the devices that the driver's library lists. Flows out: the devices
+that a program sees, so that number N of them is ``cuda:N``. This module reads no device and no environment.
+ROCm's variables have the same form.
 
-The rules are NVIDIA's (CUDA Programming Guide, "CUDA Environment Variables"; MIG User Guide, "CUDA Device
-Enumeration"): unset shows all, an entry that names no device ends the list, a UUID may be cut to as many
-characters as are unambiguous. What those leave open is decided as ``torch.cuda.device_count``
-decides it: the first entry says whether the list holds numbers, GPU UUIDs or MIG UUIDs, an entry of
-another kind ends it, a number is read as far as it goes ("1gpu" is 1), and a device that is named twice
-leaves none.
+The rules are those of NVIDIA (CUDA Programming Guide, "CUDA Environment Variables"; MIG User Guide, "CUDA
+Device Enumeration"):
 
-Numbers are those of NVML, in the order of the PCI bus. CUDA by itself puts the fastest device first, unless
-``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``: on a machine with devices of several kinds the two may differ, which
-cannot be known without starting CUDA. So every reading of a device carries its name and UUID.
+- If the variable is unset, all devices are visible.
+- An entry that names no device ends the list.
+- A UUID may be shortened as long as it is unambiguous.
+
+Where these leave a case open, ``torch.cuda.device_count`` decides:
+
+- The first entry says whether the list holds numbers, GPU UUIDs or MIG UUIDs. An entry of another kind ends
+  the list.
+- Of a number only the leading digits count ("1gpu" is 1).
+- If a device is named twice, no device is visible.
+
+Numbers are those of NVML, in the order of the PCI bus. CUDA itself puts the fastest device first, unless
+``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``. So on a machine with devices of several kinds the numbers may differ.
+That cannot be known without starting CUDA, so every reading has the name and the UUID of its device.
 """
 
 from __future__ import annotations
@@ -23,9 +30,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-_Found = TypeVar("_Found")
+_T = TypeVar("_T")
 _NUMBER = re.compile(r"[+-]?[0-9]+")
-_LONGEST_NUMBER = 20  # Python refuses to read numbers of thousands of digits
+_MAX_DIGITS = 20  # Python refuses to read numbers of thousands of digits
 _GPU = "gpu-"
 _MIG = "mig-"
 _MIG_BY_NUMBERS = re.compile(r"mig-(gpu-[^/]*)/([0-9]+)/([0-9]+)")
@@ -48,15 +55,15 @@ class Device:
     Attributes
     ----------
     index
-        Its number there.
+        Its number in that list.
     uuid
-        As nvidia-smi writes it, with "GPU-"; empty where it cannot be read.
+        Its UUID as nvidia-smi writes it, with "GPU-"; empty if it cannot be read.
     aliases
         Other UUIDs by which it may be named.
     instances
-        What MIG has divided it into; None where MIG is off.
+        The instances into which MIG has divided it; None if MIG is off.
     handle
-        Whatever the library knows it by; not looked at here.
+        The handle by which the library knows it; not used here.
     """
 
     index: int
@@ -66,7 +73,7 @@ class Device:
     handle: Any = field(default=None, compare=False)
 
     def is_named(self, text: str) -> bool:
-        """Whether a UUID of it begins with ``text``, in small letters."""
+        """Whether one of its UUIDs, in lower case, begins with ``text``."""
         return any(name.lower().startswith(text) for name in (self.uuid, *self.aliases))
 
 
@@ -81,68 +88,70 @@ class VisibleDevice:
 def visible_devices(
     text: str | None, devices: Sequence[Device], *, single_instance: bool = False
 ) -> list[VisibleDevice]:
-    """Give the devices that a program sees, in CUDA's order.
+    """Return the devices that a program sees, in CUDA's order.
 
     Parameters
     ----------
     text
-        The value of ``CUDA_VISIBLE_DEVICES``; None where it is not set.
+        The value of ``CUDA_VISIBLE_DEVICES``; None if it is not set.
     devices
         All devices of the machine.
     single_instance
-        Whether CUDA uses one MIG instance a process and no whole GPU beside it, as with drivers before 570.
-        Later ones use one compute instance of each GPU instance.
+        Whether CUDA uses only one MIG instance per process, and no whole GPU with it, as with drivers before
+        570. Later drivers use one compute instance of each GPU instance.
     """
     if text is None:
-        chosen = [part for device in devices for part in _parts(device)]
+        chosen = [visible for device in devices for visible in _parts(device)]
     else:
-        chosen = [part for found in _named(text.lower().split(","), devices) for part in _parts(found)]
-    instances = [part for part in chosen if part.instance is not None]
+        named = _devices_named(text.lower().split(","), devices)
+        chosen = [visible for device in named for visible in _parts(device)]
+    instances = [visible for visible in chosen if visible.instance is not None]
     if single_instance and instances:
         return instances[:1]
     first: dict[tuple[int, int | None], VisibleDevice] = {}
-    for part in chosen:
-        gpu_instance = None if part.instance is None else part.instance.gpu_instance
-        first.setdefault((part.device.index, gpu_instance), part)
+    for visible in chosen:
+        gpu_instance = None if visible.instance is None else visible.instance.gpu_instance
+        first.setdefault((visible.device.index, gpu_instance), visible)
     return list(first.values())
 
 
 def names_by_number(text: str | None) -> bool:
-    """Whether the devices are counted (unset counts them all) rather than named by UUIDs."""
+    """Whether a list chooses devices by numbers, as an unset variable does, rather than by UUIDs."""
     return text is None or not text.strip().lower().startswith((_GPU, _MIG))
 
 
-def _parts(found: Device | VisibleDevice) -> list[VisibleDevice]:
-    if isinstance(found, VisibleDevice):
-        return [found]
-    if found.instances is None:
-        return [VisibleDevice(found)]
-    return [VisibleDevice(found, instance) for instance in found.instances]
+def _parts(device: Device | VisibleDevice) -> list[VisibleDevice]:
+    """Return a device as CUDA sees it: a divided GPU as its instances."""
+    if isinstance(device, VisibleDevice):
+        return [device]
+    if device.instances is None:
+        return [VisibleDevice(device)]
+    return [VisibleDevice(device, instance) for instance in device.instances]
 
 
-def _named(entries: Sequence[str], devices: Sequence[Device]) -> list[Device | VisibleDevice]:
-    """Give what the entries name, up to the first that names nothing; nothing at all if one comes twice."""
+def _devices_named(entries: Sequence[str], devices: Sequence[Device]) -> list[Device | VisibleDevice]:
+    """Return the devices that the entries name, up to the first that names none; [] if one is named twice."""
     kind = next((kind for kind in (_GPU, _MIG) if entries[0].strip().startswith(kind)), "")
     named: list[Device | VisibleDevice] = []
     for entry in entries:
-        found = _look_up(kind, entry.strip(), devices)
-        if found is None:
+        device = _find_device(kind, entry.strip(), devices)
+        if device is None:
             break
-        if found in named:
+        if device in named:
             return []
-        named.append(found)
+        named.append(device)
     return named
 
 
-def _look_up(kind: str, entry: str, devices: Sequence[Device]) -> Device | VisibleDevice | None:
+def _find_device(kind: str, entry: str, devices: Sequence[Device]) -> Device | VisibleDevice | None:
     if kind == _GPU:
-        return _only([device for device in devices if entry.startswith(_GPU) and device.is_named(entry)])
+        return _single([device for device in devices if entry.startswith(_GPU) and device.is_named(entry)])
     if kind == _MIG:
-        return _only(_instances(entry, devices)) if entry.startswith(_MIG) else None
+        return _single(_instances(entry, devices)) if entry.startswith(_MIG) else None
     number = _NUMBER.match(entry)
-    if number is None or len(number[0]) > _LONGEST_NUMBER:
+    if number is None or len(number[0]) > _MAX_DIGITS:
         return None
-    return _only([device for device in devices if device.index == int(number[0])])
+    return _single([device for device in devices if device.index == int(number[0])])
 
 
 def _instances(entry: str, devices: Sequence[Device]) -> list[VisibleDevice]:
@@ -160,5 +169,5 @@ def _instances(entry: str, devices: Sequence[Device]) -> list[VisibleDevice]:
     ]
 
 
-def _only(found: Sequence[_Found]) -> _Found | None:
-    return found[0] if len(found) == 1 else None
+def _single(items: Sequence[_T]) -> _T | None:
+    return items[0] if len(items) == 1 else None
