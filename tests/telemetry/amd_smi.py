@@ -1,7 +1,7 @@
-"""A stand-in for AMD SMI: the functions of amdsmi that the probe calls, on devices that a test makes up.
+"""A stand-in for AMD SMI: the functions of amdsmi that the probe calls, on devices that a test defines.
 
-The real package cannot be imported without ROCm, so the exceptions are made anew here; test_amd_real.py holds
-names, signatures and codes equal to the real ones.
+The real package cannot be imported without ROCm, so the exceptions are defined here again. test_amd_real.py
+checks that names, signatures and codes equal the real ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ UUIDS = ("a1ff74a1-0000-1000-80aa-bbccddeeff00", "b2ff74a1-0000-1000-80aa-bbccdd
 
 
 class AmdSmiLibraryException(Exception):  # noqa: N818 - the names are AMD's
-    """What a function raises, with the code of it."""
+    """The exception that a function raises, with its error code."""
 
     def __init__(self, err_code: int) -> None:
         super().__init__(f"Error code {err_code}")
@@ -24,7 +24,7 @@ class AmdSmiLibraryException(Exception):  # noqa: N818 - the names are AMD's
 
 
 class Codes:
-    """The codes that the probe knows."""
+    """The error codes that the probe knows."""
 
     AMDSMI_STATUS_NOT_SUPPORTED = 2
     AMDSMI_STATUS_NOT_YET_IMPLEMENTED = 3
@@ -33,7 +33,7 @@ class Codes:
 
 
 class AmdSmiInitFlags(Enum):
-    """What is initialised."""
+    """What is initialized."""
 
     INIT_AMD_GPUS = 2
 
@@ -52,7 +52,7 @@ class AmdSmiTemperatureType(Enum):
 
 
 class AmdSmiTemperatureMetric(Enum):
-    """What a sensor tells."""
+    """What a sensor reports."""
 
     CURRENT = 0
 
@@ -91,19 +91,19 @@ class Gpu:
 
 @dataclass
 class AmdSmi:
-    """What stands in for the module ``amdsmi``."""
+    """The stand-in for the module ``amdsmi``."""
 
     gpus: list[Gpu]
     inits: int = 0
     calls: list[str] = field(default_factory=list)
-    failing: dict[tuple[str, str | None], Exception] = field(default_factory=dict)
+    errors: dict[tuple[str, str | None], Exception] = field(default_factory=dict)
 
     def fail(self, function: str, error: Exception | None = None, uuid: str | None = None) -> None:
-        """Make a function raise, on the device with this UUID or on all."""
-        self.failing[function, uuid] = AmdSmiLibraryException(34) if error is None else error
+        """Make a function raise, for the device with this UUID or for all."""
+        self.errors[function, uuid] = AmdSmiLibraryException(34) if error is None else error
 
     def module(self) -> ModuleType:
-        """Give it as a module that can be imported."""
+        """Return the stand-in as a module that can be imported."""
         module = ModuleType("amdsmi")
         for name in dir(self):
             if name.startswith("amdsmi_"):
@@ -113,90 +113,90 @@ class AmdSmi:
         module.amdsmi_wrapper = Codes  # type: ignore[attr-defined]
         return module
 
-    def _called(self, function: str, gpu: Gpu | None = None) -> None:
+    def _record_call(self, function: str, gpu: Gpu | None = None) -> None:
         self.calls.append(function)
         for uuid in (None, gpu.uuid if gpu else None):
-            if (function, uuid) in self.failing:
-                raise self.failing[function, uuid]
+            if (function, uuid) in self.errors:
+                raise self.errors[function, uuid]
         if gpu is not None and gpu.lost:
             raise AmdSmiLibraryException(31)
 
     def amdsmi_init(self, flag: AmdSmiInitFlags) -> None:
         """Start."""
         assert flag is AmdSmiInitFlags.INIT_AMD_GPUS
-        self._called("amdsmi_init")
+        self._record_call("amdsmi_init")
         self.inits += 1
 
     def amdsmi_shut_down(self) -> None:
         """Stop."""
-        self._called("amdsmi_shut_down")
+        self._record_call("amdsmi_shut_down")
         self.inits -= 1
 
     def amdsmi_get_processor_handles(self) -> list[Gpu]:
-        """Give the devices."""
-        self._called("amdsmi_get_processor_handles")
+        """Return the devices."""
+        self._record_call("amdsmi_get_processor_handles")
         return list(self.gpus)
 
     def amdsmi_get_gpu_device_uuid(self, processor_handle: Gpu) -> str:
-        """Give the UUID."""
-        self._called("amdsmi_get_gpu_device_uuid", processor_handle)
+        """Return the UUID."""
+        self._record_call("amdsmi_get_gpu_device_uuid", processor_handle)
         return processor_handle.uuid
 
     def amdsmi_get_gpu_asic_info(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give name and serial number."""
-        self._called("amdsmi_get_gpu_asic_info", processor_handle)
+        """Return the name and the serial number."""
+        self._record_call("amdsmi_get_gpu_asic_info", processor_handle)
         return {"market_name": processor_handle.market_name, "asic_serial": processor_handle.serial}
 
     def amdsmi_get_gpu_enumeration_info(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give the number in HIP."""
-        self._called("amdsmi_get_gpu_enumeration_info", processor_handle)
+        """Return the number in HIP."""
+        self._record_call("amdsmi_get_gpu_enumeration_info", processor_handle)
         return {"hip_id": processor_handle.hip_id}
 
     def amdsmi_get_gpu_driver_info(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give the driver."""
-        self._called("amdsmi_get_gpu_driver_info", processor_handle)
+        """Return the driver."""
+        self._record_call("amdsmi_get_gpu_driver_info", processor_handle)
         return {"driver_name": "amdgpu", "driver_version": "6.12.12", "driver_date": "N/A"}
 
     def amdsmi_get_gpu_activity(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give the activity of the engines, in percent."""
-        self._called("amdsmi_get_gpu_activity", processor_handle)
+        """Return the activity of the engines, in percent."""
+        self._record_call("amdsmi_get_gpu_activity", processor_handle)
         return processor_handle.activity
 
     def amdsmi_get_gpu_memory_usage(self, processor_handle: Gpu, mem_type: AmdSmiMemoryType) -> int:
-        """Give the used memory, in bytes."""
+        """Return the used memory, in bytes."""
         assert mem_type is AmdSmiMemoryType.VRAM
-        self._called("amdsmi_get_gpu_memory_usage", processor_handle)
+        self._record_call("amdsmi_get_gpu_memory_usage", processor_handle)
         return 3 * GIB
 
     def amdsmi_get_gpu_memory_total(self, processor_handle: Gpu, mem_type: AmdSmiMemoryType) -> int:
-        """Give the memory, in bytes."""
+        """Return the memory, in bytes."""
         assert mem_type is AmdSmiMemoryType.VRAM
-        self._called("amdsmi_get_gpu_memory_total", processor_handle)
+        self._record_call("amdsmi_get_gpu_memory_total", processor_handle)
         return 64 * GIB
 
     def amdsmi_get_temp_metric(
         self, processor_handle: Gpu, sensor_type: AmdSmiTemperatureType, metric: AmdSmiTemperatureMetric
     ) -> int:
-        """Give a temperature, in degrees Celsius."""
+        """Return a temperature, in degrees Celsius."""
         assert metric is AmdSmiTemperatureMetric.CURRENT
-        self._called("amdsmi_get_temp_metric", processor_handle)
+        self._record_call("amdsmi_get_temp_metric", processor_handle)
         if sensor_type not in processor_handle.sensors:
             raise AmdSmiLibraryException(Codes.AMDSMI_STATUS_NOT_SUPPORTED)
         return 33 if sensor_type is AmdSmiTemperatureType.EDGE else 44
 
     def amdsmi_get_power_info(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give the power, in watts."""
-        self._called("amdsmi_get_power_info", processor_handle)
+        """Return the power, in watts."""
+        self._record_call("amdsmi_get_power_info", processor_handle)
         return processor_handle.power
 
     def amdsmi_get_energy_count(self, processor_handle: Gpu) -> dict[str, Any]:
-        """Give the accumulator of energy."""
-        self._called("amdsmi_get_energy_count", processor_handle)
+        """Return the accumulator of energy."""
+        self._record_call("amdsmi_get_energy_count", processor_handle)
         return processor_handle.energy
 
 
-def constants() -> SimpleNamespace:
-    """Give the names in this stand-in that test_amd_real.py looks for in the real package."""
+def names_to_check() -> SimpleNamespace:
+    """Return the names in this stand-in that test_amd_real.py looks for in the real package."""
     return SimpleNamespace(
         codes={name: code for name, code in vars(Codes).items() if name.startswith("AMDSMI")},
         kinds={kind.__name__: [member.name for member in kind] for kind in KINDS},

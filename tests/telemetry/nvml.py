@@ -1,9 +1,9 @@
-"""A stand-in for NVML: the functions of pynvml that the probe calls, on devices that a test makes up.
+"""A stand-in for NVML: the functions of pynvml that the probe calls, on devices that a test defines.
 
-It raises the real exceptions of the real package. ``fail`` makes one function raise, on one device or on all.
+It raises the exceptions of the real package. ``fail`` makes a function raise, for one device or for all.
 """
 
-# ruff: noqa: D102, N802 - the functions, with their names, are NVML's
+# ruff: noqa: D102, N802 - the functions and their names are those of NVML
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ UUIDS = (
 
 @dataclass
 class Gpu:
-    """A device; one with ``instances`` is divided by MIG, and each of those has a ``gpu_instance``."""
+    """A device. One with ``instances`` is divided by MIG, and each instance has a ``gpu_instance``."""
 
     uuid: str
     name: str = "NVIDIA H100 80GB HBM3"
@@ -39,8 +39,8 @@ class Gpu:
     lost: bool = False
 
 
-def divided(uuid: str = UUIDS[0], **fields: Any) -> Gpu:
-    """A GPU with two GPU instances, the first of which has two compute instances."""
+def divided_gpu(uuid: str = UUIDS[0], **fields: Any) -> Gpu:
+    """Return a GPU with two GPU instances, the first of which has two compute instances."""
     ids = [(1, 0), (1, 1), (2, 0)]
     instances = [
         Gpu(
@@ -58,128 +58,128 @@ def divided(uuid: str = UUIDS[0], **fields: Any) -> Gpu:
 
 @dataclass
 class Nvml:
-    """What stands in for the module ``pynvml``; everything that is not a call comes from the real one."""
+    """The stand-in for the module ``pynvml``; everything except the functions comes from the real module."""
 
     gpus: list[Gpu]
     driver: str = "580.95.05"
     inits: int = 0
     calls: list[str] = field(default_factory=list)
-    failing: dict[tuple[str, str | None], Exception] = field(default_factory=dict)
+    errors: dict[tuple[str, str | None], Exception] = field(default_factory=dict)
 
     def fail(self, function: str, error: Exception | None = None, uuid: str | None = None) -> None:
-        """Make a function raise, on the device with this UUID or on all."""
-        self.failing[function, uuid] = pynvml.NVMLError_Unknown() if error is None else error
+        """Make a function raise, for the device with this UUID or for all."""
+        self.errors[function, uuid] = pynvml.NVMLError_Unknown() if error is None else error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(pynvml, name)
 
-    def _called(self, function: str, gpu: Gpu | None = None) -> None:
+    def _record_call(self, function: str, gpu: Gpu | None = None) -> None:
         self.calls.append(function)
         for uuid in (None, gpu.uuid if gpu else None):
-            if (function, uuid) in self.failing:
-                raise self.failing[function, uuid]
+            if (function, uuid) in self.errors:
+                raise self.errors[function, uuid]
         if not self.inits and function != "nvmlInit":
             raise pynvml.NVMLError_Uninitialized
         if gpu is not None and gpu.lost:
             raise pynvml.NVMLError_GpuIsLost
 
-    def _of_whole_gpus(self, function: str, gpu: Gpu) -> None:
-        self._called(function, gpu)
+    def _record_call_of_whole_gpu(self, function: str, gpu: Gpu) -> None:
+        self._record_call(function, gpu)
         if gpu.gpu_instance is not None:
             raise pynvml.NVMLError_NotSupported
 
     def nvmlInit(self) -> None:
-        self._called("nvmlInit")
+        self._record_call("nvmlInit")
         self.inits += 1
 
     def nvmlShutdown(self) -> None:
-        self._called("nvmlShutdown")
+        self._record_call("nvmlShutdown")
         self.inits -= 1
 
     def nvmlSystemGetDriverVersion(self) -> str:
-        self._called("nvmlSystemGetDriverVersion")
+        self._record_call("nvmlSystemGetDriverVersion")
         return self.driver
 
     def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
-        self._called("nvmlSystemGetCudaDriverVersion_v2")
+        self._record_call("nvmlSystemGetCudaDriverVersion_v2")
         return 13_000
 
     def nvmlDeviceGetCount(self) -> int:
-        self._called("nvmlDeviceGetCount")
+        self._record_call("nvmlDeviceGetCount")
         return len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Gpu:
-        self._called("nvmlDeviceGetHandleByIndex", self.gpus[index])
+        self._record_call("nvmlDeviceGetHandleByIndex", self.gpus[index])
         return self.gpus[index]
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Gpu:
         instances = [instance for gpu in self.gpus for instance in gpu.instances or []]
         found = next((gpu for gpu in [*self.gpus, *instances] if gpu.uuid == uuid), None)
-        self._called("nvmlDeviceGetHandleByUUID", found)
+        self._record_call("nvmlDeviceGetHandleByUUID", found)
         if found is None:
             raise pynvml.NVMLError_NotFound
         return found
 
     def nvmlDeviceGetName(self, gpu: Gpu) -> str:
-        self._called("nvmlDeviceGetName", gpu)
+        self._record_call("nvmlDeviceGetName", gpu)
         return gpu.name
 
     def nvmlDeviceGetUUID(self, gpu: Gpu) -> str:
-        self._called("nvmlDeviceGetUUID", gpu)
+        self._record_call("nvmlDeviceGetUUID", gpu)
         return gpu.uuid
 
     def nvmlDeviceGetMigMode(self, gpu: Gpu) -> list[int]:
-        self._called("nvmlDeviceGetMigMode", gpu)
+        self._record_call("nvmlDeviceGetMigMode", gpu)
         if gpu.instances is None:
             raise pynvml.NVMLError_NotSupported
         return [pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE]
 
     def nvmlDeviceGetMaxMigDeviceCount(self, gpu: Gpu) -> int:
-        self._called("nvmlDeviceGetMaxMigDeviceCount", gpu)
+        self._record_call("nvmlDeviceGetMaxMigDeviceCount", gpu)
         return 7
 
     def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: Gpu, index: int) -> Gpu:
-        self._called("nvmlDeviceGetMigDeviceHandleByIndex", gpu)
+        self._record_call("nvmlDeviceGetMigDeviceHandleByIndex", gpu)
         if index >= len(gpu.instances or []):
             raise pynvml.NVMLError_NotFound
         return (gpu.instances or [])[index]
 
     def nvmlDeviceGetGpuInstanceId(self, gpu: Gpu) -> int | None:
-        self._called("nvmlDeviceGetGpuInstanceId", gpu)
+        self._record_call("nvmlDeviceGetGpuInstanceId", gpu)
         return gpu.gpu_instance
 
     def nvmlDeviceGetComputeInstanceId(self, gpu: Gpu) -> int:
-        self._called("nvmlDeviceGetComputeInstanceId", gpu)
+        self._record_call("nvmlDeviceGetComputeInstanceId", gpu)
         return gpu.compute_instance
 
     def nvmlDeviceGetMemoryInfo(self, gpu: Gpu, version: int | None = None) -> SimpleNamespace:
-        self._called("nvmlDeviceGetMemoryInfo", gpu)
-        self._called("nvmlDeviceGetMemoryInfo_v2" if version else "nvmlDeviceGetMemoryInfo_v1", gpu)
-        if gpu.instances is not None:  # the sum over all instances is for administrators
+        self._record_call("nvmlDeviceGetMemoryInfo", gpu)
+        self._record_call("nvmlDeviceGetMemoryInfo_v2" if version else "nvmlDeviceGetMemoryInfo_v1", gpu)
+        if gpu.instances is not None:  # only administrators may read the sum over all instances
             raise pynvml.NVMLError_NoPermission
         reserved = 0 if version else GIB
         return SimpleNamespace(total=gpu.total, used=gpu.used + reserved)
 
     def nvmlDeviceGetUtilizationRates(self, gpu: Gpu) -> SimpleNamespace:
-        self._of_whole_gpus("nvmlDeviceGetUtilizationRates", gpu)
+        self._record_call_of_whole_gpu("nvmlDeviceGetUtilizationRates", gpu)
         if gpu.instances is not None:
             raise pynvml.NVMLError_NotSupported
         return SimpleNamespace(gpu=gpu.gpu, memory=gpu.memory)
 
     def nvmlDeviceGetTemperatureV(self, gpu: Gpu, sensor: int) -> int:
-        self._of_whole_gpus("nvmlDeviceGetTemperatureV", gpu)
+        self._record_call_of_whole_gpu("nvmlDeviceGetTemperatureV", gpu)
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
         return gpu.temperature
 
     def nvmlDeviceGetTemperature(self, gpu: Gpu, sensor: int) -> int:
-        self._of_whole_gpus("nvmlDeviceGetTemperature", gpu)
+        self._record_call_of_whole_gpu("nvmlDeviceGetTemperature", gpu)
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
         return gpu.temperature
 
     def nvmlDeviceGetPowerUsage(self, gpu: Gpu) -> int:
-        self._of_whole_gpus("nvmlDeviceGetPowerUsage", gpu)
+        self._record_call_of_whole_gpu("nvmlDeviceGetPowerUsage", gpu)
         return gpu.milliwatts
 
     def nvmlDeviceGetTotalEnergyConsumption(self, gpu: Gpu) -> int:
-        self._of_whole_gpus("nvmlDeviceGetTotalEnergyConsumption", gpu)
+        self._record_call_of_whole_gpu("nvmlDeviceGetTotalEnergyConsumption", gpu)
         return gpu.millijoules

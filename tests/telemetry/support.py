@@ -1,4 +1,4 @@
-"""Probes that do as they are told, and what was sampled."""
+"""Helpers for tests of telemetry: a fake probe, and the samples of a journal or a folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support import lines_of
 ALL_HOST = {"cpu": True, "mem": True, "swap": True, "disk": True, "network": True, "process": True}
 
 
-class Told:
-    """A probe that calls a function for its reading."""
+class FakeProbe:
+    """A probe whose readings come from a function."""
 
     def __init__(self, kind: str, read: Callable[[], dict[str, Any]]) -> None:
         self.kind = kind
@@ -28,44 +28,44 @@ class Told:
         self.closed = False
 
     def read(self) -> dict[str, Any]:
-        """Read."""
+        """Return what the function returns."""
         return self._read()
 
     def close(self) -> None:
-        """Remember it."""
+        """Remember that the probe was closed."""
         self.closed = True
 
 
-def unfolded(path: Path) -> list[dict[str, Any]]:
-    """Give the samples of one journal, each with all its values."""
-    made: list[dict[str, Any]] = []
+def full_samples_of(path: Path) -> list[dict[str, Any]]:
+    """Return the samples of one journal, each with all its values."""
+    samples: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
     for record in lines_of(path):
         if isinstance(record, Sample):
             values = record.values if record.values is not None else apply(values, record.changes or {})
-            made.append(values)
-    return made
+            samples.append(values)
+    return samples
 
 
-def sampled(folder: Path) -> list[dict[str, Any]]:
-    """Give the samples of all journals under a folder."""
-    return [values for path in find_journals(folder) for values in unfolded(path)]
+def all_samples(folder: Path) -> list[dict[str, Any]]:
+    """Return the samples of all journals under a folder."""
+    return [values for path in find_journals(folder) for values in full_samples_of(path)]
 
 
 def await_samples(buffer: Path, count: int) -> None:
-    """Wait until so many samples stand in the journals under a folder."""
+    """Wait until the journals under a folder hold so many samples."""
     deadline = time.monotonic() + 20
-    while len(sampled(buffer)) < count:
+    while len(all_samples(buffer)) < count:
         assert time.monotonic() < deadline, "no sample came"
         time.sleep(0.005)
 
 
-def threads() -> list[str]:
-    """Name the threads of flowprov's that sample."""
-    return [each.name for each in threading.enumerate() if each.name == "flowprov-sampler"]
+def sampler_threads() -> list[str]:
+    """Return the names of the sampler threads of this process."""
+    return [thread.name for thread in threading.enumerate() if thread.name == "flowprov-sampler"]
 
 
-def afresh(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
-    """Let a module be imported anew in this test, and forget what was imported then."""
-    monkeypatch.setitem(sys.modules, module, sys)  # so that what was there is put back, or taken away
+def import_anew(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Make this test import a module anew, and restore the modules after the test."""
+    monkeypatch.setitem(sys.modules, module, sys)  # so that monkeypatch restores or removes the entry
     monkeypatch.delitem(sys.modules, module)

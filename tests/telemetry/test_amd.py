@@ -1,4 +1,4 @@
-"""What is read of AMD's GPUs, on a stand-in for AMD SMI."""
+"""The create_probe of AMD's GPUs reads what the devices have, on a stand-in for AMD SMI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.telemetry.amd_smi import (
     Codes,
     Gpu,
 )
-from tests.telemetry.support import afresh
+from tests.telemetry.support import import_anew
 
 WHOLE = {
     "name": "AMD Instinct MI250X",
@@ -59,34 +59,34 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> AmdSmi:
     """A machine with two equal GPUs."""
     smi = AmdSmi([Gpu(UUIDS[0]), Gpu(UUIDS[1], serial="0x99ABCDEF01234567")])
     monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
-    afresh(monkeypatch, "flowprov.telemetry.gpu.amd")
+    import_anew(monkeypatch, "flowprov.telemetry.gpu.amd")
     return smi
 
 
 @pytest.fixture
-def probe(smi: AmdSmi) -> Callable[..., DeviceProbe]:
-    """Makes a probe on that machine."""
+def create_probe(smi: AmdSmi) -> Callable[..., DeviceProbe]:
+    """A function that creates a create_probe on that machine."""
 
-    def make(**options: Any) -> DeviceProbe:
-        made: DeviceProbe = importlib.import_module("flowprov.telemetry.gpu.amd").AmdProbe(**options)
-        return made
+    def create(**options: Any) -> DeviceProbe:
+        created: DeviceProbe = importlib.import_module("flowprov.telemetry.gpu.amd").AmdProbe(**options)
+        return created
 
-    return make
-
-
-Make = Callable[..., DeviceProbe]
+    return create
 
 
-def test_every_metric_of_every_device_is_read_under_nvidias_names(probe: Make) -> None:
-    made = probe()
-    assert made.kind == "gpu"
-    assert made.read() == {"amd:0": WHOLE, "amd:1": {**WHOLE, "uuid": UUIDS[1]}}
+CreateProbe = Callable[..., DeviceProbe]
 
 
-def test_readings_are_json(probe: Make) -> None:
-    made = probe()
-    assert msgspec.json.decode(msgspec.json.encode(made.read())) == made.read()
-    assert msgspec.json.decode(msgspec.json.encode(made.describe())) == made.describe()
+def test_every_metric_of_every_device_is_read_under_the_names_of_nvidia(create_probe: CreateProbe) -> None:
+    probe = create_probe()
+    assert probe.kind == "gpu"
+    assert probe.read() == {"amd:0": WHOLE, "amd:1": {**WHOLE, "uuid": UUIDS[1]}}
+
+
+def test_readings_and_descriptions_are_json(create_probe: CreateProbe) -> None:
+    probe = create_probe()
+    assert msgspec.json.decode(msgspec.json.encode(probe.read())) == probe.read()
+    assert msgspec.json.decode(msgspec.json.encode(probe.describe())) == probe.describe()
 
 
 @pytest.mark.parametrize(
@@ -107,47 +107,52 @@ def test_readings_are_json(probe: Make) -> None:
     ],
 )
 def test_the_devices_that_the_program_sees_are_read(
-    probe: Make, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], uuids: tuple[str, ...]
+    create_probe: CreateProbe,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    uuids: tuple[str, ...],
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert {key: reading["uuid"] for key, reading in probe().read().items()} == {
+    assert {key: reading["uuid"] for key, reading in create_probe().read().items()} == {
         f"amd:{number}": uuid for number, uuid in enumerate(uuids)
     }
 
 
-def test_devices_are_counted_as_hip_counts_them(
-    smi: AmdSmi, probe: Make, monkeypatch: pytest.MonkeyPatch
+def test_devices_are_numbered_in_the_order_of_hip(
+    smi: AmdSmi, create_probe: CreateProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi.gpus[0].hip_id, smi.gpus[1].hip_id = 1, 0
-    assert [reading["uuid"] for reading in probe().read().values()] == list(UUIDS[::-1])
+    assert [reading["uuid"] for reading in create_probe().read().values()] == list(UUIDS[::-1])
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
-    assert [reading["uuid"] for reading in probe().read().values()] == [UUIDS[1]]
+    assert [reading["uuid"] for reading in create_probe().read().values()] == [UUIDS[1]]
 
 
-def test_an_amd_smi_that_cannot_tell_hips_numbers_gives_its_own(smi: AmdSmi, probe: Make) -> None:
+def test_devices_are_numbered_as_amd_smi_lists_them_if_it_does_not_know_the_order_of_hip(
+    smi: AmdSmi, create_probe: CreateProbe
+) -> None:
     smi.fail("amdsmi_get_gpu_enumeration_info", AttributeError("no such function"))
-    assert [reading["uuid"] for reading in probe().read().values()] == list(UUIDS)
+    assert [reading["uuid"] for reading in create_probe().read().values()] == list(UUIDS)
 
 
 @pytest.mark.parametrize("function", METRICS)
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_metric_fails_alone_and_is_said_once(
+def test_every_metric_fails_alone_and_is_logged_once(
     smi: AmdSmi,
-    probe: Make,
-    said: pytest.LogCaptureFixture,
+    create_probe: CreateProbe,
+    logged: pytest.LogCaptureFixture,
     function: str,
     error: Callable[[], Exception],
 ) -> None:
-    made = probe()
+    probe = create_probe()
     smi.fail(function, error(), UUIDS[0])
     for _ in range(3):
-        readings = made.read()
+        readings = probe.read()
     assert readings["amd:0"] == {
         name: value for name, value in WHOLE.items() if name not in METRICS[function]
     }
     assert readings["amd:1"] == {**WHOLE, "uuid": UUIDS[1]}
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
 @pytest.mark.parametrize("function", METRICS)
@@ -155,38 +160,38 @@ def test_every_metric_fails_alone_and_is_said_once(
     "code",
     [Codes.AMDSMI_STATUS_NOT_SUPPORTED, Codes.AMDSMI_STATUS_NOT_YET_IMPLEMENTED, Codes.AMDSMI_STATUS_NO_DATA],
 )
-def test_a_metric_that_a_device_does_not_have_is_no_trouble(
-    smi: AmdSmi, probe: Make, said: pytest.LogCaptureFixture, function: str, code: int
+def test_a_metric_that_a_device_does_not_have_is_left_out_without_a_warning(
+    smi: AmdSmi, create_probe: CreateProbe, logged: pytest.LogCaptureFixture, function: str, code: int
 ) -> None:
     smi.fail(function, AmdSmiLibraryException(code))
     expected = {name: value for name, value in WHOLE.items() if name not in METRICS[function]}
-    assert probe().read()["amd:0"] == expected
-    assert said.messages == []
+    assert create_probe().read()["amd:0"] == expected
+    assert logged.messages == []
 
 
 @pytest.mark.parametrize("function", CONSTANTS)
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_constant_fails_alone(
-    smi: AmdSmi, probe: Make, function: str, error: Callable[[], Exception]
+    smi: AmdSmi, create_probe: CreateProbe, function: str, error: Callable[[], Exception]
 ) -> None:
     smi.fail(function, error())
     expected = {name: value for name, value in WHOLE.items() if name not in CONSTANTS[function]}
-    assert probe().read()["amd:0"] == expected
+    assert create_probe().read()["amd:0"] == expected
 
 
-@pytest.mark.parametrize("nothing", ["N/A", 0xFFFF, 0xFFFFFFFF, 2**64 - 1, None])
-def test_what_amd_smi_marks_as_not_there_is_left_out(
-    smi: AmdSmi, probe: Make, said: pytest.LogCaptureFixture, nothing: Any
+@pytest.mark.parametrize("missing", ["N/A", 0xFFFF, 0xFFFFFFFF, 2**64 - 1, None])
+def test_values_that_amd_smi_marks_as_missing_are_left_out_without_a_warning(
+    smi: AmdSmi, create_probe: CreateProbe, logged: pytest.LogCaptureFixture, missing: Any
 ) -> None:
     gpu = smi.gpus[0]
-    gpu.activity = {"gfx_activity": nothing, "umc_activity": 17}
-    gpu.power = {"current_socket_power": nothing, "average_socket_power": nothing}
-    gpu.energy = {"energy_accumulator": nothing, "counter_resolution": 15.3}
+    gpu.activity = {"gfx_activity": missing, "umc_activity": 17}
+    gpu.power = {"current_socket_power": missing, "average_socket_power": missing}
+    gpu.energy = {"energy_accumulator": missing, "counter_resolution": 15.3}
     gpu.market_name = "N/A"
-    reading = probe().read()["amd:0"]
-    gone = {"name", "utilization_percent", "power_w", "energy_j"}
-    assert reading == {name: value for name, value in WHOLE.items() if name not in gone}
-    assert said.messages == []
+    reading = create_probe().read()["amd:0"]
+    absent = {"name", "utilization_percent", "power_w", "energy_j"}
+    assert reading == {name: value for name, value in WHOLE.items() if name not in absent}
+    assert logged.messages == []
 
 
 @pytest.mark.parametrize(
@@ -197,68 +202,72 @@ def test_what_amd_smi_marks_as_not_there_is_left_out(
         {"socket_power": 119},
     ],
 )
-def test_power_is_read_from_whatever_tells_it(smi: AmdSmi, probe: Make, power: dict[str, Any]) -> None:
-    smi.gpus[0].power = power
-    assert probe().read()["amd:0"]["power_w"] == 119
-
-
-def test_energy_is_read_under_its_older_name_too(smi: AmdSmi, probe: Make) -> None:
-    smi.gpus[0].energy = {"power": 2_000_000, "counter_resolution": 15.3}
-    assert probe().read()["amd:0"]["energy_j"] == 30.6
-
-
-def test_accelerators_without_a_sensor_at_the_edge_tell_the_hotspot(smi: AmdSmi, probe: Make) -> None:
-    smi.gpus[0].sensors = (AmdSmiTemperatureType.HOTSPOT,)
-    assert probe().read()["amd:0"]["temperature_c"] == 44
-
-
-def test_a_lost_device_says_so_once_and_comes_back(
-    smi: AmdSmi, probe: Make, said: pytest.LogCaptureFixture
+def test_power_is_read_from_whichever_field_has_it(
+    smi: AmdSmi, create_probe: CreateProbe, power: dict[str, Any]
 ) -> None:
-    made = probe(retry_seconds=0)
+    smi.gpus[0].power = power
+    assert create_probe().read()["amd:0"]["power_w"] == 119
+
+
+def test_energy_is_also_read_under_its_older_name(smi: AmdSmi, create_probe: CreateProbe) -> None:
+    smi.gpus[0].energy = {"power": 2_000_000, "counter_resolution": 15.3}
+    assert create_probe().read()["amd:0"]["energy_j"] == 30.6
+
+
+def test_the_hotspot_is_read_if_there_is_no_sensor_at_the_edge(
+    smi: AmdSmi, create_probe: CreateProbe
+) -> None:
+    smi.gpus[0].sensors = (AmdSmiTemperatureType.HOTSPOT,)
+    assert create_probe().read()["amd:0"]["temperature_c"] == 44
+
+
+def test_a_lost_device_is_logged_once_and_read_again_when_it_comes_back(
+    smi: AmdSmi, create_probe: CreateProbe, logged: pytest.LogCaptureFixture
+) -> None:
+    probe = create_probe(retry_seconds=0)
     smi.gpus[0].lost = True
     for _ in range(3):
-        readings = made.read()
+        readings = probe.read()
     assert readings["amd:0"] == {"name": WHOLE["name"], "uuid": UUIDS[0], "lost": True}
     assert readings["amd:1"] == {**WHOLE, "uuid": UUIDS[1]}
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
     smi.gpus[0].lost = False
-    assert made.read()["amd:0"] == WHOLE
+    assert probe.read()["amd:0"] == WHOLE
 
 
-def test_a_device_that_is_gone_from_the_list_stays_lost(smi: AmdSmi, probe: Make) -> None:
-    made = probe(retry_seconds=0)
-    gone = smi.gpus.pop(0)
-    gone.lost = True
-    assert [made.read()["amd:0"].get("lost") for _ in range(2)] == [True, True]
+def test_a_device_that_disappeared_from_the_list_stays_lost(smi: AmdSmi, create_probe: CreateProbe) -> None:
+    probe = create_probe(retry_seconds=0)
+    absent = smi.gpus.pop(0)
+    absent.lost = True
+    assert [probe.read()["amd:0"].get("lost") for _ in range(2)] == [True, True]
 
 
 @pytest.mark.parametrize("function", ["amdsmi_init", "amdsmi_get_processor_handles"])
-def test_without_a_driver_there_is_a_reason_and_nothing_to_read(
-    smi: AmdSmi, probe: Make, function: str
+def test_without_a_driver_the_probe_has_a_reason_and_reads_nothing(
+    smi: AmdSmi, create_probe: CreateProbe, function: str
 ) -> None:
     smi.fail(function)
-    made = probe()
-    assert "AmdSmiLibraryException" in (made.unavailable or "")
-    assert made.read() == made.describe() == {}
-    made.close()
+    probe = create_probe()
+    assert "AmdSmiLibraryException" in (probe.unavailable or "")
+    assert probe.read() == probe.describe() == {}
+    probe.close()
     assert smi.inits == 0
 
 
-def test_describing_gives_devices_and_the_driver(
-    smi: AmdSmi, probe: Make, monkeypatch: pytest.MonkeyPatch
+def test_the_description_holds_the_devices_and_the_version_of_the_driver(
+    smi: AmdSmi, create_probe: CreateProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
     device = {"key": "amd:0", "name": WHOLE["name"], "uuid": UUIDS[1], "memory_total_bytes": 64 * GIB}
-    assert probe().describe() == {"devices": [device], "driver_version": "6.12.12"}
+    assert create_probe().describe() == {"devices": [device], "driver_version": "6.12.12"}
     smi.fail("amdsmi_get_gpu_driver_info")
-    assert probe().describe() == {"devices": [device]}
+    assert create_probe().describe() == {"devices": [device]}
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
-    assert probe().describe() == {"devices": []}
+    assert create_probe().describe() == {"devices": []}
 
 
-def test_closing_lets_go_of_amd_smi(smi: AmdSmi, probe: Make) -> None:
-    made = probe()
-    made.close()
+def test_closing_shuts_amd_smi_down_and_ends_reading(smi: AmdSmi, create_probe: CreateProbe) -> None:
+    probe = create_probe()
+    probe.close()
     assert smi.inits == 0
-    assert made.read() == {}
+    assert probe.read() == {}

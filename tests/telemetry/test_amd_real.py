@@ -1,4 +1,4 @@
-"""The real amdsmi: that the stand-in is like it, and what becomes of it without ROCm."""
+"""The stand-in equals the real amdsmi, and flowprov copes with amdsmi without ROCm."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from tests.support import clean_environment
-from tests.telemetry.amd_smi import AmdSmi, constants
+from tests.telemetry.amd_smi import AmdSmi, names_to_check
 
 pytestmark = pytest.mark.skipif(
     find_spec("amdsmi") is None, reason='NO AMDSMI: install it (pip install -e ".[dev]")'
 )
 
-# The package with a library of its making in place of ROCm's: all that is asked of it is what Python sees.
+# Imports the package with mocks in place of ROCm's libraries; only names and signatures are read.
 LOOK = """
 import ctypes, inspect, json, sys
 from unittest.mock import MagicMock
@@ -35,7 +35,7 @@ print(json.dumps({
 """  # noqa: E501 - a program
 
 
-def _really(asked: dict[str, Any]) -> dict[str, Any]:
+def _look_up_in_real_package(asked: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", LOOK],
         input=json.dumps(asked),
@@ -48,18 +48,20 @@ def _really(asked: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_stand_in_is_like_the_real_package() -> None:
+def test_the_stand_in_has_the_names_signatures_and_codes_of_the_real_package() -> None:
     functions = {
         name: list(inspect.signature(getattr(AmdSmi([]), name)).parameters)
         for name in dir(AmdSmi)
         if name.startswith("amdsmi_")
     }
-    expected = constants()
-    found = _really({"functions": list(functions), "codes": expected.codes, "kinds": expected.kinds})
+    expected = names_to_check()
+    found = _look_up_in_real_package(
+        {"functions": list(functions), "codes": expected.codes, "kinds": expected.kinds}
+    )
     assert found == {"functions": functions, "codes": expected.codes, "kinds": expected.kinds, "error": 2}
 
 
-def test_importing_it_without_rocm_is_a_reason_and_prints_nothing(tmp_path: Path) -> None:
+def test_importing_amdsmi_without_rocm_gives_a_reason_and_prints_nothing(tmp_path: Path) -> None:
     if Path("/dev/kfd").exists():
         pytest.skip("ROCm is here")
     code = "from flowprov.telemetry.gpu.discovery import load_adapters; print(load_adapters().reasons)"

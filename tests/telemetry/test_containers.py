@@ -1,4 +1,4 @@
-"""The limits of control groups, read from made-up files of a kernel."""
+"""The limits of control groups are found, in files written as a kernel writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHER_MOUNTS = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:21 / /sys rw - sysf
 
 
 def kernel(root: Path, groups: str, mounts: str, files: Mapping[str, str]) -> Path:
-    """Make the files of a kernel: our groups, what is mounted, and files under /sys/fs/cgroup."""
+    """Write the files of a kernel: our groups, the mounts, and files under /sys/fs/cgroup."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     (root / "proc/self/mountinfo").write_text(f"{OTHER_MOUNTS}\n{mounts}\n")
@@ -58,7 +58,7 @@ def test_the_smallest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
     assert limits(kernel(tmp_path, "0::/a/b/c\n", V2_MOUNT, files)) == (0.5, 1_000_000)
 
 
-def test_a_container_with_a_namespace_of_its_own_stands_at_the_mount(tmp_path: Path) -> None:
+def test_in_a_namespace_of_its_own_the_group_is_at_the_mount_point(tmp_path: Path) -> None:
     files = {"cpu.max": "200000 100000", "memory.max": "4096"}
     assert limits(kernel(tmp_path, "0::/\n", V2_MOUNT, files)) == (2.0, 4096)
 
@@ -83,21 +83,21 @@ def test_the_huge_numbers_of_v1_mean_no_limit(tmp_path: Path, huge: str) -> None
     assert limits(kernel(tmp_path, "4:memory:/\n", MEMORY_MOUNT, files)) == (None, None)
 
 
-def test_v1_and_v2_beside_each_other_are_both_read(tmp_path: Path) -> None:
+def test_limits_are_read_from_v1_and_v2_groups_on_one_machine(tmp_path: Path) -> None:
     files = {"memory/job/memory.limit_in_bytes": "4096", "unified/job/cpu.max": "100000 50000"}
     unified = V2_MOUNT.replace("/sys/fs/cgroup rw", "/sys/fs/cgroup/unified rw")
     root = kernel(tmp_path, "4:memory:/job\n0::/job\n", f"{MEMORY_MOUNT}\n{unified}", files)
     assert limits(root) == (2.0, 4096)
 
 
-def test_a_group_below_the_one_that_is_mounted_is_found(tmp_path: Path) -> None:
+def test_a_group_below_the_mounted_one_is_found(tmp_path: Path) -> None:
     mount = MEMORY_MOUNT.replace(" / /sys", " /docker/1 /sys")
     files = {"memory/inner/memory.limit_in_bytes": "4096", "memory/memory.limit_in_bytes": "8192"}
     assert limits(kernel(tmp_path, "4:memory:/docker/1/inner\n", mount, files)) == (None, 4096)
 
 
 @pytest.mark.parametrize("own", ["/../other", "/docker/1/../2", "/kubepods/pod1"])
-def test_of_a_group_that_cannot_be_seen_the_topmost_visible_one_counts(tmp_path: Path, own: str) -> None:
+def test_if_our_group_is_not_visible_the_topmost_visible_one_counts(tmp_path: Path, own: str) -> None:
     mount = MEMORY_MOUNT.replace(" / /sys", " /docker/1 /sys")
     files = {"memory/memory.limit_in_bytes": "8192"}
     assert limits(kernel(tmp_path, f"4:memory:{own}\n", mount, files)) == (None, 8192)
@@ -116,7 +116,7 @@ def test_a_mount_with_a_space_in_its_path_is_found(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read_are_no_limit(tmp_path: Path) -> None:
     root = kernel(tmp_path, "0::/job\n", V2_MOUNT, {"memory.max": "4096"})
-    (root / "sys/fs/cgroup/job/memory.max").mkdir(parents=True)  # a folder cannot be read, by root neither
+    (root / "sys/fs/cgroup/job/memory.max").mkdir(parents=True)  # not even root can read a folder
     (root / "sys/fs/cgroup/job/cpu.max").mkdir()
     assert limits(root) == (None, 4096)
 
@@ -147,7 +147,7 @@ CONTENTS = LINES | st.binary()
 
 @given(groups=CONTENTS, mounts=CONTENTS, cpu=CONTENTS, memory=CONTENTS)
 @settings(max_examples=100, deadline=None)
-def test_whatever_stands_in_the_files_nothing_raises(
+def test_no_content_of_the_files_makes_reading_raise(
     groups: bytes, mounts: bytes, cpu: bytes, memory: bytes
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,9 @@ def test_whatever_stands_in_the_files_nothing_raises(
     assert limit is None or limit >= 0
 
 
-def test_a_container_is_told_by_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containers_are_recognized_by_their_files_and_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.delenv("SINGULARITY_CONTAINER", raising=False)
     assert cgroups.container_kinds(tmp_path) is None
@@ -174,7 +176,7 @@ def test_a_container_is_told_by_its_marks(tmp_path: Path, monkeypatch: pytest.Mo
     assert cgroups.describe_container(tmp_path) == {"kinds": ["docker", "kubernetes"]}
 
 
-def test_all_of_a_container_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_holds_all_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_VARIABLE_OF_KIND", {})
     root = kernel(tmp_path, "0::/\n", V2_MOUNT, {"cpu.max": "50000 100000", "memory.max": "4096"})
     assert cgroups.describe_container(root) == {"cpu_limit_cores": 0.5, "memory_limit_bytes": 4096}

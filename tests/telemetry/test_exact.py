@@ -1,4 +1,4 @@
-"""``mode: exact``: each task carries the readings at its own start and end; who asked for none has none."""
+"""With ``mode: exact`` each task has readings at its own start and end, unless telemetry is off for it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def record(buffer: Path, **settings: Any) -> None:
     flowprov.configure(journal={"path": str(buffer)}, **{"telemetry_capture": EXACT, **settings})
 
 
-def recorded(buffer: Path) -> list[Task]:
+def recorded_tasks(buffer: Path) -> list[Task]:
     runtime.reset()
     return of_type(lines(buffer), Task)
 
 
 def has_both(task: Task) -> bool:
-    """Whether a task carries readings of its own, of the kinds that were asked for and in their order."""
+    """Whether a task has exact readings, of the requested kinds and with times in order."""
     start, end = task.telemetry_at_start, task.telemetry_at_end
     if start is None or end is None:
         return False
@@ -42,19 +42,19 @@ def has_none(task: Task) -> bool:
     return task.telemetry_at_start is None and task.telemetry_at_end is None and task.telemetry is False
 
 
-def test_tasks_carry_their_readings(buffer: Path) -> None:
+def test_tasks_have_readings_at_their_start_and_end(buffer: Path) -> None:
     record(buffer)
     flowprov.task(len)("abc")
     with flowprov.task_scope("scope"):
         pass
     with pytest.raises(ZeroDivisionError):
         flowprov.task(lambda: 1 / 0)()
-    found = recorded(buffer)
-    assert len(found) == 3
-    assert all(map(has_both, found))
+    tasks = recorded_tasks(buffer)
+    assert len(tasks) == 3
+    assert all(map(has_both, tasks))
 
 
-def test_iterations_carry_them_however_they_end(buffer: Path) -> None:
+def test_iterations_have_readings_however_they_end(buffer: Path) -> None:
     record(buffer)
     for _ in flowprov.Loop(2):
         pass
@@ -63,25 +63,25 @@ def test_iterations_carry_them_however_they_end(buffer: Path) -> None:
             break
         for _ in flowprov.BatchLoop(["a", "b"]):
             pass
-    found = recorded(buffer)
-    assert len(found) == 2 + 2 + 2
-    assert all(map(has_both, found))
+    tasks = recorded_tasks(buffer)
+    assert len(tasks) == 2 + 2 + 2
+    assert all(map(has_both, tasks))
 
 
-def test_lightweight_loops_carry_none(buffer: Path) -> None:
+def test_iterations_of_lightweight_loops_have_no_readings(buffer: Path) -> None:
     record(buffer, instrumentation={"torch": {"epoch_loop": "lightweight", "batch_loop": "lightweight"}})
     for _ in flowprov.EpochLoop(1):
         for _ in flowprov.BatchLoop(2):
             flowprov.task(len)("abc")
-    found = recorded(buffer)
-    iterations = [task for task in found if task.subtype == "iteration"]
+    tasks = recorded_tasks(buffer)
+    iterations = [task for task in tasks if task.subtype == "iteration"]
     assert len(iterations) == 3
     assert all(map(has_none, iterations))
-    assert all(has_both(task) for task in found if task not in iterations)
+    assert all(has_both(task) for task in tasks if task not in iterations)
 
 
 @pytest.mark.parametrize(
-    ("mode", "measured"),
+    ("mode", "expected"),
     [
         ("lightweight", False),
         ("tensor_inspection", False),
@@ -89,33 +89,33 @@ def test_lightweight_loops_carry_none(buffer: Path) -> None:
         ("telemetry_and_tensor_inspection", True),
     ],
 )
-def test_forwards_of_children_carry_them_where_their_mode_says_so(
-    buffer: Path, mode: str, *, measured: bool
+def test_child_forwards_have_readings_if_their_mode_includes_telemetry(
+    buffer: Path, mode: str, *, expected: bool
 ) -> None:
     record(buffer, instrumentation={"torch": {"what": "parent_and_children", "children_mode": mode}})
     model = flowprov.torch_capture(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()))
     model(torch.ones(1, 3))
-    found = recorded(buffer)
-    parent = only([task for task in found if task.subtype == "parent_forward"])
-    children = [task for task in found if task.subtype == "child_forward"]
+    tasks = recorded_tasks(buffer)
+    parent = only([task for task in tasks if task.subtype == "parent_forward"])
+    children = [task for task in tasks if task.subtype == "child_forward"]
     assert has_both(parent)
     assert len(children) == 2
-    assert all(map(has_both if measured else has_none, children))
+    assert all(map(has_both if expected else has_none, children))
 
 
-def test_backward_passes_and_steps_of_optimizers_carry_them(buffer: Path) -> None:
+def test_backward_passes_and_optimizer_steps_have_readings(buffer: Path) -> None:
     record(buffer, instrumentation={"torch": {"backward": True, "optimizer": "steps"}})
     with flowprov.workflow("W"):
         model = flowprov.torch_capture(torch.nn.Linear(3, 2))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
-    found = recorded(buffer)
-    assert {task.subtype for task in found} >= {"parent_forward", "backward", "optimizer_step"}
-    assert all(map(has_both, found))
+    tasks = recorded_tasks(buffer)
+    assert {task.subtype for task in tasks} >= {"parent_forward", "backward", "optimizer_step"}
+    assert all(map(has_both, tasks))
 
 
-def test_a_task_that_is_open_carries_the_reading_at_its_start(buffer: Path) -> None:
+def test_an_open_task_has_the_reading_at_its_start(buffer: Path) -> None:
     record(buffer)
     with flowprov.task_scope("long"):
         only(runtime.get().journals()).write_heartbeat()
@@ -123,23 +123,23 @@ def test_a_task_that_is_open_carries_the_reading_at_its_start(buffer: Path) -> N
     assert opened.telemetry_at_start is not None
 
 
-def test_without_exact_no_record_carries_any_reading(buffer: Path) -> None:
+def test_without_the_exact_mode_no_task_record_has_a_reading(buffer: Path) -> None:
     record(buffer, telemetry_capture={**EXACT, "mode": "sampled"})
     flowprov.task(len)("abc")
-    task = only(recorded(buffer))
+    task = only(recorded_tasks(buffer))
     assert task.telemetry_at_start is None
     assert task.telemetry is None
 
 
-def test_a_reading_that_cannot_be_encoded_costs_the_reading_alone(
+def test_a_reading_that_cannot_be_encoded_does_not_cost_the_record(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     record(buffer)
     sampler = runtime.get().sampler
     assert sampler is not None
 
-    class Odd:
-        kind = "odd"
+    class UnencodableProbe:
+        kind = "unencodable"
 
         def read(self) -> dict[str, Any]:
             return {"x": object()}
@@ -147,20 +147,20 @@ def test_a_reading_that_cannot_be_encoded_costs_the_reading_alone(
         def close(self) -> None:
             pass
 
-    sampler._probes.append(Odd())
+    sampler._probes.append(UnencodableProbe())
     flowprov.task(len)("abc")
     sampler._probes.pop()
-    assert only(recorded(buffer)).generated == {"result": 3}
+    assert only(recorded_tasks(buffer)).generated == {"result": 3}
     assert "a fault of its own while reading telemetry" in caplog.text
 
 
-def test_threads_read_at_once(buffer: Path) -> None:
+def test_several_threads_can_take_readings_at_the_same_time(buffer: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     record(buffer)
     with flowprov.workflow("W"), ThreadPoolExecutor(4) as pool:
         step = flowprov.task(time.sleep)
         list(pool.map(flowprov.bind(step), [0.001] * 40))
-    found = recorded(buffer)
-    assert len(found) == 40
-    assert all(map(has_both, found))
+    tasks = recorded_tasks(buffer)
+    assert len(tasks) == 40
+    assert all(map(has_both, tasks))

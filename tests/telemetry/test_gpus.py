@@ -1,4 +1,4 @@
-"""Which probes of GPUs there are: of both makes, of one, of none; with the real packages and no driver."""
+"""Probes of GPUs are created for both vendors, for one or for none; also with the real packages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
 from tests.support import clean_environment
 from tests.telemetry import amd_smi
 from tests.telemetry.nvml import UUIDS, Gpu, Nvml
-from tests.telemetry.support import afresh
+from tests.telemetry.support import import_anew
 
 
-def _a_driver_is_here() -> bool:
+def _has_driver() -> bool:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -37,7 +37,7 @@ def _a_driver_is_here() -> bool:
     return True
 
 
-no_driver = pytest.mark.skipif(_a_driver_is_here(), reason="a GPU's driver is here")
+no_driver = pytest.mark.skipif(_has_driver(), reason="this machine has a GPU's driver")
 
 
 @pytest.fixture
@@ -53,63 +53,63 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> amd_smi.AmdSmi:
     """A machine with an AMD GPU."""
     smi = amd_smi.AmdSmi([amd_smi.Gpu(amd_smi.UUIDS[0])])
     monkeypatch.setitem(sys.modules, "amdsmi", smi.module())
-    afresh(monkeypatch, "flowprov.telemetry.gpu.amd")
+    import_anew(monkeypatch, "flowprov.telemetry.gpu.amd")
     return smi
 
 
 def _uninstall(monkeypatch: pytest.MonkeyPatch, package: str, adapter: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    afresh(monkeypatch, f"flowprov.telemetry.gpu.{adapter}")
+    import_anew(monkeypatch, f"flowprov.telemetry.gpu.{adapter}")
 
 
 @no_driver
-def test_the_real_packages_without_a_driver_say_one_line_and_read_nothing(
-    said: pytest.LogCaptureFixture,
+def test_the_real_packages_without_a_driver_log_one_line_and_read_nothing(
+    logged: pytest.LogCaptureFixture,
 ) -> None:
     for _ in range(2):
         probes = create_gpu_probes()
         assert [probe.read() for probe in probes] == [{}]
         assert describe_gpus(probes) == {}
-    (message,) = said.messages
+    (message,) = logged.messages
     assert "flowprov can read no GPU here" in message
     assert "NVIDIA: " in message
     assert "AMD: " in message
     assert "\n" not in message
-    assert "Traceback" not in said.text
+    assert "Traceback" not in logged.text
 
 
 @no_driver
-def test_nvml_without_a_driver_gives_its_reason(said: pytest.LogCaptureFixture) -> None:
+def test_nvml_without_a_driver_gives_a_reason(logged: pytest.LogCaptureFixture) -> None:
     probe = NvidiaProbe()
     assert "NVMLError_LibraryNotFound" in (probe.unavailable or "")
     assert probe.read() == probe.describe() == {}
     probe.close()
-    assert said.messages == []
+    assert logged.messages == []
 
 
 def test_without_any_package_one_line_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     _uninstall(monkeypatch, "pynvml", "nvidia")
     _uninstall(monkeypatch, "amdsmi", "amd")
     probes = create_gpu_probes()
     assert [type(probe) for probe in probes] == [TorchAllocatorProbe]
-    (message,) = said.messages
+    (message,) = logged.messages
     assert 'pip install "flowprov[nvidia]"' in message
     assert 'pip install "flowprov[amd]"' in message
 
 
-def test_one_make_is_enough_and_the_other_is_not_missed(
-    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_one_vendor_is_enough_and_no_warning_names_the_other(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     _uninstall(monkeypatch, "amdsmi", "amd")
     gpu, torch = create_gpu_probes()
     assert (gpu.kind, torch.kind) == ("gpu", "torch_allocator")
     assert gpu.read()["0"]["uuid"] == UUIDS[0]
-    assert said.messages == []
+    assert logged.messages == []
 
 
-def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.AmdSmi) -> None:
+def test_the_devices_of_both_vendors_are_in_one_reading(nvml: Nvml, smi: amd_smi.AmdSmi) -> None:
     probes = create_gpu_probes(load_adapters())
     readings = probes[0].read()
     assert {key: reading["uuid"] for key, reading in readings.items()} == {
@@ -124,8 +124,8 @@ def test_the_devices_of_both_makes_stand_side_by_side(nvml: Nvml, smi: amd_smi.A
     assert nvml.inits == smi.inits == 0
 
 
-def test_a_make_that_fails_as_a_whole_takes_no_other_with_it(
-    nvml: Nvml, smi: amd_smi.AmdSmi, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_a_vendors_library_that_fails_costs_only_its_own_devices(
+    nvml: Nvml, smi: amd_smi.AmdSmi, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     (gpu, _) = create_gpu_probes()
 
@@ -134,10 +134,10 @@ def test_a_make_that_fails_as_a_whole_takes_no_other_with_it(
 
     monkeypatch.setattr(NvidiaProbe, "read", broken)
     assert list(gpu.read()) == list(gpu.read()) == ["amd:0"]
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
-def test_a_driver_that_is_missing_lets_go_of_its_library(nvml: Nvml) -> None:
+def test_a_probe_without_a_driver_closes_its_library(nvml: Nvml) -> None:
     nvml.fail("nvmlDeviceGetCount")
     assert [type(probe) for probe in create_gpu_probes(LoadedAdapters((NvidiaProbe,), ()))] == [
         TorchAllocatorProbe
@@ -145,29 +145,29 @@ def test_a_driver_that_is_missing_lets_go_of_its_library(nvml: Nvml) -> None:
     assert nvml.inits == 0
 
 
-def test_a_machine_whose_devices_are_all_hidden_reads_nothing_and_complains_of_nothing(
-    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_a_machine_whose_devices_are_all_hidden_reads_nothing_without_a_warning(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (gpu, _) = create_gpu_probes(LoadedAdapters((NvidiaProbe,), ()))
     assert isinstance(gpu, GpuProbe)
     assert gpu.read() == {}
-    assert said.messages == []
+    assert logged.messages == []
 
 
 def test_other_threads_print_while_amdsmi_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     with discovery._silenced():
-        sys.stdout.write("what amdsmi says\n")
-        thread = threading.Thread(target=lambda: print("what the program says", flush=True))  # noqa: T201
+        sys.stdout.write("what amdsmi prints\n")
+        thread = threading.Thread(target=lambda: print("what the program prints", flush=True))  # noqa: T201
         thread.start()
         thread.join()
-    assert output.getvalue() == "what the program says\n"
+    assert output.getvalue() == "what the program prints\n"
     assert sys.stdout is output
 
 
-def test_a_program_without_a_console_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_without_a_standard_output_can_be_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with discovery._silenced():
         assert sys.stdout is None

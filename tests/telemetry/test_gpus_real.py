@@ -1,4 +1,4 @@
-"""On a machine with NVIDIA GPUs: what is read beside what nvidia-smi, CUDA and torch say."""
+"""On a machine with NVIDIA GPUs, readings agree with nvidia-smi, CUDA and torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support import clean_environment
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="there is no GPU of NVIDIA's here"),
+    pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="this machine has no NVIDIA GPU"),
 ]
 
 MIB = 1024**2
 
-# What CUDA itself shows, and what is read, in one process.
+# Prints the devices that CUDA itself shows and those that the probe reads, in one process.
 VISIBLE = """
 import ctypes, json
 from flowprov.telemetry.gpu.nvidia import NvidiaProbe
@@ -53,7 +53,7 @@ def _nvidia_smi(*names: str) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def test_readings_are_those_of_nvidia_smi() -> None:
+def test_readings_agree_with_nvidia_smi() -> None:
     probes = create_gpu_probes()
     readings = probes[0].read()
     rows = _nvidia_smi(
@@ -133,12 +133,12 @@ FORMS = [
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_devices_that_are_read_are_those_that_cuda_shows(form: str | None) -> None:
+def test_the_probe_reads_the_devices_that_cuda_shows(form: str | None) -> None:
     uuid = _nvidia_smi("uuid")[0]["uuid"]
     text = None if form is None else form.format(uuid=uuid, prefix=uuid[:12], upper=uuid.upper())
-    of_cuda, of_probe, keys = _visible(text)
-    assert of_probe == of_cuda
-    assert keys == [str(number) for number in range(len(of_cuda))]
+    cuda_uuids, probe_uuids, keys = _visible(text)
+    assert probe_uuids == cuda_uuids
+    assert keys == [str(number) for number in range(len(cuda_uuids))]
 
 
 ALLOCATOR = """
@@ -161,7 +161,7 @@ assert reading["peak_reserved_bytes"] == torch.cuda.max_memory_reserved(), readi
 """
 
 
-def test_what_torch_holds_is_read_without_starting_cuda(tmp_path: Path) -> None:
+def test_the_memory_that_torch_holds_is_read_without_starting_cuda(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(ALLOCATOR)
     subprocess.run(

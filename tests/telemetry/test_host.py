@@ -1,4 +1,4 @@
-"""Readings of the host and the process: they agree with procfs, read by other means."""
+"""Readings of the host and the process agree with procfs, read here by other means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import flowprov
 from flowprov.runtime import runtime
 from flowprov.telemetry import procfs_probes, psutil_probes
 from flowprov.telemetry.probe import SLOW_EVERY, CompositeProbe, Probe
-from tests.telemetry.support import ALL_HOST, await_samples, sampled
+from tests.telemetry.support import ALL_HOST, all_samples, await_samples
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = resource.getpagesize()
@@ -30,23 +30,25 @@ def first_line(path: str) -> list[str]:
 
 
 def procfs_cpu() -> dict[str, float]:
-    """Seconds of all cores since the start of the machine; proc_stat(5)."""
+    """Return the seconds of all cores since the start of the machine; proc_stat(5)."""
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
     return {f"{n}_s": int(t) / TICKS for n, t in zip(names, first_line("/proc/stat")[1:], strict=False)}
 
 
 def procfs_memory() -> dict[str, int]:
-    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return {name: int(value.split()[0]) * 1024 for name, value in told.items()}
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return {name: int(value.split()[0]) * 1024 for name, value in fields.items()}
 
 
 def procfs_disks() -> dict[str, int]:
-    """Whole disks, in sectors of 512 bytes; Documentation/admin-guide/iostats.rst of Linux."""
-    disks = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
-    whole = [each for each in disks if Path("/sys/block", each[2].replace("/", "!"), "device").exists()]
+    """Return the bytes of whole disks; a sector has 512 (Documentation/admin-guide/iostats.rst of Linux)."""
+    devices = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
+    disks = [
+        fields for fields in devices if Path("/sys/block", fields[2].replace("/", "!"), "device").exists()
+    ]
     return {
-        "read_bytes": sum(int(fields[5]) for fields in whole) * 512,
-        "write_bytes": sum(int(fields[9]) for fields in whole) * 512,
+        "read_bytes": sum(int(fields[5]) for fields in disks) * 512,
+        "write_bytes": sum(int(fields[9]) for fields in disks) * 512,
     }
 
 
@@ -69,9 +71,9 @@ Kinds = Mapping[str, Callable[[], Probe]]
 
 @pytest.fixture(params=[procfs_probes, psutil_probes], ids=["procfs", "psutil"])
 def kinds(request: pytest.FixtureRequest) -> Kinds:
-    """Both ways to read: Linux's own, and the one for other systems."""
-    made: Kinds = request.param.KINDS
-    return made
+    """The probes by procfs, and those by psutil for other systems."""
+    probes: Kinds = request.param.KINDS
+    return probes
 
 
 @pytest.mark.parametrize(
@@ -83,59 +85,62 @@ def kinds(request: pytest.FixtureRequest) -> Kinds:
         ("process", procfs_process),
     ],
 )
-def test_counters_lie_between_what_procfs_says_before_and_after(
+def test_counters_lie_between_those_of_procfs_before_and_after(
     kinds: Kinds, kind: str, read: Callable[[], dict[str, float]]
 ) -> None:
     if kind == "disk" and kinds is psutil_probes.KINDS:
-        pytest.skip("psutil counts what lies on top of disks as well")
+        pytest.skip("psutil also counts devices on top of disks")
     probe = kinds[kind]()
     before = read()
-    told = probe.read()
+    reading = probe.read()
     after = read()
     slack = 0.02 if kind in ("cpu", "process") else 0  # idle times of cores are rounded one by one
     for name, low in before.items():
-        assert low - slack <= told[name] <= after[name] + slack, name
+        assert low - slack <= reading[name] <= after[name] + slack, name
 
 
 def test_memory_agrees_with_procfs(kinds: Kinds) -> None:
-    told, known = kinds["mem"]().read(), procfs_memory()
-    assert told["total_bytes"] == known["MemTotal"]
-    assert abs(told["available_bytes"] - known["MemAvailable"]) < 0.05 * known["MemTotal"]
+    reading, expected = kinds["mem"]().read(), procfs_memory()
+    assert reading["total_bytes"] == expected["MemTotal"]
+    assert abs(reading["available_bytes"] - expected["MemAvailable"]) < 0.05 * expected["MemTotal"]
 
 
 def test_swap_agrees_with_procfs(kinds: Kinds) -> None:
-    told, known = kinds["swap"]().read(), procfs_memory()
-    assert told["total_bytes"] == known["SwapTotal"]
-    assert abs(told["used_bytes"] - (known["SwapTotal"] - known["SwapFree"])) <= 0.05 * known["MemTotal"]
+    reading, expected = kinds["swap"]().read(), procfs_memory()
+    assert reading["total_bytes"] == expected["SwapTotal"]
+    assert (
+        abs(reading["used_bytes"] - (expected["SwapTotal"] - expected["SwapFree"]))
+        <= 0.05 * expected["MemTotal"]
+    )
 
 
 def test_the_process_agrees_with_procfs(kinds: Kinds) -> None:
-    told = kinds["process"]().read()
+    reading = kinds["process"]().read()
     resident = int(first_line("/proc/self/statm")[1]) * PAGE
-    assert abs(told["rss_bytes"] - resident) < 50 << 20
-    assert told["peak_rss_bytes"] >= told["rss_bytes"] - (1 << 20)
-    assert told["threads"] == len(list(Path("/proc/self/task").iterdir()))
-    assert abs(told["file_descriptors"] - len(os.listdir("/proc/self/fd"))) <= 2  # noqa: PTH208 - counted alike
+    assert abs(reading["rss_bytes"] - resident) < 50 << 20
+    assert reading["peak_rss_bytes"] >= reading["rss_bytes"] - (1 << 20)
+    assert reading["threads"] == len(list(Path("/proc/self/task").iterdir()))
+    assert abs(reading["file_descriptors"] - len(os.listdir("/proc/self/fd"))) <= 2  # noqa: PTH208 - counted alike
     written = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    assert told["write_bytes"] <= int(written["write_bytes"])
+    assert reading["write_bytes"] <= int(written["write_bytes"])
 
 
-def test_each_core_has_its_share_of_what_all_spent(kinds: Kinds) -> None:
-    told = kinds["cpu"]().read()
-    busy = sum(told[name] for name in ("user_s", "nice_s", "system_s", "irq_s", "softirq_s", "steal_s"))
-    assert len(told["per_core_busy_s"]) == os.cpu_count()
-    assert sum(told["per_core_busy_s"]) == pytest.approx(busy, abs=0.1)
+def test_the_busy_times_of_the_cores_add_up_to_that_of_all(kinds: Kinds) -> None:
+    reading = kinds["cpu"]().read()
+    busy = sum(reading[name] for name in ("user_s", "nice_s", "system_s", "irq_s", "softirq_s", "steal_s"))
+    assert len(reading["per_core_busy_s"]) == os.cpu_count()
+    assert sum(reading["per_core_busy_s"]) == pytest.approx(busy, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", procfs_probes.KINDS)
-def test_names_tell_their_unit_and_values_are_json(kinds: Kinds, kind: str) -> None:
-    told = kinds[kind]().read()
-    assert told
-    assert all(name.endswith(UNITS) or name in PLAIN_COUNTS for name in told)
-    assert msgspec.json.decode(msgspec.json.encode(told)) == told
+def test_names_end_with_their_unit_and_values_are_json(kinds: Kinds, kind: str) -> None:
+    reading = kinds[kind]().read()
+    assert reading
+    assert all(name.endswith(UNITS) or name in PLAIN_COUNTS for name in reading)
+    assert msgspec.json.decode(msgspec.json.encode(reading)) == reading
 
 
-def test_a_task_that_computes_for_a_known_time_shows_it(buffer: Path) -> None:
+def test_the_readings_of_a_task_show_the_time_that_it_computes(buffer: Path) -> None:
     flowprov.configure(
         journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
     )
@@ -147,11 +152,11 @@ def test_a_task_that_computes_for_a_known_time_shows_it(buffer: Path) -> None:
             pass
 
     burn(0.5)
-    spent = _spent(buffer, "user_s") + _spent(buffer, "system_s")
-    assert 0.45 <= spent <= 0.75
+    computed = _growth(buffer, "user_s") + _growth(buffer, "system_s")
+    assert 0.45 <= computed <= 0.75
 
 
-def test_a_task_that_allocates_a_known_amount_shows_it(buffer: Path) -> None:
+def test_the_readings_of_a_task_show_the_memory_that_it_allocates(buffer: Path) -> None:
     flowprov.configure(
         journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
     )
@@ -162,19 +167,19 @@ def test_a_task_that_allocates_a_known_amount_shows_it(buffer: Path) -> None:
         kept.append(b"\1" * size)
 
     allocate(200 << 20)
-    assert 190 << 20 <= _spent(buffer, "rss_bytes") <= 220 << 20
+    assert 190 << 20 <= _growth(buffer, "rss_bytes") <= 220 << 20
 
 
-def test_the_sampled_memory_follows_what_the_program_holds(buffer: Path) -> None:
+def test_the_sampled_memory_follows_that_of_the_program(buffer: Path) -> None:
     flowprov.configure(journal={"path": str(buffer)}, telemetry_capture={"process": True, "interval": 0.02})
     with flowprov.workflow("W"):
         flowprov.task(len)("")
         await_samples(buffer, 2)
-        held = b"\1" * (200 << 20)
-        await_samples(buffer, len(sampled(buffer)) + 2)
-    resident = [each["process"]["rss_bytes"] for each in sampled(buffer)]
+        block = b"\1" * (200 << 20)
+        await_samples(buffer, len(all_samples(buffer)) + 2)
+    resident = [sample["process"]["rss_bytes"] for sample in all_samples(buffer)]
     assert max(resident) - resident[0] > 190 << 20
-    assert held
+    assert block
 
 
 @pytest.mark.parametrize("kind", procfs_probes.KINDS)
@@ -194,12 +199,12 @@ def test_each_part_of_a_kind_fails_alone(kinds: Kinds, kind: str) -> None:
         assert len(parts) == 1 or lost < complete
 
 
-def test_both_ways_to_read_tell_the_same_names() -> None:
-    for kind, make in procfs_probes.KINDS.items():
-        assert set(make().read()) == set(psutil_probes.KINDS[kind]().read())
+def test_readings_by_procfs_and_by_psutil_have_the_same_names() -> None:
+    for kind, create in procfs_probes.KINDS.items():
+        assert set(create().read()) == set(psutil_probes.KINDS[kind]().read())
 
 
-def test_what_a_machine_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_a_machine_does_not_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "disk_io_counters", lambda **_: None)
     monkeypatch.setattr(psutil, "net_io_counters", lambda **_: {})
     monkeypatch.setattr(psutil, "cpu_freq", lambda: None)
@@ -216,17 +221,17 @@ def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
     path.write_bytes(b"1")
     assert file.read() == b"1"
     assert file._descriptor is not None
-    os.close(file._descriptor)  # as if somebody had closed all descriptors
+    os.close(file._descriptor)  # as a program does that closes all descriptors
     with pytest.raises(OSError, match="Bad file descriptor"):
         file.read()
     assert file.read() == b"1"
 
 
-def test_a_descriptor_that_became_another_file_is_left_alone() -> None:
+def test_a_descriptor_that_became_another_file_is_not_closed() -> None:
     file = procfs_probes.ProcfsFile("/proc/self/stat")
     file.read()
     assert file._descriptor is not None
-    os.close(file._descriptor)  # a program that becomes a daemon closes all that it finds
+    os.close(file._descriptor)  # a program that becomes a daemon closes all its descriptors
     reader, writer = os.pipe()
     os.dup2(reader, file._descriptor)
     number = file._descriptor
@@ -248,25 +253,25 @@ def test_files_of_every_size_are_read_whole(tmp_path: Path, size: int) -> None:
     assert file.read() == content
 
 
-def test_files_that_the_kernel_gives_in_pieces_are_read_whole() -> None:
+def test_files_that_the_kernel_returns_in_several_reads_are_read_whole() -> None:
     assert procfs_probes.ProcfsFile("/proc/kallsyms").read() == Path("/proc/kallsyms").read_bytes()
 
 
-def test_counters_stand_still_and_go_on_with_their_file(
+def test_counters_change_exactly_when_their_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, real = tmp_path / "dev", procfs_probes.ProcfsFile
     monkeypatch.setattr(procfs_probes, "ProcfsFile", lambda _path: real(str(path)))
     probe = procfs_probes.network()
-    told = []
+    received_bytes = []
     for received in (7, 7, 8, 7):
         counts = [received, 1, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, 0, 0]
-        path.write_text(f"of all\ninterfaces\n eth0: {' '.join(map(str, counts))}\n", encoding="ascii")
-        told.append(probe.read()["received_bytes"])
-    assert told == [7, 7, 8, 7]
+        path.write_text(f"two\nheadings\n eth0: {' '.join(map(str, counts))}\n", encoding="ascii")
+        received_bytes.append(probe.read()["received_bytes"])
+    assert received_bytes == [7, 7, 8, 7]
 
 
-def test_a_number_that_the_kernel_does_not_tell_is_named(
+def test_the_warning_names_a_number_that_the_kernel_does_not_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, real = tmp_path / "meminfo", procfs_probes.ProcfsFile
@@ -276,18 +281,18 @@ def test_a_number_that_the_kernel_does_not_tell_is_named(
     assert "the kernel does not report MemFree" in caplog.text
 
 
-def test_what_changes_slowly_is_read_seldom() -> None:
+def test_slow_parts_are_read_only_at_every_nth_reading() -> None:
     calls: list[int] = []
 
-    def seldom() -> dict[str, int]:
+    def slow_part() -> dict[str, int]:
         calls.append(1)
         return {"n_count": len(calls)}
 
-    probe = CompositeProbe("cpu", {}, {"slow": seldom})
+    probe = CompositeProbe("cpu", {}, {"slow": slow_part})
     assert [probe.read()["n_count"] for _ in range(2 * SLOW_EVERY)] == [1] * SLOW_EVERY + [2] * SLOW_EVERY
 
 
-def test_no_word_of_the_command_line_or_the_environment_is_sampled(
+def test_nothing_of_the_command_line_or_the_environment_is_sampled(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "marker-of-a-secret")
@@ -296,11 +301,11 @@ def test_no_word_of_the_command_line_or_the_environment_is_sampled(
     with flowprov.workflow("W"):
         pass
     runtime.reset()
-    assert sampled(buffer)
+    assert all_samples(buffer)
     assert not any(b"marker-of-a-secret" in path.read_bytes() for path in buffer.rglob("*.jsonl"))
 
 
-def _spent(buffer: Path, name: str) -> float:
+def _growth(buffer: Path, name: str) -> float:
     row = next(row for row in flowprov.read_buffer(buffer, return_df=False) if row["type"] == "task")
-    spent: float = row["telemetry_at_end"]["process"][name] - row["telemetry_at_start"]["process"][name]
-    return spent
+    growth: float = row["telemetry_at_end"]["process"][name] - row["telemetry_at_start"]["process"][name]
+    return growth

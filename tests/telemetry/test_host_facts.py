@@ -1,4 +1,4 @@
-"""Which modules count as loaded, and that a look at them changes nothing."""
+"""Only fully imported modules count as loaded, and looking for them imports nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flowprov.environment import host
 
 
-def test_the_versions_of_loaded_frameworks_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_versions_of_loaded_frameworks_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("lightning")
     module.__version__ = "2.6.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lightning", module)
@@ -21,12 +21,12 @@ def test_the_versions_of_loaded_frameworks_are_told(monkeypatch: pytest.MonkeyPa
     assert "transformers" not in host.versions()
 
 
-def test_a_module_without_a_version_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_without_a_version_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", ModuleType("lightning"))
     assert "lightning" not in host.versions()
 
 
-def test_a_lazy_module_is_not_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lazy_module_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lightning.py").write_text("raise AssertionError('it was loaded')\n")
     spec = importlib.util.spec_from_file_location("lightning", tmp_path / "lightning.py")
     assert spec is not None
@@ -39,7 +39,7 @@ def test_a_lazy_module_is_not_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "lightning" not in host.versions()
 
 
-def test_a_module_that_is_being_imported_does_not_count(
+def test_a_module_that_is_being_imported_does_not_count_as_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "half_loaded.py").write_text(
@@ -54,7 +54,7 @@ def test_a_module_that_is_being_imported_does_not_count(
         del sys.modules["half_loaded"]
 
 
-def test_an_import_that_was_forbidden_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_whose_import_is_blocked_does_not_count_as_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
     assert host.loaded("lightning") is None
     assert "lightning" not in host.versions()

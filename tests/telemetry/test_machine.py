@@ -1,4 +1,4 @@
-"""What is told of a process: right, bounded, and nothing that is private."""
+"""The description of a machine is right, limited in size, and holds nothing private."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def cpuinfo(root: Path, text: str) -> Path:
 
 
 def test_the_description_agrees_with_the_system() -> None:
-    told = machine.describe_machine()
-    assert told["system"] == platform.system()
-    assert told["release"] == platform.release()
-    assert told["machine"] == platform.machine()
-    assert told["cpu_count"] == os.cpu_count()
-    assert told["cpus_usable"] == len(os.sched_getaffinity(0))
-    assert told["python"] == platform.python_version()
-    assert told["python_implementation"] == platform.python_implementation()
+    description = machine.describe_machine()
+    assert description["system"] == platform.system()
+    assert description["release"] == platform.release()
+    assert description["machine"] == platform.machine()
+    assert description["cpu_count"] == os.cpu_count()
+    assert description["cpus_usable"] == len(os.sched_getaffinity(0))
+    assert description["python"] == platform.python_version()
+    assert description["python_implementation"] == platform.python_implementation()
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="there is no procfs here")
 def test_the_description_agrees_with_procfs() -> None:
-    told = machine.describe_machine()
+    description = machine.describe_machine()
     total = next(
         line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
     )
-    assert told["memory_bytes"] == int(total.split()[1]) * 1024
+    assert description["memory_bytes"] == int(total.split()[1]) * 1024
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
     if models:
-        assert told["cpu_model"] == models[0]
-    assert 1 <= told.get("cpu_count_physical", 1) <= (os.cpu_count() or 1)
+        assert description["cpu_model"] == models[0]
+    assert 1 <= description.get("cpu_count_physical", 1) <= (os.cpu_count() or 1)
 
 
 def test_the_affinity_is_followed() -> None:
@@ -72,9 +72,9 @@ def test_the_affinity_is_followed() -> None:
         os.sched_setaffinity(0, usable)
 
 
-def test_it_begins_with_what_a_workflow_tells() -> None:
-    told = machine.describe_machine()
-    assert {name: told[name] for name in host.FACTS} == host.machine_info()
+def test_the_description_includes_the_facts_that_a_workflow_records() -> None:
+    description = machine.describe_machine()
+    assert {name: description[name] for name in host.FACTS} == host.machine_info()
 
 
 def test_cores_that_hyper_threads_share_are_counted_once(tmp_path: Path) -> None:
@@ -84,12 +84,12 @@ def test_cores_that_hyper_threads_share_are_counted_once(tmp_path: Path) -> None
     assert machine.cpu_model(root) == "Some CPU @ 2 GHz"
 
 
-def test_a_processor_without_a_name_is_told_by_its_numbers(tmp_path: Path) -> None:
+def test_a_processor_without_a_name_is_described_by_its_numbers(tmp_path: Path) -> None:
     root = cpuinfo(tmp_path, ARM)
     assert machine.cpu_model(root) == "implementer 0x41 part 0xd4f"
 
 
-def test_cores_that_cpuinfo_does_not_tell_are_counted_by_their_siblings(tmp_path: Path) -> None:
+def test_cores_that_cpuinfo_does_not_list_are_counted_by_their_siblings(tmp_path: Path) -> None:
     root = cpuinfo(tmp_path, ARM)
     for cpu, siblings in enumerate(("0-1", "0-1", "2-3", "2-3")):
         topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
@@ -100,7 +100,7 @@ def test_cores_that_cpuinfo_does_not_tell_are_counted_by_their_siblings(tmp_path
 
 @given(content=st.binary() | st.from_regex(rb"\A((physical id|core id|model name|MemTotal)[:\t ]*\w*\n)*\Z"))
 @settings(max_examples=100, deadline=None)
-def test_whatever_stands_in_procfs_nothing_raises(content: bytes) -> None:
+def test_no_content_of_procfs_makes_reading_raise(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "proc").mkdir()
@@ -111,14 +111,14 @@ def test_whatever_stands_in_procfs_nothing_raises(content: bytes) -> None:
         machine.memory_bytes(root)
 
 
-def test_what_a_caller_knows_of_gpus_is_told() -> None:
-    told = machine.describe_machine([{"model": "H100", "memory_bytes": 80 << 30}], {"nvidia": "570.1"})
-    assert told["gpus"] == [{"model": "H100", "memory_bytes": 80 << 30}]
-    assert told["drivers"] == {"nvidia": "570.1"}
+def test_the_description_holds_the_gpus_and_drivers_that_the_caller_names() -> None:
+    description = machine.describe_machine([{"model": "H100", "memory_bytes": 80 << 30}], {"nvidia": "570.1"})
+    assert description["gpus"] == [{"model": "H100", "memory_bytes": 80 << 30}]
+    assert description["drivers"] == {"nvidia": "570.1"}
     assert not {"gpus", "drivers"} & set(machine.describe_machine())
 
 
-def test_a_batch_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_job_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     monkeypatch.setenv("SLURMD_NODENAME", "node017")
@@ -137,14 +137,14 @@ def test_a_batch_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_outside_of_a_batch_job_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_a_batch_job_there_is_none_in_the_description(monkeypatch: pytest.MonkeyPatch) -> None:
     for variables in machine.VARIABLES.values():
         for variable in variables.values():
             monkeypatch.delenv(variable, raising=False)
     assert not {"slurm", "environment"} & set(machine.describe_machine())
 
 
-def test_what_the_environment_decides_of_determinism_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_that_decide_on_determinism_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     assert machine.describe_machine()["environment"] == {
@@ -185,7 +185,7 @@ def test_no_other_variable_of_the_environment_is_told(names: list[str]) -> None:
         assert MARKER.encode() not in msgspec.json.encode(machine.describe_machine())
 
 
-def test_no_user_folder_host_or_command_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_user_folder_host_or_command_line_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [f"{MARKER}.py", f"--password={MARKER}"])
     monkeypatch.setattr(getpass, "getuser", lambda: MARKER)
     monkeypatch.setattr(socket, "gethostname", lambda: MARKER)
@@ -196,13 +196,13 @@ def test_no_user_folder_host_or_command_line_is_told(monkeypatch: pytest.MonkeyP
     assert not re.search(rf'"{re.escape(os.uname().nodename)}"', text)
 
 
-def test_it_makes_a_record() -> None:
+def test_the_description_can_be_recorded_and_read_back() -> None:
     values = machine.describe_machine([{"model": "H100"}], {"nvidia": "570.1"})
     record = records.Machine(at=1, values=values)
     assert records.decode(records.encode(record)) == record
 
 
-def test_its_size_is_bounded_and_it_can_be_encoded_whatever_it_is_told(
+def test_the_description_is_limited_in_size_and_can_be_encoded_whatever_it_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for variables in machine.VARIABLES.values():
@@ -214,21 +214,21 @@ def test_its_size_is_bounded_and_it_can_be_encoded_whatever_it_is_told(
     assert len(msgspec.json.encode(machine.describe_machine())) < 20_000
 
 
-def test_twice_the_same_is_told_where_nothing_changed() -> None:
+def test_the_description_stays_the_same_if_nothing_changes() -> None:
     gpus = [{"model": "H100"}]
     assert machine.describe_machine(gpus) == machine.describe_machine(gpus)
 
 
-def test_what_is_given_away_is_not_shared() -> None:
-    told = machine.describe_machine()
-    before = msgspec.json.encode(told)
-    for part in told.values():
+def test_a_caller_that_changes_a_description_does_not_change_the_next() -> None:
+    description = machine.describe_machine()
+    before = msgspec.json.encode(description)
+    for part in description.values():
         if isinstance(part, dict):
             part.clear()
     assert msgspec.json.encode(machine.describe_machine()) == before
 
 
-def test_a_part_that_fails_takes_no_other_with_it(
+def test_a_fact_that_fails_costs_no_other_fact(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
@@ -237,16 +237,16 @@ def test_a_part_that_fails_takes_no_other_with_it(
     guard.reset()
     monkeypatch.setattr(cgroups, "describe_container", broken)
     monkeypatch.setattr(machine, "cpu_model", broken)
-    told = machine.describe_machine()
+    description = machine.describe_machine()
     machine.describe_machine()
-    assert not {"container", "cpu_model"} & set(told)
-    assert told["cpu_count"] == os.cpu_count()
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert all(any(name in message for message in said) for name in ("container", "cpu_model"))
+    assert not {"container", "cpu_model"} & set(description)
+    assert description["cpu_count"] == os.cpu_count()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert all(any(name in message for message in messages) for name in ("container", "cpu_model"))
 
 
-def test_no_framework_and_no_helper_is_loaded_and_no_process_is_started(tmp_path: Path) -> None:
+def test_a_description_loads_no_framework_and_starts_no_process(tmp_path: Path) -> None:
     printed, _ = run(
         """
         import sys
@@ -254,9 +254,9 @@ def test_no_framework_and_no_helper_is_loaded_and_no_process_is_started(tmp_path
             assert event not in ("subprocess.Popen", "os.fork", "os.system", "os.posix_spawn"), event
         sys.addaudithook(watch)
         from flowprov.telemetry import machine
-        told = machine.describe_machine()
-        assert "torch" not in told and told["versions"] == {}, told
-        assert "cpu_count" in told and "memory_bytes" in told, told
+        description = machine.describe_machine()
+        assert "torch" not in description and description["versions"] == {}, description
+        assert "cpu_count" in description and "memory_bytes" in description, description
         loaded = {name.partition(".")[0] for name in sys.modules}
         print(sorted(loaded & {"torch", "numpy", "pandas", "dask", "distributed", "psutil", "pynvml"}))
         """,

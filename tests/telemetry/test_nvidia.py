@@ -1,4 +1,4 @@
-"""What is read of NVIDIA's GPUs, on a stand-in for NVML."""
+"""The probe of NVIDIA's GPUs reads what the devices have, on a stand-in for NVML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from flowprov.telemetry.gpu import nvidia
 from flowprov.telemetry.gpu.nvidia import NvidiaProbe
-from tests.telemetry.nvml import GIB, UUIDS, Gpu, Nvml, divided
+from tests.telemetry.nvml import GIB, UUIDS, Gpu, Nvml, divided_gpu
 
 WHOLE = {
     "name": "NVIDIA H100 80GB HBM3",
@@ -26,7 +26,7 @@ WHOLE = {
     "power_w": 119.5,
     "energy_j": 7000.25,
 }
-# What a test makes fail, and what is then missing.
+# The functions that a test makes fail, with the values that are then missing.
 METRICS = {
     "nvmlDeviceGetUtilizationRates": {"utilization_percent", "memory_utilization_percent"},
     "nvmlDeviceGetTemperatureV": {"temperature_c"},
@@ -48,7 +48,7 @@ ERRORS: list[Callable[[], Exception]] = [
     pynvml.NVMLError_Timeout,
     pynvml.NVMLError_GpuIsLost,
     lambda: OSError("something else"),
-    lambda: ValueError("a reading of no kind"),
+    lambda: ValueError("an invalid reading"),
 ]
 
 
@@ -64,13 +64,13 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     return _install(monkeypatch, *(Gpu(uuid) for uuid in UUIDS))
 
 
-def test_the_stand_in_is_like_the_real_package() -> None:
+def test_the_stand_in_has_the_signatures_of_the_real_package() -> None:
     functions = [name for name in dir(Nvml) if name.startswith("nvml")]
     assert len(functions) > 15
     for name in functions:
-        ours, real = (inspect.signature(getattr(module, name)) for module in (Nvml([]), pynvml))
-        needed = [p for p in real.parameters.values() if p.default is p.empty]
-        assert len(needed) <= len(ours.parameters) <= len(real.parameters), name
+        stand_in, real = (inspect.signature(getattr(module, name)) for module in (Nvml([]), pynvml))
+        required = [p for p in real.parameters.values() if p.default is p.empty]
+        assert len(required) <= len(stand_in.parameters) <= len(real.parameters), name
 
 
 def test_every_metric_of_every_device_is_read(nvml: Nvml) -> None:
@@ -79,14 +79,14 @@ def test_every_metric_of_every_device_is_read(nvml: Nvml) -> None:
     assert probe.read() == {str(n): {**WHOLE, "uuid": uuid} for n, uuid in enumerate(UUIDS)}
 
 
-def test_readings_are_json(nvml: Nvml) -> None:
+def test_readings_and_descriptions_are_json(nvml: Nvml) -> None:
     nvml.gpus[1].lost = True
     probe = NvidiaProbe()
     assert msgspec.json.decode(msgspec.json.encode(probe.read())) == probe.read()
     assert msgspec.json.decode(msgspec.json.encode(probe.describe())) == probe.describe()
 
 
-def test_later_readings_follow_the_device_and_constants_are_read_once(nvml: Nvml) -> None:
+def test_metrics_are_read_at_every_reading_and_constants_only_once(nvml: Nvml) -> None:
     probe = NvidiaProbe()
     probe.read()
     nvml.calls.clear()
@@ -121,7 +121,7 @@ def test_the_devices_that_the_program_sees_are_read_under_the_numbers_of_torch(
     }
 
 
-def test_a_variable_that_is_set_later_counts(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_set_late_chooses_the_devices(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = NvidiaProbe()
     assert len(probe.read()) == 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
@@ -139,8 +139,8 @@ def test_a_variable_that_is_set_after_torch_has_started_cuda_changes_nothing(
     assert len(probe.read()) == 3
 
 
-def test_devices_of_several_kinds_are_said_to_be_counted_differently(
-    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_a_warning_says_that_cuda_may_number_devices_of_several_kinds_differently(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     nvml.gpus[1].name = "NVIDIA T4"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[1])
@@ -148,18 +148,18 @@ def test_devices_of_several_kinds_are_said_to_be_counted_differently(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     NvidiaProbe().close()
-    assert said.messages == []
+    assert logged.messages == []
     monkeypatch.delenv("CUDA_DEVICE_ORDER")
     NvidiaProbe().close()
     NvidiaProbe().close()
-    (message,) = said.messages
+    (message,) = logged.messages
     assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in message
 
 
 @pytest.mark.parametrize("function", METRICS)
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_metric_fails_alone_and_is_said_once(
-    nvml: Nvml, said: pytest.LogCaptureFixture, function: str, error: Callable[[], Exception]
+def test_every_metric_fails_alone_and_is_logged_once(
+    nvml: Nvml, logged: pytest.LogCaptureFixture, function: str, error: Callable[[], Exception]
 ) -> None:
     probe = NvidiaProbe()
     nvml.fail(function, error(), UUIDS[0])
@@ -167,35 +167,35 @@ def test_every_metric_fails_alone_and_is_said_once(
         readings = probe.read()
     assert readings["0"] == {name: value for name, value in WHOLE.items() if name not in METRICS[function]}
     assert readings["1"] == {**WHOLE, "uuid": UUIDS[1]}
-    (message,) = said.messages
+    (message,) = logged.messages
     assert all(name in message for name in METRICS[function])
-    assert "Traceback" not in said.text
+    assert "Traceback" not in logged.text
 
 
 @pytest.mark.parametrize("function", METRICS)
-def test_a_metric_that_fails_on_all_devices_is_said_once(
-    nvml: Nvml, said: pytest.LogCaptureFixture, function: str
+def test_a_metric_that_fails_on_all_devices_is_logged_once(
+    nvml: Nvml, logged: pytest.LogCaptureFixture, function: str
 ) -> None:
     probe = NvidiaProbe()
     nvml.fail(function)
     probe.read()
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
 @pytest.mark.parametrize("function", METRICS)
 @pytest.mark.parametrize("error", [pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound])
-def test_a_metric_that_a_device_does_not_have_is_no_trouble(
-    nvml: Nvml, said: pytest.LogCaptureFixture, function: str, error: Callable[[], Exception]
+def test_a_metric_that_a_device_does_not_have_is_left_out_without_a_warning(
+    nvml: Nvml, logged: pytest.LogCaptureFixture, function: str, error: Callable[[], Exception]
 ) -> None:
     nvml.fail(function, error())
-    nvml.fail("nvmlDeviceGetTemperature", error())  # the older way to ask
+    nvml.fail("nvmlDeviceGetTemperature", error())  # the older function
     readings = NvidiaProbe().read()
-    gone = METRICS[function] | CONSTANTS.get(function, set())
-    assert readings["0"] == {name: value for name, value in WHOLE.items() if name not in gone}
-    assert said.messages == []
+    absent = METRICS[function] | CONSTANTS.get(function, set())
+    assert readings["0"] == {name: value for name, value in WHOLE.items() if name not in absent}
+    assert logged.messages == []
 
 
-def test_a_device_of_which_nothing_may_be_read_is_not_lost(nvml: Nvml) -> None:
+def test_a_device_that_this_user_may_not_read_is_not_lost(nvml: Nvml) -> None:
     for function in METRICS:
         nvml.fail(function, pynvml.NVMLError_NoPermission())
     assert NvidiaProbe().read()["0"] == {"name": WHOLE["name"], "uuid": UUIDS[0]}
@@ -205,7 +205,7 @@ def test_a_device_of_which_nothing_may_be_read_is_not_lost(nvml: Nvml) -> None:
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_constant_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
-    said: pytest.LogCaptureFixture,
+    logged: pytest.LogCaptureFixture,
     function: str,
     error: Callable[[], Exception],
 ) -> None:
@@ -213,18 +213,20 @@ def test_every_constant_fails_alone(
     probe = NvidiaProbe()
     expected = {name: value for name, value in WHOLE.items() if name not in CONSTANTS[function]}
     assert probe.read() == {"0": expected}
-    assert said.messages
+    assert logged.messages
     assert probe.describe()["devices"]
 
 
-def test_older_drivers_are_asked_in_their_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_drivers_are_read_with_their_older_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = _install(monkeypatch)
     nvml.fail("nvmlDeviceGetMemoryInfo_v2", pynvml.NVMLError_FunctionNotFound())
     nvml.fail("nvmlDeviceGetTemperatureV", pynvml.NVMLError_FunctionNotFound())
     assert NvidiaProbe().read()["0"] == {**WHOLE, "memory_used_bytes": 4 * GIB}
 
 
-def test_a_lost_device_says_so_once_and_the_others_go_on(nvml: Nvml, said: pytest.LogCaptureFixture) -> None:
+def test_a_lost_device_is_logged_once_and_the_others_are_read(
+    nvml: Nvml, logged: pytest.LogCaptureFixture
+) -> None:
     probe = NvidiaProbe()
     probe.read()
     nvml.gpus[1].lost = True
@@ -233,19 +235,19 @@ def test_a_lost_device_says_so_once_and_the_others_go_on(nvml: Nvml, said: pytes
     assert readings["1"] == {"name": WHOLE["name"], "uuid": UUIDS[1], "lost": True}
     assert readings["0"] == WHOLE
     assert readings["2"] == {**WHOLE, "uuid": UUIDS[2]}
-    (message,) = said.messages
+    (message,) = logged.messages
     assert "GPU is lost" in message
 
 
 @pytest.mark.parametrize("error", [pynvml.NVMLError_Unknown, pynvml.NVMLError_ResetRequired])
 def test_a_device_of_which_every_metric_fails_is_lost(
-    nvml: Nvml, said: pytest.LogCaptureFixture, error: Callable[[], Exception]
+    nvml: Nvml, logged: pytest.LogCaptureFixture, error: Callable[[], Exception]
 ) -> None:
     probe = NvidiaProbe()
     for function in METRICS:
         nvml.fail(function, error(), UUIDS[0])
     assert probe.read()["0"] == {"name": WHOLE["name"], "uuid": UUIDS[0], "lost": True}
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
 def test_a_device_that_comes_back_is_read_again(nvml: Nvml) -> None:
@@ -257,7 +259,7 @@ def test_a_device_that_comes_back_is_read_again(nvml: Nvml) -> None:
         assert probe.read()["1"] == {**WHOLE, "uuid": UUIDS[1]}
 
 
-def test_a_lost_device_is_left_alone_for_a_while(nvml: Nvml) -> None:
+def test_a_lost_device_is_not_looked_for_before_the_retry_time(nvml: Nvml) -> None:
     probe = NvidiaProbe(retry_seconds=3600)
     nvml.gpus[1].lost = True
     probe.read()
@@ -267,16 +269,16 @@ def test_a_lost_device_is_left_alone_for_a_while(nvml: Nvml) -> None:
     assert "nvmlDeviceGetHandleByUUID" not in nvml.calls
 
 
-def test_a_device_that_cannot_be_opened_leaves_the_numbers_of_the_others(
-    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_a_device_that_cannot_be_opened_does_not_change_the_numbers_of_the_others(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     nvml.gpus[0].lost = True
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert NvidiaProbe().read() == {"0": {**WHOLE, "uuid": UUIDS[2]}}
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
-def test_nvml_that_the_program_shuts_down_is_started_again(nvml: Nvml) -> None:
+def test_if_the_program_shuts_nvml_down_the_probe_starts_it_again(nvml: Nvml) -> None:
     probe = NvidiaProbe(retry_seconds=0)
     nvml.inits = 0
     assert probe.read()["0"]["lost"] is True
@@ -286,7 +288,7 @@ def test_nvml_that_the_program_shuts_down_is_started_again(nvml: Nvml) -> None:
 
 @pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount"])
 @pytest.mark.parametrize("error", [pynvml.NVMLError_DriverNotLoaded, lambda: OSError("no library")])
-def test_without_a_driver_there_is_a_reason_and_nothing_to_read(
+def test_without_a_driver_the_probe_has_a_reason_and_reads_nothing(
     nvml: Nvml, function: str, error: Callable[[], Exception]
 ) -> None:
     nvml.fail(function, error())
@@ -298,7 +300,7 @@ def test_without_a_driver_there_is_a_reason_and_nothing_to_read(
     assert nvml.inits == 0
 
 
-def test_describing_gives_devices_and_versions(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_holds_the_devices_and_versions(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert NvidiaProbe().describe() == {
         "devices": [{"key": "0", "name": WHOLE["name"], "uuid": UUIDS[1], "memory_total_bytes": 80 * GIB}],
@@ -313,21 +315,21 @@ def test_versions_fail_alone(nvml: Nvml, function: str) -> None:
     assert len(NvidiaProbe().describe()) == 2
 
 
-def test_closing_lets_go_of_nvml_and_ends_reading(nvml: Nvml, said: pytest.LogCaptureFixture) -> None:
+def test_closing_shuts_nvml_down_and_ends_reading(nvml: Nvml, logged: pytest.LogCaptureFixture) -> None:
     probe = NvidiaProbe()
     nvml.fail("nvmlShutdown")
     probe.close()
-    del nvml.failing["nvmlShutdown", None]
+    del nvml.errors["nvmlShutdown", None]
     other = NvidiaProbe()
     other.close()
     other.close()
     assert nvml.calls.count("nvmlShutdown") == 2
     assert probe.read() == other.read() == {}
-    assert said.messages == []
+    assert logged.messages == []
 
 
-def test_closing_while_another_thread_reads_is_silent(
-    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_closing_while_another_thread_reads_logs_nothing(
+    nvml: Nvml, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     probe = NvidiaProbe()
     reading, closed = threading.Event(), threading.Event()
@@ -344,10 +346,10 @@ def test_closing_while_another_thread_reads_is_silent(
     probe.close()
     closed.set()
     thread.join(10)
-    assert said.messages == []
+    assert logged.messages == []
 
 
-def test_several_threads_read_alike(nvml: Nvml) -> None:
+def test_several_threads_can_read_at_the_same_time(nvml: Nvml) -> None:
     probe = NvidiaProbe()
     readings: list[dict[str, Any]] = []
     threads = [
@@ -366,10 +368,10 @@ def test_several_threads_read_alike(nvml: Nvml) -> None:
 PARENT = {"name": WHOLE["name"], "uuid": UUIDS[0], "temperature_c": 33, "power_w": 119.5, "energy_j": 7000.25}
 
 
-def test_an_instance_has_memory_of_its_own_and_the_rest_from_its_gpu(
-    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_an_instance_has_its_own_memory_and_the_other_metrics_of_its_gpu_as_parent(
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
-    gpu = divided()
+    gpu = divided_gpu()
     _install(monkeypatch, gpu, Gpu(UUIDS[1]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"MIG-{UUIDS[0]}/1/1")
     instance = (gpu.instances or [])[1]
@@ -382,23 +384,23 @@ def test_an_instance_has_memory_of_its_own_and_the_rest_from_its_gpu(
             "parent": PARENT,
         }
     }
-    assert said.messages == []
+    assert logged.messages == []
 
 
 @pytest.mark.parametrize(
     ("driver", "count"), [("580.95.05", 3), ("570.86.15", 3), ("535.129.03", 1), ("?", 3)]
 )
-def test_how_many_instances_are_seen_depends_on_the_driver(
+def test_how_many_instances_are_visible_depends_on_the_driver(
     monkeypatch: pytest.MonkeyPatch, driver: str, count: int
 ) -> None:
-    _install(monkeypatch, divided(), Gpu(UUIDS[1]), driver=driver)
+    _install(monkeypatch, divided_gpu(), Gpu(UUIDS[1]), driver=driver)
     readings = NvidiaProbe().read()
     assert len(readings) == count
     assert readings["0"]["parent"] == PARENT
 
 
-def test_an_instance_that_is_taken_away_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = divided()
+def test_an_instance_that_is_removed_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = divided_gpu()
     _install(monkeypatch, gpu)
     probe = NvidiaProbe(retry_seconds=0)
     instance = (gpu.instances or [])[0]
@@ -414,17 +416,17 @@ def test_an_instance_that_is_taken_away_is_lost_alone(monkeypatch: pytest.Monkey
     "function", set(METRICS) - {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates"}
 )
 def test_a_metric_of_a_divided_gpu_fails_alone(
-    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture, function: str
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, function: str
 ) -> None:
-    _install(monkeypatch, divided()).fail(function)
+    _install(monkeypatch, divided_gpu()).fail(function)
     parent = NvidiaProbe().read()["0"]["parent"]
     assert parent == {name: value for name, value in PARENT.items() if name not in METRICS[function]}
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1
 
 
-def test_mig_that_cannot_be_listed_leaves_the_other_gpus(
-    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+def test_if_the_instances_of_a_gpu_cannot_be_listed_the_other_gpus_are_read(
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
-    _install(monkeypatch, divided(), Gpu(UUIDS[1])).fail("nvmlDeviceGetMaxMigDeviceCount")
+    _install(monkeypatch, divided_gpu(), Gpu(UUIDS[1])).fail("nvmlDeviceGetMaxMigDeviceCount")
     assert [reading["uuid"] for reading in NvidiaProbe().read().values()] == [UUIDS[1]]
-    assert len(said.messages) == 1
+    assert len(logged.messages) == 1

@@ -1,4 +1,4 @@
-"""From the sampler to the rows, end to end: who shows readings, and which."""
+"""From the sampler to the rows, end to end: which rows have readings, and which readings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(buffer: Path, **settings: Any) -> None:
     flowprov.configure(journal={"path": str(buffer)}, **{"telemetry_capture": telemetry, **settings})
 
 
-def test_every_row_shows_the_kinds_that_were_asked_for(buffer: Path) -> None:
+def test_every_row_has_readings_of_the_requested_kinds(buffer: Path) -> None:
     record(buffer)
     with flowprov.workflow("W"):
         for _ in flowprov.EpochLoop(1):
@@ -39,7 +39,7 @@ def test_every_row_shows_the_kinds_that_were_asked_for(buffer: Path) -> None:
             assert set(row[side]) >= {*ALL_HOST, "distance_s"}
 
 
-def test_readings_lie_on_both_sides_of_a_task_and_near_it(buffer: Path) -> None:
+def test_readings_lie_on_both_sides_of_a_task_and_are_the_nearest(buffer: Path) -> None:
     record(buffer)
     with flowprov.workflow("W"):
         await_samples(buffer, 1)
@@ -48,25 +48,25 @@ def test_readings_lie_on_both_sides_of_a_task_and_near_it(buffer: Path) -> None:
     start, end = row["telemetry_at_start"], row["telemetry_at_end"]
     assert -10 < start["distance_s"] <= 0
     assert 0 <= end["distance_s"] < 10
-    task, readings = only(of_type(lines(buffer), Task)), [each.at for each in of_type(lines(buffer), Sample)]
-    assert start["sampled_at"] == max(at for at in readings if at <= task.started_at)
-    assert end["sampled_at"] == min(at for at in readings if at >= task.ended_at)
+    task, times = only(of_type(lines(buffer), Task)), [item.at for item in of_type(lines(buffer), Sample)]
+    assert start["sampled_at"] == max(at for at in times if at <= task.started_at)
+    assert end["sampled_at"] == min(at for at in times if at >= task.ended_at)
 
 
-def test_where_telemetry_is_off_rows_show_none(buffer: Path) -> None:
+def test_rows_have_no_readings_if_telemetry_is_off(buffer: Path) -> None:
     record(buffer, telemetry_capture=None)
     flowprov.task(len)("abc")
     assert all(row["telemetry_at_start"] is row["telemetry_at_end"] is None for row in rows_of(buffer))
 
 
-def test_lightweight_loops_show_none_and_what_is_in_them_does(buffer: Path) -> None:
+def test_iterations_of_lightweight_loops_have_no_readings_but_tasks_in_them_have(buffer: Path) -> None:
     record(buffer, instrumentation={"torch": {"epoch_loop": "lightweight", "batch_loop": "lightweight"}})
     with flowprov.workflow("W"):
         for _ in flowprov.EpochLoop(1):
             for _ in flowprov.BatchLoop(1):
                 flowprov.task(time.sleep)(0.05)
-    shown = {row["activity_id"]: row["telemetry_at_start"] is not None for row in rows_of(buffer)}
-    assert shown == {
+    has_reading = {row["activity_id"]: row["telemetry_at_start"] is not None for row in rows_of(buffer)}
+    assert has_reading == {
         None: True,
         "epoch_iteration": False,
         "train_batch_iteration": False,
@@ -74,8 +74,10 @@ def test_lightweight_loops_show_none_and_what_is_in_them_does(buffer: Path) -> N
     }
 
 
-@pytest.mark.parametrize(("mode", "shows"), [("tensor_inspection", False), ("telemetry", True)])
-def test_children_show_them_where_their_mode_says_so(buffer: Path, mode: str, *, shows: bool) -> None:
+@pytest.mark.parametrize(("mode", "expected"), [("tensor_inspection", False), ("telemetry", True)])
+def test_child_forwards_have_readings_if_their_mode_includes_telemetry(
+    buffer: Path, mode: str, *, expected: bool
+) -> None:
     record(buffer)
     with flowprov.workflow("W"):
         model = flowprov.torch_capture(
@@ -84,13 +86,13 @@ def test_children_show_them_where_their_mode_says_so(buffer: Path, mode: str, *,
         model(torch.ones(1, 3))
     rows = rows_of(buffer)
     assert {row["telemetry_at_end"] is not None for row in rows if row["subtype"] == "child_forward"} == {
-        shows
+        expected
     }
     assert all(row["telemetry_at_end"] for row in rows if row["subtype"] == "parent_forward")
 
 
 @pytest.mark.parametrize("mode", ["sampled", "exact"])
-def test_dask_tasks_show_the_readings_of_their_worker(tmp_path: Path, mode: str) -> None:
+def test_dask_tasks_have_the_readings_of_their_worker(tmp_path: Path, mode: str) -> None:
     pytest.importorskip("distributed")
     printed, _ = run(
         f"""

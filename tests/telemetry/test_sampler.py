@@ -1,4 +1,4 @@
-"""The sampler: what it writes, when it writes nothing, and what it never does to the program."""
+"""The sampler writes samples of what is in use, and neither blocks nor breaks the program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from flowprov.runtime import runtime
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.sampler import Sampler
 from tests.support import lines, lines_of, of_type, only, run
-from tests.telemetry.support import ALL_HOST, Told, await_samples, sampled, threads, unfolded
+from tests.telemetry.support import (
+    ALL_HOST,
+    FakeProbe,
+    all_samples,
+    await_samples,
+    full_samples_of,
+    sampler_threads,
+)
 
 FAST = {**ALL_HOST, "interval": 0.02}
 
@@ -29,15 +36,15 @@ def sampling(buffer: Path) -> Path:
     return buffer
 
 
-def test_samples_stand_in_the_journal_whole_at_first_and_then_as_changes(sampling: Path) -> None:
+def test_the_first_sample_of_a_journal_is_whole_and_the_next_hold_only_changes(sampling: Path) -> None:
     with flowprov.workflow("W"):
         await_samples(sampling, 4)
     runtime.reset()
     first, *others = of_type(lines(sampling), Sample)
     assert set(first.values) == set(ALL_HOST)
     assert first.changes is None
-    assert all(each.values is None and each.changes is not None for each in others)
-    assert all(set(values) == set(ALL_HOST) for values in sampled(sampling))
+    assert all(sample.values is None and sample.changes is not None for sample in others)
+    assert all(set(values) == set(ALL_HOST) for values in all_samples(sampling))
 
 
 def test_samples_are_no_rows_and_are_not_counted(sampling: Path) -> None:
@@ -50,7 +57,9 @@ def test_samples_are_no_rows_and_are_not_counted(sampling: Path) -> None:
 
 
 @pytest.mark.parametrize("telemetry", [None, {}, {"cpu": False}])
-def test_nothing_is_sampled_that_nobody_asked_for(buffer: Path, telemetry: dict[str, Any] | None) -> None:
+def test_without_telemetry_in_the_settings_nothing_is_sampled(
+    buffer: Path, telemetry: dict[str, Any] | None
+) -> None:
     flowprov.configure(journal={"path": str(buffer)}, telemetry_capture=telemetry)
     with flowprov.workflow("W"):
         pass
@@ -58,10 +67,10 @@ def test_nothing_is_sampled_that_nobody_asked_for(buffer: Path, telemetry: dict[
     assert not of_type(lines(buffer), Sample)
 
 
-def test_where_telemetry_is_off_there_is_no_thread(buffer: Path) -> None:
+def test_if_telemetry_is_off_there_is_no_sampler_thread(buffer: Path) -> None:
     with flowprov.workflow("W"):
         runtime.get().maintenance.wake()
-        assert not threads()
+        assert not sampler_threads()
     assert runtime.get().sampler is None
 
 
@@ -79,7 +88,7 @@ def test_a_process_that_records_nothing_samples_nothing(sampling: Path) -> None:
     assert len(of_type(lines(sampling), Sample)) == before
 
 
-def test_a_program_that_ends_at_once_has_a_sample_behind_its_last_task(tmp_path: Path) -> None:
+def test_a_program_that_ends_at_once_has_a_sample_after_its_last_task(tmp_path: Path) -> None:
     run(
         """
         import flowprov
@@ -88,8 +97,8 @@ def test_a_program_that_ends_at_once_has_a_sample_behind_its_last_task(tmp_path:
         """,
         tmp_path,
     )
-    found = lines(tmp_path)
-    assert of_type(found, Sample)[-1].at >= of_type(found, Task)[-1].ended_at
+    records = lines(tmp_path)
+    assert of_type(records, Sample)[-1].at >= of_type(records, Task)[-1].ended_at
 
 
 def test_each_process_samples_itself(tmp_path: Path) -> None:
@@ -115,97 +124,99 @@ def test_each_process_samples_itself(tmp_path: Path) -> None:
     journals = find_journals(tmp_path)
     assert len(journals) == 2
     for path in journals:
-        assert unfolded(path), "parent and child have samples of their own"
+        assert full_samples_of(path), "parent and child have samples of their own"
         assert of_type(lines_of(path), Footer)
 
 
-def test_a_fork_that_interrupts_it_costs_no_sample(buffer: Path) -> None:
-    taken: list[int] = []
+def test_a_fork_that_interrupts_the_sampler_adds_and_costs_no_sample(buffer: Path) -> None:
+    readings: list[int] = []
 
     def read() -> dict[str, int]:
-        taken.append(1)
-        return {"n": len(taken)}
+        readings.append(1)
+        return {"n": len(readings)}
 
     with flowprov.workflow("W"):
-        sampler = Sampler(TelemetrySettings(interval=60), runtime.get().journals, probes=[Told("mem", read)])
+        sampler = Sampler(
+            TelemetrySettings(interval=60), runtime.get().journals, probes=[FakeProbe("mem", read)]
+        )
         sampler.start()
         await_samples(buffer, 1)
         for _ in range(10):
             assert sampler.stop(5)
             sampler.resume()
         assert sampler.end(5)
-    assert len(taken) == 2, "the first, and the last"
+    assert len(readings) == 2, "the first and the last"
 
 
-def test_every_journal_that_is_in_use_has_samples(sampling: Path) -> None:
+def test_every_journal_in_use_has_samples(sampling: Path) -> None:
     with flowprov.workflow("A", campaign_id="a"), flowprov.workflow("B", campaign_id="b"):
         pass
     runtime.reset()
-    assert all(unfolded(path) for path in find_journals(sampling))
+    assert all(full_samples_of(path) for path in find_journals(sampling))
     assert len(find_journals(sampling)) == 2
 
 
-def test_a_probe_that_fails_costs_its_own_kind_alone_and_is_said_once(
+def test_a_probe_that_fails_costs_only_its_own_kind_and_is_logged_once(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> dict[str, Any]:
         raise OSError("the sensor is gone")
 
     with flowprov.workflow("W"):
-        sampler = _sampler([Told("cpu", broken), Told("mem", lambda: {"used_bytes": 7})])
+        sampler = _sampler([FakeProbe("cpu", broken), FakeProbe("mem", lambda: {"used_bytes": 7})])
         for _ in range(3):
             sampler._take_sample()
-    assert sampled(buffer)[-1] == {"mem": {"used_bytes": 7}}
+    assert all_samples(buffer)[-1] == {"mem": {"used_bytes": 7}}
     assert [record.message for record in caplog.records if "sensor" in record.message] == [
         "flowprov cannot read cpu of telemetry (OSError: the sensor is gone); all other telemetry goes on."
     ]
 
 
-def test_a_probe_that_hangs_holds_up_neither_the_program_nor_its_end(buffer: Path) -> None:
-    release, met = threading.Event(), threading.Event()
+def test_a_probe_that_hangs_blocks_neither_the_program_nor_its_end(buffer: Path) -> None:
+    release, reading = threading.Event(), threading.Event()
 
     def hangs() -> dict[str, Any]:
-        met.set()
+        reading.set()
         release.wait(60)
         return {}
 
     with flowprov.workflow("W"):
-        runtime.get().sampler = sampler = _sampler([Told("gpu", hangs)])
+        runtime.get().sampler = sampler = _sampler([FakeProbe("gpu", hangs)])
         sampler.start()
-        assert met.wait(10)
+        assert reading.wait(10)
         assert flowprov.task(len)("abc") == 3
-    began = time.monotonic()
+    started = time.monotonic()
     runtime.reset()
-    assert time.monotonic() - began < 5, "it is waited for a second"
+    assert time.monotonic() - started < 5, "it is waited for a second"
     release.set()
-    found = lines(buffer)
-    assert only(of_type(found, Footer)).written == 3
+    records = lines(buffer)
+    assert only(of_type(records, Footer)).written == 3
 
 
-def test_what_a_full_journal_refused_is_made_up_for_by_a_whole_sample(buffer: Path) -> None:
+def test_after_a_sample_that_a_full_journal_refused_the_next_one_is_whole(buffer: Path) -> None:
     values = iter([{"n": 1, "m": 5}, {"n": 2, "m": 5}, {"n": 3, "m": 5}])
     with flowprov.workflow("W"):
-        sampler = _sampler([Told("mem", lambda: next(values))])
+        sampler = _sampler([FakeProbe("mem", lambda: next(values))])
         journal = only(runtime.get().journals())
         sampler._take_sample()
-        writer, journal._writer = journal._writer, _Full()
+        writer, journal._writer = journal._writer, _FullWriter()
         sampler._take_sample()
         journal._writer = writer
         sampler._take_sample()
-    assert sampled(buffer) == [{"mem": {"n": 1, "m": 5}}, {"mem": {"n": 3, "m": 5}}]
+    assert all_samples(buffer) == [{"mem": {"n": 1, "m": 5}}, {"mem": {"n": 3, "m": 5}}]
     assert of_type(lines(buffer), Sample)[-1].values is not None
 
 
-def test_settings_that_are_replaced_leave_no_thread_behind(buffer: Path) -> None:
+def test_replacing_the_settings_leaves_no_thread_behind(buffer: Path) -> None:
     for _ in range(20):
         flowprov.configure(journal={"path": str(buffer)}, telemetry_capture=FAST)
         with flowprov.workflow("W"):
             pass
     runtime.reset()
-    assert not threads()
+    assert not sampler_threads()
 
 
-def test_the_machine_is_described_once_and_again_where_something_changed(
+def test_the_machine_is_described_once_and_again_only_if_something_changes(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = [0]
@@ -216,27 +227,27 @@ def test_the_machine_is_described_once_and_again_where_something_changed(
         sampler._take_sample()  # nothing changed
         seed[0] = 42
         sampler.end(5)
-    assert [each.values for each in of_type(lines(buffer), Machine)] == [
+    assert [machine.values for machine in of_type(lines(buffer), Machine)] == [
         {"torch": {"seed": 0}},
         {"torch": {"seed": 42}},
     ]
 
 
 @pytest.mark.parametrize("telemetry", [{}, {"cpu": True}])
-def test_each_process_says_what_it_runs_on(buffer: Path, telemetry: dict[str, Any]) -> None:
+def test_each_process_describes_the_machine_that_it_runs_on(buffer: Path, telemetry: dict[str, Any]) -> None:
     flowprov.configure(journal={"path": str(buffer)}, telemetry_capture=telemetry)
     with flowprov.workflow("W"):
         pass
     runtime.reset()
-    told = of_type(lines(buffer), Machine)[0].values
-    assert told["memory_bytes"] > 0
-    assert told["python"]
+    values = of_type(lines(buffer), Machine)[0].values
+    assert values["memory_bytes"] > 0
+    assert values["python"]
 
 
 def test_without_procfs_and_psutil_one_line_says_what_to_install(
     tmp_path: Path,
 ) -> None:
-    _, complained = run(
+    _, errors = run(
         """
         import sys
         from pathlib import Path
@@ -250,14 +261,14 @@ def test_without_procfs_and_psutil_one_line_says_what_to_install(
         """,
         tmp_path,
     )
-    assert 'needs psutil to read cpu, mem: pip install "flowprov[telemetry]"' in complained
-    assert len(complained.strip().splitlines()) == 1
-    found = lines(tmp_path)
-    assert of_type(found, Task)
-    assert of_type(found, Workflow)
+    assert 'needs psutil to read cpu, mem: pip install "flowprov[telemetry]"' in errors
+    assert len(errors.strip().splitlines()) == 1
+    records = lines(tmp_path)
+    assert of_type(records, Task)
+    assert of_type(records, Workflow)
 
 
-def test_samples_go_on_under_a_busy_main_thread(sampling: Path) -> None:
+def test_samples_are_taken_while_the_main_thread_is_busy(sampling: Path) -> None:
     with flowprov.workflow("W"):
         deadline = time.monotonic() + 20
         while len(of_type(lines(sampling), Sample)) < 3:
@@ -265,20 +276,20 @@ def test_samples_go_on_under_a_busy_main_thread(sampling: Path) -> None:
             sum(range(100_000))
 
 
-def test_faults_of_the_sampler_are_counted_and_the_thread_goes_on(
+def test_an_internal_error_of_the_sampler_is_logged_once_and_the_thread_goes_on(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    turns = []
+    calls = []
 
     def journals() -> list[Any]:
-        turns.append(1)
+        calls.append(1)
         raise RuntimeError("a fault of ours")
 
     caplog.set_level(logging.WARNING)
-    sampler = Sampler(TelemetrySettings(interval=0.01), journals, probes=[Told("mem", dict)])
+    sampler = Sampler(TelemetrySettings(interval=0.01), journals, probes=[FakeProbe("mem", dict)])
     sampler.start()
     deadline = time.monotonic() + 10
-    while len(turns) < 3:
+    while len(calls) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     sampler.stop(5)
@@ -289,6 +300,6 @@ def _sampler(probes: list[Any]) -> Sampler:
     return Sampler(TelemetrySettings(interval=0.02), runtime.get().journals, probes=probes)
 
 
-class _Full:
+class _FullWriter:
     def append(self, _line: bytes) -> None:
         raise OSError(28, "No space left on device")

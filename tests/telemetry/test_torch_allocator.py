@@ -1,4 +1,4 @@
-"""What is read of torch's allocator, on a stand-in for torch and on the real one."""
+"""The probe of torch's allocator, on a stand-in for torch and on the real one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _torch(monkeypatch: pytest.MonkeyPatch, **backends: Any) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch)
 
 
-def test_what_torch_holds_on_each_device_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_that_torch_holds_is_read_for_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     _torch(monkeypatch, cuda=_backend(_statistics(), _statistics()), xpu=_backend(_statistics()))
     probe = TorchAllocatorProbe()
     assert probe.kind == "torch_allocator"
@@ -61,7 +61,7 @@ def test_devices_that_torch_has_not_used_are_left_out(monkeypatch: pytest.Monkey
     assert TorchAllocatorProbe().read() == {"cuda:1": READING}
 
 
-def test_a_device_that_was_not_started_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_was_not_started_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     # A call to anything but is_initialized would raise.
     _torch(monkeypatch, cuda=SimpleNamespace(is_initialized=lambda: False))
     assert TorchAllocatorProbe().read() == {}
@@ -69,14 +69,14 @@ def test_a_device_that_was_not_started_is_not_asked(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("cuda", [None, SimpleNamespace()])
-def test_a_torch_that_is_being_imported_gives_nothing(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
+def test_nothing_is_read_while_torch_is_being_imported(monkeypatch: pytest.MonkeyPatch, cuda: Any) -> None:
     _torch(monkeypatch, cuda=cuda)
     assert TorchAllocatorProbe().read() == {}
     _torch(monkeypatch)
     assert TorchAllocatorProbe().read() == {}
 
 
-def test_statistics_without_a_counter_give_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_statistics_lack_a_counter_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = _statistics()
     del statistics["allocated_bytes"]
     _torch(monkeypatch, cuda=_backend(statistics))
@@ -84,7 +84,7 @@ def test_statistics_without_a_counter_give_the_others(monkeypatch: pytest.Monkey
     assert reading == {name: value for name, value in READING.items() if "allocated" not in name}
 
 
-def test_torch_is_not_imported_for_it() -> None:
+def test_the_probe_does_not_import_torch() -> None:
     code = (
         "import sys; from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe; "
         "assert TorchAllocatorProbe().read() == {}; assert 'torch' not in sys.modules"
@@ -92,7 +92,7 @@ def test_torch_is_not_imported_for_it() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=clean_environment())
 
 
-def test_the_real_torch_is_asked_and_not_started() -> None:
+def test_the_probe_does_not_start_cuda_in_the_real_torch() -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_initialized():
         pytest.skip("CUDA was started already")

@@ -1,4 +1,4 @@
-"""CUDA_VISIBLE_DEVICES in all its forms."""
+"""CUDA_VISIBLE_DEVICES, in all its forms, shows the same devices to flowprov as to CUDA."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIXED = [DIVIDED, Device(1, B)]
 
 
 def _indices(text: str | None) -> list[int]:
-    return [part.device.index for part in visible_devices(text, THREE)]
+    return [visible.device.index for visible in visible_devices(text, THREE)]
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_numbers_choose_devices(text: str | None, indices: list[int]) -> None:
         ("GPU-1f00d5e2", [2]),
         ("GPU-1", [2]),
         ("GPU-893", [0]),
-        ("GPU-89", []),  # two begin like this
+        ("GPU-89", []),  # two UUIDs begin with this
         ("GPU-1,GPU-89,GPU-893", [2]),
         ("GPU-", []),
         ("GPU-0000", []),
         (f"{A},{A}", []),
         (f"{A},GPU-893", []),
-        (f"{A},1", [0]),  # a list is of one kind
+        (f"{A},1", [0]),  # all entries of a list are of one kind
         (f"1,{A}", [1]),
         (f"{A},MIG-1", [0]),
         (A.removeprefix("GPU-"), []),
@@ -87,7 +87,7 @@ def test_uuids_choose_devices(text: str, indices: list[int]) -> None:
     assert _indices(text) == indices
 
 
-def test_a_prefix_of_gpu_alone_is_enough_where_there_is_one_device() -> None:
+def test_the_prefix_gpu_alone_is_enough_if_there_is_only_one_device() -> None:
     assert visible_devices("GPU-", THREE[:1]) == [VisibleDevice(THREE[0])]
 
 
@@ -110,11 +110,11 @@ def test_a_prefix_of_gpu_alone_is_enough_where_there_is_one_device() -> None:
         (A, [M10, M20]),
     ],
 )
-def test_instances_of_a_divided_gpu_are_chosen(text: str, instances: list[Instance]) -> None:
+def test_entries_choose_instances_of_a_divided_gpu(text: str, instances: list[Instance]) -> None:
     assert visible_devices(text, MIXED) == [VisibleDevice(DIVIDED, instance) for instance in instances]
 
 
-def test_of_each_gpu_instance_one_compute_instance_is_seen_and_whole_gpus_beside_it() -> None:
+def test_one_compute_instance_of_each_gpu_instance_is_visible_and_so_are_whole_gpus() -> None:
     assert visible_devices(None, MIXED) == [
         VisibleDevice(DIVIDED, M10),
         VisibleDevice(DIVIDED, M20),
@@ -123,12 +123,12 @@ def test_of_each_gpu_instance_one_compute_instance_is_seen_and_whole_gpus_beside
     assert visible_devices(f"{M11.uuid},{M10.uuid}", MIXED) == [VisibleDevice(DIVIDED, M11)]
 
 
-def test_older_drivers_show_one_instance_and_nothing_beside_it() -> None:
+def test_older_drivers_show_one_instance_and_nothing_else() -> None:
     assert visible_devices(None, list(reversed(MIXED)), single_instance=True) == [VisibleDevice(DIVIDED, M10)]
     assert visible_devices("1", MIXED, single_instance=True) == [VisibleDevice(MIXED[1])]
 
 
-def test_a_gpu_divided_into_nothing_shows_nothing() -> None:
+def test_a_divided_gpu_without_instances_is_not_visible() -> None:
     assert visible_devices(None, [Device(0, A, instances=()), Device(1, B)]) == [VisibleDevice(Device(1, B))]
 
 
@@ -137,14 +137,14 @@ def test_a_device_whose_uuid_is_unknown_is_chosen_by_its_number() -> None:
     assert visible_devices("GPU-", [Device(0)]) == []
 
 
-def test_a_number_is_the_drivers_even_where_a_device_before_it_cannot_be_opened() -> None:
+def test_numbers_are_those_of_the_driver_even_if_an_earlier_device_cannot_be_opened() -> None:
     assert visible_devices("1", [Device(1, B)]) == [VisibleDevice(Device(1, B))]
 
 
 @pytest.mark.parametrize(
     ("text", "by_number"), [(None, True), ("0", True), (A, False), (f" {M10.uuid}", False)]
 )
-def test_lists_of_numbers_are_told_from_lists_of_uuids(text: str | None, by_number: bool) -> None:  # noqa: FBT001
+def test_lists_of_numbers_are_distinguished_from_lists_of_uuids(text: str | None, by_number: bool) -> None:  # noqa: FBT001
     assert names_by_number(text) is by_number
 
 
@@ -159,20 +159,20 @@ ENTRIES = st.one_of(
 
 
 @given(st.one_of(st.none(), st.text(), st.lists(ENTRIES).map(",".join)), st.booleans(), st.booleans())
-def test_any_text_gives_devices_that_are_there_each_once(
+def test_any_text_shows_only_existing_devices_and_each_once(
     text: str | None,
     divided: bool,  # noqa: FBT001
     single: bool,  # noqa: FBT001
 ) -> None:
     devices = MIXED if divided else THREE
-    parts = visible_devices(text, devices, single_instance=single)
-    assert all(part.device in devices for part in parts)
-    assert all((part.instance is None) == (part.device.instances is None) for part in parts)
-    assert len({(part.device.index, part.instance) for part in parts}) == len(parts)
+    shown = visible_devices(text, devices, single_instance=single)
+    assert all(visible.device in devices for visible in shown)
+    assert all((visible.instance is None) == (visible.device.instances is None) for visible in shown)
+    assert len({(visible.device.index, visible.instance) for visible in shown}) == len(shown)
 
 
 @given(st.permutations([0, 1, 2]), st.integers(0, 3))
-def test_numbers_and_uuids_choose_alike_and_in_their_order(order: list[int], count: int) -> None:
+def test_numbers_and_uuids_choose_the_same_devices_in_the_same_order(order: list[int], count: int) -> None:
     chosen = order[:count]
     by_number = visible_devices(",".join(str(index) for index in chosen), THREE)
     by_uuid = visible_devices(",".join(THREE[index].uuid for index in chosen), THREE)
@@ -180,6 +180,8 @@ def test_numbers_and_uuids_choose_alike_and_in_their_order(order: list[int], cou
 
 
 @given(st.lists(st.integers(0, 2), unique=True), st.sampled_from(["-1", "x", "", "7", "GPU-8"]), st.text())
-def test_nothing_behind_an_entry_that_names_nothing_is_seen(chosen: list[int], bad: str, rest: str) -> None:
+def test_entries_after_one_that_names_no_device_choose_nothing(
+    chosen: list[int], bad: str, rest: str
+) -> None:
     text = ",".join([*(str(index) for index in chosen), bad, rest])
     assert _indices(text) == chosen
