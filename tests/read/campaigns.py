@@ -1,4 +1,4 @@
-"""Two campaigns with all that readers have to get right, in one buffer folder."""
+"""Record two campaigns, in one buffer folder, with everything that readers must handle."""
 
 from __future__ import annotations
 
@@ -58,37 +58,37 @@ _KILLED = """
 
 
 class Campaigns(NamedTuple):
-    """A buffer folder and the ids of its campaigns, the one with the latest record last."""
+    """A buffer folder, and the ids of its campaigns; the last one has the latest record."""
 
     folder: Path
     older: str
     everything: str
 
 
-def record(where: Path) -> Campaigns:
-    """Record them: two processes, a forked child of one, and journals written by hand."""
-    made = Campaigns(where / "flowprov_buffer", f"older {uuid.uuid4()}", str(uuid.uuid4()))
-    environment = {"FLOWPROV_CAMPAIGN_ID": made.everything, "FLOWPROV__JOURNAL__HEARTBEAT": "0.1"}
+def record_campaigns(where: Path) -> Campaigns:
+    """Record the campaigns with two processes and a forked child of one, and write journals by hand."""
+    campaigns = Campaigns(where / "flowprov_buffer", f"older {uuid.uuid4()}", str(uuid.uuid4()))
+    environment = {"FLOWPROV_CAMPAIGN_ID": campaigns.everything, "FLOWPROV__JOURNAL__HEARTBEAT": "0.1"}
     run(_PROGRAM, where, env=environment)
     run(_KILLED, where, env=environment, status=-9)
-    _await_silence(made.folder)
-    _write_by_hand(made)
-    return made
+    _await_silence(campaigns.folder)
+    _write_by_hand(campaigns)
+    return campaigns
 
 
 def _await_silence(folder: Path) -> None:
-    """Wait until whoever was killed has been silent for three heartbeats, by the clock of its records."""
+    """Wait until the killed process has been silent for three heartbeats."""
     while any(time.time() - path.stat().st_mtime < 3 * 0.1 for path in find_journals(folder)):
         time.sleep(0.02)
 
 
-def _write_by_hand(made: Campaigns) -> None:
-    def first(name: str, campaign_id: str = made.everything, **fields: object) -> records.Header:
+def _write_by_hand(campaigns: Campaigns) -> None:
+    def fresh_header(name: str, campaign_id: str = campaigns.everything, **fields: object) -> records.Header:
         return header(f"{name}-{uuid.uuid4()}", campaign_id, **fields)
 
     write(
-        made.folder,
-        first("dask", rank=3),
+        campaigns.folder,
+        fresh_header("dask", rank=3),
         step("dask-1", 1, status="RUNNING", ended_at=None, used={"x": 1}, subtype="dask_task"),
         step("dask-1", 1, generated={"y": 2}, subtype="dask_task", dependencies=["dask-0"]),
         step("dask-2", 2, status="RUNNING", ended_at=None, subtype="dask_task"),
@@ -99,20 +99,23 @@ def _write_by_hand(made: Campaigns) -> None:
         Correction(task_id="dask-1", status="ERROR", error=records.Error(type="E", message="late")),
         Footer(at=4 * NS, captured=3, written=3),
     )
-    damaged = write(made.folder, first("damaged", hostname="node-2"), step(0, 5))
+    damaged = write(campaigns.folder, fresh_header("damaged", hostname="node-2"), step(0, 5))
     with damaged.open("ab") as file:
         file.write(b'{"type":"task","task_id":1,"used":{"text":"tor\n\xff\xfe\n' + records.encode(step(2, 6)))
         file.write(b"\0" * 5_000 + records.encode(Footer(at=9 * NS, captured=3, written=3)))
-    named = Campaign(campaign_id=made.older, name="Older", started_at=NS)
-    opened = Workflow(workflow_id=str(uuid.uuid4()), name="W", status="FINISHED", started_at=NS, ended_at=NS)
-    old = first("old", made.older)
-    path = journal_path(made.folder, old.campaign_id, old.hostname, old.pid, old.journal_id)
+    campaign = Campaign(campaign_id=campaigns.older, name="Older", started_at=NS)
+    workflow = Workflow(
+        workflow_id=str(uuid.uuid4()), name="W", status="FINISHED", started_at=NS, ended_at=NS
+    )
+    old = fresh_header("old", campaigns.older)
+    path = journal_path(campaigns.folder, old.campaign_id, old.hostname, old.pid, old.journal_id)
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"".join(records.encode(each) for each in (old, named, opened, step(0, 3), step(1, 4))))
+    content = (old, campaign, workflow, step(0, 3), step(1, 4))
+    path.write_bytes(b"".join(records.encode(record) for record in content))
 
 
-def journal_with_room(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
-    """Write a journal with room behind its header, and give a footer that fits there."""
+def journal_with_slot(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
+    """Write a journal with a reserved slot; return its path, and a footer that fits into the slot."""
     footer = Footer(at=9 * NS, captured=3, written=2, dropped={"no space": 1})
     path = write(folder, header(f"full-{uuid.uuid4()}", campaign_id, pid=7))
     path.write_bytes(
@@ -121,14 +124,14 @@ def journal_with_room(folder: Path, campaign_id: str) -> tuple[Path, Footer]:
     return path, footer
 
 
-def drive_in(path: Path, footer: Footer) -> None:
-    """Write a footer into the room behind the header, as a writer does when the disk is full."""
+def write_to_slot(path: Path, footer: Footer) -> None:
+    """Write a footer into the reserved slot, as a writer does when the disk is full."""
     offset = path.read_bytes().index(b"\n") + 1
     assert ReservedSlot(path, offset).write(records.encode(footer))
 
 
-def python(code: str, *arguments: str) -> str:
-    """Run a few lines in a process of their own and give what they print."""
+def run_python(code: str, *arguments: str) -> str:
+    """Run code in a process of its own and return what it prints."""
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
     return done.stdout

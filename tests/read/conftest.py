@@ -9,7 +9,7 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from tests.read.places import REAL, Place, fresh_database
+from tests.read.places import REAL, Location, fresh_database
 from tests.sinks.conftest import own_mongodb, shared, shared_mongodb
 from tests.sinks.redis_server import RedisServer
 
@@ -34,7 +34,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def fresh_uri(request: pytest.FixtureRequest) -> Iterator[Uris]:
-    """Gives a URI of a kind, of a database that is empty; of a real Redis, its only one."""
+    """A function that returns the URI of an empty database of a kind; for a real Redis, of its only one."""
     numbers = itertools.count(1)
     databases: list[str] = []
 
@@ -52,6 +52,6 @@ def fresh_uri(request: pytest.FixtureRequest) -> Iterator[Uris]:
 
 
 @pytest.fixture
-def place_of(tmp_path: Path, fresh_uri: Uris) -> Callable[[str], Place]:
-    """Gives an empty place of a kind; that of the kind "folder" is where journals are written."""
-    return lambda kind: Place(kind, tmp_path / "journals" if kind == "folder" else fresh_uri(kind))
+def location_of(tmp_path: Path, fresh_uri: Uris) -> Callable[[str], Location]:
+    """A function that returns an empty location of a kind; for "folder", where the journals are written."""
+    return lambda kind: Location(kind, tmp_path / "journals" if kind == "folder" else fresh_uri(kind))

@@ -21,24 +21,24 @@ SERVERS = KINDS[1:]
 REAL = {kind: os.environ.get(f"FLOWPROV_TEST_{kind.upper()}_URI") for kind in SERVERS}
 
 
-class Place(NamedTuple):
-    """One source for the journals of a folder."""
+class Location(NamedTuple):
+    """A source from which the journals of a folder can be read."""
 
     kind: str
     source: str | Path
 
     @property
-    def shared(self) -> bool:
-        """Whether it may hold campaigns that are not ours."""
+    def is_shared(self) -> bool:
+        """Whether it may hold campaigns of others."""
         return self.kind == "redis" and REAL["redis"] is not None
 
     @property
     def buffer(self) -> Buffer:
-        """Read it, from the beginning."""
+        """A new buffer of the source, which has read nothing yet."""
         return Buffer(self.source)
 
     def deliver(self, folder: Path) -> int:
-        """Bring it up to date."""
+        """Deliver the journals of a folder to the source; return the number of delivered entries."""
         if self.kind == "folder":
             assert folder == self.source
             return 0
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def deliver(uri: str, folder: Path, *, maxlen: int | None = None) -> int:
-    """Deliver what is in a folder now; gives the number of entries."""
+    """Deliver what is in a folder now; return the number of entries."""
     sink = open_sink(uri, maxlen=maxlen)
     try:
         return Shipment(sink, folder).deliver_once()
@@ -55,5 +55,5 @@ def deliver(uri: str, folder: Path, *, maxlen: int | None = None) -> int:
 
 
 def fresh_database(uri: str) -> str:
-    """Give the URI of a MongoDB database that nobody else uses."""
+    """Return the URI of a MongoDB database that nobody else uses."""
     return urlsplit(uri)._replace(path=f"/flowprov_test_{uuid.uuid4().hex[:12]}").geturl()

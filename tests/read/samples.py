@@ -1,4 +1,4 @@
-"""Samples, and tasks and workflows that ran among them, at scripted seconds."""
+"""Create samples, tasks and workflows at chosen seconds, and fold them into rows."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ from tests.journal.support import NS, header
 
 
 def sample(at: float, **values: Any) -> Sample:
-    """Make a whole sample; by default it says only when it was taken."""
+    """Create a whole sample; by default its only value is its time."""
     return Sample(at=ns(at), values=values or {"cpu": {"user_s": at}})
 
 
 def change(at: float, **values: Any) -> Sample:
-    """Make a sample of what changed."""
+    """Create a sample that holds only changes."""
     return Sample(at=ns(at), changes=values)
 
 
 def every_second(count: int) -> list[Sample]:
-    """Make samples at second 10, 11, ..."""
-    return [sample(10.0 + place) for place in range(count)]
+    """Create samples at second 10, 11, ..."""
+    return [sample(10.0 + index) for index in range(count)]
 
 
 def task(start: float | None, end: float | None, number: int | str = 0, **fields: Any) -> Task:
-    """Make a task between two seconds; without an end it is still running."""
+    """Create a task between two seconds; without an end it is still running."""
     status = "FINISHED" if end is not None else "RUNNING"
     times = {"started_at": ns(start), "ended_at": ns(end)}
     return Task(task_id=number, **{"status": status, **times, **fields})
 
 
 def workflow(start: float | None, end: float | None, name: str = "w", **fields: Any) -> list[Workflow]:
-    """Make the opening and, where there is one, the ending of a workflow."""
-    made = []
+    """Create the opening and the ending of a workflow, each only if it has a time."""
+    messages = []
     if start is not None:
-        made.append(Workflow(workflow_id=name, started_at=ns(start), status="RUNNING", **fields))
+        messages.append(Workflow(workflow_id=name, started_at=ns(start), status="RUNNING", **fields))
     if end is not None:
-        made.append(Workflow(workflow_id=name, ended_at=ns(end), status="FINISHED"))
-    return made
+        messages.append(Workflow(workflow_id=name, ended_at=ns(end), status="FINISHED"))
+    return messages
 
 
 def ns(seconds: float | None) -> Any:
-    """Give seconds in nanoseconds."""
+    """Return seconds in nanoseconds."""
     return None if seconds is None else round(seconds * NS)
 
 
 def rows_of(*journals: Iterable[Any], merge: bool = False, alive: bool = False) -> list[Row]:
-    """Fold journals, of processes of one host."""
-    named = [
+    """Return the rows of journals, each of another process of one host."""
+    summaries = [
         (JournalSummary(Path(f"j{pid}"), header(f"j{pid}", pid=pid), None, None, alive, 0), records)
         for pid, records in enumerate(journals)
     ]
-    return fold(named, merge=merge)
+    return fold(summaries, merge=merge)
 
 
 def sampled_at(row: Row) -> tuple[float | None, float | None]:
-    """Say, in seconds, when the samples were taken that a row shows."""
+    """Return the seconds at which the samples of a row's start and end were taken."""
     return _second(row.telemetry_at_start), _second(row.telemetry_at_end)
 
 
 def gpu(**joules: float | None) -> dict[str, Any]:
-    """Make readings of GPUs: energy counters by uuid."""
+    """Create readings of GPUs, with energy counters by uuid."""
     return {
-        str(place): {"uuid": uuid, "utilization_percent": 50, **({} if j is None else {"energy_j": j})}
-        for place, (uuid, j) in enumerate(joules.items())
+        str(number): {"uuid": uuid, "utilization_percent": 50, **({} if j is None else {"energy_j": j})}
+        for number, (uuid, j) in enumerate(joules.items())
     }
 
 
-def counted(points: Sequence[tuple[float, float]], uuid: str = "GPU-a") -> list[Sample]:
-    """Make samples of one GPU: (second, joules) each."""
+def counter_samples(points: Sequence[tuple[float, float]], uuid: str = "GPU-a") -> list[Sample]:
+    """Create samples of the energy counter of one GPU, from pairs of second and joules."""
     return [sample(at, gpu=gpu(**{uuid: joules})) for at, joules in points]
 
 

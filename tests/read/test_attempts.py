@@ -1,4 +1,4 @@
-"""Executions of one submission of a Dask task are numbered by their start."""
+"""The attempts of one submission of a Dask task are numbered by their start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowprov.records import Task, Workflow
 from tests.journal.support import step
 
 
-def executed(task_id: str, at: int, submitted_at: int | None = 0, **fields: Any) -> Task:
+def execution(task_id: str, at: int, submitted_at: int | None = 0, **fields: Any) -> Task:
     metadata = {"dask_key": "k"}
     return step(
         task_id,
@@ -26,14 +26,14 @@ def numbers(*tasks: Task | Workflow) -> list[Any]:
     return [(row.custom_metadata or {}).get("attempt") for row in number_attempts(tasks)]
 
 
-def test_attempts_are_numbered_by_their_start_and_messages_of_one_agree() -> None:
-    begun = executed("b", 7, status="RUNNING")
-    assert numbers(executed("b", 7), executed("a", 3), begun) == [2, 1, 2]
+def test_attempts_are_numbered_by_their_start_and_both_messages_of_one_have_its_number() -> None:
+    started = execution("b", 7, status="RUNNING")
+    assert numbers(execution("b", 7), execution("a", 3), started) == [2, 1, 2]
 
 
-def test_another_submission_of_the_key_begins_anew() -> None:
-    assert numbers(executed("a", 3, 1), executed("b", 7, 2)) == [1, 1]
+def test_the_attempts_of_another_submission_of_the_key_are_numbered_from_one() -> None:
+    assert numbers(execution("a", 3, 1), execution("b", 7, 2)) == [1, 1]
 
 
-def test_other_rows_are_left_alone() -> None:
-    assert numbers(step("x", 1), Workflow(workflow_id="w"), executed("a", 3)) == [None, None, 1]
+def test_other_rows_have_no_number() -> None:
+    assert numbers(step("x", 1), Workflow(workflow_id="w"), execution("a", 3)) == [None, None, 1]

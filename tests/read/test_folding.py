@@ -1,4 +1,4 @@
-"""Messages become rows: folded, corrected, and told apart by whether their process is still there."""
+"""Messages become rows: folded, corrected, and with a status that depends on whether the process is alive."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_opening_and_the_ending_of_a_workflow_are_one_row(tmp_path: Path) ->
     assert (row.campaign_id, row.hostname, row.pid) == ("c1", "node-1", 99)
 
 
-def test_a_workflow_of_many_ranks_is_one_row_from_first_start_to_last_end_as_bad_as_the_worst(
+def test_a_workflow_of_many_ranks_is_one_row_with_the_first_start_the_last_end_and_the_worst_status(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, header("j1", rank=1, pid=1), opening(at=1, name="N"), ending(at=9), FOOTER)
@@ -71,7 +71,7 @@ def test_an_ending_whose_opening_was_lost_is_a_row(tmp_path: Path) -> None:
     assert (row.status, row.started_at) == ("FINISHED", None)
 
 
-def test_what_is_open_is_interrupted_when_its_writer_is_gone(tmp_path: Path) -> None:
+def test_open_workflows_and_tasks_are_interrupted_if_their_writer_is_gone(tmp_path: Path) -> None:
     open_task = OpenTask(task_id=1, activity_id="long", started_at=2 * NS, status="RUNNING")
     written = (opening(), step(0, 2, ended_at=None, status="RUNNING"), open_task)
     for number, footer in enumerate(((), (FOOTER,))):
@@ -81,7 +81,7 @@ def test_what_is_open_is_interrupted_when_its_writer_is_gone(tmp_path: Path) -> 
         assert rows[2].task_id == "j1-1"
 
 
-def test_what_is_open_is_running_while_its_writer_is_there(tmp_path: Path) -> None:
+def test_open_workflows_and_tasks_are_running_while_their_writer_is_alive(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     for record in (opening(), step(0, 2, ended_at=None, status="RUNNING"), OpenTask(task_id=1)):
         journal.append(records.encode(record))
@@ -90,7 +90,7 @@ def test_what_is_open_is_running_while_its_writer_is_there(tmp_path: Path) -> No
     assert statuses(list(Buffer(tmp_path).records())) == ["INTERRUPTED"] * 3
 
 
-def test_an_open_record_makes_no_row_where_a_task_record_exists(tmp_path: Path) -> None:
+def test_an_open_record_makes_no_row_if_a_task_record_exists(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, OpenTask(task_id=0), step(0), step(1, status="RUNNING"), OpenTask(task_id=1))
     assert statuses(rows) == ["FINISHED", "INTERRUPTED"]
 
@@ -106,7 +106,7 @@ def test_a_task_with_two_messages_has_two_rows_and_one_when_merged(tmp_path: Pat
     assert (merged.status, merged.started_at, merged.ended_at) == ("FINISHED", NS, 2 * NS)
 
 
-def test_an_end_that_stands_in_another_journal_ends_the_task(tmp_path: Path) -> None:
+def test_an_end_in_another_journal_ends_the_task(tmp_path: Path) -> None:
     write(tmp_path, header("a", pid=1), step("dask-1", 1, status="CANCELLED"))
     write(tmp_path, header("b", pid=2), step("dask-1", 1, status="RUNNING", ended_at=None))
     assert sorted(map(str, statuses(list(Buffer(tmp_path).records())))) == ["CANCELLED", "RUNNING"]
@@ -126,7 +126,7 @@ def test_a_correction_changes_the_row_of_its_task_and_keeps_the_rest(tmp_path: P
     assert (row.status, row.error, row.custom_metadata) == ("ERROR", BROKEN, {"left_early": True})
 
 
-def test_a_correction_adds_what_was_learned_of_the_contents(tmp_path: Path) -> None:
+def test_a_correction_adds_fields_to_used_and_generated(tmp_path: Path) -> None:
     rows = rows_of(
         tmp_path,
         Correction(task_id=3, used={"x": {"shape": [1], "mean": 0.5}}),
@@ -149,7 +149,7 @@ def test_rows_are_ordered_by_their_start_and_ties_as_they_were_written(tmp_path:
     assert [getattr(row, "task_id", "w") for row in rows] == ["j1-1", "j1-2", "w", "j1-0", "j1-3"]
 
 
-def test_numbers_of_a_forked_child_that_it_took_over_are_those_of_its_parent(tmp_path: Path) -> None:
+def test_task_numbers_that_a_forked_child_inherited_are_those_of_its_parent(tmp_path: Path) -> None:
     child = header("child", pid=2, first_number=5, ancestors=[("parent", 0)])
     path = write(
         tmp_path, child, step(6, parent_task_id=3, group_id=5), Correction(task_id=6, status="ERROR")
@@ -183,11 +183,11 @@ def test_any_messages_give_one_row_per_workflow_and_one_per_merged_task(
         for pid, (name, messages) in enumerate((("a", first), ("b", second)))
     ]
     rows = fold(journals)
-    found = [row.workflow_id for row in rows if isinstance(row, Workflow)]
+    workflow_ids = [row.workflow_id for row in rows if isinstance(row, Workflow)]
     written = [record for record in (*first, *second) if isinstance(record, Workflow)]
-    assert sorted(found) == sorted({record.workflow_id for record in written})
-    in_time = [row.started_at for row in rows if row.started_at is not None]
-    assert in_time == sorted(in_time) or any(row.started_at is None for row in rows)
+    assert sorted(workflow_ids) == sorted({record.workflow_id for record in written})
+    starts = [row.started_at for row in rows if row.started_at is not None]
+    assert starts == sorted(starts) or any(row.started_at is None for row in rows)
     merged = [row.task_id for row in fold(journals, merge=True) if isinstance(row, Task)]
     assert sorted(map(str, merged)) == sorted({str(row.task_id) for row in rows if isinstance(row, Task)})
     assert not any(type(row) is OpenTask for row in rows)

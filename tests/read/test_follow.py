@@ -1,4 +1,4 @@
-"""A follower gives every message once, those of journals that appear later too."""
+"""A follower returns every message once, including those of journals that appear later."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ def available(follower: Follower) -> list[str]:
     return [str(message.task_id) for message in follower.available() if isinstance(message, Task)]
 
 
-def test_what_is_written_after_the_first_look_is_given_too_and_nothing_twice(tmp_path: Path) -> None:
+def test_messages_written_after_the_first_look_are_returned_and_none_twice(tmp_path: Path) -> None:
     follower = Buffer(tmp_path).follow()
     assert available(follower) == []
     first = open_journal(tmp_path)
     add(first, 0, 1)
     assert available(follower) == [f"{first.journal_id}-0", f"{first.journal_id}-1"]
-    second, stranger = open_journal(tmp_path), open_journal(tmp_path, campaign_id="c2")
+    second, foreign = open_journal(tmp_path), open_journal(tmp_path, campaign_id="c2")
     add(first, 2)
     add(second, 0)
-    add(stranger, 0)
+    add(foreign, 0)
     assert sorted(available(follower)) == sorted([f"{first.journal_id}-2", f"{second.journal_id}-0"])
-    for journal in (first, second, stranger):
+    for journal in (first, second, foreign):
         journal.close()
     assert available(follower) == []
 
 
-def test_another_follower_goes_on_from_a_position_that_went_through_json(tmp_path: Path) -> None:
+def test_another_follower_continues_from_a_position_that_was_stored_as_json(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     add(journal, *range(5))
     follower = iter(Buffer(tmp_path).follow(poll=0.01))
     assert [str(getattr(next(follower), "task_id", "")).rpartition("-")[2] for _ in range(2)] == ["0", "1"]
     add(open_journal(tmp_path, campaign_id="c2"), 100)
-    token = json.loads(json.dumps(follower.position))
-    rest = available(Buffer(tmp_path).follow(position=token))
-    assert [each.rpartition("-")[2] for each in rest] == ["2", "3", "4"]
+    position = json.loads(json.dumps(follower.position))
+    rest = available(Buffer(tmp_path).follow(position=position))
+    assert [task_id.rpartition("-")[2] for task_id in rest] == ["2", "3", "4"]
 
 
-def test_iterating_waits_for_what_comes(tmp_path: Path) -> None:
+def test_iterating_waits_for_new_messages(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     follower = Buffer(tmp_path).follow(poll=0.01)
-    given: list[object] = []
-    reader = threading.Thread(target=lambda: given.extend(next(follower) for _ in range(3)), daemon=True)
+    messages: list[object] = []
+    reader = threading.Thread(target=lambda: messages.extend(next(follower) for _ in range(3)), daemon=True)
     reader.start()
     add(journal, 0, 1, 2)
     reader.join(timeout=30)
     journal.close()
-    assert [getattr(message, "hostname", None) for message in given] == ["node-1"] * 3
+    assert [getattr(message, "hostname", None) for message in messages] == ["node-1"] * 3

@@ -1,4 +1,4 @@
-"""Following through a server: it may go away, come back empty, or take lines in no order."""
+"""A follower reads from a server that may go away, come back empty, or take lines out of order."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from flowprov.sinks.base import Entry
 from flowprov.sinks.mongodb.documents import document_of
 from flowprov.sinks.mongodb.sink import MongoSink
 from tests.journal.support import NS, header, step, write
-from tests.read.places import SERVERS, Place, deliver
+from tests.read.places import SERVERS, Location, deliver
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import free_port
 
 
 class Server:
-    """A server of our own that goes, comes back and may have lost everything."""
+    """A server that tests may kill, restart and empty."""
 
     def __init__(self, server: RedisServer | MongoServer) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class Server:
         self.kill, self.start = server.kill, server.start
 
     def wipe(self) -> None:
-        """Throw all data away."""
+        """Delete all data."""
         if isinstance(self._server, RedisServer):
             self._server.client().flushall()
         else:
@@ -57,8 +57,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         redis.kill()
 
 
-class Growing:
-    """A journal that grows, and is delivered by hand."""
+class GrowingJournal:
+    """A journal that tests write to, and deliver when they want."""
 
     def __init__(self, folder: Path) -> None:
         self.header = header(str(uuid.uuid4()), str(uuid.uuid4()))
@@ -66,14 +66,14 @@ class Growing:
         self.path = write(folder, self.header, step(0))
 
     def add(self, *numbers: int) -> None:
-        """Write more steps."""
+        """Append steps."""
         with self.path.open("ab") as file:
             file.write(b"".join(records.encode(step(number)) for number in numbers))
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Growing:
-    return Growing(tmp_path / "journals")
+def journal(tmp_path: Path) -> GrowingJournal:
+    return GrowingJournal(tmp_path / "journals")
 
 
 def numbers(messages: list[Any]) -> list[int]:
@@ -92,14 +92,14 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_server_that_restarts_is_waited_for_and_said_once(
-    server: Server, journal: Growing, caplog: pytest.LogCaptureFixture
+def test_a_server_that_restarts_is_waited_for_and_logged_once(
+    server: Server, journal: GrowingJournal, caplog: pytest.LogCaptureFixture
 ) -> None:
     deliver(server.uri, journal.folder)
     follower = Buffer(server.uri).follow(poll=0.01)
-    given = [next(follower)]
+    messages = [next(follower)]
     server.kill()
-    reader = threading.Thread(target=lambda: given.extend(next(follower) for _ in range(2)), daemon=True)
+    reader = threading.Thread(target=lambda: messages.extend(next(follower) for _ in range(2)), daemon=True)
     with caplog.at_level(logging.INFO, "flowprov"):
         reader.start()
         wait_for(lambda: "away" in caplog.text)
@@ -107,20 +107,20 @@ def test_a_server_that_restarts_is_waited_for_and_said_once(
         journal.add(1, 2)
         deliver(server.uri, journal.folder)
         reader.join(timeout=60)
-    assert numbers(given) == [0, 1, 2]
+    assert numbers(messages) == [0, 1, 2]
     assert caplog.text.count("is away") == 1
     assert caplog.text.count("is back") == 1
 
 
 @pytest.mark.parametrize("scheme", SERVERS)
-def test_a_server_that_was_never_there_is_an_error(scheme: str) -> None:
+def test_a_server_that_was_never_reached_is_an_error(scheme: str) -> None:
     follower = Buffer(f"{scheme}://127.0.0.1:{free_port()}").follow()
     with pytest.raises(SinkError, match=r"127\.0\.0\.1"):
         next(follower)
 
 
-def test_a_server_that_was_wiped_and_filled_again_gives_nothing_twice(
-    server: Server, journal: Growing
+def test_from_a_server_that_was_emptied_and_filled_again_no_message_is_returned_twice(
+    server: Server, journal: GrowingJournal
 ) -> None:
     journal.add(1, 2)
     deliver(server.uri, journal.folder)
@@ -139,40 +139,40 @@ def test_a_server_that_was_wiped_and_filled_again_gives_nothing_twice(
     assert len(list(buffer.records())) == 5
 
 
-def test_a_journal_that_is_closed_is_given_to_its_end(
-    journal: Growing, place_of: Callable[[str], Place]
+def test_a_closed_journal_is_followed_to_its_end_and_no_further(
+    journal: GrowingJournal, location_of: Callable[[str], Location]
 ) -> None:
-    place = place_of("redis")
-    follower = place.buffer.follow(campaign_id=journal.header.campaign_id)
+    location = location_of("redis")
+    follower = location.buffer.follow(campaign_id=journal.header.campaign_id)
     journal.add(1, 2, 3)
-    place.deliver(journal.folder)
+    location.deliver(journal.folder)
     assert available(follower) == [0, 1, 2, 3]
     with journal.path.open("ab") as file:
         file.write(records.encode(Footer(at=9 * NS, captured=4, written=4)))
-    place.deliver(journal.folder)
+    location.deliver(journal.folder)
     late = write(journal.folder, header(str(uuid.uuid4()), journal.header.campaign_id, pid=1), step(9))
     assert available(follower) == []
-    place.deliver(late)
+    location.deliver(late)
     assert available(follower) == [9]
 
 
-def test_from_mongodb_nothing_is_given_before_what_is_in_front_of_it(
-    place_of: Callable[[str], Place],
+def test_from_mongodb_no_message_is_returned_before_those_in_front_of_it(
+    location_of: Callable[[str], Location],
 ) -> None:
-    place = place_of("mongodb")
+    location = location_of("mongodb")
     head = header(str(uuid.uuid4()), str(uuid.uuid4()))
     written: list[Record] = [head, *map(step, range(5))]
-    lines = [records.encode(each).rstrip() for each in written]
+    lines = [records.encode(record).rstrip() for record in written]
     entries = [Entry(1_000 * number, line) for number, line in enumerate(lines)]
-    sink = MongoSink(str(place.source))
+    sink = MongoSink(str(location.source))
     sink.deliver(head, entries[:3])
-    with pymongo.MongoClient[dict[str, Any]](str(place.source)) as client:
-        early = document_of(head, entries[4], 1 << 24)  # an unordered insert was cut off
+    with pymongo.MongoClient[dict[str, Any]](str(location.source)) as client:
+        early = document_of(head, entries[4], 1 << 24)  # as an unordered insert leaves it that was cut off
         client.get_default_database()[early.collection].insert_one(early.document)
-        buffer = place.buffer
+        buffer = location.buffer
         follower = buffer.follow()
         assert available(follower) == [0, 1]
-        assert numbers(list(buffer.messages())) == [0, 1, 3], "who does not follow is given all that is there"
+        assert numbers(list(buffer.messages())) == [0, 1, 3], "without following, all messages are returned"
         sink.deliver(head, entries[3:])
         assert available(follower) == [2, 3, 4]
         assert numbers(list(buffer.messages())) == [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""Tables always have all columns, in the same order and of the same kinds."""
+"""Tables always have all columns, in the same order and with the same types."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ROWS: list[Task | Workflow] = [
 
 def test_the_columns_are_the_union_of_the_fields_of_tasks_and_workflows() -> None:
     fields = {*Task.__struct_fields__, *Workflow.__struct_fields__}
-    assert set(COLUMNS) == {"type", "duration", *fields} - {"telemetry"}  # a mark, not a value
+    assert set(COLUMNS) == {"type", "duration", *fields} - {"telemetry"}  # a flag for readers, not a value
     assert len(COLUMNS) == len(set(COLUMNS))
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS[1:], ROWS], ids=["empty", "workflows", "tasks", "both"])
-def test_every_frame_has_the_same_columns_and_kinds(rows: list[Task | Workflow]) -> None:
+def test_every_frame_has_the_same_columns_and_types(rows: list[Task | Workflow]) -> None:
     frame = to_frame(rows)
     assert tuple(frame.columns) == COLUMNS
     assert len(frame) == len(rows)
@@ -41,7 +41,7 @@ def test_every_frame_has_the_same_columns_and_kinds(rows: list[Task | Workflow])
         assert str(frame[name].dtype) == expected, name
 
 
-def test_values_stand_in_their_cells_and_missing_ones_are_none_nat_and_nan() -> None:
+def test_cells_hold_the_values_and_missing_ones_are_none_nat_and_nan() -> None:
     frame = to_frame(ROWS)
     assert frame["type"].tolist() == ["workflow", "task", "task"]
     assert frame["task_id"].tolist() == [None, "t", "u"]
@@ -66,13 +66,13 @@ def test_dicts_have_the_same_keys_and_datetimes_in_utc() -> None:
     assert rows[2]["started_at"] is None
 
 
-def test_a_time_that_no_clock_can_have_said_is_missing() -> None:
+def test_a_time_that_no_clock_can_give_is_missing() -> None:
     rows: list[Task | Workflow] = [Task(task_id="t", started_at=10**30, ended_at=-5)]
     assert to_frame(rows)["started_at"].isna().all()
     assert to_dicts(rows)[0]["started_at"] is None
 
 
-def test_without_pandas_a_frame_names_the_extra_and_dicts_are_given(
+def test_without_pandas_a_frame_raises_an_error_with_the_extra_and_dicts_are_returned(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -86,7 +86,7 @@ def test_an_empty_buffer_gives_an_empty_frame_with_all_columns(buffer: Path) -> 
     assert read_buffer().empty
 
 
-def test_one_workflow_can_be_asked_for(buffer: Path) -> None:
+def test_one_workflow_can_be_read(buffer: Path) -> None:
     @flowprov.task
     def work(x: int) -> int:
         return x
@@ -99,10 +99,10 @@ def test_one_workflow_can_be_asked_for(buffer: Path) -> None:
     assert frame["type"].tolist() == ["workflow", "task"]
     assert frame["used"].iloc[1] == {"x": 2}
     assert len(read_buffer()) == 4
-    assert read_buffer(workflow_id="nobody's").empty
+    assert read_buffer(workflow_id="unknown").empty
 
 
-def test_numbers_that_json_cannot_hold_come_back_as_they_were(buffer: Path) -> None:
+def test_numbers_that_json_cannot_hold_are_read_as_they_were(buffer: Path) -> None:
     @flowprov.task
     def work(**values: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""How tasks and workflows hang together, from rows of any form."""
+"""Ancestors, children and trees follow the parent links of rows in any form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowprov.records import Task, Workflow
 
 @pytest.fixture
 def recorded(buffer: Path) -> dict[str, str]:
-    """Record two steps inside an outer one, ten loop items, in a workflow inside a workflow; gives ids."""
+    """The ids of two nested workflows, of a task, and of two tasks in it; ten iterations are recorded too."""
     ids: dict[str, str] = {}
     with flowprov.workflow("campaign") as outer, flowprov.workflow("training") as inner:
         ids.update(outer=outer.workflow_id, inner=inner.workflow_id)
@@ -29,7 +29,7 @@ def recorded(buffer: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", ["frame", "dicts", "records"])
-def test_ancestors_and_children_follow_the_links(recorded: dict[str, str], form: str) -> None:
+def test_ancestors_and_children_follow_the_parent_links(recorded: dict[str, str], form: str) -> None:
     rows: Any = list(Buffer().records()) if form == "records" else read_buffer(return_df=form == "frame")
     assert ancestors(rows, recorded["second"]) == [recorded["fit"], recorded["inner"], recorded["outer"]]
     assert ancestors(rows, recorded["outer"]) == []
@@ -37,22 +37,22 @@ def test_ancestors_and_children_follow_the_links(recorded: dict[str, str], form:
     assert children(rows, recorded["outer"]) == [recorded["inner"]]
 
 
-def test_a_tree_shows_what_is_inside_what_and_counts_the_many(recorded: dict[str, str]) -> None:
-    drawn = tree(read_buffer(), most=3).splitlines()
-    names = [line.split("  F")[0].rstrip() for line in drawn]
+def test_a_tree_indents_what_is_inside_and_counts_surplus_siblings(recorded: dict[str, str]) -> None:
+    lines = tree(read_buffer(), most=3).splitlines()
+    names = [line.split("  F")[0].rstrip() for line in lines]
     start = ["campaign", "  training", "    fit", "      first", "      second"]
     assert names[:5] == start
     assert names[-1] == "    ... 7 more batch_iteration"
-    assert all("FINISHED" in line for line in drawn[:5])
+    assert all("FINISHED" in line for line in lines[:5])
 
 
-def test_a_tree_takes_its_lines_from_who_knows_better(recorded: dict[str, str]) -> None:
-    names = {each: name for name, each in recorded.items()}
-    drawn = tree(read_buffer(), most=2, label=lambda key: names.get(key, "other"))
-    assert drawn.splitlines()[:4] == ["outer", "  inner", "    fit", "      first"]
+def test_a_tree_takes_its_lines_from_the_label_function(recorded: dict[str, str]) -> None:
+    names = {key: name for name, key in recorded.items()}
+    text = tree(read_buffer(), most=2, label=lambda key: names.get(key, "other"))
+    assert text.splitlines()[:4] == ["outer", "  inner", "    fit", "      first"]
 
 
-def test_links_that_lead_nowhere_or_in_a_circle_do_no_harm() -> None:
+def test_links_to_missing_rows_and_cycles_do_no_harm() -> None:
     rows: list[Task | Workflow] = [
         Task(task_id="a", parent_task_id="b"),
         Task(task_id="b", parent_task_id="a"),

@@ -1,4 +1,4 @@
-"""Runs of real processes as a reader sees them: alive, killed, forked."""
+"""Runs of real processes read as running, interrupted or forked."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ _ENDLESS = """
 """
 
 
-def test_a_process_reads_as_running_and_after_a_kill_as_interrupted_with_all_its_tasks(
+def test_a_workflow_reads_as_running_and_after_a_kill_as_interrupted_with_all_its_tasks(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "flowprov_buffer"
     with start(_ENDLESS, tmp_path) as process:
         assert process.stdout is not None
         acknowledged = [int(process.stdout.readline()) for _ in range(200)]
-        alive = read_buffer(folder)
+        before_kill = read_buffer(folder)
         process.send_signal(signal.SIGKILL)
         acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
-    workflow = only(alive[alive["type"] == "workflow"].to_dict("records"))
+    workflow = only(before_kill[before_kill["type"] == "workflow"].to_dict("records"))
     assert (workflow["status"], workflow["name"]) == ("RUNNING", "Endless")
-    assert len(alive) > 200
-    gone = read_buffer(folder, return_df=False)
-    assert gone[0]["status"] == "INTERRUPTED"
-    kept = [row["used"]["number"] for row in gone[1:]]
-    assert set(acknowledged) <= set(kept)
-    assert kept == list(range(len(kept)))
-    assert {row["status"] for row in gone[1:]} == {"FINISHED"}
+    assert len(before_kill) > 200
+    after_kill = read_buffer(folder, return_df=False)
+    assert after_kill[0]["status"] == "INTERRUPTED"
+    numbers = [row["used"]["number"] for row in after_kill[1:]]
+    assert set(acknowledged) <= set(numbers)
+    assert numbers == list(range(len(numbers)))
+    assert {row["status"] for row in after_kill[1:]} == {"FINISHED"}
     report = only(Buffer(folder).journals())
-    assert (report.alive, report.footer, report.found) == (False, None, len(gone))
+    assert (report.alive, report.footer, report.found) == (False, None, len(after_kill))
 
 
 def test_a_task_of_a_forked_child_is_inside_the_task_that_was_open_at_the_fork(buffer: Path) -> None:
-    with flowprov.workflow("W") as opened, flowprov.task_scope("before"):
+    with flowprov.workflow("W") as workflow, flowprov.task_scope("before"):
         with flowprov.task_scope("forking") as forking:
             child = os.fork()
             if child == 0:
@@ -66,7 +66,7 @@ def test_a_task_of_a_forked_child_is_inside_the_task_that_was_open_at_the_fork(b
     assert inside["parent_task_id"] == forking_id
     assert inside["pid"] == child
     assert ancestors(rows, inside["task_id"])[0] == forking_id
-    assert ancestors(rows, inside["task_id"])[-1] == opened.workflow_id
+    assert ancestors(rows, inside["task_id"])[-1] == workflow.workflow_id
     assert len(Buffer().journals()) == 2
     assert sorted(rows["status"]) == ["FINISHED"] * 4
 

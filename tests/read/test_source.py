@@ -1,4 +1,4 @@
-"""Every kind of source finds the right journals; what cannot be read is said with its mend."""
+"""Every kind of source finds the right journals, and errors say what cannot be read and how to fix it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.journal.support import NS, header, open_journal, step, write
 FOOTER = Footer(at=9 * NS, captured=1, written=1)
 
 
-def used_ids(rows: list[dict[str, object]]) -> list[object]:
+def task_ids(rows: list[dict[str, object]]) -> list[object]:
     return [row["task_id"] for row in rows]
 
 
@@ -35,12 +35,12 @@ def two_campaigns(tmp_path: Path) -> Path:
 
 def test_of_several_campaigns_the_one_with_the_latest_record_is_read(two_campaigns: Path) -> None:
     rows = read_buffer(two_campaigns, return_df=False)
-    assert used_ids(rows) == ["b-0", "a-0", "a-1"]
+    assert task_ids(rows) == ["b-0", "a-0", "a-1"]
     assert [c.campaign_id for c in Buffer(two_campaigns).campaigns()] == ["c2", "c1"]
 
 
-def test_a_campaign_can_be_asked_for(two_campaigns: Path) -> None:
-    assert used_ids(read_buffer(two_campaigns, campaign_id="c2", return_df=False)) == ["c-0"]
+def test_a_campaign_can_be_chosen(two_campaigns: Path) -> None:
+    assert task_ids(read_buffer(two_campaigns, campaign_id="c2", return_df=False)) == ["c-0"]
     assert read_buffer(two_campaigns, campaign_id="c9", return_df=False) == []
 
 
@@ -54,23 +54,23 @@ def test_a_campaign_can_be_asked_for(two_campaigns: Path) -> None:
     ids=["campaign folder", "host folder", "journal"],
 )
 def test_a_part_of_a_buffer_folder_is_a_source(two_campaigns: Path, inside: str, expected: list[str]) -> None:
-    assert used_ids(read_buffer(two_campaigns / inside, return_df=False)) == expected
-    assert used_ids(read_buffer(str(two_campaigns / inside), return_df=False)) == expected
+    assert task_ids(read_buffer(two_campaigns / inside, return_df=False)) == expected
+    assert task_ids(read_buffer(str(two_campaigns / inside), return_df=False)) == expected
 
 
-def test_without_a_source_the_folder_that_was_configured_is_read(buffer: Path) -> None:
-    with flowprov.workflow("W") as opened:
+def test_without_a_source_the_configured_folder_is_read(buffer: Path) -> None:
+    with flowprov.workflow("W") as workflow:
         assert [row["status"] for row in read_buffer(return_df=False)] == ["RUNNING"]
     rows = read_buffer(return_df=False)
-    assert [(row["workflow_id"], row["status"]) for row in rows] == [(opened.workflow_id, "FINISHED")]
+    assert [(row["workflow_id"], row["status"]) for row in rows] == [(workflow.workflow_id, "FINISHED")]
 
 
-def test_without_a_runtime_the_settings_say_which_folder(
+def test_without_a_configured_process_the_settings_choose_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_campaigns: Path
 ) -> None:
-    named = tmp_path / "named.yaml"
-    named.write_text(f"journal:\n  path: {two_campaigns}\n")
-    monkeypatch.setenv("FLOWPROV_SETTINGS_PATH", str(named))
+    settings_file = tmp_path / "named.yaml"
+    settings_file.write_text(f"journal:\n  path: {two_campaigns}\n")
+    monkeypatch.setenv("FLOWPROV_SETTINGS_PATH", str(settings_file))
     assert len(read_buffer(return_df=False)) == 3
     monkeypatch.delenv("FLOWPROV_SETTINGS_PATH")
     (tmp_path / "settings.yaml").write_text("flowprov: 1\njournal: {path: two}\n")
@@ -78,7 +78,7 @@ def test_without_a_runtime_the_settings_say_which_folder(
     assert len(read_buffer(return_df=False)) == 3
 
 
-def test_the_folder_of_last_resort_is_looked_at_when_the_other_holds_nothing(
+def test_the_fallback_folder_is_read_if_the_configured_folder_holds_nothing(
     buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fallback = tmp_path / "fallback"
@@ -91,7 +91,7 @@ def test_the_folder_of_last_resort_is_looked_at_when_the_other_holds_nothing(
     assert str(fallback) in caplog.text
 
 
-def test_a_path_that_does_not_exist_is_named_with_what_is_there(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_path_lists_what_is_there_instead(tmp_path: Path) -> None:
     (tmp_path / "flowprov_buffer").mkdir()
     with pytest.raises(JournalError) as caught:
         read_buffer(tmp_path / "flowprov_bufer" / "c1")
@@ -102,7 +102,7 @@ def test_a_path_that_does_not_exist_is_named_with_what_is_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("uri", ["postgres://localhost", "https://host/x"])
-def test_a_server_of_no_known_kind_is_said_not_to_be_read(uri: str) -> None:
+def test_a_uri_of_an_unknown_kind_cannot_be_read(uri: str) -> None:
     with pytest.raises(JournalError, match="cannot be read"):
         Buffer(uri)
 
@@ -111,11 +111,11 @@ def test_a_journal_that_lost_its_header_still_belongs_to_its_campaign(two_campai
     path = two_campaigns / "c1" / "node-1" / "1-a.jsonl"
     path.write_bytes(b"#" + path.read_bytes())
     rows = read_buffer(two_campaigns, return_df=False)
-    assert used_ids(rows) == ["b-0", "a-0", "a-1"]
+    assert task_ids(rows) == ["b-0", "a-0", "a-1"]
     assert {(row["campaign_id"], row["hostname"]) for row in rows} == {("c1", "node-1"), ("c1", "node-2")}
 
 
-def test_a_file_that_is_no_journal_is_no_campaign(two_campaigns: Path) -> None:
+def test_a_file_that_is_no_journal_is_in_no_campaign_and_is_damage(two_campaigns: Path) -> None:
     other = two_campaigns / "c0" / "data.jsonl"
     other.parent.mkdir()
     other.write_text('{"text": "hello"}\n')
@@ -124,11 +124,11 @@ def test_a_file_that_is_no_journal_is_no_campaign(two_campaigns: Path) -> None:
     assert [damage.offset for damage in Buffer(other).damages()] == [0]
 
 
-def test_a_name_that_a_campaign_was_given_late_is_found(tmp_path: Path) -> None:
+def test_the_name_of_a_campaign_is_found_in_the_middle_of_a_journal(tmp_path: Path) -> None:
     steps = [step(number, 1, used={"text": "x" * 2_000}) for number in range(60)]
-    named = Campaign(campaign_id="c1", name="Search", started_at=5 * NS)
-    write(tmp_path, header(started_at=4 * NS), *steps, named, *steps)
-    assert Buffer(tmp_path).campaigns() == [named]
+    campaign = Campaign(campaign_id="c1", name="Search", started_at=5 * NS)
+    write(tmp_path, header(started_at=4 * NS), *steps, campaign, *steps)
+    assert Buffer(tmp_path).campaigns() == [campaign]
     write(tmp_path, header("z", "c2", started_at=7 * NS))
     assert Buffer(tmp_path).campaigns()[-1] == Campaign(campaign_id="c2", started_at=7 * NS)
 
@@ -137,14 +137,15 @@ def test_journals_are_reported_with_counts_and_damages(tmp_path: Path) -> None:
     path = write(tmp_path, header(), step(0))
     with path.open("ab") as file:
         file.write(b"rubbish\n" + records.encode(FOOTER))
-    living = open_journal(tmp_path)
-    living.append(records.encode(step(0)))
-    living.write_heartbeat()
-    done, alive = sorted(Buffer(tmp_path).journals(), key=lambda report: report.alive)
-    assert (done.path, done.footer, done.alive, done.found, done.written) == (path, FOOTER, False, 1, 1)
-    assert [damage.length for damage in done.damages] == [7]
+    open_one = open_journal(tmp_path)
+    open_one.append(records.encode(step(0)))
+    open_one.write_heartbeat()
+    closed, alive = sorted(Buffer(tmp_path).journals(), key=lambda report: report.alive)
+    assert (closed.path, closed.footer, closed.alive) == (path, FOOTER, False)
+    assert (closed.found, closed.written) == (1, 1)
+    assert [damage.length for damage in closed.damages] == [7]
     assert (alive.footer, alive.captured, alive.written, alive.found, alive.damages) == (None, 1, 1, 1, [])
-    living.close()
+    open_one.close()
 
 
 def test_a_torn_end_is_damage_once_the_writer_is_gone(tmp_path: Path) -> None:
@@ -156,6 +157,6 @@ def test_a_torn_end_is_damage_once_the_writer_is_gone(tmp_path: Path) -> None:
     assert (damage.path, damage.offset, damage.length) == (path, size, 15)
 
 
-def test_messages_are_given_as_they_were_written(tmp_path: Path) -> None:
+def test_messages_are_returned_as_they_were_written(tmp_path: Path) -> None:
     path = write(tmp_path, header(), step(0, status="RUNNING"), step(0))
     assert [message.status for message in Buffer(path).messages()] == ["RUNNING", "FINISHED"]

@@ -1,4 +1,4 @@
-"""The time series: a line for each sample, all values in each, and rates of counters."""
+"""The frame of samples has a line with all values for each sample, and rates of counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def frame_of(folder: Path, *written: Record) -> pd.DataFrame:
     return Buffer(write(folder, header(), *written)).telemetry()
 
 
-def test_each_line_has_all_values_though_only_changes_were_written(tmp_path: Path) -> None:
+def test_each_line_has_all_values_although_samples_hold_only_changes(tmp_path: Path) -> None:
     whole = sample(1, mem={"used_bytes": 5, "total_bytes": 9}, cpu={"per_core_busy_s": [1.0, 2.0]})
     frame = frame_of(tmp_path, whole, task(1, 2), change(2, mem={"used_bytes": 6}))
     assert frame["mem.used_bytes"].tolist() == [5, 6]
@@ -45,7 +45,7 @@ def test_utilization_is_the_busy_share_of_all_cores_since_the_sample_before(tmp_
     assert shares[1:] == [50, 100, 0]
 
 
-def test_the_share_of_the_process_is_of_one_core(tmp_path: Path) -> None:
+def test_the_use_of_the_process_is_in_percent_of_one_core(tmp_path: Path) -> None:
     frame = frame_of(
         tmp_path,
         sample(1, process={"user_s": 1, "system_s": 0.5}),
@@ -72,7 +72,7 @@ def test_without_the_counters_there_are_no_rates(tmp_path: Path, values: dict[st
     assert not {"cpu.utilization_percent", "process.cpu_percent"} & set(frame.columns)
 
 
-def test_a_rate_is_missing_where_the_sample_before_did_not_tell_or_no_time_passed(tmp_path: Path) -> None:
+def test_a_rate_is_missing_if_the_sample_before_lacks_the_counters_or_no_time_passed(tmp_path: Path) -> None:
     process = {"user_s": 1, "system_s": 1}
     frame = frame_of(
         tmp_path,
@@ -85,13 +85,13 @@ def test_a_rate_is_missing_where_the_sample_before_did_not_tell_or_no_time_passe
     assert frame["cpu.utilization_percent"].isna().all()
 
 
-def test_what_a_probe_says_itself_is_not_replaced(tmp_path: Path) -> None:
-    told = {**cpu(1, 1), "utilization_percent": 77}
-    frame = frame_of(tmp_path, sample(1, cpu=told), sample(2, cpu=told))
+def test_a_value_of_a_probe_is_not_replaced_by_a_rate(tmp_path: Path) -> None:
+    values = {**cpu(1, 1), "utilization_percent": 77}
+    frame = frame_of(tmp_path, sample(1, cpu=values), sample(2, cpu=values))
     assert frame["cpu.utilization_percent"].tolist() == [77, 77]
 
 
-def test_rates_are_of_one_journal_and_lines_of_all(tmp_path: Path) -> None:
+def test_rates_are_computed_within_a_journal_and_the_frame_has_the_lines_of_all(tmp_path: Path) -> None:
     for pid, base in ((1, 0.0), (2, 100.0)):
         write(
             tmp_path,
@@ -110,7 +110,7 @@ def test_a_sample_that_a_process_wrote_to_two_journals_is_one_line(tmp_path: Pat
     assert Buffer(tmp_path).telemetry()["mem"].tolist() == [1, 2]
 
 
-def test_what_is_nested_without_end_stays_in_its_cell(tmp_path: Path) -> None:
+def test_deeply_nested_values_stay_in_one_cell(tmp_path: Path) -> None:
     deep: dict[str, Any] = {"x": 1}
     for _ in range(200):
         deep = {"a": deep}

@@ -1,4 +1,4 @@
-"""What processes run on: of all of them, and above what a workflow's record says."""
+"""Machines are listed for all processes, and update the machine_info of a workflow's record."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def info(*journals: Iterable[Any]) -> Any:
     return only(rows_of(*journals)).machine_info
 
 
-def test_a_workflow_shows_its_own_words_and_above_them_the_last_of_its_process() -> None:
-    own = {"cpu": {"model": "old", "sockets": 1}, "python": "3.11"}
-    opening, ending = workflow(1, 9, machine_info=own)
+def test_the_machine_info_of_a_workflow_is_updated_with_the_last_machine_of_its_process() -> None:
+    recorded = {"cpu": {"model": "old", "sockets": 1}, "python": "3.11"}
+    opening, ending = workflow(1, 9, machine_info=recorded)
     first, last = machine(1, cpu={"model": "a"}), machine(5, cpu={"model": "b", "cores": 2}, gpus=1)
     assert info([first, opening, last, ending]) == {
         "cpu": {"model": "b", "sockets": 1, "cores": 2},
@@ -35,7 +35,7 @@ def test_a_workflow_shows_its_own_words_and_above_them_the_last_of_its_process()
     }
 
 
-def test_without_words_of_its_own_the_machine_is_shown_and_without_a_machine_its_own() -> None:
+def test_a_workflow_without_machine_info_has_the_machine_and_the_other_way_round() -> None:
     assert info([*workflow(1, 9), machine(1, cpu=1)]) == {"cpu": 1}
     assert info([*workflow(1, 9, machine_info={"cpu": 2})]) == {"cpu": 2}
     assert info([*workflow(1, 9)]) is None
@@ -52,14 +52,14 @@ def test_the_machine_is_that_on_which_the_workflow_was_opened() -> None:
     assert info([*workflow(1, 9)], [machine(1, name="other")]) is None
 
 
-def test_of_many_ranks_the_lowest_tells() -> None:
-    second = [msgspec.structs.replace(each, rank=1) for each in workflow(1, 9)]
+def test_a_workflow_of_many_ranks_has_the_machine_of_the_lowest_rank() -> None:
+    second = [msgspec.structs.replace(message, rank=1) for message in workflow(1, 9)]
     assert info([*second, machine(1, name="one")], [*workflow(2, 8), machine(1, name="zero")]) == {
         "name": "zero"
     }
 
 
-def test_all_processes_of_a_campaign_are_listed_with_the_last_of_each(tmp_path: Path) -> None:
+def test_all_processes_of_a_campaign_are_listed_with_their_last_machine(tmp_path: Path) -> None:
     write(tmp_path, header("a", pid=1, rank=0), machine(1, cpu=1), task(1, 2), machine(2, cpu=2))
     write(tmp_path, header("b", pid=2, hostname="node-2"), machine(1, **{"odd$": {"$$x": 1}}))
     write(tmp_path, header("c", pid=3), task(1, 2))
@@ -77,19 +77,19 @@ def test_all_processes_of_a_campaign_are_listed_with_the_last_of_each(tmp_path: 
     ]
 
 
-def test_a_machine_and_samples_are_no_rows_and_no_events(tmp_path: Path) -> None:
+def test_machines_and_samples_are_neither_rows_nor_events(tmp_path: Path) -> None:
     write(tmp_path, header(), machine(1, cpu=1), sample(1), change(2, mem=1), task(1, 2))
     assert len(list(Buffer(tmp_path).records())) == 1
     assert only(Buffer(tmp_path).journals()).found == 1
 
 
-def test_a_follower_gives_messages_alone_without_readings(tmp_path: Path) -> None:
+def test_a_follower_returns_only_messages_and_without_readings(tmp_path: Path) -> None:
     write(tmp_path, header(), machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1))
     (message,) = Buffer(tmp_path).follow().available()
     assert (message, message.telemetry_at_start) == (only(list(Buffer(tmp_path).messages())), None)
 
 
-def test_a_campaign_with_machines_and_samples_verifies_by_its_events(tmp_path: Path) -> None:
+def test_machines_and_samples_do_not_count_when_a_campaign_is_verified(tmp_path: Path) -> None:
     written: list[Record] = [machine(1, cpu=1), sample(1), task(1, 2), change(2, mem=1), machine(2, cpu=2)]
     write(tmp_path, header(), *written, Footer(at=ns(3), captured=1, written=1))
     verification = verify(tmp_path)
