@@ -189,5 +189,5 @@ def _format_scalar(value: float | str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a recorded text without line breaks and control characters, which could steer a terminal."""
+    """Return a recorded text with line breaks and control characters escaped: they could steer a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -33,7 +33,7 @@ class Probe(Protocol):
         Counters that only grow are returned as they are. The caller may keep and change the dict: each
         reading returns a new one.
 
-        The caller catches exceptions and logs the first. An exception costs the sample this kind.
+        If it raises, the caller logs the first exception, and the sample lacks this kind.
         """
 
     def close(self) -> None:

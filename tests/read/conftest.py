@@ -1,4 +1,4 @@
-"""Places to read from: one server of each kind for the whole session, or a real one."""
+"""Fixtures for tests of reading: locations in a folder, or on one server of each kind per session."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fresh_uri(request: pytest.FixtureRequest) -> Iterator[Uris]:
         return databases[-1]
 
     yield make
-    for uri in databases if REAL["mongodb"] else ():  # ours is gone, and its data with it
+    for uri in databases if REAL["mongodb"] else ():  # a server of the tests has ended, and its data is gone
         with pymongo.MongoClient[dict[str, object]](uri) as client:
             client.drop_database(client.get_default_database().name)
 

@@ -1,4 +1,4 @@
-"""Where a reader finds a campaign: the folder of its journals, and servers to which they were delivered.
+"""Locations of a campaign: the folder of its journals, and servers to which they were delivered.
 
 ``FLOWPROV_TEST_REDIS_URI`` and ``FLOWPROV_TEST_MONGODB_URI`` name real servers for the tests that do no harm
 to theirs: those deliver under fresh ids, ask for these, and flush nothing.

@@ -1,4 +1,4 @@
-"""Journals that an earlier version wrote read as they did then."""
+"""Journals of an earlier version give the same rows, tree and verdict as they did with that version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _expected(kind: str) -> Any:
 
 
 def _text(rows: Any) -> str:
-    """Write rows as JSON: there NaN equals NaN, and a time is a text."""
+    """Return rows as JSON text, in which NaN equals NaN and a time is a string."""
     return json.dumps(rows, default=str, sort_keys=True, indent=1)
 
 
@@ -31,7 +31,7 @@ def _command(*arguments: str) -> str:
 
 @pytest.fixture(params=["closed", "forked", "full", "killed", "telemetry"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each program of the corpus."""
+    """The name of a program of the corpus."""
     name: str = request.param
     return name
 
@@ -39,8 +39,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def test_an_older_journal_gives_the_same_rows(kind: str) -> None:
     expected = _expected(kind)["rows"]
     rows = flowprov.read_buffer(CORPUS / kind, return_df=False)
-    known = [{name: row[name] for name in wanted} for row, wanted in zip(rows, expected, strict=True)]
-    assert _text(known) == _text(expected)
+    actual = [{name: row[name] for name in fields} for row, fields in zip(rows, expected, strict=True)]
+    assert _text(actual) == _text(expected)
 
 
 def test_an_older_journal_has_the_same_tree(kind: str) -> None:
@@ -48,9 +48,9 @@ def test_an_older_journal_has_the_same_tree(kind: str) -> None:
 
 
 def test_an_older_journal_has_the_same_verdict(kind: str) -> None:
-    found, expected = json.loads(_command("verify", "--json", str(CORPUS / kind))), _expected(kind)
-    assert found["verdict"] == expected["verdict"]
-    assert [each["name"] for each in found["interrupted"]] == expected["interrupted"]
-    for journal, wanted in zip(found["journals"], expected["journals"], strict=True):
-        assert {name: journal[name] for name in KEPT} == {name: wanted[name] for name in KEPT}
-        assert len(journal["reasons"]) == wanted["reasons"]
+    actual, expected = json.loads(_command("verify", "--json", str(CORPUS / kind))), _expected(kind)
+    assert actual["verdict"] == expected["verdict"]
+    assert [item["name"] for item in actual["interrupted"]] == expected["interrupted"]
+    for journal, answer in zip(actual["journals"], expected["journals"], strict=True):
+        assert {name: journal[name] for name in KEPT} == {name: answer[name] for name in KEPT}
+        assert len(journal["reasons"]) == answer["reasons"]
