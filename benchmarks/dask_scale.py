@@ -156,7 +156,7 @@ def cpu_here() -> tuple[float, float]:
     """Return the CPU seconds of this process: all, and inside capture (if timed) with its keeper thread."""
     inside = sum(_spent.values())
     for thread in threading.enumerate():
-        if thread.name == "flowprov-keeper" and thread.ident is not None:
+        if thread.name == "flowprov-maintenance" and thread.ident is not None:
             inside += time.clock_gettime_ns(time.pthread_getcpuclockid(thread.ident))
     return time.process_time(), inside / 1e9
 

@@ -1,4 +1,4 @@
-"""Where events rest: an append-only journal per process, which is the message buffer."""
+"""The message buffer: one append-only journal per process and campaign."""
 
 from flowprov.journal.header import Identity
 from flowprov.journal.journal import Journal

@@ -1,8 +1,8 @@
-"""The plain writer: one ``write`` per record on an ``O_APPEND`` descriptor.
+"""The append writer: one ``write`` per record on an ``O_APPEND`` descriptor.
 
-Flows in: encoded lines. Flows out: a file. For file systems on which mapped memory is not to be trusted
-(network file systems). The system call is made through ``ctypes.PyDLL``, which keeps the GIL: beside one busy
-Python thread, ``os.write``, which hands it over, cost the program 700 µs and more for each record.
+Flows in: encoded lines. Flows out: a file. This writer is for file systems on which mapped memory cannot be
+trusted, such as network file systems. It makes the system call through ``ctypes.PyDLL``, which keeps the GIL.
+``os.write`` releases the GIL: beside one busy Python thread it cost the program 700 µs and more per record.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AppendWriter:
     descriptor
         A file opened for appending (``O_APPEND``); the writer owns it from now on.
     max_bytes
-        Size that the file may reach, or None.
+        Largest size of the file in bytes; None for no limit.
     """
 
     name = "write"
@@ -47,7 +47,7 @@ class AppendWriter:
         Raises
         ------
         JournalFull
-            If the disk, the quota or ``max_bytes`` allows no more.
+            If the disk is full, or the quota or ``max_bytes`` is reached.
         OSError
             If the write fails for another reason.
         """
@@ -61,26 +61,28 @@ class AppendWriter:
             if written == length:
                 self._size += length
                 return
-            self._take_back(written)
+            self._undo_and_raise(written)
 
-    def _take_back(self, written: int) -> None:
+    def _undo_and_raise(self, written: int) -> None:
+        """Cut off what a failed write added, and raise the error."""
         if self._descriptor < 0:
-            # An OSError to whoever appends, a ValueError to the quick way: there is another file by now.
+            # UnsupportedOperation is an OSError for callers of append(), and a ValueError for callers of
+            # fast_append, which then call append(): the journal may have another file by now.
             raise io.UnsupportedOperation("the file is closed")
         code = ctypes.get_errno() if written == -1 else errno.ENOSPC
         if written > 0:
-            # Half a record would glue itself to the next one: this process is the file's only writer, so
-            # what it has just added can be cut off again.
+            # The next record would follow half a record on the same line. This process is the only writer
+            # of the file, so it may cut off what it has just added.
             os.ftruncate(self._descriptor, self._size)
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise JournalFull("disk_full")
         raise OSError(code, os.strerror(code))
 
     def prepare(self) -> None:
-        """Do the work that can be done ahead: none."""
+        """Do nothing: this writer has no work that could be done ahead."""
 
     def sync(self) -> None:
-        """Flush to the disk what was appended."""
+        """Flush all appended lines to the disk."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -91,6 +93,6 @@ class AppendWriter:
                 os.close(descriptor)
 
     def abandon(self) -> None:
-        """Let go of a file that belongs to the parent process: nothing in it is touched."""
+        """Close the descriptor in a forked child; the file belongs to the parent and stays as it is."""
         self._lock = threading.Lock()
         self.close()

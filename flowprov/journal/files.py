@@ -1,6 +1,6 @@
-"""Where a journal is created, and what is done when it cannot be created there.
+"""Creating the file of a journal, with a fallback folder, and the reserved slot behind its header.
 
-Flows in: the buffer folder of the settings. Flows out: an open, locked, new file of this process.
+Flows in: the buffer folder of the settings. Flows out: a new file of this process, open and locked.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ def create_journal_file(
     Parameters
     ----------
     buffer
-        The buffer folder; made if missing.
+        The buffer folder; created if it is missing.
     campaign_id, hostname, journal_id
-        They name the file.
+        The parts of the file's name.
     appending
-        Open with ``O_APPEND``, as the plain writer needs it and the mapped one must not have it.
+        Open with ``O_APPEND``: the append writer needs it, and the mapped writer must not have it.
 
     Raises
     ------
     OSError
-        If no file can be created in either place.
+        If the file can be created in neither of the two folders.
     """
     try:
         return _create_in(buffer, campaign_id, hostname, journal_id, appending=appending)
     except OSError as error:
         fallback = fallback_folder()
-        place = _create_in(fallback, campaign_id, hostname, journal_id, appending=appending)
+        created = _create_in(fallback, campaign_id, hostname, journal_id, appending=appending)
         guard.warn_once(
-            f"place {buffer}",
+            f"buffer {buffer}",
             "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. "
             "Set journal.path to a folder that can be written.",
             buffer,
             error.strerror or error,
             fallback,
         )
-        return place
+        return created
 
 
 def fallback_folder() -> Path:
-    """Give the buffer folder of last resort; one per user, as the temporary folder is shared."""
+    """Return the buffer folder of last resort; one per user, as users share the temporary folder."""
     return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
 
 
 def nearest_existing(folder: Path) -> Path:
-    """Give the folder, or the nearest one above it that exists."""
+    """Return the folder itself, or the nearest folder above it that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
@@ -76,19 +76,19 @@ def _create_in(
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | (os.O_APPEND if appending else 0)
     descriptor = os.open(path, flags, 0o644)
-    hold_lock(descriptor)  # while this process lives: a free one tells readers that its writer is gone
+    hold_lock(descriptor)  # until this process ends: a free lock tells readers that the writer is gone
     return JournalFile(path, descriptor)
 
 
 class ReservedSlot:
-    """The room of one journal.
+    """The bytes behind the header of a journal, for the last heartbeat and the footer of a full journal.
 
     Parameters
     ----------
     path
         The journal.
     offset
-        Where its header ends.
+        The end of its header, in bytes.
     """
 
     def __init__(self, path: Path, offset: int) -> None:
@@ -96,14 +96,14 @@ class ReservedSlot:
         self._offset = offset
 
     def write(self, line: bytes) -> bool:
-        """Put a line into the room, in place of what stands there; False if it could not be."""
-        rest = RESERVED_SLOT - len(line)
-        if rest < 1:
+        """Write a line into the slot, over the line that is there; return whether that worked."""
+        unused = RESERVED_SLOT - len(line)
+        if unused < 1:
             return False
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                return os.pwrite(descriptor, line + padding_line(rest), self._offset) == RESERVED_SLOT
+                return os.pwrite(descriptor, line + padding_line(unused), self._offset) == RESERVED_SLOT
             finally:
                 os.close(descriptor)
         except OSError as error:

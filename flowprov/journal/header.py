@@ -1,4 +1,4 @@
-"""The header of a journal: what is said of its process when it is created.
+"""The header of a journal: the facts about its process that hold for all its records.
 
 Flows in: campaign, host, rank and program, from the runtime. Flows out: the first record of the journal.
 """
@@ -17,7 +17,7 @@ from flowprov.journal.liveness import process_start
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the header of a journal says of its process."""
+    """The facts about a process that the headers of its journals hold."""
 
     campaign_id: str
     campaign: records.Campaign | None = None
@@ -37,18 +37,18 @@ def make_header(
     first_number: int,
     ancestors: list[tuple[str, int]],
 ) -> records.Header:
-    """Return the header of a journal that this process begins now.
+    """Return the header of a journal that this process creates now.
 
     Parameters
     ----------
     identity
-        What is known of the process.
+        The facts about the process.
     journal_id
         Id of the journal.
     heartbeat_s
         Seconds between two heartbeats.
     first_number, ancestors
-        Where the numbers of its tasks begin, and the journals to which lower ones belong.
+        The first number of its tasks, and the journals to which lower numbers belong.
     """
     return records.Header(
         schema=records.SCHEMA_VERSION,

@@ -1,11 +1,10 @@
 """The journal of one process for one campaign: the message buffer.
 
-Flows in: encoded lines from capture. Flows out: a file that readers and sinks follow. Here live the header,
-the numbering of tasks, the counts, the heartbeats and the footer; how bytes reach the file is the writer's
-business.
+Flows in: encoded lines from capture. Flows out: a file that readers and sinks follow. This module holds the
+numbers of tasks, the counts, the heartbeats and the footer. The writer alone knows how bytes reach the file.
 
-The counts obey ``captured = written + dropped`` at every moment. What could not be kept is counted by its
-reason and said once; nothing is raised into the program.
+The counts obey ``captured = written + dropped`` at every moment. An event that cannot be written is counted
+by its reason, and a warning names the first one. Nothing is raised into the program.
 """
 
 from __future__ import annotations
@@ -31,37 +30,37 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.settings import JournalSettings
 
-_OPEN_IN_SLOT = 20  # open scopes that are named where there is little room
+_OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names
 
 
 class Journal:
-    """An append-only file of records; created at its first one.
+    """An append-only file of records, which the first record creates.
 
     Parameters
     ----------
     settings
         The ``journal`` part of the settings.
     identity
-        What to say of this process in the header.
+        The facts about this process for the header.
     maintenance
-        Looks after the journal from the moment its file is created.
+        Maintains the journal from the moment at which its file is created.
 
     Attributes
     ----------
     journal_id
-        Identifies the journal, and is the prefix of the ids of its tasks.
+        Id of the journal, and the prefix of the ids of its tasks.
     next_number
-        Call it for the number of a new task.
+        Function that returns the number of a new task.
     count, fast_append
-        What :meth:`append` does, for those who cannot afford the call: count a record, then hand it to the
-        writer; where that raises, :meth:`append_slowly` takes over.
+        The two steps of :meth:`append`, for the hot path, which saves the call: count a record, then pass it
+        to the writer. Where ``fast_append`` raises, the caller calls :meth:`append_slowly`.
     open_scopes
-        What is open now, by number or workflow id: scopes, and loops, which know their iteration. Heartbeats
-        read it.
+        What is open now, by task number or workflow id: scopes, and loops, which know their iteration.
+        Heartbeats read it.
     main_thread
-        Identifier of the thread that the header names; other threads are named in each record.
+        Identifier of the thread that the header names. Records of other threads name their thread.
     exact_reader
-        Takes a reading of telemetry for a record, as JSON; None where none is taken inline.
+        Function that returns an exact reading of telemetry as JSON; None where records take none.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class Journal:
         self.closed = False
         self._written_open: set[records.LocalId] = set()
         self.count = itertools.count(1).__next__
-        self._counts_taken = 0
+        self._count_reads = 0
         self._dropped: Counter[str] = Counter()
         self._writer: writer.Writer | None = None
         self.fast_append: Callable[[bytes], object] = (
@@ -108,7 +107,7 @@ class Journal:
     # -- everything else ----------------------------------------------------------------------------------
 
     def append_slowly(self, line: bytes, error: Exception) -> None:
-        """Append what the quick way refused: the file is new, a segment is full, or there is trouble."""
+        """Append a line that ``fast_append`` refused: no file yet, a full segment, or a failed write."""
         with self._lock:
             try:
                 if self._stop_reason is None and not self.closed:
@@ -137,8 +136,8 @@ class Journal:
         if self.settings.writer == "auto" and not created.path.is_relative_to(buffer):
             kind = kind if kind == "write" else writer.choose_writer("auto", created.path.parent)
         try:
-            made = self._make_writer(kind, created.descriptor)
-        except Exception:  # a disk that is full from the start: nothing is left open
+            new_writer = self._create_writer(kind, created.descriptor)
+        except Exception:  # the disk is full from the start: leave no descriptor open
             os.close(created.descriptor)
             raise
         header = records.encode(
@@ -150,36 +149,36 @@ class Journal:
                 ancestors=self.ancestors,
             )
         )
-        made.append(header)
-        made.append(padding_line(RESERVED_SLOT))
+        new_writer.append(header)
+        new_writer.append(padding_line(RESERVED_SLOT))
         self._reserved_slot = ReservedSlot(created.path, len(header))
         if self._campaign is not None:
-            made.append(records.encode(self._campaign))
-        self.path, self._writer = created.path, made
-        self._on_switch(made.fast_append)
+            new_writer.append(records.encode(self._campaign))
+        self.path, self._writer = created.path, new_writer
+        self._on_switch(new_writer.fast_append)
         if self._maintenance is not None:
             self._maintenance.watch(self)
 
-    def _make_writer(self, kind: str, descriptor: int) -> writer.Writer:
+    def _create_writer(self, kind: str, descriptor: int) -> writer.Writer:
         if kind == "write":
             return AppendWriter(descriptor, self.settings.max_bytes)
         return MmapWriter(descriptor, self.settings.max_bytes, on_switch=self._on_switch)
 
     def _on_switch(self, fast_append: Callable[[bytes], object]) -> None:
-        """Use the new segment of the writer, and have the next one prepared."""
+        """Append to the writer's new segment from now on, and have the next one prepared."""
         self.fast_append = self._append_and_sync if self.settings.sync == "record" else fast_append
         if self._maintenance is not None:
             self._maintenance.wake()
 
     def _append_and_sync(self, line: bytes) -> None:
-        made = self._writer
-        if made is None:
+        current_writer = self._writer
+        if current_writer is None:
             raise _NotOpenError
-        made.append(line)
-        made.sync()
+        current_writer.append(line)
+        current_writer.sync()
 
     def _stop(self, error: Exception) -> None:
-        """Stop journaling for a reason that will not pass by itself, and say so once."""
+        """Stop journaling for a reason that will not pass by itself, and warn once."""
         if self._stop_reason is not None:
             return
         if self.closed:
@@ -187,7 +186,7 @@ class Journal:
         else:
             self._stop_reason = error.reason if isinstance(error, writer.JournalFull) else "write_error"
         self.fast_append = _raise_stopped
-        what = {
+        cause = {
             "disk_full": "the disk is full",
             "max_bytes": "journal.max_bytes is reached",
             "closed": "it was closed before, at the end of the process",
@@ -197,46 +196,47 @@ class Journal:
             "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
             "dropped (%s). Records written so far are safe.",
             self.path or self.settings.path,
-            what,
+            cause,
             self._stop_reason,
         )
 
     def drop(self, reason: str) -> None:
-        """Count an event that was met and could not be made a record."""
+        """Count an event that was captured and could not be made a record."""
         with self._lock:
             self.count()
             self._dropped[reason] += 1
 
     def counts(self) -> tuple[int, int, dict[str, int]]:
-        """Give (captured, written, dropped by reason) so far."""
+        """Return the counts so far: captured, written, and dropped by reason."""
         with self._lock:
-            # Reading an itertools.count takes one from it; how many were taken is known.
-            self._counts_taken += 1
-            captured = self.count() - self._counts_taken
+            # Reading an itertools.count advances it; the reads are counted and subtracted.
+            self._count_reads += 1
+            captured = self.count() - self._count_reads
             dropped = dict(self._dropped)
         return captured, captured - sum(dropped.values()), dropped
 
     def write_control(self, record: records.Record) -> bool:
-        """Append a control record: it is not counted; if it is lost, that is said once, and told."""
+        """Append a control record, which no count includes; return False, and warn once, if that failed."""
         error = self._append_control(records.encode(record))
         if error is not None and self._stop_reason is None and not self.closed:
             guard.warn_once(
                 f"control {self.journal_id}",
                 "flowprov could not write to %s (%s): a correction, a name or a sample is missing there. "
-                "Events that find no room will be counted as dropped, and that will be said.",
+                "Events that cannot be written will be counted as dropped, and a warning will say so.",
                 self.path,
                 error,
             )
         return error is None
 
     def _append_control(self, line: bytes) -> Exception | None:
-        """Append a control line; gives why it could not be.
+        """Append a control line; return the error if that failed, else None.
 
-        It does not stop the journal: where a long line finds no room a short event may, and a disk that is
-        full now need not be when the next event comes. An event that finds none stops it.
+        A failure does not stop the journal: a short event may still fit where a long line does not, and a
+        full disk may have space again when the next event comes. An event that does not fit stops the
+        journal.
         """
         if self._writer is None:
-            return None  # nothing was captured, so there is nothing to say
+            return None  # nothing was captured, so the journal has no file
         if self._stop_reason is not None:
             return _StoppedError(self._stop_reason)
         try:
@@ -254,26 +254,26 @@ class Journal:
 
     def prepare(self) -> None:
         """Let the writer do its background work."""
-        made = self._writer
-        if made is not None and not self.closed:
-            made.prepare()
+        current_writer = self._writer
+        if current_writer is not None and not self.closed:
+            current_writer.prepare()
 
     def write_heartbeat(self) -> None:
-        """Write a heartbeat, and an open record for each scope met open for the first time."""
-        made = self._writer
-        if made is None or self.closed:
+        """Write a heartbeat, and an open record for each open scope that has none yet."""
+        current_writer = self._writer
+        if current_writer is None or self.closed:
             return
         clock.follow_wall_clock()
-        opened = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
-        still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in opened]
-        unsaid = {
+        scopes = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
+        still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in scopes]
+        not_written = {
             key
             for key, scope in still_open
             if key not in self._written_open
             and (line := scope.open_line()) is not None
             and self._append_control(line) is not None
         }
-        self._written_open = {key for key, _ in still_open} - unsaid
+        self._written_open = {key for key, _ in still_open} - not_written
         captured, written, dropped = self.counts()
         heartbeat = records.Heartbeat(
             at=clock.now(),
@@ -287,7 +287,7 @@ class Journal:
             self._write_to_slot(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
         if self.settings.sync == "interval":
             try:
-                made.sync()
+                current_writer.sync()
             except OSError as error:
                 guard.warn_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
 
@@ -309,7 +309,7 @@ class Journal:
             )
             try:
                 self._writer.append(footer)
-            except Exception as error:  # a full disk: the room behind the header was kept for this
+            except Exception as error:  # a full disk: the slot behind the header was reserved for this
                 if not self._write_to_slot(footer):
                     guard.warn_once(
                         f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error
@@ -320,14 +320,14 @@ class Journal:
             self._writer.close()
 
     def _write_to_slot(self, line: bytes) -> bool:
-        with self._lock:  # a heartbeat that comes late must not take the place of the footer
+        with self._lock:  # a late heartbeat must not overwrite the footer
             return not self.closed and self._reserved_slot is not None and self._reserved_slot.write(line)
 
     def reopen_after_fork(self, maintenance: Maintenance) -> None:
-        """In a forked child: leave the parent's file as it is and go on in a new journal.
+        """Leave the parent's file as it is and continue in a new journal, in a forked child.
 
-        Scopes that were open at the fork stay valid as parents here, since numbering goes on; their own
-        records are the parent's to write.
+        Scopes that were open at the fork stay valid as parents in the child, as the numbers go on. The parent
+        process writes the records of those scopes.
         """
         if self._writer is not None:
             self._writer.abandon()
@@ -338,19 +338,19 @@ class Journal:
         self._rotate()
 
     def close_if_idle(self) -> bool:
-        """Close the file if nothing is open in it; an event that comes after all begins another one."""
+        """Close the file if no scope is open in it, else return False; a later event creates a new file."""
         with self._lock:
             if self.open_scopes or self.closed:
                 return False
             if self._writer is not None:
                 if self._maintenance is not None:
                     self._maintenance.forget(self)
-                self.close()  # what another thread appends at this very moment may be counted here
+                self.close()  # its counts may include an event that another thread appends just now
                 self._rotate()
             return True
 
     def _rotate(self) -> None:
-        """Have the next record begin another file; numbers that were given stay those of this one."""
+        """Have the next record create a new file; task numbers so far still mean the tasks of this file."""
         self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
         self.first_number = self.next_number()
         self.journal_id = uuid_utils.uuid7().hex
@@ -358,7 +358,7 @@ class Journal:
         self._reset()
 
     def full_id(self, key: records.LocalId) -> str:
-        """Give the full form of an id of this journal."""
+        """Return the full form of an id of this journal."""
         return records.full_id(key, self.journal_id, self.ancestors, self.first_number)
 
 
@@ -371,8 +371,8 @@ def _raise_stopped(_line: bytes) -> None:
 
 
 class _NotOpenError(Exception):
-    """The file is created at the first record."""
+    """The file does not exist yet: the first record creates it."""
 
 
 class _StoppedError(Exception):
-    """Journaling stopped, for a reason that was said."""
+    """Journaling stopped; a warning gave the reason."""

@@ -1,7 +1,7 @@
-"""Whether the process that writes a journal is still there.
+"""Liveness: whether the process that writes a journal is still there.
 
-Flows in: a journal's file and header. Flows out: yes or no. A reader that finds something open in a journal
-asks this, to tell RUNNING from INTERRUPTED.
+Flows in: a journal's file and header. Flows out: yes or no. A reader that finds an open scope in a journal
+needs the answer, to tell RUNNING from INTERRUPTED.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowprov.records import Header
 
-_LOST_AFTER = 3  # heartbeats
-_TRIES = 50
+_GONE_AFTER = 3  # heartbeats
+_LOCK_TRIES = 50
 
 
 def process_start(pid: int | str = "self") -> str | None:
-    """Give the start of a process in clock ticks since boot, to tell it from a later one with the same pid.
+    """Return the start of a process in clock ticks since boot; it tells two processes with one pid apart.
 
     Source: field 22 of ``/proc/<pid>/stat``, ``proc_pid_stat(5)``.
     """
@@ -33,7 +33,7 @@ def process_start(pid: int | str = "self") -> str | None:
 
 
 def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
-    """Say whether the writer of a journal without a footer is gone.
+    """Whether the writer of a journal without a footer is gone.
 
     Parameters
     ----------
@@ -46,9 +46,10 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
 
     Notes
     -----
-    The lock that a writer holds tells it at once, on every host that shares the lock. Where locks do not
-    work: the pid and its start on this host, else a last sign of life older than three heartbeats. Of a copy
-    of a journal on another machine, whoever fetches it says until when its writer counts as there.
+    The lock that a writer holds gives the answer at once, on every host that shares the lock. Where locks do
+    not work, the pid and its start decide on this host, and elsewhere the age of the last record: the writer
+    is gone if that is older than three heartbeats. For a replica of a journal on another machine, the process
+    that fetches it sets the time until which its writer counts as there.
     """
     if is_writer_expected(path):
         return False
@@ -57,23 +58,23 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
         return not locked
     if header.hostname == socket.gethostname() and Path("/proc/self/stat").exists():
         return process_start(header.pid) != header.process_started_at
-    return time.time_ns() - last_sign > _LOST_AFTER * header.heartbeat_s * 1e9
+    return time.time_ns() - last_sign > _GONE_AFTER * header.heartbeat_s * 1e9
 
 
 def hold_lock(descriptor: int) -> bool:
-    """Keep others from writing to a journal, as far as the file system can, until its descriptor is closed.
+    """Lock a journal for its writer, as far as the file system can, until the descriptor is closed.
 
     Returns
     -------
     bool
-        False if somebody else holds it; True where locks do not work, too: there readers look at the pid and
-        the heartbeats instead.
+        False if another process holds the lock. True also where locks do not work: there, readers look at the
+        pid and the heartbeats instead.
     """
-    for _ in range(_TRIES):
+    for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # noqa: PERF203 - at most a few times
-            time.sleep(0.001)  # a reader may be trying the lock, and lets go of it at once
+            time.sleep(0.001)  # a reader may be trying the lock: it releases it at once
         except OSError:
             return True
         else:
@@ -82,9 +83,9 @@ def hold_lock(descriptor: int) -> bool:
 
 
 def expect_writer_until(path: Path, seconds: float) -> None:
-    """Say of a copy that its writer, elsewhere, counts as there for so long; 0: that it is gone.
+    """Mark a replica: its writer, on another machine, counts as there for so many seconds; 0 if it is gone.
 
-    The time of the file's last change says it: of a file that is written here it is never in the future.
+    The mark is the file's modification time: that of a file that is written here is never in the future.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def expect_writer_until(path: Path, seconds: float) -> None:
 
 
 def is_writer_expected(path: Path) -> bool:
-    """Whether a journal is a copy of which more is awaited."""
+    """Whether a journal is a replica to which more may be added."""
     try:
         return path.stat().st_mtime_ns > time.time_ns()
     except OSError:
@@ -104,7 +105,7 @@ def is_writer_expected(path: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether somebody holds the lock of a journal; None where that cannot be found out."""
+    """Whether a process holds the lock of a journal; None where locks do not work."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,8 +1,8 @@
-"""The keeper: one daemon thread per process that does for journals what has no place on the hot path.
+"""The maintenance of journals: one daemon thread per process for the work that stays off the hot path.
 
-Flows in: the journals that were opened. Flows out: heartbeats, segments made ready, segments let go. It
-starts with the first journal, sleeps between heartbeats, and is stopped before a fork so that no child
-inherits a half-done step of it.
+Flows in: the journals that were opened. Flows out: heartbeats, new segments prepared and old ones unmapped.
+The thread starts with the first journal and sleeps between heartbeats. It is stopped before a fork, so that
+no child inherits half of a step.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from flowprov.journal.journal import Journal
 
 
 class JournalMaintenance:
-    """Keeps the journals of a process going.
+    """Writes the heartbeats of a process's journals, and prepares their segments.
 
     Parameters
     ----------
     on_heartbeat
-        Called with each journal when it is new and after each of its heartbeats.
+        Called with each new journal, and with each journal after its heartbeats.
     """
 
     def __init__(self, on_heartbeat: Callable[[Journal], None] | None = None) -> None:
@@ -35,13 +35,13 @@ class JournalMaintenance:
         self._thread: threading.Thread | None = None
 
     def watched(self) -> list[Journal]:
-        """List the journals that are taken care of: those that have a file."""
+        """Return the journals that are maintained: those that have a file."""
         return self._journals.copy()
 
     def watch(self, journal: Journal) -> None:
-        """Take care of a journal from now on; starts the thread at the first one."""
+        """Maintain a journal from now on; start the thread at the first one."""
         with self._lock:
-            if journal not in self._journals:  # a journal that turned to a new file comes again
+            if journal not in self._journals:  # a journal that created another file is here already
                 self._journals.append(journal)
             self._new.append(journal)
             self._due[journal] = time.monotonic() + journal.settings.heartbeat
@@ -52,12 +52,12 @@ class JournalMaintenance:
         if self._thread is None and self._journals:
             self._stopping = False
             self._wake.clear()
-            self._thread = threading.Thread(target=self._run, name="flowprov-keeper", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="flowprov-maintenance", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError as error:  # no thread can be had: at exit, or at the limit of processes
+            except RuntimeError as error:  # no thread can start: at exit, or at the limit of processes
                 self._thread = None
-                guard.report_internal_error("starting the keeper thread", error)
+                guard.report_internal_error("starting the maintenance thread", error)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -65,7 +65,7 @@ class JournalMaintenance:
             self._wake.clear()
 
     def _maintain_once(self) -> float:
-        """Look after each journal; give the seconds until the next heartbeat is due."""
+        """Maintain each journal; return the seconds until the next heartbeat is due."""
         now = time.monotonic()
         pause = 3600.0
         for journal in list(self._journals):
@@ -74,7 +74,7 @@ class JournalMaintenance:
                     self.forget(journal)
                     continue
                 due = self._due.get(journal)
-                if due is None:  # it rests since a moment ago
+                if due is None:  # another thread has just closed it as idle
                     continue
                 journal.prepare()
                 if now >= due:
@@ -82,8 +82,8 @@ class JournalMaintenance:
                     journal.write_heartbeat()
                     self._call_on_heartbeat(journal)
                 pause = min(pause, due - now)
-            except Exception as error:  # one journal's trouble must not stop the others' care
-                guard.report_internal_error("looking after a journal", error)
+            except Exception as error:  # a fault in one journal must not stop the maintenance of the others
+                guard.report_internal_error("maintaining a journal", error)
         while self._new:
             self._call_on_heartbeat(self._new.pop(0))
         return max(pause, 0.001)
@@ -93,22 +93,22 @@ class JournalMaintenance:
             return
         try:
             self._on_heartbeat(journal)
-        except Exception as error:  # an errand's trouble must not stop the care for the journals
-            guard.report_internal_error("looking after the delivery of a journal", error)
+        except Exception as error:  # a fault of a callback must not stop the maintenance
+            guard.report_internal_error("watching the delivery of a journal", error)
 
     def wake(self) -> None:
-        """Have the journals looked after now."""
+        """Maintain the journals now."""
         self._wake.set()
 
     def forget(self, journal: Journal) -> None:
-        """Take no care of a journal any more."""
+        """Stop maintaining a journal."""
         with self._lock:
             if journal in self._journals:
                 self._journals.remove(journal)
             self._due.pop(journal, None)
 
     def stop(self, timeout: float = 1.0) -> bool:
-        """Stop the thread; False if it did not end in time."""
+        """Stop the thread; return False if it did not end in time."""
         thread = self._thread
         if thread is None:
             return True
@@ -120,6 +120,6 @@ class JournalMaintenance:
         return not thread.is_alive()
 
     def resume(self) -> None:
-        """Start again after :meth:`stop`, in the parent of a fork."""
+        """Start the thread again after :meth:`stop`, in the parent of a fork."""
         with self._lock:
             self._start()

@@ -1,7 +1,7 @@
-"""What changed between two samples of telemetry: most numbers stand still from one to the next.
+"""JSON Merge Patch (RFC 7396) between two samples of telemetry: most numbers do not change between them.
 
-Flows in: nested readings. Flows out: a JSON Merge Patch (RFC 7396): nested names are merged, null takes a
-name away, anything else takes the place of what was there.
+Flows in: nested readings. Flows out: a patch. A patch merges nested objects, removes a name by null, and
+replaces every other value.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the patch that makes ``after`` of ``before``; a null inside ``after`` would read as missing."""
+    """Return the patch that turns ``before`` into ``after``; a null in ``after`` would read as missing."""
     patch: dict[str, Any] = {}
     for name, value in after.items():
-        known = before.get(name)
-        if value.__class__ is dict and known.__class__ is dict:
-            if inner := diff(known, value):
+        earlier = before.get(name)
+        if value.__class__ is dict and earlier.__class__ is dict:
+            if inner := diff(earlier, value):
                 patch[name] = inner
-        elif value != known or name not in before:
+        elif value != earlier or name not in before:
             patch[name] = value
     for name in before.keys() - after.keys():
         patch[name] = None
@@ -26,14 +26,14 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a patch makes of readings, which stay as they are."""
+    """Return readings with a patch applied; the readings given are not changed."""
     after = dict(before)
     for name, value in patch.items():
         if value is None:
             after.pop(name, None)
         elif isinstance(value, Mapping):
-            known = after.get(name)
-            after[name] = apply(known if isinstance(known, Mapping) else {}, value)
+            earlier = after.get(name)
+            after[name] = apply(earlier if isinstance(earlier, Mapping) else {}, value)
         else:
             after[name] = value
     return after

@@ -1,11 +1,12 @@
-"""The mapped writer: one ``mmap.write`` per record into room that was reserved beforehand.
+"""The mapped writer: one ``mmap.write`` per record into a segment that was reserved beforehand.
 
-Flows in: encoded lines. Flows out: a file. An append is one C call: atomic under the GIL, no system call, and
-what it copied lives in the kernel's page cache, so it survives a SIGKILL.
+Flows in: encoded lines. Flows out: a file. An append is one C call. It is atomic under the GIL and makes no
+system call. The copied bytes lie in the kernel's page cache, so they survive a SIGKILL.
 
-The file grows by segments: each is reserved with ``posix_fallocate`` (a full disk is an error here, where it
-would be a SIGBUS on a hole), touched, mapped and only then used. Segments start small, so that a nearly full
-disk still takes one, and double. The next one is made ready by the keeper thread, which also unmaps the last.
+The file grows by segments. Each one is reserved with ``posix_fallocate``, mapped and touched before its use:
+a full disk is an error there, and would be a SIGBUS on a hole in the file. Segments start small, so that a
+nearly full disk still takes one, and double in size. The maintenance thread prepares the next one and unmaps
+old ones.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from flowprov.journal.writer import JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# CDLL lets go of the GIL during the call; mmap.madvise held it for 758 ms on 256 MB.
+# CDLL releases the GIL during the call; mmap.madvise held it for 758 ms on 256 MB.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,11 +51,11 @@ class MmapWriter:
     descriptor
         A file opened for reading and writing; the writer owns it from now on.
     max_bytes
-        Size that the file may reach, or None.
+        Largest size of the file in bytes; None for no limit.
     first, largest
         Sizes of the first and of the largest segment in bytes; rounded up to whole pages.
     on_switch
-        Called after a new segment was taken, with the new :attr:`quick`: the time to have :meth:`prepare`
+        Called with the new :attr:`fast_append` when a new segment is in use; :meth:`prepare` should then be
         called from another thread.
     """
 
@@ -76,11 +77,10 @@ class MmapWriter:
         self._lock = threading.Lock()
         self._next: Segment | None = None
         self._retired: list[Segment] = []
-        self._switched = (
-            False  # most processes never fill their first segment: reserve no second one for them
-        )
-        self._wanted = first
-        self._current = self._make(0, first)
+        # Most processes never fill their first segment: reserve no second one before they do.
+        self._switched = False
+        self._next_size = first
+        self._current = self._create_segment(0, first)
         self._write = self._current.map.write
         # One C call under the GIL; without the GIL it needs the lock.
         self._locked = _without_gil()
@@ -92,21 +92,21 @@ class MmapWriter:
         Raises
         ------
         JournalFull
-            If the disk, the quota or ``max_bytes`` allows no more.
+            If the disk is full, or the quota or ``max_bytes`` is reached.
         OSError
-            If a new segment cannot be made for another reason.
+            If a new segment cannot be created for another reason.
         """
         with self._lock:
             try:
                 self._write(line)
-            except ValueError:  # the segment has no room for it, or was retired by another thread just now
-                self._append_further(line)
+            except ValueError:  # the line does not fit, or another thread has just retired the segment
+                self._append_to_next(line)
 
-    def _append_further(self, line: bytes) -> None:
-        """Append to the next segment; the lock is held."""
+    def _append_to_next(self, line: bytes) -> None:
+        """Append to the next segment; the caller holds the lock."""
         segment = self._take_next(len(line))
         old = self._current
-        _fill(old)  # before anything stands behind it: readers take it that nothing comes there any more
+        _fill(old)  # before a record stands behind it: readers rely on padding before a record to stay empty
         self._current = segment
         self._write = segment.map.write
         if not self._locked:
@@ -123,10 +123,10 @@ class MmapWriter:
             return segment
         start = self._current.offset + self._current.size
         if segment is not None:
-            segment.map.close()  # too small for this record: its room becomes the beginning of a larger one
-        return self._make(start, max(self._wanted, length), at_least=length)
+            segment.map.close()  # too small for this record: a larger segment begins at the same offset
+        return self._create_segment(start, max(self._next_size, length), at_least=length)
 
-    def _make(self, offset: int, size: int, at_least: int = 1) -> Segment:
+    def _create_segment(self, offset: int, size: int, at_least: int = 1) -> Segment:
         """Reserve and map a segment; on a nearly full disk a smaller one, down to a page."""
         size, least = _pages(size), _pages(at_least)
         while True:
@@ -138,30 +138,29 @@ class MmapWriter:
                     raise JournalFull("max_bytes")
                 os.posix_fallocate(self._descriptor, offset, size)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in _NO_SPACE:
                     raise
                 if size <= least:
                     raise JournalFull("disk_full") from error
                 size = max(least, _pages(size // 2))
                 continue
-            self._wanted = min(size * 2, self._largest)
+            self._next_size = min(size * 2, self._largest)
             return Segment(self._descriptor, offset, size)
 
     def prepare(self) -> None:
-        """Make the next segment ready; unmap those left behind."""
+        """Reserve and map the next segment; unmap those that are full."""
         with self._lock:
             retired, self._retired = self._retired, []
             if self._next is None and self._descriptor >= 0 and self._switched:
                 current = self._current
-                with contextlib.suppress(
-                    JournalFull, OSError
-                ):  # met again, and said, when the room is needed
-                    self._next = self._make(current.offset + current.size, self._wanted)
+                # The append that needs the segment meets the error again, and reports it.
+                with contextlib.suppress(JournalFull, OSError):
+                    self._next = self._create_segment(current.offset + current.size, self._next_size)
         for segment in retired:
             segment.map.close()
 
     def sync(self) -> None:
-        """Flush to the disk what was appended (``fdatasync`` writes mapped pages of the file, too)."""
+        """Flush all appended lines to the disk (``fdatasync`` writes mapped pages of the file, too)."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -172,15 +171,15 @@ class MmapWriter:
                 return
             current = self._current
             end = current.offset + current.map.tell()
-            # A thread that still holds this segment's write must find no room in it: it would come back
-            # with SIGBUS once the file is cut.
+            # Another thread may still hold the write method of this segment. It must find the segment full:
+            # a write behind the end of the cut file is a SIGBUS.
             current.map.seek(current.size)
             self._unmap()
             os.ftruncate(descriptor, end)
             os.close(descriptor)
 
     def abandon(self) -> None:
-        """Let go of a file that belongs to the parent process: nothing in it is touched."""
+        """Close the file in a forked child; it belongs to the parent and stays as it is."""
         self._lock = threading.Lock()
         descriptor, self._descriptor = self._descriptor, -1
         self._unmap()
@@ -199,18 +198,18 @@ def _pages(size: int) -> int:
 
 
 def _fill(segment: Segment) -> None:
-    """Give up the rest of a segment as a blank line, so that the file stays plain JSON Lines."""
-    while (rest := segment.size - segment.map.tell()) > 0:
-        with contextlib.suppress(ValueError):  # another thread was quicker with a last record: look again
-            segment.map.write(padding_line(rest))
+    """Fill the unused end of a segment with a blank line, so that the file stays plain JSON Lines."""
+    while (unused := segment.size - segment.map.tell()) > 0:
+        with contextlib.suppress(ValueError):  # another thread has just appended a record: look again
+            segment.map.write(padding_line(unused))
 
 
 def _touch(mapped: mmap.mmap, size: int) -> None:
-    """Let the kernel make the pages now: a first touch on the hot path costs more than the append itself."""
+    """Have the kernel create the pages now: a first touch on the hot path costs more than an append."""
     with contextlib.suppress(TypeError, ValueError, BufferError):
         view = (ctypes.c_char * size).from_buffer(mapped)
         done = _libc.madvise(ctypes.byref(view), ctypes.c_size_t(size), _MADV_POPULATE_WRITE) == 0
-        del view  # a map with exported views cannot be closed
+        del view  # a map cannot be closed while a view of it exists
         if done:
             return
     for position in range(0, size, _PAGE):

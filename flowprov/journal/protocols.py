@@ -1,6 +1,6 @@
-"""What a journal asks of the rooms above it: of open scopes, and of the thread that maintains it.
+"""What a journal needs from the packages above it: open scopes, and the thread that maintains it.
 
-Flows in: nothing. Flows out: protocols, so that the journal names neither the runtime nor its maintenance.
+Flows in: nothing. Flows out: protocols, so that the journal imports neither the runtime nor its maintenance.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class OpenScope(Protocol):
     workflow_id: str
 
     def open_line(self) -> bytes | None:
-        """Return the control record that says that it is open; None where its opening was written."""
+        """Return the open record of this scope; None if a record was written when it opened."""
 
 
 class ScopeHolder(Protocol):
     """What a journal keeps among its open scopes: a scope, or a loop that knows its iteration."""
 
     def current_scope(self) -> OpenScope | None:
-        """Return the scope that is open now, None if there is none."""
+        """Return the scope that is open now; None if there is none."""
 
 
 class Maintenance(Protocol):
@@ -45,4 +45,4 @@ class Maintenance(Protocol):
         """Maintain the journals now."""
 
     def forget(self, journal: Any) -> None:
-        """Maintain a journal no more."""
+        """Stop maintaining a journal."""

@@ -1,11 +1,11 @@
-"""Reading a journal: its records, and what of it cannot be read.
+"""Reading a journal: its records and its damage.
 
-Flows in: one file, which may be growing, may be damaged and may be cut at its end while it is read. Flows
-out: records with their offsets, in order, and a :class:`Damage` for every stretch that is no record. Nothing
-in the content of a file makes reading fail.
+Flows in: one file, which may grow, may be damaged, and may be cut at its end while it is read. Flows out:
+records with their offsets, in order, and a :class:`Damage` for every stretch that is no record. No content of
+a file makes reading fail.
 
-The file is read in pieces and never mapped: a journal is cut when it is closed, and a mapped page behind the
-new end would kill the reader. What is held in memory is one piece and the longest line.
+The file is read in blocks and never mapped: a journal is cut when it is closed, and a mapped page behind the
+new end would kill the reader. Memory holds one block and the longest line.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from flowprov.records import Campaign, Footer, Header, Heartbeat, Record
 
 R = TypeVar("R")
 
-CHUNK = 1 << 20
-_UNKNOWN = 0  # for times and numbers that a lost header would have told
-# A damaged line may be one whose bytes were on their way from the writer's memory when it was read; one
-# behind the header may have been overwritten at that moment.
-_SECOND_LOOKS = 3
-# RecursionError: brackets nested by the thousand; ValueError: bytes that are no UTF-8.
-_NO_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)
+BLOCK_SIZE = 1 << 20
+_UNKNOWN = 0  # stands for the times and numbers of a lost header
+# A line may look damaged because its writer was still copying it when it was read, or, in the reserved slot,
+# was just overwriting it. Reading it again tells this from damage.
+_MAX_REREADS = 3
+# RecursionError: brackets nested by the thousand; ValueError: bytes that are not UTF-8.
+_NOT_A_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class Damage(NamedTuple):
@@ -40,9 +40,9 @@ class Damage(NamedTuple):
     path
         The journal.
     offset, length
-        Where it begins and how long it is, in bytes.
+        Its beginning and its length, in bytes.
     reason
-        What is wrong with it.
+        Why it is no record.
     """
 
     path: Path
@@ -52,27 +52,27 @@ class Damage(NamedTuple):
 
 
 class JournalReader(Generic[R]):
-    """Reads a journal from a position on, and again what came since.
+    """Reads a journal from a position on; each further :meth:`read` continues where the last one ended.
 
     Parameters
     ----------
     path
         The journal.
     position
-        Where to begin, in bytes: 0, or a ``position`` of an earlier reader.
+        Offset of the first byte to read: 0, or the ``position`` of an earlier reader.
     decode
-        Makes a record, or what else is wanted, of a line; raises if the line is none.
+        Turns a line into a record, or into whatever the caller needs; raises if the line is no record.
     missing_ok
-        Take a file that is not there (any more) as one that holds nothing.
+        Treat a file that does not exist (any more) as empty.
 
     Attributes
     ----------
     position
-        The end of the record that :meth:`read` gave last: where another reader can go on.
+        The end of the last record that :meth:`read` yielded: another reader can continue there.
     damages
-        What could not be read so far.
+        The damage found so far.
     unfinished
-        What :meth:`read` found behind the last complete line when it came to the end.
+        The bytes that :meth:`read` found behind the last complete line at the end of the file.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class JournalReader(Generic[R]):
         self._missing_ok = missing_ok
 
     def read(self) -> Iterator[tuple[int, R]]:
-        """Give each record from the position on with its offset, until the present end of the file.
+        """Yield each record from the position on with its offset, until the present end of the file.
 
         Raises
         ------
@@ -105,97 +105,98 @@ class JournalReader(Generic[R]):
                 return
             raise
         try:
-            for start, data in self._chunks(descriptor):
-                found, damages = self._decode_chunk(descriptor, start, data)
+            for start, data in self._blocks(descriptor):
+                decoded, damages = self._decode_block(descriptor, start, data)
                 self.damages += damages
-                for offset, end, record in found:
+                for offset, end, record in decoded:
                     self.position = end
                     yield offset, record
                 self.position = start + len(data)
         finally:
             os.close(descriptor)
 
-    def _chunks(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
-        """Give stretches of the file that end with a newline, each with its offset.
+    def _blocks(self, descriptor: int) -> Iterator[tuple[int, bytes]]:
+        """Yield stretches of the file that end with a newline, each with its offset.
 
-        A writer may fill reserved room while it is looked at, or between two looks: what stands behind room
-        is taken only after that room was looked at again. Records are written one after the other, so room
-        that is still there by then stays empty.
+        A writer may fill padding while a block is read, or between two reads. So bytes behind padding are
+        used only after that padding was read again. Records are written one after the other: padding that is
+        still empty then stays empty.
         """
         self.unfinished = None
-        start = end = self.position  # what was not given yet begins at start, what was not read at end
-        settled = 0  # room before it stays empty
-        in_room = False
+        start = end = self.position  # bytes from start on were not yielded yet, bytes from end on not read
+        stays_empty_until = 0  # padding before this offset stays empty
+        in_padding = False
         parts: list[bytes] = []
-        while data := os.pread(descriptor, CHUNK, end):
-            room = 0 if in_room else data.find(b"\0", max(0, settled - end))
-            behind = room + _padding_length(data[room:]) if room >= 0 else len(data)
-            if behind < len(data):
-                settled, end, in_room = end + behind, start, False
+        while data := os.pread(descriptor, BLOCK_SIZE, end):
+            padding = 0 if in_padding else data.find(b"\0", max(0, stays_empty_until - end))
+            padding_end = padding + _padding_length(data[padding:]) if padding >= 0 else len(data)
+            if padding_end < len(data):
+                stays_empty_until, end, in_padding = end + padding_end, start, False
                 parts.clear()
                 continue
-            in_room = room >= 0
+            in_padding = padding >= 0
             end += len(data)
-            # Room is forgotten as it is read: a journal may end with megabytes of it.
-            data = data[:room] if in_room else data
+            # Padding is dropped as it is read: a journal may end with megabytes of it.
+            data = data[:padding] if in_padding else data
             cut = end_of_records(data)
             if cut:
-                whole = b"".join((*parts, data[:cut]))
-                yield start, whole
-                start += len(whole)
+                complete = b"".join((*parts, data[:cut]))
+                yield start, complete
+                start += len(complete)
                 parts.clear()
-            rest = data[cut:]
+            incomplete = data[cut:]
             if not parts:
-                empty = _padding_length(rest)
-                rest = rest[empty:]
+                empty = _padding_length(incomplete)
+                incomplete = incomplete[empty:]
                 start += empty
-            if rest:
-                parts.append(rest)
+            if incomplete:
+                parts.append(incomplete)
         if torn := b"".join(parts).rstrip(b"\0 \t\r\v\f"):
             self.unfinished = Damage(self.path, start, len(torn), "not written to its end")
 
-    def _decode_chunk(
+    def _decode_block(
         self, descriptor: int, start: int, data: bytes
     ) -> tuple[list[tuple[int, int, R]], list[Damage]]:
-        found, damages = self._decode_lines(start, data)
-        doubtful = start == 0 and slot_in_use(data)
-        for _ in range(_SECOND_LOOKS):
-            if not (damages or doubtful) or (again := os.pread(descriptor, len(data), start)) == data:
+        """Decode the lines of a block; read it again where it may have changed during the first read."""
+        decoded, damages = self._decode_lines(start, data)
+        may_change = start == 0 and slot_in_use(data)
+        for _ in range(_MAX_REREADS):
+            if not (damages or may_change) or (again := os.pread(descriptor, len(data), start)) == data:
                 break
             if len(again) == len(data) and again.endswith(b"\n"):
                 data = again
-                found, damages = self._decode_lines(start, data)
-        return found, damages
+                decoded, damages = self._decode_lines(start, data)
+        return decoded, damages
 
     def _decode_lines(self, start: int, data: bytes) -> tuple[list[tuple[int, int, R]], list[Damage]]:
-        found: list[tuple[int, int, R]] = []
+        decoded: list[tuple[int, int, R]] = []
         damages: list[Damage] = []
         decode, path = self._decode, self.path
-        for place, line in lines(data):
-            offset = start + place
+        for line_offset, line in lines(data):
+            offset = start + line_offset
             try:
                 record = decode(line)
-            except _NO_RECORD as error:
+            except _NOT_A_RECORD as error:
                 damages.append(Damage(path, offset, len(line), _reason(error)))
             else:
-                found.append((offset, offset + len(line) + 1, record))
-        return found, damages
+                decoded.append((offset, offset + len(line) + 1, record))
+        return decoded, damages
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a journal, or make one from the file's place where it was lost."""
+    """Read the header of a journal; create one from the file's path where the header was lost."""
     return read_head(path).header or header_from_path(path)
 
 
 class Head(NamedTuple):
-    """What stands in the first piece of a journal: the header, and what a full disk drove there.
+    """The control records at the beginning of a journal: in its first block, the reserved slot included.
 
     Attributes
     ----------
     header, campaign, footer, heartbeat
-        The first of each kind.
+        The first record of each kind; None if there is none.
     late
-        The footer, if it stands in the room behind the header: before records that were written earlier.
+        The footer, if it lies in the reserved slot, and so before records that were written earlier.
     """
 
     header: Header | None
@@ -213,7 +214,7 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     path
         The journal.
     size
-        How much to look at, in bytes.
+        Number of bytes to read.
 
     Raises
     ------
@@ -222,22 +223,22 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     """
     with path.open("rb", buffering=0) as file:
         data = file.read(size)
-        for _ in range(_SECOND_LOOKS):
+        for _ in range(_MAX_REREADS):
             if not slot_in_use(data) or (again := os.pread(file.fileno(), size, 0)) == data:
                 break
             data = again
-    found: dict[type, Record] = {}
+    first_of_type: dict[type, Record] = {}
     late = None
-    room = data.find(b"\n") + 1 if slot_in_use(data) else None
+    slot = data.find(b"\n") + 1 if slot_in_use(data) else None
     for offset, line in lines(data):
         try:
             record = records.decode(line)
-        except _NO_RECORD:
+        except _NOT_A_RECORD:
             continue
-        found.setdefault(type(record), record)
-        if offset == room and isinstance(record, Footer):
+        first_of_type.setdefault(type(record), record)
+        if offset == slot and isinstance(record, Footer):
             late = record
-    header, campaign, footer, heartbeat = map(found.get, (Header, Campaign, Footer, Heartbeat))
+    header, campaign, footer, heartbeat = map(first_of_type.get, (Header, Campaign, Footer, Heartbeat))
     return Head(
         header if isinstance(header, Header) else None,
         campaign if isinstance(campaign, Campaign) else None,
@@ -248,7 +249,7 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
 
 
 def header_from_path(path: Path) -> Header:
-    """Make the header of a journal that lost its own, from ``campaign/host/pid-journal.jsonl``."""
+    """Create the header of a journal that lost its own, from ``campaign/host/pid-journal.jsonl``."""
     pid, _, journal_id = path.name.removesuffix(SUFFIX).partition("-")
     folders = [*path.absolute().parts[-3:-1]]
     return Header(

@@ -1,11 +1,11 @@
-"""Copies of journals that were written on another machine: what is taken there, and how it is kept here.
+"""Replicas: copies of journals that another machine writes.
 
-Flows in: on the one side, a journal, growing or done; on the other, pieces of it. Flows out: a file of the
-same name in which every record stands at the same position, so that a record is the same one in the journal,
-in the copy and in every sink: whoever delivers or reads both has it once.
+Flows in: on the other machine, a journal, growing or done; here, chunks of it. Flows out: chunks there, and
+here a file of the same name in which every record has the same position. So a record is the same one in the
+journal, in the replica and in every sink: whoever delivers or reads both has it once.
 
-A copy is taken from where it ends, so that nothing has to be remembered anywhere. A copy of a journal that is
-still written holds whole records only, and none of the room that was reserved behind them.
+A replica grows from its end, so no process has to remember how far it is. A replica of a growing journal
+holds whole records only, and none of the padding behind them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _BLOCK = 64 * 1024
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """Bytes of a journal.
+    """A stretch of bytes of a journal.
 
     Attributes
     ----------
     offset
-        Where they stand.
+        Its offset in the journal.
     data
-        What they are.
+        Its bytes.
     """
 
     offset: int
@@ -43,15 +43,14 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class ReplicaState(msgspec.Struct, frozen=True, array_like=True):
-    """What a copy holds.
+    """How much of a journal its replica holds.
 
     Attributes
     ----------
     size
-        So many bytes from the beginning.
+        Number of bytes, from the beginning of the journal.
     slot_digest
-        A digest of what stands in the room behind the header, which is written over and over; "" while that
-        is empty.
+        Digest of the reserved slot, which the writer overwrites; "" while the slot is empty.
     """
 
     size: int = 0
@@ -59,7 +58,7 @@ class ReplicaState(msgspec.Struct, frozen=True, array_like=True):
 
 
 def journal_state(path: Path) -> JournalState | None:
-    """Tell whether a journal has its footer, is written, or was left by its writer; None: nothing is in it.
+    """Return whether a journal is closed by a footer, open, or its writer is gone; None if it is empty.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def journal_state(path: Path) -> JournalState | None:
 
 
 def replica_state(path: Path) -> ReplicaState:
-    """Tell what a file holds.
+    """Return how much of its journal a replica holds.
 
     Raises
     ------
@@ -81,27 +80,27 @@ def replica_state(path: Path) -> ReplicaState:
         If the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        return ReplicaState(os.fstat(file.fileno()).st_size, _digest(_slot(file.fileno())))
+        return ReplicaState(os.fstat(file.fileno()).st_size, _digest(_read_slot(file.fileno())))
 
 
-def next_chunk(path: Path, held: ReplicaState, limit: int, *, done: bool) -> Chunk | None:
-    """Take from a journal what a copy lacks.
+def next_chunk(path: Path, replica: ReplicaState, limit: int, *, done: bool) -> Chunk | None:
+    """Read from a journal the next chunk that its replica lacks.
 
     Parameters
     ----------
     path
         The journal.
-    held
-        What the copy holds.
+    replica
+        How much the replica holds.
     limit
-        At most so many bytes.
+        Largest number of bytes of the chunk.
     done
-        Nothing will be written to it any more; looked up before.
+        The journal will not grow any more; the caller must find this out beforehand.
 
     Returns
     -------
-    Piece or None
-        None if the copy holds all that can be taken now.
+    Chunk or None
+        None if the replica holds all that can be copied now.
 
     Raises
     ------
@@ -112,82 +111,82 @@ def next_chunk(path: Path, held: ReplicaState, limit: int, *, done: bool) -> Chu
     try:
         if done:
             data = os.pread(
-                descriptor, max(0, min(limit, _end_of_records(descriptor) - held.size)), held.size
+                descriptor, max(0, min(limit, _end_of_records(descriptor) - replica.size)), replica.size
             )
         else:
-            data = _whole_records(os.pread(descriptor, limit, held.size), limit)
+            data = _whole_records(os.pread(descriptor, limit, replica.size), limit)
         if data:
-            return Chunk(held.size, data)
-        room = _slot(descriptor)
-        if room and held.size >= len(room) and _digest(room) != held.slot_digest:
-            return Chunk(0, room)
+            return Chunk(replica.size, data)
+        slot = _read_slot(descriptor)
+        if slot and replica.size >= len(slot) and _digest(slot) != replica.slot_digest:
+            return Chunk(0, slot)
     finally:
         os.close(descriptor)
     return None
 
 
-def append_chunks(path: Path, pieces: list[Chunk], awaited: float) -> bool:
-    """Add pieces to a copy, which is made if it is missing.
+def append_chunks(path: Path, chunks: list[Chunk], expected_s: float) -> bool:
+    """Append chunks to a replica; create it if it is missing.
 
     Parameters
     ----------
     path
-        The copy.
-    pieces
-        What is added, in order. One that does not begin where the copy ends is passed over: another process
-        fetches the same journal, and was quicker.
-    awaited
-        For how many seconds its writer counts as there from now on.
+        The replica.
+    chunks
+        The chunks, in order. One that does not begin at the end of the replica is skipped: another process
+        that fetches the same journal has added it already.
+    expected_s
+        Seconds from now during which the writer of the journal counts as there.
 
     Returns
     -------
     bool
-        False if it was not touched, as somebody else writes it just now: another process that fetches it, or
-        its own writer, if this is no copy at all.
+        False if the file was not touched, as another process holds its lock: one that fetches the same
+        journal, or the writer itself, if the file is no replica.
 
     Raises
     ------
     OSError
-        If it cannot be written; it holds then what it held before.
+        If the file cannot be written; its content is then the same as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         if not hold_lock(descriptor):
             return False
-        for piece in pieces:
+        for chunk in chunks:
             size = os.fstat(descriptor).st_size
-            if piece.offset == size or (piece.offset == 0 and len(piece.data) <= size):
-                _write(descriptor, piece, size)
-        expect_writer_until(path, awaited)
+            if chunk.offset == size or (chunk.offset == 0 and len(chunk.data) <= size):
+                _write(descriptor, chunk, size)
+        expect_writer_until(path, expected_s)
     finally:
         os.close(descriptor)
     return True
 
 
 def _whole_records(data: bytes, limit: int) -> bytes:
-    """Cut what is on its way: room not used yet, or filled just now, and a line without its end."""
-    room = data.find(b"\0")
-    data = data if room < 0 else data[:room]
+    """Return the complete lines before the first padding byte: a writer may be filling the bytes behind."""
+    padding = data.find(b"\0")
+    data = data if padding < 0 else data[:padding]
     end = end_of_records(data)
-    # A line longer than a piece is taken in parts: readers wait for its end.
+    # A line longer than a chunk is copied in parts: readers wait for its end.
     return data if end == 0 and len(data) == limit else data[:end]
 
 
 def _end_of_records(descriptor: int) -> int:
-    """Find the end of what was written: a writer that was killed left room behind it."""
+    """Return the end of the written bytes: a killed writer leaves NUL bytes behind them."""
     end = os.fstat(descriptor).st_size
     while end > 0:
         begin = max(0, end - _BLOCK)
-        found = len(os.pread(descriptor, end - begin, begin).rstrip(b"\0"))
-        if found:
-            return begin + found
+        length = len(os.pread(descriptor, end - begin, begin).rstrip(b"\0"))
+        if length:
+            return begin + length
         end = begin
     return 0
 
 
-def _slot(descriptor: int) -> bytes:
-    """Give the header and the room behind it, if something stands there."""
+def _read_slot(descriptor: int) -> bytes:
+    """Read the header and the reserved slot; empty if the slot is not in use."""
     data = os.pread(descriptor, _HEAD, 0)
     return data[: data.find(b"\n") + 1 + RESERVED_SLOT] if slot_in_use(data) else b""
 
@@ -196,12 +195,12 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16] if data else ""
 
 
-def _write(descriptor: int, piece: Chunk, size: int) -> None:
+def _write(descriptor: int, chunk: Chunk, size: int) -> None:
     try:
-        position, rest = piece.offset, memoryview(piece.data)
+        position, rest = chunk.offset, memoryview(chunk.data)
         while rest:
             written = os.pwrite(descriptor, rest, position)
             position, rest = position + written, rest[written:]
     except OSError:
-        os.ftruncate(descriptor, size)  # a full disk: half a piece would be fetched on from its middle
+        os.ftruncate(descriptor, size)  # a full disk: the replica must not end within a chunk
         raise

@@ -1,7 +1,7 @@
-"""What can be told of a journal from its beginning and its end, without reading all of it.
+"""The summary of a journal, from its beginning and its end, without reading all of it.
 
-Flows in: one file. Flows out: whose it is, whether its writer is still there, and when it last wrote. A
-buffer may hold thousands of journals, and most of them belong to another campaign than the one asked for.
+Flows in: one file. Flows out: its campaign and process, whether its writer is still there, and when it last
+wrote. A buffer may hold thousands of journals, and most belong to another campaign than the one asked for.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from flowprov.journal.reader import header_from_path, read_head
 from flowprov.records import Campaign, Footer, Header, Record, decode
 
 _BLOCK = 64 * 1024
-_LARGEST_TAIL = 16 << 20  # many times the longest record; more without one is damage
-_LAST_LINES = 16  # steps that end at the same time are written one after the other, the outermost last
+_LARGEST_TAIL = 16 << 20  # many times the longest record; a longer tail without a record is damage
+_LAST_LINES = 16  # tasks that end at the same time are written one after the other, the outermost last
 
 
 class JournalSummary(NamedTuple):
-    """What is known of a journal at a glance.
+    """The summary of a journal.
 
     Attributes
     ----------
     path
         The journal.
     header
-        Its header; made from the file's place where it was lost.
+        Its header; created from the file's path where it was lost.
     footer
-        Its footer, None if it was not closed.
+        Its footer; None if it was not closed.
     campaign
-        The name of the campaign, where it stands at the beginning.
+        The record that names the campaign, if it lies at the beginning.
     alive
         Whether its writer is still there.
     last_at
-        Time of its last record, in nanoseconds.
+        Wall clock time of its last record, in nanoseconds.
     """
 
     path: Path
@@ -50,12 +50,12 @@ class JournalSummary(NamedTuple):
 
 
 def summarize(path: Path) -> JournalSummary | None:
-    """Look at the beginning and the end of a journal.
+    """Create the summary of a journal from its beginning and its end.
 
     Returns
     -------
     JournalSummary or None
-        None of a file that is gone or that holds no record yet.
+        None if the file is gone or holds no record yet.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def summarize(path: Path) -> JournalSummary | None:
 
     Notes
     -----
-    A reader who begins after this and was told that the writer is gone sees all that it ever wrote.
+    If the summary says that the writer is gone, a reader that begins afterwards sees all that it ever wrote.
     """
     try:
         head = read_head(path)
@@ -75,32 +75,32 @@ def summarize(path: Path) -> JournalSummary | None:
         return None
     header = head.header or header_from_path(path)
     footer = head.footer or footer
-    # The latest heartbeat of a journal that can grow no more stands behind the header.
+    # The latest heartbeat of a journal that can grow no more lies in the reserved slot.
     last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
     alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
     return JournalSummary(path, header, footer, head.campaign, alive, last_at)
 
 
 def last_position(path: Path) -> int | None:
-    """Give the position of the last record that tells a time; None where there is none.
+    """Return the position of the last record that has a time; None if there is none.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     """
-    found = _last_records(path)
-    return found[-1][0] if found else None
+    tail = _last_records(path)
+    return tail[-1][0] if tail else None
 
 
 def _read_tail(path: Path) -> tuple[int, Footer | None]:
-    """Give the time of the last records, 0 if there is none, and the footer if it is among them."""
-    found = [record for _, record in _last_records(path)]
-    return max(map(time_of, found), default=0), next((r for r in found if isinstance(r, Footer)), None)
+    """Return the latest time of the last records, 0 if there is none, and the footer if it is one of them."""
+    tail = [record for _, record in _last_records(path)]
+    return max(map(time_of, tail), default=0), next((r for r in tail if isinstance(r, Footer)), None)
 
 
 def _last_records(path: Path) -> list[tuple[int, Record]]:
-    """Give the last records that tell a time, with their positions."""
+    """Return the last records that have a time, with their positions."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = os.fstat(descriptor).st_size
@@ -109,9 +109,9 @@ def _last_records(path: Path) -> list[tuple[int, Record]]:
             begin = max(0, end - _BLOCK)
             tail = os.pread(descriptor, end - begin, begin) + tail
             if is_padding(tail) or not tail.rstrip(b"\0 \n"):
-                tail = b""  # reserved room, or room that was given up
-            elif found := _with_times(tail, begin):
-                return found
+                tail = b""  # padding and nothing else
+            elif last := _with_times(tail, begin):
+                return last
             end = begin
     finally:
         os.close(descriptor)
@@ -119,20 +119,20 @@ def _last_records(path: Path) -> list[tuple[int, Record]]:
 
 
 def _with_times(tail: bytes, begin: int) -> list[tuple[int, Record]]:
-    """Decode the last lines that have a time; the first of the tail is cut, and passed over by that."""
-    found = []
+    """Decode the last lines and keep the records that have a time; the cut first line does not decode."""
+    kept = []
     for offset, line in list(lines(tail[: end_of_records(tail)]))[-_LAST_LINES:]:
         try:
             record = decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
         if time_of(record):
-            found.append((begin + offset, record))
-    return found
+            kept.append((begin + offset, record))
+    return kept
 
 
 def time_of(record: Record) -> int:
-    """Give the latest time that a record tells of, in nanoseconds; 0 if it tells none."""
+    """Return the latest time that a record holds, in nanoseconds; 0 if it holds none."""
     for field in ("ended_at", "at", "started_at"):
         if (value := getattr(record, field, None)) is not None:
             return int(value)

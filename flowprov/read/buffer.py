@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import msgspec
 
 from flowprov.journal.format import lines
-from flowprov.journal.reader import CHUNK, Damage
+from flowprov.journal.reader import BLOCK_SIZE, Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.follow import Follower
@@ -297,8 +297,8 @@ def _search_campaign(journal: JournalSummary) -> Campaign | None:
         return None
     rest = b""
     with journal.path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            data = rest + chunk
+        while block := file.read(BLOCK_SIZE):
+            data = rest + block
             if _CAMPAIGN_LINE in data:
                 for _, line in lines(data):
                     if line.startswith(_CAMPAIGN_LINE):

@@ -16,7 +16,7 @@ import msgspec
 from flowprov import records
 from flowprov.errors import MissingExtraError, SinkError
 from flowprov.journal.format import slot_in_use
-from flowprov.journal.reader import CHUNK, JournalReader
+from flowprov.journal.reader import BLOCK_SIZE, JournalReader
 from flowprov.read.journal_report import JournalReport
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import LATE_FOOTER, Entry
@@ -164,7 +164,7 @@ def _entry_in_slot(path: Path) -> Entry | None:
     """Return the line in the reserved slot behind the header; None if there is no record in it."""
     try:
         with path.open("rb") as file:
-            data = file.read(CHUNK)
+            data = file.read(BLOCK_SIZE)
     except FileNotFoundError:
         return None
     if not slot_in_use(data):

@@ -52,7 +52,7 @@ def two(buffer: Path) -> Iterator[Any]:
     ]
     assert left == []
     ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov")]
-    assert Counter(ours)["flowprov-keeper"] == len(ours) <= 1
+    assert Counter(ours)["flowprov-maintenance"] == len(ours) <= 1
     assert guard.internal_errors() == {}
 
 

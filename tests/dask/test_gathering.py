@@ -246,10 +246,10 @@ def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
     before = {thread.name for thread in threading.enumerate()}
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
-    assert not {thread.name for thread in threading.enumerate()} - before - {"flowprov-keeper"}
+    assert not {thread.name for thread in threading.enumerate()} - before - {"flowprov-maintenance"}
     collect(far.client)
     assert [path.name for path in buffer.iterdir() if path.name.startswith(".")] == []
-    assert far.client.run(steps.our_threads) == {far.addresses()["one"]: ["flowprov-keeper"]}
+    assert far.client.run(steps.our_threads) == {far.addresses()["one"]: ["flowprov-maintenance"]}
     far.client.unregister_worker_plugin("flowprov")
     assert far.client.run(steps.operations) == {far.addresses()["one"]: []}
     assert guard.internal_errors() == {}

@@ -86,7 +86,7 @@ def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(t
 def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "CHUNK", 256)
+    monkeypatch.setattr(reader_module, "BLOCK_SIZE", 256)
     path = write(tmp_path, header(), *map(step, range(50)))
     whole = path.stat().st_size
     with path.open("ab") as file:
@@ -119,7 +119,7 @@ def test_a_last_line_without_its_newline_is_not_yet_there_and_is_no_damage(tmp_p
 def test_records_longer_than_a_piece_and_padding_across_pieces_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "CHUNK", 64)
+    monkeypatch.setattr(reader_module, "BLOCK_SIZE", 64)
     long = step(0, used={"text": "x" * 1_000})
     path = write(tmp_path, header(), long)
     with path.open("ab") as file:

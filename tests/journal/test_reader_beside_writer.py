@@ -39,7 +39,7 @@ class Growing:
 def test_room_that_is_filled_between_two_looks_at_the_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK", 64 * 1024)
+    monkeypatch.setattr(module, "BLOCK_SIZE", 64 * 1024)
     journal = Growing(tmp_path / "99-j1.jsonl", size=1 << 20)
     journal.write(10)
     reading = JournalReader(journal.path, 0, records.decode).read()
@@ -72,7 +72,7 @@ def test_looks_that_are_interrupted_by_writes_give_each_record_once_in_order(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         journal = Growing(Path(folder) / "99-j1.jsonl", size)
         journal.write(begin)
-        patch.setattr(module, "CHUNK", 4_096)
+        patch.setattr(module, "BLOCK_SIZE", 4_096)
         interruptions = iter(moments)
 
         def pread(descriptor: int, length: int, offset: int) -> bytes:
