@@ -1,1 +1,1 @@
-"""What one process holds: settings, journals, the current scope, and what its children inherit."""
+"""What one process holds: settings, journals and the current scope, and what its child processes inherit."""

@@ -1,11 +1,12 @@
-"""Which workflow and task is current, and how that is handed on.
+"""The current scope: the open workflow or task to which a new event belongs.
 
-Flows in: scopes that capture opens and closes. Flows out: the scope to which a new event belongs.
+Flows in: scopes that capture opens and closes. Flows out: the current scope, and the environment variables
+that name it to child processes.
 
-The current scope is the one of the context (a ContextVar: it follows threads' own contexts and asyncio
-tasks), else what an adapter knows of this thread (Dask: the task that runs on it), else the innermost open
-workflow of the process. A scope is restored by identity, never by a ContextVar token: tokens can only be
-reset in the context that made them, and a loop may end in another one.
+The current scope is that of the context: a ContextVar, which follows the contexts of threads and asyncio
+tasks. Where the context has none, it is the scope that an adapter knows for this thread (Dask: the task that
+runs on it), else the innermost open workflow of the process. A scope is restored by identity, never by a
+ContextVar token: a token can be reset only in the context that created it, and a loop may end in another one.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from flowprov.records import LocalId
 ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
 ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
-ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: the child writes beside its parent
+ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: a child uses the buffer of its parent
 
 
 CodeLocation: TypeAlias = tuple[CodeType, int]
 
 
 class Extras(msgspec.Struct):
-    """What was added to a task or workflow while it ran; most have none.
+    """Data that was added to a task or workflow while it ran; most tasks have none.
 
     Attributes
     ----------
     generated, tags, custom_metadata
         What the program added through the handle.
     on_end
-        Called just before the record of the end is written, with the exception that ended the scope, or None:
-        what was opened inside and lives as long (the workflow of a model) ends then.
+        Callbacks. Each is called just before the end record of the scope is written, with the exception that
+        ended the scope, or None. A workflow of a model, which lives as long as the scope, ends there.
     """
 
     generated: dict[str, Any] = {}
@@ -51,44 +52,44 @@ class Extras(msgspec.Struct):
 
 
 class Scope(msgspec.Struct, eq=False, weakref=True):
-    """An open workflow or task: what its children and its own record need.
+    """An open workflow or task, with the data that its children and its own record need.
 
     Attributes
     ----------
     journal
-        Where it and its children are recorded.
+        The journal of its record and of its children's.
     key
-        A task's number in that journal, the full id of a task of another process, or None for a workflow.
+        A task's number in that journal; the full id of a task of another process; None for a workflow.
     workflow_id
         The workflow to which children belong.
     line_prefix
-        The part of its line that says where it belongs and what it is.
+        The part of its line that names its workflow, its parent and its activity.
     used
-        Its encoded inputs; None where the opening was written when it happened (workflows, Dask tasks).
+        Its encoded inputs; None if a record was written when it opened (workflows, Dask tasks).
     started
         Start by the monotonic clock, in nanoseconds.
     wall_started
-        Start by the wall clock, where a record of it was written when it happened.
+        Start by the wall clock, in nanoseconds, if a record was written when it opened.
     previous
-        What the ContextVar held before; None where the parent came from elsewhere.
+        The scope that the ContextVar held before; None if the parent came from elsewhere.
     parent
         The scope to which this one belongs.
     muted
-        Nothing inside is recorded.
+        Whether nothing inside is recorded.
     forwards
-        Whether forwards of models inside are recorded (epochs thin them).
+        Whether forwards of models inside are recorded (epoch loops may leave some out).
     epoch
         The item of the innermost epoch loop.
     recorded
-        Whether the scope has a record of its own; children of one that has not belong to its parent.
+        Whether the scope has a record of its own; the children of a scope without one belong to its parent.
     left_early
-        Iterations inside that were left early, for a correction should an exception turn out to be why.
+        Iterations inside that were left early: they are corrected if an exception was the cause.
     closed
-        The workflow was stopped; it is muted then, so that the hot path need not look at this.
+        Whether the workflow was stopped. It is muted then too, so the hot path need not read this.
     opener
-        What opened it, where its end must find it again (the capture of a module).
+        The object that opened it, if its end must find that again (the capture of a module).
     exact
-        Telemetry was read at its start, and is to be at its end.
+        Whether telemetry was read at its start, and must be read at its end.
     """
 
     journal: Journal
@@ -116,29 +117,29 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         return self
 
     def open_line(self) -> bytes | None:
-        """Give the control record that says that this scope is open; None where its opening was written."""
+        """Return the open record of this scope; None if a record was written when it opened."""
         if self.used is None:
             return None
         return OPEN_TASK % self.start_fields()
 
     def start_fields(self) -> bytes:
-        """Give the fields of a task's record that are known at its start."""
+        """Return the fields of a task's record that are known at its start."""
         fields = (self.key, self.line_prefix, self.started + clock.offset, self.used)
         return START_FIELDS % cast("tuple[int, bytes, int, bytes]", fields)
 
     def ensure_extras(self) -> Extras:
-        """Give the extras, made at the first call."""
+        """Return the extras; the first call creates them."""
         if self.extras is None:
             self.extras = Extras()
         return self.extras
 
     def full_task_id(self) -> str | None:
-        """Give the full task id, None for a workflow."""
+        """Return the full task id; None for a workflow."""
         return None if self.key is None else self.journal.full_id(self.key)
 
 
 class LeftEarly(msgspec.Struct):
-    """An iteration that was left before its end, and where in the program: innermost frame first."""
+    """An iteration that was left before its end, and where that happened: the innermost frame first."""
 
     key: LocalId
     locations: list[CodeLocation]
@@ -146,16 +147,16 @@ class LeftEarly(msgspec.Struct):
 
 current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 
-# Workflows that are open in this process, innermost last. The first may be one that another process opened
-# and handed to this one.
+# Workflows that are open in this process, innermost last. The first may belong to another process, from which
+# this one inherited it.
 open_workflows: list[Scope] = []
 
-# Adapters that know which scope a thread is in although its context does not say (see capture.dask).
+# Functions of adapters that know the scope of a thread whose context has none (see capture.dask).
 resolvers: list[Callable[[], Scope | None]] = []
 
 
 def resolve_scope() -> Scope | None:
-    """Find the current scope when the ContextVar holds none."""
+    """Return the current scope when the ContextVar holds none."""
     for resolver in resolvers:
         scope = resolver()
         if scope is not None:
@@ -164,17 +165,17 @@ def resolve_scope() -> Scope | None:
 
 
 def current_scope() -> Scope | None:
-    """Give the current scope: of the context, of the thread, or of the process."""
+    """Return the current scope: of the context, of the thread, or of the process."""
     return current.get() or resolve_scope()
 
 
 def is_open(scope: Scope) -> bool:
-    """Whether this process opened a scope and has not ended it: its record is this process's to write."""
+    """Whether this process opened a scope and has not ended it, so that it must write the scope's record."""
     return any(holder.current_scope() is scope for holder in list(scope.journal.open_scopes.values()))
 
 
 def open_around(scope: Scope | None) -> Scope | None:
-    """Find the innermost scope that has a record of its own, which this process is going to end."""
+    """Return the innermost scope around that has a record of its own and that this process will end."""
     while scope is not None:
         if scope.recorded and is_open(scope):
             return scope
@@ -183,49 +184,49 @@ def open_around(scope: Scope | None) -> Scope | None:
 
 
 def parent_fields_of(scope: Scope) -> bytes:
-    """Give the part of a child's line that names its workflow and parent task."""
-    made = scope.parent_fields
-    if made is None:
+    """Return the parent fields: the part of a child's line that names its workflow and parent task."""
+    encoded = scope.parent_fields
+    if encoded is None:
         recorded: Scope | None = scope
         while recorded is not None and not recorded.recorded:
             recorded = recorded.parent
-        made = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
+        encoded = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
         if recorded is not None and recorded.key is not None:
-            made += b',"parent_task_id":' + msgspec.json.encode(recorded.key)
-        scope.parent_fields = made
-    return made
+            encoded += b',"parent_task_id":' + msgspec.json.encode(recorded.key)
+        scope.parent_fields = encoded
+    return encoded
 
 
 def deactivate(scope: Scope) -> list[Scope]:
-    """Make what was current before ``scope`` current again.
+    """Make the scope that was current before ``scope`` current again.
 
     Returns
     -------
     list of Scope
-        Scopes inside it that never closed (a KeyboardInterrupt can jump over the end of a forward),
-        innermost first: their records are still owed.
+        Scopes inside it that never closed, innermost first; their records are not written yet. A
+        KeyboardInterrupt, for one, can jump over the end of a forward.
     """
-    here = current.get()
-    if here is scope:
+    open_now = current.get()
+    if open_now is scope:
         current.set(scope.previous)
         return []
     inner: list[Scope] = []
-    while here is not None and here is not scope:
-        inner.append(here)
-        here = here.previous
-    if here is None:
-        return []  # another context, or closed out of order: what is current there is none of ours to change
+    while open_now is not None and open_now is not scope:
+        inner.append(open_now)
+        open_now = open_now.previous
+    if open_now is None:
+        return []  # another context, or closed out of order: leave the current scope as it is
     current.set(scope.previous)
     return inner
 
 
-def carried_variables() -> dict[str, str]:
-    """Give the environment variables that tell a child process where it belongs."""
+def propagated_variables() -> dict[str, str]:
+    """Return the environment variables from which a child process learns where it belongs."""
     scope = current_scope()
     if scope is None:
         return {}
     journal = scope.journal
-    given = {
+    variables = {
         ENV_CAMPAIGN: journal.identity.campaign_id,
         ENV_WORKFLOW: scope.workflow_id,
         ENV_BUFFER: journal.settings.path,
@@ -234,12 +235,12 @@ def carried_variables() -> dict[str, str]:
     while parent.parent is not None and not parent.recorded:
         parent = parent.parent
     if (task_id := parent.full_task_id()) is not None:
-        given[ENV_PARENT_TASK] = task_id
-    return given
+        variables[ENV_PARENT_TASK] = task_id
+    return variables
 
 
 def inherited_ids(environ: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None, str | None]:
-    """Read (campaign, workflow, parent task) that another process handed to this one."""
+    """Return the ids of campaign, workflow and parent task that this process inherited from another one."""
     return environ.get(ENV_CAMPAIGN), environ.get(ENV_WORKFLOW), environ.get(ENV_PARENT_TASK)
 
 

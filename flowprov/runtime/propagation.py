@@ -1,16 +1,16 @@
-"""How a child process learns to which campaign, workflow and task it belongs.
+"""Propagation: how a child process learns to which campaign, workflow and task it belongs.
 
 Flows in: the current scope at the moment a child is started. Flows out: environment variables for programs,
-and a passenger in what multiprocessing pickles for its children. Forked children need neither: they inherit
-the memory.
+and a carrier in what multiprocessing pickles for its children. Forked children need neither: they inherit the
+memory.
 
-Nothing is put into ``os.environ``: it is shared by all threads, and changing it while other threads read it
-has crashed programs. Instead
+This module does not write to ``os.environ``: all threads share it, and changing it while another thread reads
+it has crashed programs. It does two things instead:
 
-- ``subprocess.Popen`` is wrapped once, so that the environment it gives its child holds three more variables;
-- an object rides in the configuration that a ``multiprocessing.Process`` copies from its parent. It is
-  pickled when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and joblib use the same
-  way), in the thread that starts it, and looks up the current scope just then.
+- It wraps ``subprocess.Popen`` once, so that the environment of a child holds up to four more variables.
+- It puts a carrier into the configuration that a ``multiprocessing.Process`` copies from its parent. The
+  carrier is pickled when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and joblib do
+  the same), in the thread that starts the child, and looks up the current scope at that moment.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ _installed = False
 
 
 def install() -> None:
-    """Have child processes of this one told where they belong; does nothing the second time."""
-    global _installed  # noqa: PLW0603 - a mark of this process
+    """Install both ways in this process; a second call does nothing."""
+    global _installed  # noqa: PLW0603 - once per process
     if _installed:
         return
     _installed = True
-    with guard.guarded("preparing to hand the campaign over to child processes"):
-        multiprocessing.current_process()._config["flowprov"] = ContextCarrier()  # type: ignore[attr-defined]  # noqa: SLF001 - the one place that every way of starting a child copies
+    with guard.guarded("preparing to propagate the campaign to child processes"):
+        multiprocessing.current_process()._config["flowprov"] = ContextCarrier()  # type: ignore[attr-defined]  # noqa: SLF001 - every way of starting a child copies this dictionary
         _wrap_popen()
 
 
 class ContextCarrier:
-    """Rides to a child of multiprocessing, and becomes the place of the parent when it arrives."""
+    """Travels to a child of multiprocessing, and restores the context of the parent there."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
-            held = runtime.peek()
-            given = context.carried_variables()
-            settings = None if held is None else settings_to_json(held.settings)
-        except Exception as error:  # the child must start whatever happens to us
-            guard.report_internal_error("handing the campaign over to a child process", error)
-            given, settings = {}, None
-        return (restore_context, (given, settings))
+            active = runtime.peek()
+            variables = context.propagated_variables()
+            settings = None if active is None else settings_to_json(active.settings)
+        except Exception as error:  # the child must start, whatever fails here
+            guard.report_internal_error("propagating the campaign to a child process", error)
+            variables, settings = {}, None
+        return (restore_context, (variables, settings))
 
 
-def restore_context(given: dict[str, str], settings: bytes | None) -> ContextCarrier:
-    """Take the place that the parent process handed over; runs while the child unpickles its task."""
-    with guard.guarded("taking over the campaign of the parent process"):
-        os.environ.update(given)
+def restore_context(variables: dict[str, str], settings: bytes | None) -> ContextCarrier:
+    """Join the campaign, workflow and task of the parent; runs while the child unpickles its task."""
+    with guard.guarded("restoring the context of the parent process"):
+        os.environ.update(variables)
         if settings is not None and runtime.peek() is None:
-            buffer = given.get(context.ENV_BUFFER)
+            buffer = variables.get(context.ENV_BUFFER)
             runtime.configure(settings_from_json(settings), **({"journal.path": buffer} if buffer else {}))
     return ContextCarrier()
 
@@ -67,27 +67,31 @@ def _wrap_popen() -> None:
     original = subprocess.Popen.__init__
 
     @functools.wraps(original)
-    def started(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init_with_variables(self: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) <= _ENV_POSITION:
-            with guard.guarded("handing the campaign over to a program"):
+            with guard.guarded("propagating the campaign to a program"):
                 kwargs["env"] = _with_variables(kwargs.get("env"))
         original(self, *args, **kwargs)
 
-    subprocess.Popen.__init__ = started  # type: ignore[method-assign]
+    subprocess.Popen.__init__ = init_with_variables  # type: ignore[method-assign]
 
 
-# Position of ``env`` among the arguments of Popen, where somebody gives so many by position.
+# Position of ``env`` among the arguments of Popen, for callers that pass so many by position.
 _ENV_POSITION = 10
 
 
 def _with_variables(env: Any) -> Any:
-    """Add the place of this process to an environment, unless it was built from nothing on purpose."""
-    given = context.carried_variables()
-    if not given:
+    """Return an environment with the propagated variables added.
+
+    An environment whose ``PATH`` is not that of this process was built from nothing on purpose: it stays as
+    it is.
+    """
+    variables = context.propagated_variables()
+    if not variables:
         return env
     if env is None:
         env = os.environ
     elif env.get("PATH") != os.environ.get("PATH"):
         return env
     own_buffer = {name: env[name] for name in (context.ENV_BUFFER,) if name in env}
-    return {**env, **given, **own_buffer}
+    return {**env, **variables, **own_buffer}

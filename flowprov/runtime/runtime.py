@@ -1,8 +1,8 @@
-"""The one slot that holds what a process has of flowprov: settings, journals, keeper, counters.
+"""The runtime of a process: settings, journals, maintenance, sampler and shipper, in one slot.
 
-Flows in: settings, found at the first use or given by ``configure``. Flows out: the journal of a campaign,
-and the encoder of values. Nothing here runs at import; the slot is filled by the first call that needs it,
-made anew in a forked child, and emptied at exit.
+Flows in: settings, from ``configure`` or found at the first use. Flows out: the journal of a campaign, and
+the summarizer of values. Nothing here runs at import. The first call that needs a runtime creates it, a
+forked child opens new journals, and the end of the process closes everything.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from flowprov.version import __version__
 
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown"]
 
-_LAST_SAMPLE = 1.0  # seconds that the end of a process waits for telemetry
-_MAX_IDLE = 4  # files of campaigns in which nothing is open that stay open: the next workflow may be of one
+_LAST_SAMPLE_S = 1.0  # how long the end of a process waits for telemetry
+# Files of campaigns without an open scope that stay open: the next workflow may belong to one of them.
+_MAX_IDLE = 4
 
 
 class Runtime:
@@ -44,19 +45,22 @@ class Runtime:
     Attributes
     ----------
     settings
-        The settings in force.
+        The active settings.
     capturing
-        Whether more than the adapters records (``instrumentation.enabled``, and not ``FLOWPROV_DISABLED``).
+        Whether all captures record, and not only the adapters: ``instrumentation.enabled`` is true, and
+        ``FLOWPROV_DISABLED`` is not set.
     summarizer
-        Makes values recordable.
+        Turns values into the JSON that records keep.
     shipper
-        Has the journals delivered, where there are sinks.
+        Starts the process that delivers the journals, where there are sinks.
+    maintenance
+        Writes the heartbeats of the journals, in a thread of its own.
     sampler
-        Samples telemetry, where that is on.
+        Samples telemetry; None where that is off.
     at_exit
-        Called when the process ends.
+        Callbacks for the end of the process.
     at_heartbeat
-        Called by the keeper after each heartbeat of a journal, in a thread of its own.
+        Callbacks for each heartbeat of a journal, called in the maintenance thread.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,10 +69,10 @@ class Runtime:
         self.summarizer = Summarizer(redact=settings.privacy.redact)
         self.shipper = ShipperLauncher(settings)
         self.maintenance = JournalMaintenance(self._on_heartbeat)
-        self.sampler = self._make_sampler()
+        self.sampler = self._create_sampler()
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
-        self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # whoever holds one may go on in it
+        self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # a scope that holds one may still use it
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.at_exit: list[Callable[[], None]] = []
@@ -76,21 +80,21 @@ class Runtime:
         encoder_globals["_flowprov_encode"] = self.summarizer.encode_mapping
 
     def campaign_id(self) -> str:
-        """Give the campaign of this process: handed over, shared by its job, or made at the first use."""
+        """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
         with self._lock:
             if self._campaign_id is None:
-                given, _, _ = context.inherited_ids(os.environ)
-                self._campaign_id = given or launchers.campaign_id() or new_id()
+                inherited, _, _ = context.inherited_ids(os.environ)
+                self._campaign_id = inherited or launchers.campaign_id() or new_id()
             return self._campaign_id
 
     def set_campaign(self, campaign_id: str | None) -> str | None:
-        """Make another campaign the one of this process; gives the one before."""
+        """Set the campaign of this process; return the one before."""
         with self._lock:
             before, self._campaign_id = self._campaign_id, campaign_id
             return before
 
     def name_campaign(self, campaign: Campaign) -> None:
-        """Have the name of a campaign recorded: behind the header of its journal, or now if that is there."""
+        """Record the name of a campaign: at the beginning of its journals, or now in those that exist."""
         with self._lock:
             self._campaigns[campaign.campaign_id] = campaign
             for (campaign_id, _), journal in self._journals.items():
@@ -98,14 +102,14 @@ class Runtime:
                     journal.name_campaign(campaign)
 
     def journal(self, campaign_id: str, buffer: str | None = None) -> Journal:
-        """Give the journal of this process for a campaign.
+        """Return the journal of this process for a campaign.
 
         Parameters
         ----------
         campaign_id
             The campaign.
         buffer
-            Another buffer folder than that of the settings: an adapter knows where its client reads.
+            The buffer folder that an adapter's client reads; None for that of the settings.
         """
         key = (campaign_id, buffer or self.settings.journal.path)
         journal = self._journals.get(key)
@@ -114,13 +118,13 @@ class Runtime:
                 journal = self._journals.get(key)
                 if journal is None:
                     self._close_idle_journals()
-                    journal = self._journals[key] = self._make_journal(*key)
+                    journal = self._journals[key] = self._create_journal(*key)
         return journal
 
     def _close_idle_journals(self) -> None:
-        """Close the files of campaigns that seem to be over, so that they do not add up.
+        """Close the files of campaigns that seem to be over, so that open files do not pile up.
 
-        Nobody says which are: a process that comes back to one begins another file.
+        Nothing says that a campaign is over: a process that returns to one creates another file.
         """
         needed = {id(scope.journal) for scope in list(context.open_workflows)}
         idle = [
@@ -128,13 +132,13 @@ class Runtime:
             for key, journal in self._journals.items()
             if key[0] != self._campaign_id and not journal.open_scopes and id(journal) not in needed
         ]
-        for key in idle[: 1 - _MAX_IDLE]:  # with the one that comes there are as many again
+        for key in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
             with guard.guarded("closing the journal of a campaign"):
                 if self._journals[key].close_if_idle():
                     self._idle.add(self._journals.pop(key))
                     self._campaigns.pop(key[0], None)
 
-    def _make_journal(self, campaign_id: str, buffer: str) -> Journal:
+    def _create_journal(self, campaign_id: str, buffer: str) -> Journal:
         settings = self.settings.journal
         if buffer != settings.path:
             settings = msgspec.structs.replace(settings, path=buffer)
@@ -154,21 +158,21 @@ class Runtime:
             journal.exact_reader = self.sampler.exact_reader
         return journal
 
-    def _make_sampler(self) -> Sampler | None:
+    def _create_sampler(self) -> Sampler | None:
         telemetry = self.settings.telemetry_capture
         if telemetry is None or disabled():
             return None
         return Sampler(telemetry, self.maintenance.watched)
 
     def journals(self) -> list[Journal]:
-        """List the journals of this process."""
+        """Return the journals of this process."""
         return [*self._journals.values(), *self._idle]
 
     def close(self) -> None:
-        """Write the footers; what is captured afterwards is counted as dropped."""
+        """Write the footers; later events are counted as dropped."""
         self.maintenance.stop()
         if self.sampler is not None:
-            self.sampler.end(_LAST_SAMPLE)
+            self.sampler.end(_LAST_SAMPLE_S)
         for journal in self.journals():
             with guard.guarded("closing a journal"):
                 journal.close()
@@ -182,75 +186,76 @@ class Runtime:
             callback()
 
     def wait_for_delivery(self) -> None:
-        """Wait a little for what the sinks are owed, at the end of the program."""
+        """Wait a little, at the end of the program, until the sinks hold the journals."""
         for journal in self.journals():
             with guard.guarded("waiting for delivery"):
                 self.shipper.wait_for_delivery(journal, last=True)
 
     def reopen_after_fork(self) -> None:
-        """In a forked child: go on in journals of this process's own."""
+        """Continue in new journals, which belong to this process, in a forked child."""
         self._lock = threading.RLock()
         self.shipper = ShipperLauncher(self.settings)
         self.maintenance = JournalMaintenance(self._on_heartbeat)
-        self.sampler = self._make_sampler()
+        self.sampler = self._create_sampler()
         for journal in self.journals():
             journal.reopen_after_fork(self.maintenance)
             journal.exact_reader = None if self.sampler is None else self.sampler.exact_reader
 
 
-# The names that generated encoders of arguments use (see capture.site): one dictionary for all of them, so
-# that configuring anew reaches those that were made before.
+# The globals of the generated encoders of arguments (see capture.function_spec). All of them share this
+# dictionary, so that new settings reach encoders that were generated before.
 encoder_globals: dict[str, Any] = {
     "_flowprov_json": msgspec.json.Encoder().encode,
-    "_flowprov_len": len,  # parameters may well be called len or type
+    "_flowprov_len": len,  # a parameter may be called len or type
     "_flowprov_type": type,
 }
 
 _slot: Runtime | None = None
 _slot_lock = threading.RLock()
-_hooks_set = False
+_hooks_registered = False
 
 
 def get() -> Runtime:
-    """Give the runtime of this process, made at the first call.
+    """Return the runtime of this process; the first call creates it.
 
     Raises
     ------
     SettingsError
-        If the settings that were found cannot be used.
+        If the settings that were found are invalid.
     """
     return _slot or _start(None)
 
 
 def peek() -> Runtime | None:
-    """Give the runtime if there is one."""
+    """Return the runtime of this process; None if there is none yet."""
     return _slot
 
 
 def configure(
     settings_or_path: Settings | str | os.PathLike[str] | Mapping[str, Any] | None = None, **overrides: Any
 ) -> None:
-    """Choose the settings of this process.
+    """Set the settings of this process.
 
-    Without a call of it they are found when the first event is met: the file that ``FLOWPROV_SETTINGS_PATH``
-    names, ``./settings.yaml`` if it is flowprov's, else the defaults.
+    Without this call the first event finds them: in the file that ``FLOWPROV_SETTINGS_PATH`` names, else in
+    ``./settings.yaml`` if that file is flowprov's, else the defaults apply.
 
     Parameters
     ----------
     settings_or_path
-        A settings file, a mapping of the same form, or ready settings.
+        A settings file, a mapping of the same form, or a ``Settings`` object.
     **overrides
-        Single settings that go above those: ``journal={"path": "here"}``, ``journal__path="here"`` or
+        Single settings, as a layer above those: ``journal={"path": "here"}``, ``journal__path="here"`` or
         ``**{"journal.path": "here"}``.
 
     Raises
     ------
     SettingsError
-        With every problem found, each with its place.
+        If the settings are invalid; the message lists every problem, with its file and line.
 
     Notes
     -----
-    What is open stays in the journal in which it began; what opens afterwards follows the new settings.
+    Scopes that are open stay in the journal in which they began. Scopes that open afterwards follow the new
+    settings.
     """
     settings = load_settings(settings_or_path, overrides or None)
     _start(settings)
@@ -268,7 +273,7 @@ def _start(settings: Settings | None) -> Runtime:
             if _slot is not None:
                 return _slot
             settings = load_settings()
-        _set_hooks()
+        _register_hooks()
         before, _slot = _slot, Runtime(settings)
         set_active_settings(settings)
         if before is None:
@@ -281,7 +286,7 @@ def _start(settings: Settings | None) -> Runtime:
 
 
 def _retire(before: Runtime) -> None:
-    """Close the journals of settings that were replaced, except those in which something is still open."""
+    """Close the journals of a runtime that was replaced; keep it if a scope is still open in any of them."""
     if any(journal.open_scopes for journal in before.journals()):
         _retired.append(before)
     else:
@@ -291,93 +296,94 @@ def _retire(before: Runtime) -> None:
 _retired: list[Runtime] = []
 
 
-def _join_inherited_workflow(runtime: Runtime) -> None:
-    """Take the place in a campaign that another process handed to this one."""
+def _join_inherited_workflow(active: Runtime) -> None:
+    """Open the scopes of the workflow and the task that this process inherited from another one."""
     campaign_id, workflow_id, task_id = context.inherited_ids(os.environ)
     if campaign_id is None or workflow_id is None or context.open_workflows:
         return
-    journal = runtime.journal(campaign_id)
-    scope = Scope(journal, None, workflow_id, muted=not runtime.capturing)
+    journal = active.journal(campaign_id)
+    scope = Scope(journal, None, workflow_id, muted=not active.capturing)
     context.open_workflows.append(scope)
     if task_id is not None:
         context.open_workflows.append(
-            Scope(journal, task_id, workflow_id, parent=scope, muted=not runtime.capturing)
+            Scope(journal, task_id, workflow_id, parent=scope, muted=not active.capturing)
         )
 
 
-def _set_hooks() -> None:
-    global _hooks_set  # noqa: PLW0603 - once per process, and they are inherited by its forks
-    if _hooks_set:
+def _register_hooks() -> None:
+    """Register the callbacks for fork and exit; forked children inherit them."""
+    global _hooks_registered  # noqa: PLW0603 - once per process
+    if _hooks_registered:
         return
-    _hooks_set = True
+    _hooks_registered = True
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )
     atexit.register(shutdown)
-    _set_finalizer()
+    _register_finalizer()
     # multiprocessing clears the finalizers that a forked child inherits before it runs the child's code.
-    multiprocessing.util.register_after_fork(_anchor, lambda _: _set_finalizer())
+    multiprocessing.util.register_after_fork(_anchor, lambda _: _register_finalizer())
 
 
-def _set_finalizer() -> None:
-    # Children of multiprocessing leave through os._exit and skip atexit; this they run.
+def _register_finalizer() -> None:
+    # Children of multiprocessing leave through os._exit and skip atexit, but they run finalizers.
     multiprocessing.util.Finalize(None, shutdown, exitpriority=0)
 
 
 def _before_fork() -> None:
-    # With our threads stopped no lock of ours can be held by a thread that the child will not have.
-    for each in _all():
-        each.maintenance.stop(timeout=0.2)
-        if each.sampler is not None:
-            each.sampler.stop(timeout=0.2)
+    # A lock that one of our threads held at the fork would stay locked in the child: stop the threads first.
+    for runtime in _runtimes():
+        runtime.maintenance.stop(timeout=0.2)
+        if runtime.sampler is not None:
+            runtime.sampler.stop(timeout=0.2)
 
 
-def _after_fork_here() -> None:
-    for each in _all():
-        each.maintenance.resume()
-        if each.sampler is not None:
-            each.sampler.resume()
+def _after_fork_in_parent() -> None:
+    for runtime in _runtimes():
+        runtime.maintenance.resume()
+        if runtime.sampler is not None:
+            runtime.sampler.resume()
 
 
-def _after_fork_there() -> None:
+def _after_fork_in_child() -> None:
     global _slot_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _slot_lock = threading.RLock()
     guard.reset()
-    for each in _all():
-        with guard.guarded("starting anew in a forked child"):
-            each.reopen_after_fork()
+    for runtime in _runtimes():
+        with guard.guarded("opening new journals in a forked child"):
+            runtime.reopen_after_fork()
 
 
-def _all() -> list[Runtime]:
-    """List the runtime in force and those that were replaced while something was open in them."""
+def _runtimes() -> list[Runtime]:
+    """Return the active runtime and those that were replaced while a scope was open in them."""
     return [*_retired, *filter(None, [_slot])]
 
 
 class _Anchor:
-    """multiprocessing keeps its after-fork callbacks by weak reference to an object."""
+    """The object by whose weak reference multiprocessing keeps our after-fork callback."""
 
 
 _anchor = _Anchor()
 
 
 def shutdown() -> None:
-    """Close what is open at the end of the process; safe to call twice."""
-    runtime = _slot
-    if runtime is None:
+    """Close all journals at the end of the process; a second call does nothing more."""
+    active = _slot
+    if active is None:
         return
-    for callback in runtime.at_exit:
+    for callback in active.at_exit:
         with guard.guarded("closing at exit"):
             callback()
     inherits = not all(map(context.is_open, context.open_workflows))
-    for each in _all():
-        each.close()
-    if not inherits:  # the process that opened the first workflow waits
-        for each in _all():
-            each.wait_for_delivery()
+    for runtime in _runtimes():
+        runtime.close()
+    if not inherits:  # only the process that opened the first workflow waits
+        for runtime in _runtimes():
+            runtime.wait_for_delivery()
 
 
 def reset() -> None:
-    """Close everything and forget it, so that the next use starts from nothing: for tests."""
+    """Close and forget everything, so that the next use starts from nothing: for tests."""
     global _slot  # noqa: PLW0603 - this is the one slot
     shutdown()
     with _slot_lock:
