@@ -1,7 +1,7 @@
 """The command line: ``flowprov``.
 
 Flows in: arguments, and the buffer that they name. Flows out: text for people, JSON for programs, and an exit
-status. Each command has a module; what they print comes from the room ``read``.
+status. Each command has a module; the package ``read`` computes what the commands print.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 class _Group(click.Group):
-    """Says errors that a person can mend as one message, without a traceback."""
+    """Prints an error that a person can mend as one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,9 +45,9 @@ class _Group(click.Group):
 )
 @click.pass_context
 def main(context: click.Context, path: str | None, assignments: tuple[str, ...]) -> None:
-    """Look at what flowprov recorded.
+    """Show, check and deliver what flowprov recorded.
 
-    Commands take a buffer folder, a campaign folder, a host folder or one journal; without one they take the
+    Commands take a buffer folder, a campaign folder, a host folder or one journal. Without one they take the
     buffer folder of the settings.
     """
     if path is not None or assignments:

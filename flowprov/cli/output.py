@@ -1,6 +1,6 @@
-"""How commands speak, and the arguments that they share.
+"""The output of commands, and the arguments that they share.
 
-Flows in: text. Flows out: the same on standard output, or one message on standard error and exit status 2.
+Flows in: text. Flows out: the text on standard output, or one message on standard error and exit status 2.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ class Failure(click.ClickException):
 
 
 def source_options(command: _Command) -> _Command:
-    """Give a command the arguments by which a campaign is chosen."""
+    """Add to a command the arguments that choose a campaign."""
     command = click.option(
         "--campaign", metavar="ID", help="The campaign; by default the one with the latest record."
     )(command)
     return click.argument("source", required=False)(command)
 
 
-def say(text: str) -> None:
-    """Print; a reader that has seen enough and went away is no error."""
+def print_text(text: str) -> None:
+    """Print text; a reader that closes the pipe early is no error."""
     try:
-        # What was recorded may hold characters that this terminal cannot show.
+        # The text may hold characters that this terminal cannot show.
         encoding = sys.stdout.encoding or "utf-8"
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more at its end, and would complain then.
+        # The interpreter flushes once more at its end, and would report the closed pipe then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def heading(campaign: Campaign) -> str:
-    """Name a campaign, as a first line."""
+def campaign_heading(campaign: Campaign) -> str:
+    """Return the name and the id of a campaign as one line."""
     return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:
-    """Align rows under their head, the last ``numbers`` columns to the right."""
+    """Return the lines of a table; its last ``numbers`` columns are aligned to the right."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = len(head) - numbers

@@ -1,7 +1,7 @@
-"""``flowprov ship``: delivers what waits in a buffer to servers.
+"""``flowprov ship``: delivers the journals of a buffer to sinks.
 
 Flows in: a buffer, and the sinks of the settings or of the command line. Flows out: the journals on the
-servers, a count for each, and the exit status: 0 if all was delivered, 1 if a sink is still owed something.
+servers, a count for each sink, and the exit status: 0 if all was delivered, 1 if entries still wait.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipm
 from flowprov.shipping.shipment import silence_stamina
 from flowprov.shipping.status import ShipperFiles
 
-_TRY_FOR_S = 8.0  # by hand, a person waits
-_LOCK_FOR_S = 5.0
-_BAR_EVERY_S = 0.2
+_GIVE_UP_AFTER_S = 8.0  # short, as a person waits for it
+_LOCK_TIMEOUT_S = 5.0
+_PROGRESS_EVERY_S = 0.2
 
 
 @click.command()
@@ -31,8 +31,8 @@ _BAR_EVERY_S = 0.2
     "uris",
     multiple=True,
     metavar="URI",
-    help="Where to, in place of the sinks of the settings; can be repeated. Other users of a machine can see "
-    "arguments: give credentials by FLOWPROV__SINKS__REDIS__URI or FLOWPROV__SINKS__MONGODB__URI.",
+    help="A sink to deliver to, instead of those of the settings; can be repeated. Other users of a machine "
+    "can see arguments: give credentials by FLOWPROV__SINKS__REDIS__URI or FLOWPROV__SINKS__MONGODB__URI.",
 )
 @click.option(
     "--follow",
@@ -45,7 +45,7 @@ _BAR_EVERY_S = 0.2
     "lock",
     type=int,
     hidden=True,
-    help="For programs that start it: the descriptor of the lock; complete settings are on standard input.",
+    help="For programs that start it: the descriptor of the lock. Complete settings are on standard input.",
 )
 @click.pass_context
 def ship(
@@ -53,18 +53,18 @@ def ship(
 ) -> None:
     """Deliver the journals of a buffer to Redis or MongoDB.
 
-    What is there already is not delivered twice. Exit status: 0 if nothing waits any more, 1 if something
-    does, 2 if it cannot begin.
+    Entries that a sink holds are not delivered again. Exit status: 0 if nothing waits any more, 1 if entries
+    still wait, 2 if it cannot begin.
     """
-    given = context.find_root().params
+    options = context.find_root().params
     silence_stamina()
     if lock is not None:
-        os.nice(5)  # the program that is watched comes first
+        os.nice(5)  # the program that records comes first
         settings = settings_from_json(sys.stdin.buffer.read())
     else:
-        settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"])))
-    named = [settings.sinks.redis.uri, settings.sinks.mongodb.uri]
-    targets = uris or tuple(uri for uri in named if uri is not None)
+        settings = load_settings(options["path"], dict(map(parse_assignment, options["assignments"])))
+    configured = [settings.sinks.redis.uri, settings.sinks.mongodb.uri]
+    targets = uris or tuple(uri for uri in configured if uri is not None)
     if not targets:
         raise Failure("there is no sink: give --to URI, or set sinks.redis.uri or sinks.mongodb.uri")
     folder = Path(source or settings.journal.path).absolute()
@@ -73,49 +73,49 @@ def ship(
     if not following:
         sys.exit(deliver(folder, targets, settings))
     files = ShipperFiles(folder, targets)
-    held = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_FOR_S)
-    if held is None:
+    lock_file = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_TIMEOUT_S)
+    if lock_file is None:
         click.echo("another flowprov ship --follow delivers this buffer already")
         sys.exit(0)
-    with held:
+    with lock_file:
         threads = follow_buffer(folder, targets, settings, files)
         status = max(map(_print_outcome, threads))
     sys.exit(status)
 
 
 def deliver(folder: Path, uris: Sequence[str], settings: Settings) -> int:
-    """Deliver what waits in a folder now; gives the exit status."""
-    threads = start_shipments(folder, uris, settings, _TRY_FOR_S)
+    """Deliver the entries that wait in a folder now; return the exit status."""
+    threads = start_shipments(folder, uris, settings, _GIVE_UP_AFTER_S)
     _show_progress(threads)
     return max(map(_print_outcome, threads))
 
 
 def _show_progress(threads: Sequence[ShipmentThread]) -> None:
-    """Wait for all threads; a person at a terminal sees how far they are."""
+    """Wait for all threads; show a progress bar if a person watches a terminal."""
     if not sys.stderr.isatty():
         for thread in threads:
             thread.join()
         return
     length = sum(thread.shipment.waiting() for thread in threads)
     with click.progressbar(length=length, label="delivering", file=sys.stderr) as bar:
-        shown = 0
-        while shown < length and any(thread.is_alive() for thread in threads):
-            threads[0].join(_BAR_EVERY_S)
+        displayed = 0
+        while displayed < length and any(thread.is_alive() for thread in threads):
+            threads[0].join(_PROGRESS_EVERY_S)
             delivered = sum(thread.shipment.delivered for thread in threads)
-            bar.update(delivered - shown)
-            shown = delivered
+            bar.update(delivered - displayed)
+            displayed = delivered
     for thread in threads:
         thread.join()
 
 
 def _print_outcome(thread: ShipmentThread) -> int:
-    """Print what became of one delivery; returns the exit status."""
+    """Print the result of one delivery; return the exit status."""
     shipment = thread.shipment
     if shipment.last_error is None:
-        click.echo(f"{thread.shown}: {shipment.delivered:,} entries delivered, nothing waits")
+        click.echo(f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0
     click.echo(
-        f"{thread.shown}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
+        f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
         f"{shipment.last_error}. They stay in the buffer; the same command delivers them later.",
         err=True,
     )

@@ -1,6 +1,6 @@
 """``flowprov show``: the recorded tree as text.
 
-Flows in: a campaign. Flows out: its workflows and the tasks in them, one a line.
+Flows in: a campaign. Flows out: its workflows and their tasks, one per line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import textwrap
 
 import click
 
-from flowprov.cli.output import heading, say, source_options
+from flowprov.cli.output import campaign_heading, print_text, source_options
 from flowprov.read.buffer import Buffer, campaign_of
 from flowprov.read.lineage import tree
 from flowprov.read.source import Source
@@ -33,7 +33,8 @@ def show(default: str | None, source: str | None, campaign: str | None, depth: i
     Each line has a status, a duration and the first scalars that were generated.
     """
     source = source or default
-    place = Source(source)  # held for as long as its journals are read
-    found = campaign_of(place.require_campaign(campaign))
-    rows = Buffer(source).records(campaign_id=found.campaign_id, merge=True)
-    say(f"{heading(found)}\n{textwrap.indent(tree(rows, most=most, depth=depth), '  ')}".rstrip())
+    journals = Source(source)  # copies of a server's journals exist only as long as their source
+    chosen = campaign_of(journals.require_campaign(campaign))
+    rows = Buffer(source).records(campaign_id=chosen.campaign_id, merge=True)
+    text = textwrap.indent(tree(rows, most=most, depth=depth), "  ")
+    print_text(f"{campaign_heading(chosen)}\n{text}".rstrip())

@@ -1,7 +1,7 @@
 """``flowprov verify``: whether all that a campaign captured is there.
 
-Flows in: a campaign. Flows out: what is to be said of its journals, as text or JSON, and the exit status:
-0 all is there (so far), 1 something is missing, damaged, dropped, interrupted or not delivered, 2 it cannot
+Flows in: a campaign. Flows out: the verdict on its journals, as text or JSON, and the exit status: 0 if all
+is there (so far), 1 if something is missing, damaged, dropped, interrupted or not delivered, 2 if it cannot
 be read.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.output import Failure, heading, say, source_options, table
-from flowprov.cli.verify_sinks import complaints, delivery_state, delivery_table
+from flowprov.cli.output import Failure, campaign_heading, print_text, source_options, table
+from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
 from flowprov.read.lineage import printable
 from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
@@ -33,9 +33,8 @@ _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "F
     "uris",
     multiple=True,
     metavar="URI",
-    help="A sink to ask what it holds, in place of those of the settings; can be repeated. Other users of a "
-    "machine can see arguments: give credentials by FLOWPROV__SINKS__REDIS__URI or "
-    "FLOWPROV__SINKS__MONGODB__URI.",
+    help="A sink to check, instead of those of the settings; can be repeated. Other users of a machine can "
+    "see arguments: give credentials by FLOWPROV__SINKS__REDIS__URI or FLOWPROV__SINKS__MONGODB__URI.",
 )
 @click.pass_context
 def verify(
@@ -46,69 +45,71 @@ def verify(
     *,
     as_json: bool,
 ) -> None:
-    """Check that all that was captured is there, and delivered where there are sinks.
+    """Check that every captured event is in the journals, and on the sinks if there are any.
 
-    Exit status: 0 if it is, or is so far; 1 if something is missing, damaged, dropped, interrupted or not
-    delivered; 2 if it cannot be read.
+    Exit status: 0 if all are, or are so far; 1 if something is missing, damaged, dropped, interrupted or not
+    delivered; 2 if a journal cannot be read.
     """
     sinks = _sink_probes(context, uris, from_server="://" in (source or ""))
-    found = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
+    result = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
     for sink in sinks:
         sink.close()
     command = shlex.join(["flowprov", "ship", *filter(None, [source])])
-    complained = complaints(found, command, named=bool(uris))
-    say(msgspec.json.encode(as_dict(found)).decode() if as_json else as_text(found, complained))
-    if found.unreadable:
+    problems = delivery_problems(result, command, named=bool(uris))
+    print_text(
+        msgspec.json.encode(to_builtins(result)).decode() if as_json else format_text(result, problems)
+    )
+    if result.unreadable:
         sys.exit(2)
-    sys.exit(1 if found.verdict == "INCOMPLETE" else 0)
+    sys.exit(1 if result.verdict == "INCOMPLETE" else 0)
 
 
 def _sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[SinkProbe]:
-    """Give the sinks that are to be asked: none if the campaign itself is read from one."""
+    """Return the sinks to check: none if the campaign itself is read from one."""
     if from_server:
         if uris:
             raise Failure("--to asks what a sink holds of a buffer: give the buffer folder, not a server")
         return []
-    given = context.find_root().params
-    settings = load_settings(given["path"], dict(map(parse_assignment, given["assignments"]))).sinks
-    named = [uri for uri in (settings.redis.uri, settings.mongodb.uri) if uri is not None]
-    apart = {redact_uri(uri): uri for uri in uris or named}  # as people see them
-    return [SinkProbe(uri, maxlen=settings.redis.maxlen) for uri in apart.values()]
+    options = context.find_root().params
+    settings = load_settings(options["path"], dict(map(parse_assignment, options["assignments"]))).sinks
+    configured = [uri for uri in (settings.redis.uri, settings.mongodb.uri) if uri is not None]
+    by_name = {redact_uri(uri): uri for uri in uris or configured}  # one for each name that people see
+    return [SinkProbe(uri, maxlen=settings.redis.maxlen) for uri in by_name.values()]
 
 
-def as_text(found: Verification, complained: list[str]) -> str:
-    """Write what was found for people; the verdict is the last line.
+def format_text(result: Verification, problems: list[str]) -> str:
+    """Return the result as text for people; the verdict is the last line.
 
     Parameters
     ----------
-    found
-        What was found.
-    complained
-        What is amiss with its delivery.
+    result
+        The result.
+    problems
+        The problems of the delivery.
     """
     parts = [
-        [heading(found.campaign)],
-        table(_HEAD, [_row(check) for check in found.journals], numbers=4),
-        _legend(found),
-        _section("wrong", [line for check in found.journals for line in _wrong(check)]),
-        _section("interrupted", _scopes(found.interrupted)),
-        _section("still open", _scopes(found.open)),
-        _section("cannot be read", [f"{path}: {why}" for path, why in found.unreadable.items()]),
-        _section("delivered", delivery_table(found.journals)),
-        [_verdict(found, complained)],
+        [campaign_heading(result.campaign)],
+        table(_HEAD, [_row(check) for check in result.journals], numbers=4),
+        _legend(result),
+        _section("wrong", [line for check in result.journals for line in _faults(check)]),
+        _section("interrupted", _scopes(result.interrupted)),
+        _section("still open", _scopes(result.open)),
+        _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
+        _section("delivered", delivery_table(result.journals)),
+        [_verdict(result, problems)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def as_dict(found: Verification) -> dict[str, Any]:
-    """Give what was found in JSON's types."""
+def to_builtins(result: Verification) -> dict[str, Any]:
+    """Return the result in JSON's types."""
     return {
-        "verdict": found.verdict,
-        "campaign": {"campaign_id": found.campaign.campaign_id, "name": found.campaign.name},
-        "journals": [_journal(check) for check in found.journals],
-        "interrupted": msgspec.to_builtins(found.interrupted),
-        "open": msgspec.to_builtins(found.open),
-        "unreadable": [{"path": str(path), "reason": why} for path, why in found.unreadable.items()],
+        "verdict": result.verdict,
+        "campaign": {"campaign_id": result.campaign.campaign_id, "name": result.campaign.name},
+        "journals": [_journal(check) for check in result.journals],
+        "interrupted": msgspec.to_builtins(result.interrupted),
+        "open": msgspec.to_builtins(result.open),
+        "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
     }
 
 
@@ -143,31 +144,31 @@ def _journal(check: JournalCheck) -> dict[str, Any]:
 
 def _row(check: JournalCheck) -> tuple[str, ...]:
     report = check.report
-    least = "" if check.exact else ">="
+    sign = "" if check.exact else ">="
     return (
         report.path.name,
         report.header.hostname,
         str(report.header.pid),
         check.state,
-        f"{least}{check.captured}",
-        f"{least}{check.written}",
-        f"{least}{sum(report.dropped.values())}",
+        f"{sign}{check.captured}",
+        f"{sign}{check.written}",
+        f"{sign}{sum(report.dropped.values())}",
         str(report.found),
     )
 
 
-def _legend(found: Verification) -> list[str]:
-    if all(check.exact for check in found.journals):
+def _legend(result: Verification) -> list[str]:
+    if all(check.exact for check in result.journals):
         return []
     return [">= at least: without a footer counts are known from the last heartbeat and the records found."]
 
 
-def _wrong(check: JournalCheck) -> list[str]:
+def _faults(check: JournalCheck) -> list[str]:
     if not check.reasons:
         return []
     damages = [
-        f"  {each.path}:{each.offset}  {each.length} bytes  {printable(each.reason)}"
-        for each in check.report.damages
+        f"  {damage.path}:{damage.offset}  {damage.length} bytes  {printable(damage.reason)}"
+        for damage in check.report.damages
     ]
     return [
         str(check.report.path),
@@ -179,12 +180,12 @@ def _wrong(check: JournalCheck) -> list[str]:
 def _scopes(scopes: list[OpenItem]) -> list[str]:
     rows = [
         (
-            each.kind,
-            printable(each.name or "(unnamed)"),
-            printable(each.id),
-            f"{each.hostname} pid {each.pid}",
+            scope.kind,
+            printable(scope.name or "(unnamed)"),
+            printable(scope.id),
+            f"{scope.hostname} pid {scope.pid}",
         )
-        for each in scopes
+        for scope in scopes
     ]
     return table(("KIND", "NAME", "ID", "WHERE"), rows) if rows else []
 
@@ -193,26 +194,26 @@ def _section(title: str, lines: list[str]) -> list[str]:
     return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
 
 
-def _verdict(found: Verification, complained: list[str]) -> str:
-    events = sum(check.report.found for check in found.journals)
-    running = sum(check.state == "running" for check in found.journals)
-    journals = _count(len(found.journals), "journal")
-    if found.verdict == "COMPLETE":
-        there = f"all {_count(events, 'event')} that were captured are there"
-        return f"COMPLETE: {journals}, closed; {there}{delivery_state(found)}."
-    if found.verdict == "RUNNING":
+def _verdict(result: Verification, problems: list[str]) -> str:
+    events = sum(check.report.found for check in result.journals)
+    running = sum(check.state == "running" for check in result.journals)
+    journals = _count(len(result.journals), "journal")
+    if result.verdict == "COMPLETE":
+        complete = f"all {_count(events, 'event')} that were captured are there"
+        return f"COMPLETE: {journals}, closed; {complete}{delivery_state(result)}."
+    if result.verdict == "RUNNING":
         so_far = _count(events, "event")
-        so_far += f" so far{delivery_state(found)}"
+        so_far += f" so far{delivery_state(result)}"
         return f"RUNNING: {running} of {journals} still written; {so_far}, nothing amiss."
-    faulty = sum(bool(check.reasons) for check in found.journals)
-    told = [
+    faulty = sum(bool(check.reasons) for check in result.journals)
+    findings = [
         f"{faulty} of {journals} at fault" if faulty else "",
-        f"{_count(len(found.interrupted), 'scope')} interrupted" if found.interrupted else "",
-        f"{_count(len(found.unreadable), 'journal')} cannot be read" if found.unreadable else "",
+        f"{_count(len(result.interrupted), 'scope')} interrupted" if result.interrupted else "",
+        f"{_count(len(result.unreadable), 'journal')} cannot be read" if result.unreadable else "",
         f"{running} still written" if running else "",
-        *complained,
+        *problems,
     ]
-    return f"INCOMPLETE: {'; '.join(filter(None, told))}."
+    return f"INCOMPLETE: {'; '.join(filter(None, findings))}."
 
 
 def _count(number: int, noun: str) -> str:

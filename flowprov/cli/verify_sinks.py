@@ -1,6 +1,6 @@
-"""What ``flowprov verify`` says of deliveries.
+"""What ``flowprov verify`` prints about deliveries.
 
-Flows in: what was found of each journal and sink. Flows out: one table, with a row for each journal and a
+Flows in: the counts of each journal on each sink. Flows out: one table, with a row for each journal and a
 column for each sink, and the words of the verdict.
 """
 
@@ -14,15 +14,15 @@ from flowprov.read.verify import JournalCheck, Verification
 
 
 def delivery_table(journals: Sequence[JournalCheck]) -> list[str]:
-    """Write the table; below it which sink each column is; empty without sinks."""
-    sinks = by_sink(journals)
+    """Return the lines of the table, and below it the sink of each column; nothing without sinks."""
+    sinks = counts_by_sink(journals)
     if not sinks:
         return []
     marks = [f"[{number}]" for number in range(1, len(sinks) + 1)]
     rows = [
         (
             check.report.path.name,
-            str(max(each.lines for each in check.deliveries)),
+            str(max(counts.lines for counts in check.deliveries)),
             *map(_cell, check.deliveries),
         )
         for check in journals
@@ -33,75 +33,76 @@ def delivery_table(journals: Sequence[JournalCheck]) -> list[str]:
     ]
 
 
-def by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[SinkCounts]]:
-    """Sort the deliveries by sink."""
-    found: dict[str, list[SinkCounts]] = {}
+def counts_by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[SinkCounts]]:
+    """Return the counts of all journals, by sink."""
+    by_sink: dict[str, list[SinkCounts]] = {}
     for check in journals:
-        for each in check.deliveries:
-            found.setdefault(each.sink, []).append(each)
-    return found
+        for counts in check.deliveries:
+            by_sink.setdefault(counts.sink, []).append(counts)
+    return by_sink
 
 
-def delivery_state(found: Verification) -> str:
-    """Say, where nothing is amiss, what is delivered and what still waits; empty without sinks."""
-    told, done = [], []
-    for sink, deliveries in by_sink(found.journals).items():
-        waiting = sum(each.waiting or 0 for each in deliveries)
+def delivery_state(result: Verification) -> str:
+    """Return, for a verdict without problems, what is delivered and what still waits; "" without sinks."""
+    phrases, done = [], []
+    for sink, deliveries in counts_by_sink(result.journals).items():
+        waiting = sum(counts.waiting or 0 for counts in deliveries)
         if waiting:
-            told.append(f"{_records(waiting, 'waits', 'wait')} for {sink}")
+            phrases.append(f"{_records(waiting, 'waits', 'wait')} for {sink}")
         else:
             done.append(sink)
     if done:
-        told.insert(0, f"delivered to {' and '.join(done)}")
-    return "".join(f", {each}" for each in told)
+        phrases.insert(0, f"delivered to {' and '.join(done)}")
+    return "".join(f", {phrase}" for phrase in phrases)
 
 
-def complaints(found: Verification, ship: str, *, named: bool) -> list[str]:
-    """Say what is amiss with each sink.
+def delivery_problems(result: Verification, ship: str, *, named: bool) -> list[str]:
+    """Return the problems of the delivery to each sink.
 
     Parameters
     ----------
-    found
-        What was found.
+    result
+        The result of the check.
     ship
-        The command that delivers what waits.
+        The command that delivers the records that wait.
     named
-        Whether the sinks have to be named to that command.
+        Whether that command must name the sinks.
     """
-    told = []
-    for sink, deliveries in by_sink(found.journals).items():
-        if any(each.unknown is not None for each in deliveries):
-            told.append(f"delivery to {sink} unknown")
-        if missing := sum(each.missing or 0 for each in deliveries):
-            told.append(f"{_records(missing, 'is', 'are')} missing on {sink}")
-        waiting = sum(each.waiting or 0 for each in deliveries)
-        if waiting and not found.running:
+    problems = []
+    for sink, deliveries in counts_by_sink(result.journals).items():
+        if any(counts.unknown is not None for counts in deliveries):
+            problems.append(f"delivery to {sink} unknown")
+        if missing := sum(counts.missing or 0 for counts in deliveries):
+            problems.append(f"{_records(missing, 'is', 'are')} missing on {sink}")
+        waiting = sum(counts.waiting or 0 for counts in deliveries)
+        if waiting and not result.running:
             command = f"{ship} --to {sink}" if named else ship
-            told.append(f"{_records(waiting, 'waits', 'wait')} for {sink}: `{command}` delivers them")
-    return told
+            problems.append(f"{_records(waiting, 'waits', 'wait')} for {sink}: `{command}` delivers them")
+    return problems
 
 
-def _cell(delivery: SinkCounts) -> str:
-    if delivery.unknown is not None:
+def _cell(counts: SinkCounts) -> str:
+    if counts.unknown is not None:
         return "unknown"
-    return ", ".join([str(delivery.held), *_rest([delivery])])
+    return ", ".join([str(counts.held), *_other_counts([counts])])
 
 
 def _line(sink: str, deliveries: list[SinkCounts]) -> str:
-    unknown = next((each.unknown for each in deliveries if each.unknown is not None), None)
+    unknown = next((counts.unknown for counts in deliveries if counts.unknown is not None), None)
     if unknown is not None:
         return f"{sink}  unknown: {unknown}"
-    lines, held = sum(each.lines for each in deliveries), sum(each.held or 0 for each in deliveries)
-    return ", ".join([f"{sink}  holds {held} of {lines} lines", *_rest(deliveries)])
+    lines = sum(counts.lines for counts in deliveries)
+    held = sum(counts.held or 0 for counts in deliveries)
+    return ", ".join([f"{sink}  holds {held} of {lines} lines", *_other_counts(deliveries)])
 
 
-def _rest(deliveries: list[SinkCounts]) -> list[str]:
-    counts = {
-        "waiting": sum(each.waiting or 0 for each in deliveries),
-        "trimmed": sum(each.trimmed or 0 for each in deliveries),
-        "missing": sum(each.missing or 0 for each in deliveries),
+def _other_counts(deliveries: list[SinkCounts]) -> list[str]:
+    sums = {
+        "waiting": sum(counts.waiting or 0 for counts in deliveries),
+        "trimmed": sum(counts.trimmed or 0 for counts in deliveries),
+        "missing": sum(counts.missing or 0 for counts in deliveries),
     }
-    return [f"{count} {what}" for what, count in counts.items() if count]
+    return [f"{count} {state}" for state, count in sums.items() if count]
 
 
 def _records(count: int, one: str, many: str) -> str:

@@ -26,7 +26,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return readings with a patch applied; the readings given are not changed."""
+    """Return readings with a patch applied; the input is not changed."""
     after = dict(before)
     for name, value in patch.items():
         if value is None:

@@ -1,1 +1,1 @@
-"""Delivery: the process that ships the journals of a buffer to the sinks, and how a program starts it."""
+"""Delivery: the shipper, a process that delivers the journals of a buffer, and how a program starts it."""

@@ -1,7 +1,7 @@
-"""The life of the process that delivers a buffer: a thread for each sink, and a report on how far they are.
+"""The work of the shipper: a thread for each sink, and a report on how far the deliveries are.
 
-Flows in: a buffer, the URIs of sinks, settings. Flows out: the journals on the servers, and the report that
-programs read while they wait.
+Flows in: a buffer, the URIs of sinks, and settings. Flows out: the journals on the servers, and the report
+that programs read while they wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from flowprov.errors import FlowprovError
 from flowprov.settings import Settings, redact_uri
 from flowprov.shipping.shipment import Shipment, follow
-from flowprov.shipping.status import Progress, Report, ShipperFiles, shortened
+from flowprov.shipping.status import Progress, Report, ShipperFiles, shorten
 from flowprov.sinks.registry import open_sink
 
 _REPORT_EVERY_S = 0.1
@@ -30,34 +30,34 @@ class ShipmentThread(threading.Thread):
     uri
         The sink.
     shipment
-        What it is owed.
+        Its shipment.
     give_up_after
-        Seconds of failing after which nobody should wait for it.
-    over
-        Ends it when set; None: it ends when all that is there is delivered, or given up.
+        Seconds of failing attempts after which nobody should wait for the delivery.
+    stop
+        Event that ends the delivery. None: it ends when nothing waits, or when it is given up.
     """
 
     def __init__(
-        self, uri: str, shipment: Shipment, give_up_after: float, over: threading.Event | None
+        self, uri: str, shipment: Shipment, give_up_after: float, stop: threading.Event | None
     ) -> None:
         super().__init__(daemon=True)
-        self.shown = redact_uri(uri)
+        self.redacted_uri = redact_uri(uri)
         self.shipment = shipment
         self._give_up_after = give_up_after
-        self._over = over
+        self._stop_event = stop
 
     def run(self) -> None:
-        """Deliver until all is there, or all that will be."""
+        """Deliver until nothing waits, the shipment is given up, or ``stop`` is set."""
         try:
-            follow(self.shipment, give_up_after=self._give_up_after, over=self._over)
+            follow(self.shipment, give_up_after=self._give_up_after, stop=self._stop_event)
             self.shipment.sink.close()
-        except BaseException as error:  # raised again: whoever waits for this thread must learn of its end
+        except BaseException as error:  # raised again: the report must say why this thread ended
             self.shipment.last_error = f"a fault of flowprov's own: {type(error).__name__}"
             raise
 
     @property
-    def at_rest(self) -> bool:
-        """Whether nothing is to be expected of it."""
+    def is_idle(self) -> bool:
+        """Whether this thread will deliver nothing more for now."""
         return self.shipment.idle or self.shipment.given_up or not self.is_alive()
 
 
@@ -68,9 +68,9 @@ def start_shipments(
     give_up_after: float,
     *,
     host: str | None = None,
-    over: threading.Event | None = None,
+    stop: threading.Event | None = None,
 ) -> list[ShipmentThread]:
-    """Start a thread for each sink, once all of them could be opened.
+    """Open all sinks, then start a thread for each.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ def start_shipments(
     uris
         The sinks.
     settings
-        To which length the streams of Redis are trimmed.
-    give_up_after, over
-        As of :class:`ShipmentThread`.
+        The settings; they hold the length to which the streams of Redis are trimmed.
+    give_up_after, stop
+        See :class:`ShipmentThread`.
     host
-        Only journals of this host; None for all.
+        Deliver only the journals of this host; None for all.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def start_shipments(
     """
     maxlen = settings.sinks.redis.maxlen
     threads = [
-        ShipmentThread(uri, Shipment(open_sink(uri, maxlen=maxlen), folder, host), give_up_after, over)
+        ShipmentThread(uri, Shipment(open_sink(uri, maxlen=maxlen), folder, host), give_up_after, stop)
         for uri in uris
     ]
     for thread in threads:
@@ -103,44 +103,44 @@ def start_shipments(
 def follow_buffer(
     folder: Path, uris: Sequence[str], settings: Settings, files: ShipperFiles
 ) -> list[ShipmentThread]:
-    """Deliver what comes in a folder from this host, until nothing can come; returns the threads that did."""
-    over = threading.Event()
+    """Deliver the journals of this host in a folder until all are done; return the threads that delivered."""
+    stop = threading.Event()
     try:
         threads = start_shipments(
-            folder, uris, settings, settings.sinks.give_up_after, host=socket.gethostname(), over=over
+            folder, uris, settings, settings.sinks.give_up_after, host=socket.gethostname(), stop=stop
         )
     except FlowprovError as error:
-        files.write_report(Report(pid=os.getpid(), failure=shortened(error)))
+        files.write_report(Report(pid=os.getpid(), failure=shorten(error)))
         raise
-    _report_until_over(files, threads)
-    over.set()
+    _report_until_idle(files, threads)
+    stop.set()
     return threads
 
 
-def _report_until_over(files: ShipperFiles, threads: Sequence[ShipmentThread]) -> None:
-    """Report how far all are, until nothing is to be expected of any."""
+def _report_until_idle(files: ShipperFiles, threads: Sequence[ShipmentThread]) -> None:
+    """Write reports until all threads are idle."""
     written = None
     while True:
-        at_rest = all(thread.at_rest for thread in threads)
-        report = _report_on(threads)
+        all_idle = all(thread.is_idle for thread in threads)
+        report = _create_report(threads)
         if report != written:
-            with contextlib.suppress(OSError):  # a disk that is full: delivery itself writes nothing
+            with contextlib.suppress(OSError):  # a full disk: delivery itself writes no file
                 files.write_report(report)
                 written = report
-        if at_rest:
+        if all_idle:
             return
         threads[0].join(_REPORT_EVERY_S)
 
 
-def _report_on(threads: Sequence[ShipmentThread]) -> Report:
+def _create_report(threads: Sequence[ShipmentThread]) -> Report:
     return Report(
         pid=os.getpid(),
         sinks={
-            thread.shown: Progress(
-                held=thread.shipment.held,
+            thread.redacted_uri: Progress(
+                held=thread.shipment.positions,
                 last_error=None
                 if thread.shipment.last_error is None
-                else shortened(thread.shipment.last_error),
+                else shorten(thread.shipment.last_error),
             )
             for thread in threads
         },

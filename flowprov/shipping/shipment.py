@@ -1,7 +1,7 @@
-"""Delivery: from the journals of a buffer to one sink, as often and as long as it takes.
+"""A shipment: the delivery of the journals of a buffer to one sink, through failures of its server.
 
-Flows in: journals, growing or done. Flows out: entries to a sink, each at least once; the sink makes that
-once. Where delivery stands is known by the server alone: no file of ours could be wrong about it.
+Flows in: journals, growing or done. Flows out: entries to a sink, each at least once; the sink stores each
+one once. Only the server knows how far the delivery is, so no file of ours can be wrong about it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from flowprov.records import Footer, decode, encode
 from flowprov.sinks.base import LATE_FOOTER, Entry, Sink
 
 BATCH = 500  # entries, a few hundred kilobytes
-_SLOWEST_S = 30.0  # the longest pause between two attempts
-_SHARE = 5  # for each second of looking, so many of rest
+_MAX_PAUSE_S = 30.0  # between two attempts
+_PAUSE_PER_SCAN = 5  # seconds of pause for each second of scanning journals
 
 
 class Shipment:
-    """What one sink is owed of a buffer.
+    """The delivery of the journals under a folder to one sink.
 
     Parameters
     ----------
     sink
-        Where the entries go.
+        The sink.
     folder
         A buffer, campaign or host folder, or one journal.
     host
-        Only journals of this host; None for all.
+        Deliver only the journals of this host; None for all.
 
     Attributes
     ----------
     delivered
-        Entries that the sink took, redeliveries included.
+        Number of entries that the sink took, redeliveries included.
     last_error
-        Why the last attempt failed; None if it did not.
+        Why the last attempt failed; None if it succeeded.
     idle
-        Whether the last attempt found nothing to deliver, and nobody who writes.
+        Whether the last attempt found nothing to deliver and no process that writes.
     given_up
-        Whether attempts have failed for so long that those who wait for it should not.
+        Whether attempts have failed for so long that nobody should wait for this delivery.
     scan_seconds
-        Seconds that the last round spent on journals in which nothing was new.
+        Seconds that the last attempt spent on journals without new entries.
     """
 
     def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
@@ -63,12 +63,14 @@ class Shipment:
         self._journals: dict[Path, _Journal] = {}
 
     def try_deliver(self) -> None:
-        """Make a :meth:`round`; one that got on before it failed is no failure, the next one will tell.
+        """Call :meth:`deliver_once`; a failure after some entries were delivered raises nothing.
+
+        The next attempt meets that failure again, if it lasts.
 
         Raises
         ------
         SinkError
-            If nothing could be delivered of what waits.
+            If entries wait and none could be delivered.
         """
         before = self.delivered
         try:
@@ -84,19 +86,19 @@ class Shipment:
             self.idle = self.delivered == before and self.done
 
     def deliver_once(self) -> int:
-        """Deliver what is there now and was not delivered yet; gives the number of entries.
+        """Deliver the entries that wait now; return their number.
 
-        A journal that is refused, or cannot be read, does not keep the others from being delivered.
+        A journal that the sink refuses, or that cannot be read, does not hold up the others.
 
         Raises
         ------
         SinkError
-            If the sink failed. What was delivered until then stays delivered; the rest waits.
+            If the sink failed. Entries delivered until then stay delivered; the others wait.
         """
         before = self.delivered
         refused: SinkError | None = None
         self.scan_seconds = 0.0
-        began, seen = time.monotonic(), before
+        began, counted = time.monotonic(), before
         for path in self._paths():
             journal = self._journals.setdefault(path, _Journal(path))
             if journal.done:
@@ -109,74 +111,86 @@ class Shipment:
             except OSError as error:
                 refused = SinkError(f"{path} cannot be read ({error.strerror or error})")
             now = time.monotonic()
-            if self.delivered == seen:
+            if self.delivered == counted:
                 self.scan_seconds += now - began
-            began, seen = now, self.delivered
+            began, counted = now, self.delivered
         if refused is not None:
             raise refused
         return self.delivered - before
 
     @property
-    def held(self) -> dict[str, int]:
-        """For each journal, by its file's name, the position of the last line that the sink holds."""
+    def positions(self) -> dict[str, int]:
+        """The position of the last line that the sink holds of each journal, by the name of its file."""
         journals = list(self._journals.values())
-        return {journal.path.name: journal.after for journal in journals if journal.after is not None}
+        return {
+            journal.path.name: journal.delivered_to
+            for journal in journals
+            if journal.delivered_to is not None
+        }
 
     @property
     def done(self) -> bool:
-        """Whether all is delivered of journals that nobody writes any more, and there are no others."""
+        """Whether all journals are delivered, and no process writes to any of them."""
         return all(path in self._journals and self._journals[path].done for path in self._paths())
 
     def waiting(self) -> int:
-        """Count the entries that are there and that the sink has not taken."""
+        """Return the number of entries that the sink has not taken yet."""
         count = 0
         for path in self._paths():
             journal = self._journals.get(path) or _Journal(path)
-            count += sum(1 for _ in journal.entries(journal.after))
+            count += sum(1 for _ in journal.entries(journal.delivered_to))
         return count
 
     def _paths(self) -> list[Path]:
-        found = [self._folder] if self._folder.is_file() else find_journals(self._folder)
-        return [path for path in found if self._host in (None, path.parent.name)]
+        paths = [self._folder] if self._folder.is_file() else find_journals(self._folder)
+        return [path for path in paths if self._host in (None, path.parent.name)]
 
 
 class _Journal:
-    """How far the delivery of one journal is."""
+    """The delivery of one journal.
+
+    Attributes
+    ----------
+    delivered_to
+        Position of the last line that the sink holds; None if it holds none, or was not asked yet.
+    done
+        Whether everything is delivered and the writer is gone.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.after: int | None = None
+        self.delivered_to: int | None = None
         self.done = False
-        self._asked = False
+        self._resumed = False
 
     def deliver(self, sink: Sink) -> Iterator[int]:
-        """Deliver in batches what is there; gives the size of each batch."""
-        # Whether it is over is asked before it is read: what came in between is read as well.
+        """Deliver the entries that wait, in batches; yield the size of each batch."""
+        # The summary comes first: if it says that the writer is gone, the reader sees all lines.
         summary = summarize(self.path)
         if summary is None:
             self.done = not self.path.exists()
             return
         header = summary.header
-        if not self._asked:
-            self.after = sink.resume_after(header)
-            self._asked = True
+        if not self._resumed:
+            self.delivered_to = sink.resume_after(header)
+            self._resumed = True
         try:
-            entries = self.entries(self.after)
+            entries = self.entries(self.delivered_to)
             while batch := list(islice(entries, BATCH)):
                 sink.deliver(header, batch)
-                self.after = batch[-1].position
+                self.delivered_to = batch[-1].position
                 yield len(batch)
             yield from self._deliver_late_footer(sink, summary)
         except SinkError:
-            self._asked = False  # the server may come back with less than it had
+            self._resumed = False  # the server may come back with less than it had
             raise
         self.done = not summary.alive
 
     def entries(self, after: int | None) -> Iterator[Entry]:
-        """Give the lines behind a position; damaged ones are passed over, as by every reader."""
+        """Yield the lines behind a position; skip damaged ones, as every reader does."""
         if after is not None and after >= LATE_FOOTER:
             return
-        reader = JournalReader(self.path, after or 0, _checked, missing_ok=True)
+        reader = JournalReader(self.path, after or 0, _check_line, missing_ok=True)
         for position, line in reader.read():
             if after is None or position > after:
                 yield Entry(position, line)
@@ -186,61 +200,61 @@ class _Journal:
         if footer is None or not self._is_late(footer):
             return
         sink.deliver(summary.header, [Entry(LATE_FOOTER, encode(footer).rstrip())])
-        self.after = LATE_FOOTER
+        self.delivered_to = LATE_FOOTER
         yield 1
 
     def _is_late(self, footer: Footer) -> bool:
-        """Whether a footer stands before records that may have been delivered without it."""
-        if self.after is None or self.after >= LATE_FOOTER:
+        """Whether the footer lies before records that may have been delivered without it."""
+        if self.delivered_to is None or self.delivered_to >= LATE_FOOTER:
             return False
         own = next((e.position for e in self.entries(None) if e.line == encode(footer).rstrip()), None)
-        return own is not None and own <= self.after
+        return own is not None and own <= self.delivered_to
 
 
-def _checked(line: bytes) -> bytes:
-    """Give a line that is a record, as it was written."""
+def _check_line(line: bytes) -> bytes:
+    """Return a line as it is; raise if it is no record."""
     decode(line)
     return line
 
 
 def follow(
-    shipment: Shipment, *, give_up_after: float, over: threading.Event | None = None, poll: float = 0.2
+    shipment: Shipment, *, give_up_after: float, stop: threading.Event | None = None, poll: float = 0.2
 ) -> None:
-    """Deliver what is there, and what comes, through failures of the server.
+    """Deliver a shipment, through failures of the server.
 
     Parameters
     ----------
     shipment
-        What to deliver; it tells how it went.
+        The shipment; its attributes tell how far the delivery is.
     give_up_after
-        Seconds of failing after which the shipment counts as given up.
-    over
-        Ends it when set. None: it ends when all that is there is delivered, or given up.
+        Seconds of failing attempts after which the shipment counts as given up.
+    stop
+        Event that ends the delivery. None: deliver once, until nothing waits or the shipment is given up.
     poll
-        Seconds of rest between two looks at journals that are being written.
+        Seconds between two scans of journals that are still written.
     """
     while True:
         _attempt(shipment, give_up_after)
-        if over is None or over.is_set():
+        if stop is None or stop.is_set():
             return
         if shipment.given_up:
-            over.wait(_SLOWEST_S)
+            stop.wait(_MAX_PAUSE_S)
         else:
-            # Also after something was delivered: a program that records steadily would be followed line by
-            # line, at the cost of a core. A buffer of thousands of journals is looked at less often.
-            over.wait(max(poll, _SHARE * shipment.scan_seconds))
+            # Pause after a delivery too: else a program that records steadily would be followed line by line,
+            # at the cost of a core. A buffer of thousands of journals is scanned less often.
+            stop.wait(max(poll, _PAUSE_PER_SCAN * shipment.scan_seconds))
 
 
 def silence_stamina() -> None:
-    """Keep stamina from logging each attempt in this process: what troubles a shipment is told once."""
-    with contextlib.suppress(ImportError):  # without an extra there is no sink to be tried again
+    """Stop stamina from logging each attempt in this process: a shipment reports its last error once."""
+    with contextlib.suppress(ImportError):  # stamina comes with the extras of the sinks
         import stamina.instrumentation
 
         stamina.instrumentation.set_on_retry_hooks([])
 
 
 def _attempt(shipment: Shipment, give_up_after: float) -> None:
-    """Try until something is delivered or the time for it is over; one that was given up is tried once."""
+    """Try until an attempt succeeds or ``give_up_after`` is over; try a shipment that was given up once."""
     import stamina
 
     attempts = 1 if shipment.given_up else None
@@ -250,7 +264,7 @@ def _attempt(shipment: Shipment, give_up_after: float) -> None:
             attempts=attempts,
             timeout=give_up_after,
             wait_initial=0.1,
-            wait_max=min(_SLOWEST_S, give_up_after / 4),
+            wait_max=min(_MAX_PAUSE_S, give_up_after / 4),
             wait_jitter=0.5,
         ):
             with attempt:

@@ -1,11 +1,11 @@
-"""The files by which a buffer, its writers and the process that delivers it know of each other.
+"""The lock, the report and the log by which programs and the shipper of a buffer know of each other.
 
-Flows in: a buffer folder and the sinks to which it is delivered. Flows out: whether somebody delivers it on
-this host (a lock), how far they are (a report), and where they write what troubles them (a log). The first
-two go to the temporary folder where the buffer's file system does not take them.
+Flows in: a buffer folder and its sinks. Flows out: a lock, which tells whether a shipper runs on this host; a
+report on how far the deliveries are; and the log of the shipper. The lock and the report go to the temporary
+folder if the buffer's file system does not take them.
 
-The report is for people and for programs that wait at their end. Delivery itself never reads it: where that
-stands is known by the servers alone.
+The report is for people, and for programs that wait at their end. Delivery itself never reads it: only the
+servers know how far the delivery is.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MESSAGE_LENGTH = 500
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the delivery to one sink is.
+    """The progress of the delivery to one sink.
 
     Attributes
     ----------
     held
-        For each journal file, by its name, the position of the last line that the sink is known to hold.
+        Position of the last line that the sink is known to hold of each journal, by the name of its file.
     last_error
-        Why it fails at present; None if it does not.
+        Why the last attempt failed; None if it succeeded.
     """
 
     held: dict[str, int] = {}
@@ -47,16 +47,16 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process that delivers a buffer says of itself.
+    """The report of a shipper.
 
     Attributes
     ----------
     pid
-        Its process.
+        Its process id.
     sinks
-        The progress of each, by its URI without credentials.
+        The progress of each sink, by its URI without credentials.
     failure
-        Why it could not begin; None if it could.
+        Why the shipper could not begin; None if it could.
     """
 
     pid: int
@@ -65,91 +65,91 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShipperFiles:
-    """The lock, the report and the log of the process that delivers a buffer on this host.
+    """The lock, the report and the log of the shipper of a buffer on this host.
 
     Parameters
     ----------
     folder
         The buffer.
     uris
-        The sinks: runs with other sinks have another process deliver the same buffer.
+        The sinks. Programs with other sinks have a shipper of their own for the same buffer.
     """
 
     def __init__(self, folder: Path, uris: Sequence[str]) -> None:
-        sinks = "\n".join(sorted(map(redact_uri, uris)))  # a hash of a password would tell a weak one
-        told_apart = hashlib.sha256(sinks.encode()).hexdigest()[:8]
-        self._stem = f".ship-{folder_name(socket.gethostname())}-{told_apart}"
+        sinks = "\n".join(sorted(map(redact_uri, uris)))  # a weak password can be guessed from its hash
+        digest = hashlib.sha256(sinks.encode()).hexdigest()[:8]
+        self._stem = f".ship-{folder_name(socket.gethostname())}-{digest}"
         self._folder = folder
         self.log = folder / f"{self._stem}.log"
         self._report = folder / f"{self._stem}.json"
 
-    def take_lock(self, patience: float = 0.0) -> IO[bytes] | None:
-        """Become the only one that delivers, until the file that is given is closed in every process.
+    def take_lock(self, timeout: float = 0.0) -> IO[bytes] | None:
+        """Take the lock of the shipper, until the returned file is closed in every process.
 
         Parameters
         ----------
         patience
-            Seconds to wait for another that may be about to end.
+            Seconds to wait for another shipper that may be about to end.
 
         Returns
         -------
         file or None
-            None if another holds the lock.
+            None if another process holds the lock.
 
         Raises
         ------
         OSError
-            If locks work nowhere.
+            If locks work neither in the buffer nor in the temporary folder.
         """
-        deadline = time.monotonic() + patience
-        while (held := self._try_lock()) is None:
+        deadline = time.monotonic() + timeout
+        while (lock := self._try_lock()) is None:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
-        return held
+        return lock
 
     def _try_lock(self) -> IO[bytes] | None:
-        """Try the lock; in the temporary folder where the buffer's file system has no locks."""
+        """Try the lock once; in the temporary folder if the buffer's file system has no locks."""
         try:
-            return _locked(self._folder / f"{self._stem}.lock")
+            return _open_locked(self._folder / f"{self._stem}.lock")
         except BlockingIOError:
             return None
         except OSError:
             pass
         try:
-            return _locked(self._in_temporary_folder(".lock"))
+            return _open_locked(self._in_temporary_folder(".lock"))
         except BlockingIOError:
             return None
 
     def _in_temporary_folder(self, suffix: str) -> Path:
-        place = hashlib.sha256(bytes(self._folder.absolute())).hexdigest()[:16]
-        return _private_folder() / f"{place}{self._stem}{suffix}"
+        digest = hashlib.sha256(bytes(self._folder.absolute())).hexdigest()[:16]
+        return _private_folder() / f"{digest}{self._stem}{suffix}"
 
     def write_report(self, report: Report) -> None:
-        """Tell others; nobody reads half a report.
+        """Write the report in one step, so that nobody reads half of one.
 
         Raises
         ------
         OSError
-            If it can be written nowhere.
+            If it can be written neither in the buffer nor in the temporary folder.
         """
         try:
-            _replace(self._report, report)
-        except OSError:  # a full disk: those who wait would wait in vain
-            _replace(self._in_temporary_folder(".json"), report)
+            _write(self._report, report)
+        except OSError:  # a full disk: programs that wait need the report
+            _write(self._in_temporary_folder(".json"), report)
         else:
-            with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
+            with contextlib.suppress(OSError):  # there is no private folder, so it holds no report
                 self._in_temporary_folder(".json").unlink(missing_ok=True)
 
-    def forget_report(self) -> None:
-        """Take away what an earlier process said."""
+    def delete_report(self) -> None:
+        """Delete the report of an earlier shipper."""
         self._report.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # there is no such place, so nothing is in it
+        with contextlib.suppress(OSError):  # there is no private folder, so it holds no report
             self._in_temporary_folder(".json").unlink(missing_ok=True)
 
     def read_report(self) -> Report | None:
-        """Give the latest report, None if there is none."""
-        # What is in the temporary folder is there only if it is the later one.
+        """Return the latest report; None if there is none."""
+        # A report in the temporary folder is always later than the one in the buffer.
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             return _read(self._in_temporary_folder(".json"))
         with contextlib.suppress(OSError, msgspec.MsgspecError):
@@ -158,11 +158,11 @@ class ShipperFiles:
 
 
 def _private_folder() -> Path:
-    """Give a folder of this user in the temporary one, where others can plant neither links nor reports."""
+    """Return a folder in the temporary one in which other users can place neither links nor reports."""
     folder = Path(tempfile.gettempdir()) / f"flowprov-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(errno.EACCES, "is not this user's alone", str(folder))
     return folder
 
@@ -171,13 +171,13 @@ def _read(path: Path) -> Report:
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
 
-def _replace(path: Path, report: Report) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(report))
-    fresh.replace(path)
+def _write(path: Path, report: Report) -> None:
+    new_file = path.with_suffix(".new")
+    new_file.write_bytes(msgspec.json.encode(report))
+    new_file.replace(path)
 
 
-def _locked(path: Path) -> IO[bytes]:
+def _open_locked(path: Path) -> IO[bytes]:
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -187,7 +187,7 @@ def _locked(path: Path) -> IO[bytes]:
     return file
 
 
-def shortened(trouble: object) -> str:
-    """Give a trouble's text at a length that fits into a report and a log line."""
-    text = " ".join(str(trouble).split())
+def shorten(message: object) -> str:
+    """Return a message as one line of at most 500 characters, for a report or a log."""
+    text = " ".join(str(message).split())
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"

@@ -1,1 +1,1 @@
-"""Where records go: sinks that are fed from the journals, by a process of its own."""
+"""Sinks: servers to which the shipper delivers journals, and from which they are read back."""

@@ -1,10 +1,10 @@
-"""What a sink is: three methods, and two ways to fail.
+"""The protocol of a sink, three methods and two errors, and that of a sink reader.
 
-Flows in: lines of journals, in order, each with its position. Flows out: nothing; a sink keeps them on a
-server.
+Flows in: lines of journals, in order, each with its position. Flows out: nothing; a sink stores the lines on
+a server.
 
-A record is identified by its journal and its position in it, so delivering twice changes nothing: the server
-itself, or the identifier of the document, refuses the second copy.
+A record is identified by its journal and its position, so delivering it twice changes nothing: the server
+refuses the second copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from flowprov.records import Header
 
-# Position of a footer that a full disk drove into the room behind the header: it comes after all others.
+# The position under which a footer in the reserved slot is delivered: behind all other lines.
 LATE_FOOTER = 1 << 62
 
 
@@ -34,69 +34,72 @@ class Entry(NamedTuple):
 
 
 class Sink(Protocol):
-    """A server that keeps records.
+    """A server that stores records.
 
-    Every method may raise :class:`SinkUnavailableError` or :class:`SinkRefusedError`, and nothing else; none
-    waits longer than the timeouts that the sink was made with. A sink connects at the first call that needs
-    it, and anew after a failure.
+    Every method may raise :class:`SinkUnavailableError` or :class:`SinkRefusedError`, and nothing else. No
+    method waits longer than the timeout of the sink. A sink connects at the first call that needs a
+    connection, and again after a failure.
     """
 
     name: str
 
     def resume_after(self, header: Header) -> int | None:
-        """Give the position up to which a journal is held without a gap, None if nothing of it is."""
+        """Return the position up to which the sink holds a journal without a gap; None if it holds none."""
 
     def deliver(self, header: Header, entries: Sequence[Entry]) -> None:
-        """Store entries of a journal, in the order of their positions; those it holds already change nothing.
+        """Store entries of a journal, in the order of their positions; entries it holds change nothing.
 
-        When it returns, all of them are stored as safely as the server was told to store.
+        When this returns, all entries are stored as safely as the server is configured to store.
         """
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class SinkReader(Protocol):
-    """A server from which journals are read; every method may raise SinkError, `entries` on its way too."""
+    """A server from which journals are read back.
+
+    Every method may raise :class:`SinkError`; the iterators may raise it at any step.
+    """
 
     def campaign_ids(self) -> list[str]:
-        """List the campaigns."""
+        """Return the ids of the campaigns."""
 
     def journal_ids(self, campaign_id: str) -> list[str]:
-        """List the journals of a campaign; some may have records of it and belong to another."""
+        """Return the ids of the journals that hold records of a campaign, even if they belong to another."""
 
     def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
-        """Give for each journal its first and its last entries in order, about ``count`` of each."""
+        """Yield for each journal its first and its last entries in order, about ``count`` of each."""
 
     def entries(
         self, journal_id: str, after: int | None = None, *, confirmed: bool = False
     ) -> Iterator[Entry]:
-        """Give the entries of a journal behind a position, in order; if asked only to the first gap."""
+        """Yield the entries of a journal behind a position, in order; if ``confirmed``, to the first gap."""
 
     def count(self, journal_id: str) -> int:
-        """Count the lines of a journal that are held."""
+        """Return the number of lines of a journal that the server holds."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
-def batched(entries: Sequence[Entry], most: int, most_bytes: int) -> Iterator[list[Entry]]:
-    """Divide a batch into parts that one exchange with a server can carry; a long line is a part by itself.
+def batched(entries: Sequence[Entry], max_entries: int, max_bytes: int) -> Iterator[list[Entry]]:
+    """Divide entries into batches that fit into one exchange with a server; a long line is a batch by itself.
 
     Parameters
     ----------
     entries
-        The batch; of an empty one there are no parts.
-    most, most_bytes
-        Entries, and bytes of lines, of one part.
+        The entries; none make no batch.
+    max_entries, max_bytes
+        Largest number of entries, and of bytes of lines, in one batch.
     """
-    part: list[Entry] = []
+    batch: list[Entry] = []
     size = 0
     for entry in entries:
-        if part and (len(part) >= most or size + len(entry.line) > most_bytes):
-            yield part
-            part, size = [], 0
-        part.append(entry)
+        if batch and (len(batch) >= max_entries or size + len(entry.line) > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
         size += len(entry.line)
-    if part:
-        yield part
+    if batch:
+        yield batch

@@ -1,8 +1,8 @@
 """Redis as a sink: one Stream per journal.
 
-Flows in: entries of journals. Flows out: stream entries whose ids are made from the records' positions, so
-that the server itself refuses a second copy, and its last id says where delivery stands. A set per campaign
-lists its journals.
+Flows in: entries of journals. Flows out: stream entries whose ids are made from the records' positions. So
+the server itself refuses a second copy, and the last id of a stream tells how far the delivery is. A set per
+campaign lists its journals.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ R = TypeVar("R")
 CAMPAIGNS = "flowprov:campaigns"
 _FIELD = b"r"
 _PAGE = 1_000
-_JOURNALS_AT_ONCE = 100
-# One step must end within the timeout, and stay far below the gigabyte that a server takes in one request.
+_JOURNALS_PER_CALL = 100
+# One step must end within the timeout, and stay far below the gigabyte that a server accepts in one request.
 _STEP_ENTRIES = 1_000
 _STEP_BYTES = 4 * 1024 * 1024
 _MESSAGE_LENGTH = 300
-# Of what a server says: from here on it quotes records, or says where in the script it was.
-_ASIDES = re.compile(r",? with args beginning with:| script: [0-9a-f]{40}")
-# Adds entries behind an id that the stream must have reached, and lists the stream; in one step, as the
-# server may be replaced by an empty one between two. An id that the stream has passed is an entry that is
-# there already; any other refusal ends the step, so that no entry stands behind one that is missing.
+# From here on, a server's message quotes records, or names a line of the script.
+_QUOTES = re.compile(r",? with args beginning with:| script: [0-9a-f]{40}")
+# Adds entries behind an id that the stream must have reached, and lists the stream. All this is one step, as
+# an empty server may replace this one between two steps. If the stream has passed an id, the entry is there
+# already. Any other refusal ends the step, so that no entry follows a missing one.
 _ADD = """
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local reached = #last > 0 and tonumber(string.match(last[1][1], '^%d+')) or 0
@@ -63,24 +63,24 @@ return 'OK'
 
 
 def campaign_key(campaign_id: str) -> str:
-    """Name the set of a campaign's journals."""
+    """Return the key of the set of a campaign's journals."""
     return f"flowprov:campaign:{campaign_id}"
 
 
 def journal_key(journal_id: str) -> str:
-    """Name the stream of a journal."""
+    """Return the key of the stream of a journal."""
     return f"flowprov:journal:{journal_id}"
 
 
 class RedisConnection:
-    """A client that is made when it is needed, and anew after every failure.
+    """A client that is created when it is needed, and again after every failure.
 
     Parameters
     ----------
     uri
-        ``redis://``, ``rediss://`` or ``unix://``.
+        ``redis://``, ``rediss://`` or ``unix://`` address.
     timeout
-        Seconds that connecting, and every answer, may take: a frozen server must not hang us.
+        Seconds that connecting, and each answer, may take: a frozen server must not block the shipper.
     """
 
     def __init__(self, uri: str, timeout: float = 5.0) -> None:
@@ -88,59 +88,60 @@ class RedisConnection:
         self._timeout = timeout
         self._client: Any = None
 
-    def ask(self, question: Callable[[Any], R]) -> R:
-        """Ask the server something.
+    def call(self, command: Callable[[Any], R]) -> R:
+        """Call a function with the client; return its result.
 
         Raises
         ------
         SinkUnavailableError, SinkRefusedError
-            If it cannot be reached, or will not answer.
+            If the server cannot be reached, or refuses.
         """
         try:
             if self._client is None:
-                self._client = self._made()
-            return question(self._client)
+                self._client = self._create_client()
+            return command(self._client)
         except redis.exceptions.AuthenticationError as error:
-            raise self._refused(error) from None
+            raise self._close_refused(error) from None
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             self.close()
-            raise SinkUnavailableError(f"{self.shown} cannot be reached: {_message(error)}") from None
+            raise SinkUnavailableError(f"{self.redacted_uri} cannot be reached: {_message(error)}") from None
         except redis.exceptions.RedisError as error:
-            raise self._refused(error) from None
+            raise self._close_refused(error) from None
         except (ValueError, TypeError) as error:
-            # An address that is none, or an option that the client does not know. The message quotes pieces
-            # of the address, of a password that holds "/" or "@" too.
+            # The address is invalid, or holds an option that the client does not know. The message quotes
+            # parts of the address, and so may quote a password that holds "/" or "@".
             self.close()
             raise SinkRefusedError(
-                f"{self.shown} cannot be used ({type(error).__name__}): is its password percent-encoded, "
-                "and are its options known to redis-py?"
+                f"{self.redacted_uri} cannot be used ({type(error).__name__}): is its password "
+                "percent-encoded, and are its options known to redis-py?"
             ) from None
 
-    def _made(self) -> Any:
-        ours = {
+    def _create_client(self) -> Any:
+        fixed = {
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
-            "retry": Retry(NoBackoff(), 0),  # when to try again is decided above, for all sinks alike
+            "retry": Retry(NoBackoff(), 0),  # the shipment decides when to try again, for all sinks alike
             "decode_responses": False,
             "encoding": "utf-8",
-            "protocol": 2,  # alike through every version of the client, and from servers before 6 too
+            "protocol": 2,  # the same answers in every version of the client, and from servers before 6
         }
-        # Options of an address come before arguments; what is relied on is not theirs to change.
+        # The options of an address override arguments: remove those on which this class relies.
         address, _, options = self._uri.partition("?")
-        others = [option for option in options.split("&") if option.partition("=")[0] not in ours]
-        return redis.Redis.from_url(f"{address}?{'&'.join(others)}", **ours)
+        others = [option for option in options.split("&") if option.partition("=")[0] not in fixed]
+        return redis.Redis.from_url(f"{address}?{'&'.join(others)}", **fixed)
 
     @property
-    def shown(self) -> str:
+    def redacted_uri(self) -> str:
         """The URI without credentials."""
         return redact_uri(self._uri)
 
-    def _refused(self, error: Exception) -> SinkRefusedError:
+    def _close_refused(self, error: Exception) -> SinkRefusedError:
+        """Close the connection, and return the error for a refusal."""
         self.close()
-        return SinkRefusedError(f"{self.shown} refuses: {_message(error)}")
+        return SinkRefusedError(f"{self.redacted_uri} refuses: {_message(error)}")
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -154,7 +155,7 @@ class RedisSink:
     uri, timeout
         See :class:`RedisConnection`.
     maxlen
-        Trim each stream to about so many entries; None keeps all.
+        Number of entries to which each stream is trimmed, approximately; None keeps all.
     """
 
     name = "redis"
@@ -165,19 +166,19 @@ class RedisSink:
         self._reached: dict[str, int] = {}
 
     def resume_after(self, header: Header) -> int | None:
-        """Give the position of the last entry that the stream ever took."""
+        """Return the position of the last entry that the stream ever took; None if there is no stream."""
         self._reached.pop(header.journal_id, None)
-        last = self._connection.ask(lambda client: _last_id(client, journal_key(header.journal_id)))
+        last = self._connection.call(lambda client: _last_id(client, journal_key(header.journal_id)))
         return None if last is None else last - 1
 
     def deliver(self, header: Header, entries: Sequence[Entry]) -> None:
-        """Add entries to the stream of their journal, in steps each of which is kept by itself."""
+        """Add entries to the stream of their journal, in steps; each step is stored as a whole."""
         journal_id = header.journal_id
         for step in batched(entries, _STEP_ENTRIES, _STEP_BYTES):
             reached = self._reached.get(journal_id, 0)
             if self._add(header, reached, step) == b"LOST":
                 del self._reached[journal_id]
-                raise SinkUnavailableError(f"{self._connection.shown} came back with less than it had")
+                raise SinkUnavailableError(f"{self._connection.redacted_uri} came back with less than it had")
             self._reached[journal_id] = max(reached, step[-1].position + 1)
 
     def _add(self, header: Header, reached: int, entries: Sequence[Entry]) -> Any:
@@ -186,10 +187,10 @@ class RedisSink:
         arguments: list[Any] = [reached, maxlen, header.campaign_id, header.journal_id]
         for entry in entries:
             arguments += (f"{entry.position + 1}-0", entry.line)
-        return self._connection.ask(lambda client: client.eval(_ADD, len(keys), *keys, *arguments))
+        return self._connection.call(lambda client: client.eval(_ADD, len(keys), *keys, *arguments))
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
@@ -200,24 +201,24 @@ class RedisReader:
         self._connection = RedisConnection(uri, timeout)
 
     def campaign_ids(self) -> list[str]:
-        """List the campaigns."""
-        return sorted(map(_text, self._connection.ask(lambda client: client.smembers(CAMPAIGNS))))
+        """Return the ids of the campaigns, sorted."""
+        return sorted(map(_text, self._connection.call(lambda client: client.smembers(CAMPAIGNS))))
 
     def journal_ids(self, campaign_id: str | None = None) -> list[str]:
-        """List the journals of a campaign, or of all."""
+        """Return the ids of the journals of a campaign, or of all campaigns."""
         campaigns = self.campaign_ids() if campaign_id is None else [campaign_id]
-        found: list[str] = []
-        for each in campaigns:
-            found += sorted(map(_text, self._members(campaign_key(each))))
-        return found
+        journals: list[str] = []
+        for campaign in campaigns:
+            journals += sorted(map(_text, self._members(campaign_key(campaign))))
+        return journals
 
     def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
-        """Give for each journal its first and its last entries in order, at most ``count`` of each."""
-        for begin in range(0, len(journal_ids), _JOURNALS_AT_ONCE):
-            keys = [journal_key(each) for each in journal_ids[begin : begin + _JOURNALS_AT_ONCE]]
-            answers = self._connection.ask(partial(_ends, keys, count))
+        """Yield for each journal its first and its last entries in order, at most ``count`` of each."""
+        for begin in range(0, len(journal_ids), _JOURNALS_PER_CALL):
+            keys = [journal_key(journal_id) for journal_id in journal_ids[begin : begin + _JOURNALS_PER_CALL]]
+            answers = self._connection.call(partial(_ends, keys, count))
             for first, last in zip(answers[::2], answers[1::2], strict=True):
-                yield sorted({_entry(*each) for each in (*first, *last)})
+                yield sorted({_entry(*item) for item in (*first, *last)})
 
     def entries(
         self,
@@ -226,43 +227,44 @@ class RedisReader:
         *,
         confirmed: bool = False,  # noqa: ARG002 - a stream has no gaps
     ) -> Iterator[Entry]:
-        """Give the entries of a journal behind a position, in order."""
+        """Yield the entries of a journal behind a position, in order."""
         key = journal_key(journal_id)
         while page := self._page(key, "-" if after is None else f"({after + 1}-0"):
-            for each in page:
-                entry = _entry(*each)
+            for item in page:
+                entry = _entry(*item)
                 after = entry.position
                 yield entry
 
     def count(self, journal_id: str) -> int:
-        """Count the lines of a journal that are held."""
-        return int(self._connection.ask(lambda client: client.xlen(journal_key(journal_id))))
+        """Return the number of lines of a journal that the server holds."""
+        return int(self._connection.call(lambda client: client.xlen(journal_key(journal_id))))
 
     def _members(self, key: str) -> Any:
-        return self._connection.ask(lambda client: client.smembers(key))
+        return self._connection.call(lambda client: client.smembers(key))
 
     def _page(self, key: str, begin: str) -> Any:
-        return self._connection.ask(lambda client: client.xrange(key, min=begin, count=_PAGE))
+        return self._connection.call(lambda client: client.xrange(key, min=begin, count=_PAGE))
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
 def _message(error: Exception) -> str:
-    """Give what the client or the server says, without what they quote."""
-    text = redact_text(_ASIDES.split(str(error), maxsplit=1)[0]) or type(error).__name__
+    """Return the message of the client or of the server, without the records that it quotes."""
+    text = redact_text(_QUOTES.split(str(error), maxsplit=1)[0]) or type(error).__name__
     return text[:_MESSAGE_LENGTH].rstrip(".")
 
 
 def _last_id(client: Any, key: str) -> int | None:
-    """Give the last id that a stream gave out, trimmed entries included; None where there is no stream."""
+    """Return the last id of a stream, trimmed entries included; None if there is no stream."""
     if not client.exists(key):
         return None
     return int(_text(client.xinfo_stream(key)["last-generated-id"]).partition("-")[0])
 
 
 def _ends(keys: Sequence[str], count: int, client: Any) -> Any:
+    """Return for each stream its first and its last entries, in one exchange."""
     with client.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.xrange(key, count=count)

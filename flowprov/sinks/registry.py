@@ -1,7 +1,7 @@
-"""Which sink a URI names: one table of its schemes, for writing and for reading.
+"""The registry of sinks: one table of URI schemes, for writing and for reading.
 
-Flows in: a URI. Flows out: the sink, or the reader, for it. The table holds texts: a client library is
-loaded when its sink is opened.
+Flows in: a URI. Flows out: its sink, or its sink reader. The table holds strings, so a client library is
+loaded only when a sink of its kind is opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowprov.sinks.base import Sink, SinkReader
 
 
 class _Kind(NamedTuple):
-    """Where the two classes of one kind of server are: ``module:class``."""
+    """The two classes of one kind of server, as ``module:class``."""
 
     sink: str
     reader: str
@@ -39,14 +39,14 @@ def open_sink(uri: str, *, maxlen: int | None = None) -> Sink:
     Parameters
     ----------
     uri
-        Where the server is.
+        The address of the server.
     maxlen
-        Entries to which each stream is trimmed, by sinks that trim; None keeps all.
+        Number of entries to which a sink trims each stream, if it trims; None keeps all.
 
     Raises
     ------
     JournalError
-        If the URI is of no kind that there is a sink for.
+        If there is no sink for the scheme of the URI.
     MissingExtraError
         If the client library is not installed.
     """
@@ -62,12 +62,12 @@ def open_sink(uri: str, *, maxlen: int | None = None) -> Sink:
 
 
 def open_reader(uri: str) -> SinkReader:
-    """Create the reader for a URI; it connects when it is first used.
+    """Create the sink reader for a URI; it connects when it is first used.
 
     Raises
     ------
     JournalError
-        If the URI is of no kind that can be read.
+        If there is no sink reader for the scheme of the URI.
     MissingExtraError
         If the client library is not installed.
     """
@@ -82,7 +82,7 @@ def open_reader(uri: str) -> SinkReader:
 
 
 def trims(uri: str) -> bool:
-    """Whether the sink for a URI lets go of its oldest entries where ``maxlen`` says so."""
+    """Whether the sink for a URI deletes its oldest entries beyond ``maxlen``."""
     kind = _KINDS.get(_scheme(uri))
     return kind is not None and kind.trims
 
@@ -91,6 +91,6 @@ def _scheme(uri: str) -> str:
     return uri.partition("://")[0]
 
 
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
+def _load(qualified_name: str) -> Any:
+    module, _, name = qualified_name.partition(":")
     return getattr(import_module(module), name)

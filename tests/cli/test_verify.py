@@ -111,7 +111,7 @@ def test_a_task_that_ended_after_a_heartbeat_saw_it_is_not_interrupted(tmp_path:
             with flowprov.task_scope("long"):
                 journal = next(iter(runtime.get().journals()))
                 flowprov.task(lambda: None)()
-                journal.beat()
+                journal.write_heartbeat()
     """
     run(code, tmp_path)
     assert only(of_type(lines(tmp_path), records.OpenTask)).activity_id == "long"

@@ -330,7 +330,7 @@ def test_a_report_that_the_buffer_does_not_take_is_read_from_the_temporary_folde
     assert not list(temporary.rglob("*.json"))
     buffer.rename(tmp_path / "away")
     writer.write_report(Report(pid=3))
-    reader.forget_report()
+    reader.delete_report()
     assert reader.read_report() is None
 
 

@@ -41,7 +41,7 @@ def test_a_steady_program_is_not_followed_line_by_line(buffer: Path) -> None:
     sink, over = Counting(), threading.Event()
     shipment = Shipment(sink, buffer)
     following = threading.Thread(
-        target=follow, args=(shipment,), kwargs={"give_up_after": 60, "over": over, "poll": 0.2}
+        target=follow, args=(shipment,), kwargs={"give_up_after": 60, "stop": over, "poll": 0.2}
     )
     with flowprov.workflow("steady"):
         step(-1)

@@ -1,1 +1,1 @@
-"""MongoDB as a sink, and its journals read back."""
+"""MongoDB as a sink, and its sink reader."""

@@ -1,7 +1,7 @@
-"""One connection to a MongoDB server: made at first use, dropped after a failure, silent about credentials.
+"""One connection to a MongoDB server: created at first use, closed after a failure, silent about credentials.
 
-Flows in: an address and a timeout. Flows out: a database to work on, and for everything that the driver
-raises one of the two errors of a sink. Shared by the sink and by the reader.
+Flows in: an address and a timeout. Flows out: a database to work on. Every error of the driver becomes one of
+the two errors of a sink. The sink and the sink reader share this module.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ Client: TypeAlias = "pymongo.MongoClient[Document]"
 
 _DUPLICATE_KEY = 11000
 _WRITE_NOT_REPLICATED = 64
-# What a server says that is going, coming, electing or too slow; from MongoDB's table of error codes.
-_PASSING = {
-    *(6, 7, 89, 9001),  # it cannot reach another one
+# Codes of a server that is stopping, starting, electing or too slow; from MongoDB's table of error codes.
+_TRANSIENT = {
+    *(6, 7, 89, 9001),  # it cannot reach another server
     *(50, _WRITE_NOT_REPLICATED, 262),  # out of time
     *(91, 189, 11600, 11602),  # shutting down, stepping down
     *(10107, 13435, 13436),  # no primary
 }
-# What is said of the server or of the user, when a document is refused, and not of what it holds.
-_NOT_OF_A_DOCUMENT = _PASSING | {
-    *(13, 18, 8000),  # no right, not authenticated, over a quota
+# Codes of a refusal whose cause is the server or the user, and not the content of the document.
+_NOT_ABOUT_CONTENT = _TRANSIENT | {
+    *(13, 18, 8000),  # not authorized, not authenticated, over a quota
     *(14031, 146),  # out of disk, out of memory
 }
-_LEAVING_S = 0.2  # saying goodbye to a server that may be frozen
+_CLOSE_TIMEOUT_S = 0.2  # short, as the server may be frozen
 _MESSAGE_LENGTH = 300
-_ASIDES = re.compile(r", full error:| \(configured timeouts:|, Timeout: .*Topology Description:")
+_DETAILS = re.compile(r", full error:| \(configured timeouts:|, Timeout: .*Topology Description:")
 
 
 class MongoConnection:
-    """A client that is made when it is needed and forgotten when it failed or when the process forked.
+    """A client that is created when it is needed, and dropped after a failure or a fork of the process.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class MongoConnection:
     Attributes
     ----------
     done
-        Names of what has been done on this connection and need not be done again; empty on a new one.
+        Names of the preparations that were done on this connection; empty on a new one.
     """
 
     def __init__(self, uri: str, database: str | None, timeout: float) -> None:
@@ -83,46 +83,46 @@ class MongoConnection:
 
     @contextmanager
     def database(self) -> Iterator[Database[Document]]:
-        """Work on the database; what the driver raises becomes an error of a sink and ends the connection."""
+        """Open the database; an error of the driver becomes one of a sink, and closes the connection."""
         try:
-            client = self._connected()
+            client = self._connect()
             yield client.get_default_database(DEFAULT_DATABASE) if self._name is None else client[self._name]
         except (PyMongoError, BSONError, OSError, ValueError) as error:
             # The driver raises ValueError for addresses and OSError for names that it cannot resolve.
             self.close()
-            raise self._explained(error) from None  # the driver's own text may hold credentials and records
+            raise self._to_sink_error(error) from None  # the driver's text may hold credentials and records
 
     @contextmanager
     def exchange(self) -> Iterator[Database[Document]]:
-        """Work on the database within the timeout, server selection and retries included."""
+        """Open the database for one exchange within the timeout, server selection and retries included."""
         with self.database() as database, pymongo.timeout(self._timeout):
             yield database
 
     def largest_document(self) -> int:
-        """Give how many bytes the server takes in one document; asked once on each connection."""
+        """Return the largest size of a document in bytes; a connection asks the server once."""
         if self._largest is None:
-            self._largest = int(self._connected().admin.command("hello")["maxBsonObjectSize"])
+            self._largest = int(self._connect().admin.command("hello")["maxBsonObjectSize"])
         return self._largest
 
     @property
-    def shown(self) -> str:
-        """The server's name, for a person, without credentials."""
+    def display_name(self) -> str:
+        """The name of the server for people, without credentials."""
         return f"MongoDB at {redact_uri(self._uri)}"
 
     def close(self) -> None:
-        """Let go of the client, without waiting for a server that does not answer."""
+        """Close the client, without waiting for a server that does not answer."""
         client = self._client
-        self._forget()
+        self._reset()
         if client is not None:
-            with pymongo.timeout(_LEAVING_S):
+            with pymongo.timeout(_CLOSE_TIMEOUT_S):
                 client.close()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._client, self._largest, self.done = None, None, set()
 
-    def _connected(self) -> Client:
+    def _connect(self) -> Client:
         if self._client is not None and self._pid != os.getpid():
-            self._forget()  # not closed: its sessions are the parent's
+            self._reset()  # without closing: its sessions belong to the parent
         if self._client is None:
             limit = max(1, round(self._timeout * 1000))
             self._client = pymongo.MongoClient(
@@ -132,7 +132,7 @@ class MongoConnection:
                 socketTimeoutMS=limit,
                 waitQueueTimeoutMS=limit,
                 appname="flowprov",
-                # A write counts when most servers have it on their disks, whatever the address says.
+                # A write is confirmed when most servers have it on their disks, whatever the address says.
                 w="majority",
                 journal=True,
                 wTimeoutMS=limit,
@@ -140,83 +140,85 @@ class MongoConnection:
             self._pid = os.getpid()
         return self._client
 
-    def _explained(self, error: Exception) -> SinkError:
-        """Say what happened, for a person; nothing that the driver quotes of an address is repeated."""
-        shown = self.shown
-        if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False) or _is_passing(error):
-            return SinkUnavailableError(f"{shown} does not answer: {_text(error)}")
+    def _to_sink_error(self, error: Exception) -> SinkError:
+        """Return the error of a sink for an error of the driver; its message quotes nothing of an address."""
+        server = self.display_name
+        if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False) or _is_transient(error):
+            return SinkUnavailableError(f"{server} does not answer: {_text(error)}")
         if isinstance(error, OperationFailure):
-            return SinkRefusedError(f"{shown} takes no records: {_text(error)}")
+            return SinkRefusedError(f"{server} takes no records: {_text(error)}")
         if isinstance(error, OSError):
-            return SinkUnavailableError(f"{shown} cannot be reached: {_text(error)}")
+            return SinkUnavailableError(f"{server} cannot be reached: {_text(error)}")
         if type(error.__cause__).__module__.startswith("dns."):  # a mongodb+srv name was not resolved
-            return SinkUnavailableError(f"{shown} cannot be reached: {_text(error.__cause__)}")
-        # Messages about an address quote pieces of it, of a password that holds "@" or "/" too.
+            return SinkUnavailableError(f"{server} cannot be reached: {_text(error.__cause__)}")
+        # Messages about an address quote parts of it, and so may quote a password that holds "@" or "/".
         quotable = redact_uri(self._uri) == self._uri or not isinstance(
             error, (ConfigurationError, ValueError)
         )
         reason = _text(error) if quotable else "is its user information percent-encoded?"
-        return SinkRefusedError(f"{shown} cannot be used: {type(error).__name__}: {reason}")
+        return SinkRefusedError(f"{server} cannot be used: {type(error).__name__}: {reason}")
 
 
 class Refused(NamedTuple):
-    """A document that the server does not take for what it holds."""
+    """A document that the server refuses because of its content."""
 
     document: RawBSONDocument
     error: OperationFailure
 
 
 def insert_new(collection: Collection[Document], documents: Sequence[RawBSONDocument]) -> list[Refused]:
-    """Insert documents; those whose ``_id`` is there already count as inserted.
+    """Insert documents; those whose ``_id`` is stored already count as inserted.
 
     Returns
     -------
     list[Refused]
-        Those that the server refuses for what they hold: by a validator, by an index of somebody else's.
+        Documents that the server refuses because of their content: by a validator or a foreign unique index.
 
     Raises
     ------
     OperationFailure
-        If any is refused for another reason, or if the server does not confirm that they are safe.
+        If a document is refused for another reason, or the server does not confirm that all are safe.
     """
     try:
         collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         details: Mapping[str, Any] = error.details or {}
-        errors = [
-            one for one in details.get("writeErrors") or () if not _is_there(collection, documents, one)
+        write_errors = [
+            detail
+            for detail in details.get("writeErrors") or ()
+            if not _is_stored(collection, documents, detail)
         ]
         unconfirmed = details.get("writeConcernErrors") or ()
-        of_the_server = [one for one in errors if one.get("code") in _NOT_OF_A_DOCUMENT]
-        for one in (*of_the_server, *unconfirmed):
-            raise _failure(one) from None
-        return [Refused(documents[one["index"]], _failure(one)) for one in errors]
+        server_errors = [detail for detail in write_errors if detail.get("code") in _NOT_ABOUT_CONTENT]
+        for detail in (*server_errors, *unconfirmed):
+            raise _failure(detail) from None
+        return [Refused(documents[detail["index"]], _failure(detail)) for detail in write_errors]
     return []
 
 
-def _is_there(
+def _is_stored(
     collection: Collection[Document], documents: Sequence[RawBSONDocument], error: Mapping[str, Any]
 ) -> bool:
-    """Whether a document was refused because it is there, and not for a key that it shares with another."""
+    """Whether a document was refused because it is stored already, and not for a key of another document."""
     if error.get("code") != _DUPLICATE_KEY:
         return False
     if error.get("keyPattern") == {"_id": 1}:
         return True
-    # Old servers do not say which key it was; others may name the one that a document shares with itself.
+    # Old servers do not name the key. New ones may name another key than `_id` for a document that is stored.
     identifier = documents[error["index"]]["_id"]
     return collection.find_one({"_id": identifier}, {"_id": 1}) is not None
 
 
 def _failure(error: Mapping[str, Any]) -> OperationFailure:
-    # Without `op`, which is the whole document.
+    # Leave out `op`, which is the whole document.
     return OperationFailure(str(error.get("errmsg")), error.get("code"))
 
 
-def _is_passing(error: Exception) -> bool:
-    return isinstance(error, OperationFailure) and error.code in _PASSING
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, OperationFailure) and error.code in _TRANSIENT
 
 
 def _text(error: BaseException | None) -> str:
-    # What a server refuses it may quote in full, records and all: the beginning says enough.
-    text = redact_text(_ASIDES.split(str(error), maxsplit=1)[0])
+    # A server may quote in full what it refuses, records included: keep the beginning.
+    text = redact_text(_DETAILS.split(str(error), maxsplit=1)[0])
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"

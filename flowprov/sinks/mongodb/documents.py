@@ -1,10 +1,10 @@
-"""From a line of a journal to a document, which can be queried and holds the line itself.
+"""Encoding a line of a journal as a document, which can be queried and holds the line itself.
 
-Flows in: a header and entries. Flows out: BSON, ready to be inserted, with the collection where it belongs.
+Flows in: a header and entries. Flows out: BSON documents, each with the name of its collection.
 
-Field names that MongoDB refuses or misreads stand percent-encoded at every depth: "%" as "%25", "." as "%2E",
-NUL as "%00", a "$" at the beginning as "%24", and the empty name as "%". The line is the truth: what a
-document cannot hold of the decoded fields costs the fields, never the line.
+Field names that MongoDB refuses or misreads are percent-encoded at every depth: "%" as "%25", "." as "%2E",
+NUL as "%00", a "$" at the beginning as "%24", and the empty name as "%". The line is the truth: if a document
+cannot hold the decoded fields, it leaves them out and keeps the line.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ COLLECTIONS = (JOURNALS, WORKFLOWS, TASKS)
 UNREADABLE = "unreadable"
 """The ``type`` of a document whose line is no record that this version knows."""
 
-_BARE = ("_id", "journal_id", "position", "campaign_id", "type", "line", "length")
-_DEEPEST = 90  # MongoDB takes 100 levels
-_ROOM_FOR_NAMES = 4096  # bytes of a document beside its line
-_AWKWARD = re.compile(r"^\$|[%.\0]")
-_AS_IT_IS = frozenset((str, int, float, bool, type(None)))  # nearly all values: not worth a call each
+_LINE_FIELDS = ("_id", "journal_id", "position", "campaign_id", "type", "line", "length")
+_MAX_DEPTH = 90  # MongoDB allows 100 levels
+_FIELDS_BYTES = 4096  # what a document needs beside its line
+_UNSAFE_NAME = re.compile(r"^\$|[%.\0]")
+_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))  # nearly all values: not worth a call each
 
 
-class Stored(NamedTuple):
+class EncodedDocument(NamedTuple):
     """A document that is ready to be inserted.
 
     Attributes
     ----------
     collection
-        Name of the collection where it belongs.
+        Name of its collection.
     document
-        The document, encoded.
+        The document as BSON.
     campaign_id
-        The campaign that its line names, None where the line could not be decoded.
+        The campaign of its line; None if the line could not be decoded.
     """
 
     collection: str
@@ -58,11 +58,11 @@ class Stored(NamedTuple):
 
 
 class _TooDeepError(ValueError):
-    """A value is nested more deeply than MongoDB takes."""
+    """A value is nested more deeply than MongoDB allows."""
 
 
-def document_of(header: Header, entry: Entry, largest: int) -> Stored:
-    """Make the document of one line.
+def document_of(header: Header, entry: Entry, largest: int) -> EncodedDocument:
+    """Return the document of one line.
 
     Parameters
     ----------
@@ -71,52 +71,53 @@ def document_of(header: Header, entry: Entry, largest: int) -> Stored:
     entry
         The line.
     largest
-        Bytes that the server takes in one document. A line that leaves no room for its fields is kept without
-        them; one that is longer itself is cut: ``line`` is then its beginning, ``length`` its true length.
+        Largest size of a document in bytes. If the line and its fields do not fit, the document leaves out
+        the fields. If the line alone does not fit, it is cut: ``line`` is then its beginning, ``length`` its
+        length.
     """
     identity: dict[str, Any] = {
         "_id": document_id(header.journal_id, entry.position),
         "journal_id": header.journal_id,
         "position": entry.position,
     }
-    collection, decoded = _decoded(header, entry.line)
+    collection, decoded = _decode_fields(header, entry.line)
     campaign_id = decoded.get("campaign_id")
     identity["campaign_id"] = campaign_id or header.campaign_id
     identity["type"] = decoded.get("type", UNREADABLE)
     line = _text_or_bytes(entry.line)
-    encoded = _encoded({**decoded, **identity, "line": line}, largest)
+    encoded = _encode({**decoded, **identity, "line": line}, largest)
     if encoded is None:
-        encoded = _encoded({**identity, "line": line}, largest)
+        encoded = _encode({**identity, "line": line}, largest)
     if encoded is None:
-        beginning = entry.line[: max(0, largest - _ROOM_FOR_NAMES)]
+        beginning = entry.line[: max(0, largest - _FIELDS_BYTES)]
         encoded = bson.encode(
             {
                 **identity,
-                "campaign_id": header.campaign_id,  # its own may be what is long
+                "campaign_id": header.campaign_id,  # the id in the line may be what is too long
                 "line": beginning,
                 "length": len(entry.line),
             }
         )
-    return Stored(collection, RawBSONDocument(encoded), campaign_id)
+    return EncodedDocument(collection, RawBSONDocument(encoded), campaign_id)
 
 
-def bare_line(document: RawBSONDocument) -> RawBSONDocument:
-    """Leave of a document what it needs to be read back: no value of its record, and its line."""
-    return RawBSONDocument(bson.encode({name: document[name] for name in _BARE if name in document}))
+def line_only(document: RawBSONDocument) -> RawBSONDocument:
+    """Return a document with its line, and without the fields that were decoded from it."""
+    return RawBSONDocument(bson.encode({name: document[name] for name in _LINE_FIELDS if name in document}))
 
 
 def document_id(journal_id: str, position: int) -> str:
-    """Give the ``_id`` of a line's document."""
+    """Return the ``_id`` of a line's document."""
     return f"{journal_id}:{position}"
 
 
 def escape_name(name: str) -> str:
-    """Make any string a field name that MongoDB takes and that a query can reach."""
-    return _AWKWARD.sub(lambda found: f"%{ord(found.group()):02X}", name) if name else "%"
+    """Return a string as a field name that MongoDB accepts and that a query can address."""
+    return _UNSAFE_NAME.sub(lambda match: f"%{ord(match.group()):02X}", name) if name else "%"
 
 
-def _decoded(header: Header, line: bytes) -> tuple[str, dict[str, Any]]:
-    """Give a line's collection and its fields; no fields where it cannot be decoded."""
+def _decode_fields(header: Header, line: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the collection and the fields of a line; no fields if it cannot be decoded."""
     try:
         record = records.decode(line)
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -144,9 +145,9 @@ def _complete(record: Record, header: Header) -> Record:
 
 
 def _for_bson(value: Any, depth: int = 0) -> Any:
-    """Escape names; NaN and the infinities become numbers, which queries compare."""
+    """Return a value for BSON: names escaped, and NaN and infinities as numbers, which queries compare."""
     if isinstance(value, dict):
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             raise _TooDeepError
         if len(value) == 1 and "$float" in value:
             number = restore(value)
@@ -154,14 +155,16 @@ def _for_bson(value: Any, depth: int = 0) -> Any:
                 return number
         return {
             (name if name.isidentifier() else escape_name(name)): (
-                content if type(content) in _AS_IT_IS else _for_bson(content, depth + 1)
+                content if type(content) in _SCALAR_TYPES else _for_bson(content, depth + 1)
             )
             for name, content in value.items()
         }
     if isinstance(value, (list, tuple)):
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             raise _TooDeepError
-        return [content if type(content) in _AS_IT_IS else _for_bson(content, depth + 1) for content in value]
+        return [
+            content if type(content) in _SCALAR_TYPES else _for_bson(content, depth + 1) for content in value
+        ]
     return value
 
 
@@ -172,8 +175,8 @@ def _text_or_bytes(line: bytes) -> str | bytes:
         return line
 
 
-def _encoded(document: dict[str, Any], largest: int) -> bytes | None:
-    """Encode a document; None if BSON cannot hold it (an integer beyond 64 bits) or the server would not."""
+def _encode(document: dict[str, Any], largest: int) -> bytes | None:
+    """Encode a document; None if BSON cannot hold it (an integer beyond 64 bits) or it is too large."""
     try:
         encoded = bson.encode(document)
     except (BSONError, OverflowError, RecursionError):

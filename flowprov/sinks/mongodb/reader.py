@@ -1,6 +1,6 @@
-"""Journals read back from MongoDB, line by line, as they were delivered.
+"""The sink reader of MongoDB: it reads journals back, line by line, as they were delivered.
 
-Flows in: an address. Flows out: ids of campaigns and journals, and the entries of a journal in their order.
+Flows in: an address. Flows out: ids of campaigns and journals, and the entries of a journal in order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
 except ImportError as missing:
     raise MissingExtraError("pymongo", "mongodb", "read records from MongoDB") from missing
 
-_BEFORE_ALL = -1
+_BEFORE_FIRST = -1
 
 
 class MongoReader:
@@ -41,33 +41,38 @@ class MongoReader:
         self._connection = MongoConnection(uri, database, timeout)
 
     def campaign_ids(self) -> list[str]:
-        """Give the campaigns that any record belongs to, sorted."""
+        """Return the ids of all campaigns to which a record belongs, sorted."""
         with self._connection.exchange() as database:
             return sorted(database[JOURNALS].distinct("campaign_ids", {"type": "journal"}))
 
     def journal_ids(self, campaign_id: str | None = None) -> list[str]:
-        """Give the journals that are there, oldest first; with a campaign, those that have records of it."""
-        wanted: dict[str, Any] = {"type": "journal"}
+        """Return the ids of the journals, oldest first: all, or those that hold records of a campaign."""
+        query: dict[str, Any] = {"type": "journal"}
         if campaign_id is not None:
-            wanted["campaign_ids"] = campaign_id
+            query["campaign_ids"] = campaign_id
         with self._connection.database() as database:
-            found = list(database[JOURNALS].find(wanted, {"started_at": 1}))
-        return [one["_id"] for one in sorted(found, key=lambda one: (one["started_at"], one["_id"]))]
+            documents = list(database[JOURNALS].find(query, {"started_at": 1}))
+        documents.sort(key=lambda document: (document["started_at"], document["_id"]))
+        return [document["_id"] for document in documents]
 
     def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
-        """Give for each journal its first control records and its last lines, at most ``count`` of each."""
+        """Yield for each journal its first control records and its last lines, at most ``count`` of each."""
         for journal_id in journal_ids:
             with self._connection.exchange() as database:
-                found = set(_some(database[JOURNALS], journal_id, 1, count))
-                last = {each for name in COLLECTIONS for each in _some(database[name], journal_id, -1, count)}
-            yield sorted(found.union(sorted(last)[-count:]))
+                control_records = set(_entries_from_end(database[JOURNALS], journal_id, 1, count))
+                last = {
+                    entry
+                    for name in COLLECTIONS
+                    for entry in _entries_from_end(database[name], journal_id, -1, count)
+                }
+            yield sorted(control_records.union(sorted(last)[-count:]))
 
     def entries(
         self, journal_id: str, after: int | None = None, *, confirmed: bool = False
     ) -> Iterator[Entry]:
-        """Give the lines of a journal in the order of their positions.
+        """Yield the lines of a journal in the order of their positions.
 
-        Of a line that was too long for one document it gives the beginning, which decodes to no record.
+        A line that was too long for one document comes as its beginning, which decodes to no record.
 
         Parameters
         ----------
@@ -76,57 +81,57 @@ class MongoReader:
         after
             Only lines behind this position.
         confirmed
-            Only lines up to which the journal is held without a gap. Who follows a journal that is being
-            delivered asks for these: behind them a line may still appear between two others.
+            Only lines up to which the journal is held without a gap. A reader that follows a journal during
+            its delivery needs this: behind that position a line may still appear between two others.
         """
-        start = _BEFORE_ALL if after is None else after
-        places: dict[str, int] = {"$gt": start}
+        start = _BEFORE_FIRST if after is None else after
+        positions: dict[str, int] = {"$gt": start}
         if confirmed:
-            places["$lte"] = self._delivered_to(journal_id)
+            positions["$lte"] = self._delivered_to(journal_id)
         last = None
-        for entry in merge(*(self._entries_in(name, journal_id, places) for name in COLLECTIONS)):
-            # A line that one version could not decode and a later one could stands in two collections.
+        for entry in merge(*(self._entries_in(name, journal_id, positions) for name in COLLECTIONS)):
+            # A line that one version could not decode, and a later version could, is in two collections.
             if entry.position != last:
                 yield entry
             last = entry.position
 
     def count(self, journal_id: str) -> int:
-        """Count the lines of a journal that are held, among those up to which it was delivered."""
-        wanted = {"journal_id": journal_id, "position": {"$lte": self._delivered_to(journal_id)}}
-        found = 0
+        """Return the number of lines of a journal that the server holds, up to the confirmed position."""
+        query = {"journal_id": journal_id, "position": {"$lte": self._delivered_to(journal_id)}}
+        count = 0
         for name in COLLECTIONS:
             with self._connection.exchange() as database:
-                found += database[name].count_documents(wanted)
-        return found
+                count += database[name].count_documents(query)
+        return count
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
     def _delivered_to(self, journal_id: str) -> int:
         with self._connection.exchange() as database:
-            found = database[JOURNALS].find_one({"_id": journal_id}, {"delivered_to": 1}) or {}
-        return int(found.get("delivered_to", _BEFORE_ALL))
+            document = database[JOURNALS].find_one({"_id": journal_id}, {"delivered_to": 1}) or {}
+        return int(document.get("delivered_to", _BEFORE_FIRST))
 
-    def _entries_in(self, collection: str, journal_id: str, places: dict[str, int]) -> Iterator[Entry]:
+    def _entries_in(self, collection: str, journal_id: str, positions: dict[str, int]) -> Iterator[Entry]:
         while True:
-            wanted = {"journal_id": journal_id, "position": places}
+            query = {"journal_id": journal_id, "position": positions}
             with self._connection.database() as database:
-                found = database[collection].find(wanted, {"position": 1, "line": 1, "_id": 0})
+                cursor = database[collection].find(query, {"position": 1, "line": 1, "_id": 0})
                 try:
-                    for document in found.sort("position", 1):
-                        places = {**places, "$gt": document["position"]}
+                    for document in cursor.sort("position", 1):
+                        positions = {**positions, "$gt": document["position"]}
                         yield _entry(document)
                 except CursorNotFound:
-                    continue  # the server forgets a cursor that rests for ten minutes: go on behind the last
+                    continue  # the server drops a cursor after ten idle minutes: query behind the last line
                 return
 
 
-def _some(collection: Any, journal_id: str, direction: int, count: int) -> Iterator[Entry]:
-    # The journal's own document has no position.
-    wanted = {"journal_id": journal_id, "position": {"$gt": _BEFORE_ALL}}
-    found = collection.find(wanted, {"position": 1, "line": 1, "_id": 0})
-    return map(_entry, found.sort("position", direction).limit(count))
+def _entries_from_end(collection: Any, journal_id: str, direction: int, count: int) -> Iterator[Entry]:
+    # The position in the query excludes the document of the journal itself, which has none.
+    query = {"journal_id": journal_id, "position": {"$gt": _BEFORE_FIRST}}
+    cursor = collection.find(query, {"position": 1, "line": 1, "_id": 0})
+    return map(_entry, cursor.sort("position", direction).limit(count))
 
 
 def _entry(document: dict[str, Any]) -> Entry:
