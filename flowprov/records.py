@@ -151,13 +151,17 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
 
 
 class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
-    """A control record: the process was alive at this time, with these counts and open scopes."""
+    """A control record: the process was alive at this time, with these counts and open scopes.
+
+    ``internal_errors`` holds those of the whole process so far, by activity and type.
+    """
 
     at: int
     captured: int = 0
     written: int = 0
     dropped: dict[str, int] | None = None
     open: list[LocalId] | None = None
+    internal_errors: dict[str, int] | None = None
 
 
 class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
@@ -202,13 +206,17 @@ class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
 
 
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
-    """The last line of a closed journal: how many records were captured, written, and dropped by reason."""
+    """The last line of a closed journal: how many records were captured, written, and dropped by reason.
+
+    ``internal_errors`` holds those of the whole process so far, by activity and type.
+    """
 
     at: int
     captured: int
     written: int
     dropped: dict[str, int] | None = None
     open: list[LocalId] | None = None
+    internal_errors: dict[str, int] | None = None
 
 
 Record: TypeAlias = (

@@ -16,6 +16,7 @@ import msgspec
 
 from flowprov.cli.output import Failure, campaign_heading, print_text, source_options, table
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
+from flowprov.read.journal_report import sum_internal_errors
 from flowprov.read.lineage import printable
 from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
@@ -95,6 +96,7 @@ def format_text(result: Verification, problems: list[str]) -> str:
         _section("interrupted", _scopes(result.interrupted)),
         _section("still open", _scopes(result.open)),
         _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
+        _section("faults of flowprov", _internal_errors(result)),
         _section("delivered", delivery_table(result.journals)),
         [_verdict(result, problems)],
     ]
@@ -110,6 +112,7 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "interrupted": msgspec.to_builtins(result.interrupted),
         "open": msgspec.to_builtins(result.open),
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
+        "internal_errors": sum_internal_errors(check.report for check in result.journals),
     }
 
 
@@ -127,6 +130,7 @@ def _journal(check: JournalCheck) -> dict[str, Any]:
         "captured": check.captured,
         "written": check.written,
         "dropped": report.dropped,
+        "internal_errors": report.internal_errors or {},
         "found": report.found,
         "damages": [
             {
@@ -175,6 +179,11 @@ def _faults(check: JournalCheck) -> list[str]:
         *(f"  {reason}" for reason in check.reasons),
         *(f"  {line}" for line in damages),
     ]
+
+
+def _internal_errors(result: Verification) -> list[str]:
+    errors = sum_internal_errors(check.report for check in result.journals)
+    return [f"{printable(kind)} \N{MULTIPLICATION SIGN}{count}" for kind, count in errors.items()]
 
 
 def _scopes(scopes: list[OpenItem]) -> list[str]:

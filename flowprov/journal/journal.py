@@ -26,6 +26,7 @@ from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.files import ReservedSlot
 from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.header import Identity, make_header
+from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.settings import JournalSettings
@@ -281,10 +282,11 @@ class Journal:
             written=written,
             dropped=dropped or None,
             open=[key for key, _ in still_open[:100]],
+            internal_errors=bounded_internal_errors(),
         )
         if self._append_control(records.encode(heartbeat)) is not None:
             fewer = [key for key, _ in still_open[:_OPEN_IN_SLOT]]
-            self._write_to_slot(records.encode(msgspec.structs.replace(heartbeat, open=fewer)))
+            self._write_to_slot(msgspec.structs.replace(heartbeat, open=fewer))
         if self.settings.sync == "interval":
             try:
                 current_writer.sync()
@@ -298,17 +300,16 @@ class Journal:
                 self.closed = True
                 return
             captured, written, dropped = self.counts()
-            footer = records.encode(
-                records.Footer(
-                    at=clock.now(),
-                    captured=captured,
-                    written=written,
-                    dropped=dropped or None,
-                    open=list(itertools.islice(self.open_scopes, _OPEN_IN_SLOT)) or None,
-                )
+            footer = records.Footer(
+                at=clock.now(),
+                captured=captured,
+                written=written,
+                dropped=dropped or None,
+                open=list(itertools.islice(self.open_scopes, _OPEN_IN_SLOT)) or None,
+                internal_errors=bounded_internal_errors(),
             )
             try:
-                self._writer.append(footer)
+                self._writer.append(records.encode(footer))
             except Exception as error:  # a full disk: the slot behind the header was reserved for this
                 if not self._write_to_slot(footer):
                     guard.warn_once(
@@ -319,7 +320,10 @@ class Journal:
                 self._writer.sync()
             self._writer.close()
 
-    def _write_to_slot(self, line: bytes) -> bool:
+    def _write_to_slot(self, record: records.Heartbeat | records.Footer) -> bool:
+        line = records.encode(record)
+        if len(line) >= RESERVED_SLOT:
+            line = records.encode(msgspec.structs.replace(record, internal_errors=None))
         with self._lock:  # a late heartbeat must not overwrite the footer
             return not self.closed and self._reserved_slot is not None and self._reserved_slot.write(line)
 

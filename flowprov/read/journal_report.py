@@ -6,7 +6,8 @@ callback, so that the journal is read only once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,8 @@ class JournalReport(NamedTuple):
         The last heartbeat; None if there is none.
     lines, last
         The number of records that were read, control records included, and the position of the last one.
+    internal_errors
+        Faults of flowprov's own in the process of the writer, by activity and type; None if there was none.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class JournalReport(NamedTuple):
     heartbeat: Heartbeat | None = None
     lines: int = 0
     last: int | None = None
+    internal_errors: dict[str, int] | None = None
 
 
 def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | None = None) -> JournalReport:
@@ -100,7 +104,26 @@ def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | N
         heartbeat,
         lines,
         last,
+        # A footer in the reserved slot leaves them out if they do not fit; the heartbeat may have them.
+        (footer.internal_errors if footer else None) or (heartbeat.internal_errors if heartbeat else None),
     )
+
+
+def sum_internal_errors(reports: Iterable[JournalReport]) -> dict[str, int]:
+    """Return the internal errors of the processes that wrote some journals, the most frequent first.
+
+    Each journal of a process has the counts of the whole process, so the largest one of each kind counts.
+    """
+    by_process: dict[tuple[str, int, str | None], dict[str, int]] = {}
+    for report in reports:
+        header = report.header
+        errors = by_process.setdefault((header.hostname, header.pid, header.process_started_at), {})
+        for kind, count in (report.internal_errors or {}).items():
+            errors[kind] = max(count, errors.get(kind, 0))
+    total: Counter[str] = Counter()
+    for errors in by_process.values():
+        total.update(errors)
+    return dict(total.most_common())
 
 
 def _missing_beginning(journal: JournalSummary, first: int, damages: list[Damage]) -> list[Damage]:

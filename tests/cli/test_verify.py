@@ -63,6 +63,7 @@ def test_json_says_the_same(journal: Path, tmp_path: Path) -> None:
     assert (told["path"], told["state"], told["exact"]) == (str(journal), "closed", True)
     assert [told[count] for count in ("captured", "written", "dropped", "found")] == [52, 52, {}, 52]
     assert (told["reasons"], told["damages"], said["interrupted"], said["open"]) == ([], [], [], [])
+    assert (told["internal_errors"], said["internal_errors"]) == ({}, {})
 
 
 def test_a_killed_run_names_what_it_interrupted_and_counts_at_least(tmp_path: Path) -> None:
@@ -214,6 +215,62 @@ def test_a_process_that_goes_on_after_its_journal_is_full_tells_its_drops_while_
     assert (said.status, said.verdict) == (1, "INCOMPLETE")
     after = only(_verify(tmp_path, "--json").json["journals"])
     assert (after["state"], after["dropped"]) == ("gone", told["dropped"])
+
+
+_FAULTY = """
+    import os, subprocess, sys
+    import flowprov
+    from flowprov.runtime import context, runtime
+
+    @flowprov.task
+    def step(number):
+        return number
+
+    def broken(*arguments):
+        raise RuntimeError("our own fault")
+
+    with flowprov.workflow("Faulty"):
+        step(1)
+        if "lose" in sys.argv:
+            runtime.encoder_globals["_flowprov_json"] = broken
+            step(2)
+            step(3)
+        else:
+            context.propagated_variables = broken
+            subprocess.run([sys.executable, "-c", ""], check=True)
+        if "die" in sys.argv:
+            for journal in runtime.get().journals():
+                journal.write_heartbeat()
+            os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("ending", ["end", "die"])
+def test_faults_of_flowprov_are_named_and_counted(tmp_path: Path, ending: str) -> None:
+    run(_FAULTY, tmp_path, "lose", ending, status=None)
+    said = _verify(tmp_path)
+    told = _verify(tmp_path, "--json").json
+    ((kind, count),) = told["internal_errors"].items()
+    assert (kind.endswith(": RuntimeError"), count) == (True, 2)
+    assert only(told["journals"])["internal_errors"] == {kind: 2}
+    assert f"faults of flowprov:\n  {kind} \N{MULTIPLICATION SIGN}2" in said.out
+    assert only(told["journals"])["dropped"] == {"fault": 2}
+    assert said.verdict == "INCOMPLETE"
+
+
+def test_a_fault_that_cost_no_event_is_named_and_leaves_the_run_complete(tmp_path: Path) -> None:
+    run(_FAULTY, tmp_path)
+    said = _verify(tmp_path)
+    assert (said.status, said.verdict) == (0, "COMPLETE")
+    assert (
+        "faults of flowprov:\n  propagating the campaign to a program: RuntimeError \N{MULTIPLICATION SIGN}1"
+        in said.out
+    )
+
+
+def test_a_run_without_faults_has_no_section_on_them(journal: Path, tmp_path: Path) -> None:
+    assert b"internal_errors" not in journal.read_bytes()
+    assert "faults of flowprov" not in _verify(tmp_path).out
 
 
 def test_a_name_does_not_steer_the_terminal(tmp_path: Path) -> None:
