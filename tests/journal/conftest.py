@@ -1,4 +1,4 @@
-"""Disks that are nearly full."""
+"""A small disk, which tests can fill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of one megabyte; needs the right to."""
+    """Mount a file system of one megabyte; skip without the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""Journals made for tests: by the journal itself, and by hand, byte for byte."""
+"""Journals for tests: written by the journal itself, or by hand, byte for byte."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ payloads = st.dictionaries(
 
 
 def open_journal(folder: Path, writer: str = "mapped", campaign_id: str = "c1", sync: str = "off") -> Journal:
-    """Make a journal that nobody looks after."""
+    """Create a journal without maintenance."""
     settings = JournalSettings(path=str(folder), writer=writer, sync=sync)  # type: ignore[arg-type]
     return Journal(settings, Identity(campaign_id=campaign_id, hostname="node-1"))
 
 
 def header(journal_id: str = "j1", campaign_id: str = "c1", **fields: object) -> Header:
-    """Make a header of a process that is gone."""
-    given = {"schema": 1, "hostname": "node-1", "pid": 99, "started_at": NS, "monotonic_ns": 0, **fields}
-    return Header(journal_id=journal_id, campaign_id=campaign_id, **given)  # type: ignore[arg-type]
+    """Return the header of a process that is gone."""
+    values = {"schema": 1, "hostname": "node-1", "pid": 99, "started_at": NS, "monotonic_ns": 0, **fields}
+    return Header(journal_id=journal_id, campaign_id=campaign_id, **values)  # type: ignore[arg-type]
 
 
 def write(folder: Path, first: Header, *written: Record) -> Path:
-    """Write a journal at its place in a buffer folder."""
+    """Write a journal at its path in a buffer folder; return the path."""
     path = folder / first.campaign_id / first.hostname / f"{first.pid}-{first.journal_id}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(map(records.encode, (first, *written))))
@@ -49,28 +49,28 @@ def write(folder: Path, first: Header, *written: Record) -> Path:
 
 
 def step(number: int | str, at: int = 1, **fields: object) -> Task:
-    """Make a task that ran from second ``at`` for one second."""
-    given = {"started_at": at * NS, "ended_at": (at + 1) * NS, "status": "FINISHED", **fields}
-    return Task(task_id=number, **given)  # type: ignore[arg-type]
+    """Return a task that ran from second ``at`` for one second."""
+    values = {"started_at": at * NS, "ended_at": (at + 1) * NS, "status": "FINISHED", **fields}
+    return Task(task_id=number, **values)  # type: ignore[arg-type]
 
 
 class JournalContents(NamedTuple):
-    """A journal that was read as a whole.
+    """The content of a whole journal.
 
     Attributes
     ----------
     path
         The journal.
     header
-        Its header; made from the file's place where it was lost.
+        Its header; created from the file's path where it was lost.
     records
-        All its records in order, header and footer among them.
+        All its records in order, header and footer included.
     damages
-        What could not be read.
+        Its damage.
     unfinished
-        What follows the last complete line: on its way while the writer lives, torn when it is gone.
+        The bytes behind the last complete line: still being written while the writer lives, else torn.
     position
-        Where to go on reading.
+        Where another reader can continue.
     """
 
     path: Path
@@ -82,14 +82,14 @@ class JournalContents(NamedTuple):
 
 
 def read_journal(path: Path, start: int = 0) -> JournalContents:
-    """Read a journal as a whole.
+    """Read a whole journal.
 
     Parameters
     ----------
     path
         The journal.
     start
-        Where to begin, in bytes: 0, or the ``position`` of contents that were read before.
+        Offset of the first byte to read: 0, or the ``position`` of contents that were read before.
 
     Raises
     ------
@@ -97,6 +97,6 @@ def read_journal(path: Path, start: int = 0) -> JournalContents:
         If the file cannot be opened or read; nothing in its content raises.
     """
     reader: JournalReader[Record] = JournalReader(path, start)
-    found = [record for _, record in reader.read()]
-    header = next((record for record in found if type(record) is Header), None) or read_header(path)
-    return JournalContents(path, header, found, reader.damages, reader.unfinished, reader.position)
+    read = [record for _, record in reader.read()]
+    header = next((record for record in read if type(record) is Header), None) or read_header(path)
+    return JournalContents(path, header, read, reader.damages, reader.unfinished, reader.position)

@@ -1,4 +1,4 @@
-"""What changed between two samples, and what it makes of the first: always the second."""
+"""Merge patches: the patch between two samples turns the first into the second."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ readings = st.dictionaries(
 
 
 @given(readings, readings)
-def test_a_patch_makes_the_second_sample_of_the_first(
+def test_a_patch_turns_the_first_sample_into_the_second(
     before: dict[str, object], after: dict[str, object]
 ) -> None:
     assert apply(before, diff(before, after)) == after
 
 
 @given(readings)
-def test_nothing_changed_is_nothing_written(same: dict[str, object]) -> None:
+def test_the_patch_between_equal_samples_is_empty(same: dict[str, object]) -> None:
     assert diff(same, same) == {}
 
 
-def test_only_the_number_that_changed_is_written() -> None:
+def test_a_patch_holds_only_what_changed() -> None:
     before = {"cpu": {"user_s": 1.0, "system_s": 2.0}, "mem": {"used_bytes": 3}, "gpu": {"0": {"power_w": 4}}}
     after = {"cpu": {"user_s": 1.5, "system_s": 2.0}, "mem": {"used_bytes": 3}}
     assert diff(before, after) == {"cpu": {"user_s": 1.5}, "gpu": None}
 
 
-def test_what_was_there_before_stays_as_it_is() -> None:
+def test_applying_a_patch_does_not_change_the_first_sample() -> None:
     before = {"cpu": {"user_s": 1.0}}
     assert apply(before, {"cpu": {"user_s": 2.0}}) == {"cpu": {"user_s": 2.0}}
     assert before == {"cpu": {"user_s": 1.0}}

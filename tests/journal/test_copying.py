@@ -1,4 +1,4 @@
-"""Copies of journals: whole records, each at its position, however often and in what pieces they come."""
+"""Replicas hold whole records, each at its position, however often and in whatever chunks they come."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def _line(text: str) -> bytes:
     return records.encode(records.Task(task_id=1, activity_id=text))
 
 
-def _fetch(journal: Path, copy: Path, limit: int) -> None:
-    """Fetch all that can be had now."""
+def _fetch(journal: Path, replica: Path, limit: int) -> None:
+    """Fetch all chunks that can be copied now."""
     done = journal_state(journal) != "open"
-    while piece := next_chunk(
-        journal, replica_state(copy) if copy.exists() else ReplicaState(), limit, done=done
+    while chunk := next_chunk(
+        journal, replica_state(replica) if replica.exists() else ReplicaState(), limit, done=done
     ):
-        assert len(piece.data) <= max(limit, 4096)
-        assert append_chunks(copy, [piece], 0)
+        assert len(chunk.data) <= max(limit, 4096)
+        assert append_chunks(replica, [chunk], 0)
 
 
 @given(
@@ -53,60 +53,60 @@ def _fetch(journal: Path, copy: Path, limit: int) -> None:
     limit=st.integers(2500, 5000),
     writer=st.sampled_from(["mapped", "write"]),
 )
-def test_a_copy_that_is_fetched_while_its_journal_grows_is_a_beginning_of_it_and_equal_in_the_end(
+def test_a_replica_of_a_growing_journal_is_its_beginning_and_in_the_end_equal_to_it(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], fetches: set[int], limit: int, writer: str
 ) -> None:
     folder = tmp_path_factory.mktemp("journals")
-    journal, copy = _journal(folder / "a", writer=writer), folder / "copy.jsonl"
+    journal, replica = _journal(folder / "a", writer=writer), folder / "replica.jsonl"
     for number, text in enumerate(texts):
         journal.append(_line(text))
         assert journal.path is not None
         if number in fetches:
-            _fetch(journal.path, copy, limit)
-            assert journal.path.read_bytes().startswith(copy.read_bytes())
-            assert len(list(lines(copy.read_bytes()))) == number + 2
+            _fetch(journal.path, replica, limit)
+            assert journal.path.read_bytes().startswith(replica.read_bytes())
+            assert len(list(lines(replica.read_bytes()))) == number + 2
     journal.close()
     assert journal.path is not None
-    _fetch(journal.path, copy, limit)
-    assert copy.read_bytes() == journal.path.read_bytes()
+    _fetch(journal.path, replica, limit)
+    assert replica.read_bytes() == journal.path.read_bytes()
 
 
-def test_of_a_writer_that_was_killed_the_room_it_had_reserved_is_left_out(tmp_path: Path) -> None:
-    journal, copy = _journal(tmp_path, writer="mapped"), tmp_path / "copy"
+def test_a_replica_leaves_out_the_padding_of_a_killed_writer(tmp_path: Path) -> None:
+    journal, replica = _journal(tmp_path, writer="mapped"), tmp_path / "replica"
     journal.append(_line("a"))
     assert journal.path is not None
-    piece = next_chunk(journal.path, ReplicaState(), 1 << 20, done=True)
-    assert piece is not None
-    assert append_chunks(copy, [piece], 0)
-    assert copy.read_bytes() == journal.path.read_bytes().rstrip(b"\0")
+    chunk = next_chunk(journal.path, ReplicaState(), 1 << 20, done=True)
+    assert chunk is not None
+    assert append_chunks(replica, [chunk], 0)
+    assert replica.read_bytes() == journal.path.read_bytes().rstrip(b"\0")
     journal.close()
 
 
-def test_what_is_written_behind_the_header_of_a_full_journal_reaches_the_copy(tmp_path: Path) -> None:
-    journal, copy = _journal(tmp_path, max_bytes=8192), tmp_path / "copy.jsonl"
+def test_the_reserved_slot_of_a_full_journal_reaches_the_replica(tmp_path: Path) -> None:
+    journal, replica = _journal(tmp_path, max_bytes=8192), tmp_path / "replica.jsonl"
     for _ in range(200):
         journal.append(_line("full"))
     assert journal.path is not None
-    _fetch(journal.path, copy, 4096)
+    _fetch(journal.path, replica, 4096)
     for _ in range(3):
         journal.write_heartbeat()
-        _fetch(journal.path, copy, 4096)
+        _fetch(journal.path, replica, 4096)
     journal.close()
-    _fetch(journal.path, copy, 4096)
-    footer = of_type(lines_of(copy), records.Footer)[0]
+    _fetch(journal.path, replica, 4096)
+    footer = of_type(lines_of(replica), records.Footer)[0]
     assert footer.dropped == {"max_bytes": 200 - footer.written}
-    assert copy.read_bytes() == journal.path.read_bytes().rstrip(b"\0")
+    assert replica.read_bytes() == journal.path.read_bytes().rstrip(b"\0")
 
 
-def test_a_piece_that_another_process_was_quicker_to_add_is_passed_over(tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
+def test_a_chunk_that_another_process_has_added_already_is_skipped(tmp_path: Path) -> None:
+    replica = tmp_path / "replica"
     for _ in range(2):
-        assert append_chunks(copy, [Chunk(0, b"one\n"), Chunk(4, b"two\n")], 0)
-        assert append_chunks(copy, [Chunk(4, b"two\n"), Chunk(12, b"four\n")], 0)
-    assert copy.read_bytes() == b"one\ntwo\n"
+        assert append_chunks(replica, [Chunk(0, b"one\n"), Chunk(4, b"two\n")], 0)
+        assert append_chunks(replica, [Chunk(4, b"two\n"), Chunk(12, b"four\n")], 0)
+    assert replica.read_bytes() == b"one\ntwo\n"
 
 
-def test_a_journal_that_its_own_writer_holds_is_not_touched(tmp_path: Path) -> None:
+def test_a_journal_that_its_own_writer_has_locked_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -114,11 +114,9 @@ def test_a_journal_that_its_own_writer_holds_is_not_touched(tmp_path: Path) -> N
     assert path.read_bytes() == b""
 
 
-def test_a_disk_that_takes_no_more_leaves_the_copy_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy, write = tmp_path / "copy", os.pwrite
-    assert append_chunks(copy, [Chunk(0, b"one\n")], 0)
+def test_a_full_disk_leaves_the_replica_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, write = tmp_path / "replica", os.pwrite
+    assert append_chunks(replica, [Chunk(0, b"one\n")], 0)
     written: list[int] = []
 
     def full(descriptor: int, data: Any, position: int) -> int:
@@ -129,30 +127,30 @@ def test_a_disk_that_takes_no_more_leaves_the_copy_as_it_was(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        append_chunks(copy, [Chunk(4, b"two\n")], 0)
-    assert copy.read_bytes() == b"one\n"
+        append_chunks(replica, [Chunk(4, b"two\n")], 0)
+    assert replica.read_bytes() == b"one\n"
 
 
-def test_a_copy_is_alive_as_long_as_more_is_awaited(tmp_path: Path) -> None:
-    journal, copy = _journal(tmp_path / "a"), tmp_path / "h" / "1-a.jsonl"
+def test_a_replica_is_alive_as_long_as_its_writer_is_expected(tmp_path: Path) -> None:
+    journal, replica = _journal(tmp_path / "a"), tmp_path / "h" / "1-a.jsonl"
     journal.append(_line("a"))
     assert journal.path is not None
-    _fetch(journal.path, copy, 4096)
+    _fetch(journal.path, replica, 4096)
 
     def alive() -> bool:
-        found = summarize(copy)
-        assert found is not None
-        return found.alive
+        summary = summarize(replica)
+        assert summary is not None
+        return summary.alive
 
     assert not alive()
-    expect_writer_until(copy, 60)
-    assert (alive(), journal_state(copy)) == (True, "open")
-    expect_writer_until(copy, 0)
-    assert (alive(), journal_state(copy)) == (False, "gone")
+    expect_writer_until(replica, 60)
+    assert (alive(), journal_state(replica)) == (True, "open")
+    expect_writer_until(replica, 0)
+    assert (alive(), journal_state(replica)) == (False, "gone")
     journal.close()
 
 
-def test_a_journal_that_is_written_here_awaits_nothing(tmp_path: Path) -> None:
+def test_a_journal_that_is_written_here_is_no_replica(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
     journal.append(_line("a"))
     assert journal.path is not None
@@ -161,25 +159,27 @@ def test_a_journal_that_is_written_here_awaits_nothing(tmp_path: Path) -> None:
     assert time.time_ns() >= journal.path.stat().st_mtime_ns
 
 
-def test_a_journal_turns_to_a_new_file_and_both_are_complete(tmp_path: Path) -> None:
+def test_a_journal_that_is_closed_as_idle_continues_in_a_new_file_and_each_file_is_complete(
+    tmp_path: Path,
+) -> None:
     journal = _journal(tmp_path)
     journal.close_if_idle()  # nothing was written yet
-    seen = []
+    files = []
     for text in ("a", "b"):
         journal.append(_line(text))
-        seen.append((journal.path, journal.journal_id))
+        files.append((journal.path, journal.journal_id))
         journal.close_if_idle()
     journal.append(_line("c"))
     journal.close()
-    seen.append((journal.path, journal.journal_id))
-    assert len(set(seen)) == 3
-    for path, journal_id in seen:
+    files.append((journal.path, journal.journal_id))
+    assert len(set(files)) == 3
+    for path, journal_id in files:
         assert path is not None
         (header,), (footer,) = (of_type(lines_of(path), kind) for kind in (records.Header, records.Footer))
         assert (header.journal_id, footer.captured, footer.written) == (journal_id, 1, 1)
 
 
-def test_what_was_begun_before_a_journal_turned_keeps_its_id(tmp_path: Path) -> None:
+def test_a_task_that_began_in_an_earlier_file_keeps_its_id(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
     number = journal.next_number()
     journal.append(_line("a"))

@@ -1,4 +1,4 @@
-"""Journals that rest: files of campaigns that are over do not add up, and nothing is lost by it."""
+"""Idle journals: files of campaigns that are over are closed, and no event is lost by that."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from tests.support import lines, lines_of, of_type, only, tasks
 LINE = b'{"type":"task","task_id":0}\n'
 
 
-def _held(folder: Path) -> int:
-    """Count what this process has open or mapped of a folder."""
+def _count_open(folder: Path) -> int:
+    """Count the files under a folder that this process has open or mapped."""
     process = psutil.Process()
     opened = [file.path for file in process.open_files()]
-    mapped = [place.path for place in process.memory_maps()]
+    mapped = [mapping.path for mapping in process.memory_maps()]
     return sum(str(path).startswith(str(folder)) for path in opened + mapped)
 
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])
 @pytest.mark.parametrize("sync", ["off", "record"])
-def test_a_resting_journal_holds_nothing_and_goes_on_in_another_file(
+def test_an_idle_journal_has_no_open_file_and_continues_in_a_new_one(
     tmp_path: Path, writer: str, sync: str
 ) -> None:
     journal = open_journal(tmp_path, writer, sync=sync)
     number = journal.next_number()
     before = journal.full_id(number)
     journal.append(LINE)
-    quick = journal.fast_append
+    old_append = journal.fast_append
     assert journal.close_if_idle()
-    assert _held(tmp_path) == 0
-    with pytest.raises(Exception):  # noqa: B017, PT011 - who still holds the old way learns that it is closed
-        quick(LINE)
+    assert _count_open(tmp_path) == 0
+    with pytest.raises(Exception):  # noqa: B017, PT011 - a caller that kept the function learns that the file is closed
+        old_append(LINE)
     journal.append(LINE)
     journal.append(LINE)
     assert journal.full_id(number) == before
     assert journal.full_id(journal.next_number()) != before
     journal.close()
     first, second = (lines_of(path) for path in sorted(find_journals(tmp_path)))
-    assert [only(of_type(found, records.Footer)).written for found in (first, second)] == [1, 2]
-    assert [len(of_type(found, records.Task)) for found in (first, second)] == [1, 2]
+    assert [only(of_type(written, records.Footer)).written for written in (first, second)] == [1, 2]
+    assert [len(of_type(written, records.Task)) for written in (first, second)] == [1, 2]
 
 
-def test_a_journal_in_which_something_is_open_does_not_rest(buffer: Path) -> None:
+def test_a_journal_with_an_open_scope_is_not_closed_as_idle(buffer: Path) -> None:
     with flowprov.workflow(campaign_id="open") as workflow:
         journal = runtime.get().journal(workflow.campaign_id)
         assert not journal.close_if_idle()
@@ -59,11 +59,11 @@ def test_a_journal_in_which_something_is_open_does_not_rest(buffer: Path) -> Non
 
 
 def test_campaigns_that_are_over_leave_few_files_open(buffer: Path) -> None:
-    held = []
+    counts = []
     for number in range(20):
         with flowprov.workflow(campaign_id=f"c{number}"), flowprov.task_scope("step"):
-            held.append(_held(buffer))
-    assert max(held) == held[-1] == held[6]
+            counts.append(_count_open(buffer))
+    assert max(counts) == counts[-1] == counts[6]
     assert len({task.campaign_id for task in tasks(buffer)}) == 20
     assert guard.internal_errors() == {}
 
@@ -85,7 +85,7 @@ def test_the_campaign_of_the_process_and_open_ones_keep_their_files(buffer: Path
     assert only([task for task in tasks(buffer) if task.activity_id == "late"]).campaign_id == "held"
 
 
-def test_what_comes_late_to_a_campaign_that_was_over_is_recorded(buffer: Path) -> None:
+def test_a_late_event_of_a_campaign_that_was_over_is_recorded(buffer: Path) -> None:
     with flowprov.workflow(campaign_id="over"), flowprov.task_scope("early") as early:
         late = flowprov.bind(_step)
     for number in range(10):
@@ -93,11 +93,11 @@ def test_what_comes_late_to_a_campaign_that_was_over_is_recorded(buffer: Path) -
             pass
     late()
     runtime.shutdown()
-    found = [path for path in find_journals(buffer) if path.parent.parent.name == "over"]
-    assert len(found) == 2
+    journals = [path for path in find_journals(buffer) if path.parent.parent.name == "over"]
+    assert len(journals) == 2
     step = only([task for task in tasks(buffer) if task.activity_id == "_step"])
     assert step.parent_task_id == early.task_id
-    assert {only(of_type(lines_of(path), records.Footer)).written for path in found} == {1, 3}
+    assert {only(of_type(lines_of(path), records.Footer)).written for path in journals} == {1, 3}
     assert verify(buffer, campaign_id="over").verdict == "COMPLETE"
 
 

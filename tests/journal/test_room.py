@@ -1,4 +1,4 @@
-"""A journal that can grow no more says in the room behind its header what becomes of its events."""
+"""The reserved slot: a journal that can grow no more writes its heartbeats and its footer there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _report(journal: Journal) -> JournalReport:
     return report_on(summary)
 
 
-def test_a_live_process_tells_its_drops(stopped: Journal) -> None:
+def test_a_live_process_reports_its_dropped_events(stopped: Journal) -> None:
     for dropped in (1, 2, 3):
         stopped.write_heartbeat()
         report = _report(stopped)
@@ -54,15 +54,13 @@ def test_a_live_process_tells_its_drops(stopped: Journal) -> None:
         assert report.captured == report.written + dropped
         assert report.written == report.found
         stopped.append(records.encode(step(0)))
-    assert len(of_type(lines_of(_path(stopped)), Heartbeat)) == 1, (
-        "each one takes the place of the one before"
-    )
+    assert len(of_type(lines_of(_path(stopped)), Heartbeat)) == 1, "each one overwrites the one before"
     stopped.close()
     report = _report(stopped)
     assert (report.alive, report.dropped) == (False, {"max_bytes": 4})
 
 
-def test_a_process_that_was_killed_told_its_drops_in_its_last_heartbeat(stopped: Journal) -> None:
+def test_the_last_heartbeat_of_a_killed_process_has_its_dropped_events(stopped: Journal) -> None:
     stopped.write_heartbeat()
     assert stopped._writer is not None
     stopped._writer.abandon()  # as a kill would
@@ -70,7 +68,7 @@ def test_a_process_that_was_killed_told_its_drops_in_its_last_heartbeat(stopped:
     assert (report.alive, report.footer, report.dropped) == (False, None, {"max_bytes": 1})
 
 
-def test_the_heartbeat_behind_the_header_is_a_sign_of_life(stopped: Journal) -> None:
+def test_the_time_of_the_heartbeat_in_the_slot_counts_as_the_last_record(stopped: Journal) -> None:
     stopped.write_heartbeat()
     beat = only(of_type(lines_of(_path(stopped)), Heartbeat))
     summary = summarize(_path(stopped))
@@ -78,7 +76,7 @@ def test_the_heartbeat_behind_the_header_is_a_sign_of_life(stopped: Journal) -> 
     assert summary.last_at >= beat.at
 
 
-def test_many_open_scopes_leave_room_for_the_counts(stopped: Journal) -> None:
+def test_a_heartbeat_with_many_open_scopes_fits_into_the_slot(stopped: Journal) -> None:
     class Open:
         def __init__(self, key: str) -> None:
             self.workflow_id, self.key = key, None
@@ -96,9 +94,7 @@ def test_many_open_scopes_leave_room_for_the_counts(stopped: Journal) -> None:
     assert len(beat.open) == 20
 
 
-def test_the_footer_takes_the_place_of_a_heartbeat_and_nothing_takes_its_own(
-    small_disk: Path, tmp_path: Path
-) -> None:
+def test_the_footer_overwrites_a_heartbeat_and_is_not_overwritten(small_disk: Path, tmp_path: Path) -> None:
     journal = open_journal(small_disk, "write")
     while not journal.counts()[2]:
         journal.append(records.encode(step(0, used={"text": "x" * 20_000})))
@@ -136,18 +132,18 @@ def _append(journal: Journal) -> bool:
     return True
 
 
-def test_a_heartbeat_that_finds_no_room_at_the_end_does_not_stop_the_journal_and_is_told(
+def test_a_heartbeat_that_does_not_fit_at_the_end_goes_to_the_slot_and_does_not_stop_the_journal(
     stopped: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard.reset()
-    stopped._stop_reason = None  # no event came yet that was too long
+    stopped._stop_reason = None  # as if no event had been too long yet
     stopped.fast_append = _refuse
     assert stopped._writer is not None
     monkeypatch.setattr(stopped._writer, "append", _refuse)
     with caplog.at_level(logging.WARNING, "flowprov"):
         stopped.write_heartbeat()
         stopped.write_heartbeat()
-        assert of_type(lines_of(_path(stopped)), Heartbeat), "in the room, as nothing else has any"
+        assert of_type(lines_of(_path(stopped)), Heartbeat), "in the slot, as nowhere else is space"
         assert caplog.messages == [], "nothing is lost yet"
         assert stopped._stop_reason is None
         for _ in range(3):
@@ -163,7 +159,7 @@ def _refuse(_line: bytes) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_an_opening_that_was_not_written_is_written_by_a_later_heartbeat(
+def test_an_open_record_that_could_not_be_written_is_written_by_a_later_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Open:
@@ -189,20 +185,20 @@ def test_an_opening_that_was_not_written_is_written_by_a_later_heartbeat(
     journal.close()
 
 
-def test_a_reader_is_not_misled_while_it_is_overwritten(tmp_path: Path) -> None:
+def test_a_reader_sees_whole_records_while_the_slot_is_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path, header())
     offset = path.stat().st_size
     with path.open("ab") as file:
         file.write(padding_line(RESERVED_SLOT) + records.encode(step(1)))
-    room, done = ReservedSlot(path, offset), threading.Event()
+    slot, done = ReservedSlot(path, offset), threading.Event()
 
     def overwrite() -> None:
         for dropped in range(1, 20_000):
             captured = dropped * 7919
-            room.write(
+            slot.write(
                 records.encode(Heartbeat(at=captured, captured=captured, dropped={"max_bytes": captured}))
             )
-        room.write(records.encode(Footer(at=1, captured=1, written=1)))
+        slot.write(records.encode(Footer(at=1, captured=1, written=1)))
         done.set()
 
     writer = threading.Thread(target=overwrite)
@@ -218,24 +214,24 @@ def test_a_reader_is_not_misled_while_it_is_overwritten(tmp_path: Path) -> None:
     assert read_head(path).late == Footer(at=1, captured=1, written=1)
 
 
-def test_what_is_too_long_for_the_room_is_not_written(tmp_path: Path) -> None:
+def test_a_line_that_is_too_long_for_the_slot_is_not_written(tmp_path: Path) -> None:
     path = write(tmp_path, header())
     before = path.read_bytes()
     assert not ReservedSlot(path, len(before)).write(b"x" * RESERVED_SLOT)
     assert path.read_bytes() == before
 
 
-def test_a_torn_look_that_reads_like_a_heartbeat_is_taken_again(
+def test_a_torn_read_that_looks_like_a_heartbeat_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, header())
     offset = path.stat().st_size
     with path.open("ab") as file:
         file.write(padding_line(RESERVED_SLOT))
-    now = Heartbeat(at=2, captured=2000, written=2000)
-    ReservedSlot(path, offset).write(records.encode(now))
+    heartbeat = Heartbeat(at=2, captured=2000, written=2000)
+    ReservedSlot(path, offset).write(records.encode(heartbeat))
     whole = path.read_bytes()
     torn = iter([whole.replace(b'"captured":2000', b'"captured":2999')])
     real = os.pread
-    monkeypatch.setattr(os, "pread", lambda *given: next(torn, None) or real(*given))
-    assert read_journal(path).records[1:] == [now]
+    monkeypatch.setattr(os, "pread", lambda *arguments: next(torn, None) or real(*arguments))
+    assert read_journal(path).records[1:] == [heartbeat]

@@ -1,4 +1,4 @@
-"""Disks and folders that refuse: the program goes on, the loss is counted by its reason and said once."""
+"""Disks and folders that refuse: the program goes on, each loss is counted, and one warning says why."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def writer(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_full_disk_does_not_stop_the_program_and_is_counted_and_said_once(
+def test_a_full_disk_does_not_stop_the_program_and_is_counted_and_reported_once(
     small_disk: Path, tmp_path: Path, writer: str
 ) -> None:
     env = {"FLOWPROV__JOURNAL__PATH": str(small_disk / "buffer"), "FLOWPROV__JOURNAL__WRITER": writer}
-    printed, complaint = run(_PROGRAM, tmp_path, "5000", env=env)
-    found = lines(small_disk)
-    kept = len(of_type(found, records.Task)) + len(of_type(found, records.Workflow))
+    printed, warnings = run(_PROGRAM, tmp_path, "5000", env=env)
+    recorded = lines(small_disk)
+    kept = len(of_type(recorded, records.Task)) + len(of_type(recorded, records.Workflow))
     assert printed.split()[:2] == ["5002", str(kept)]
     assert kept > 1_000
     assert f"('disk_full', {5002 - kept})" in printed
-    assert complaint.count("the disk is full") == 1
-    footer = only(of_type(found, records.Footer))
+    assert warnings.count("the disk is full") == 1
+    footer = only(of_type(recorded, records.Footer))
     assert footer.written == kept
     assert footer.dropped == {"disk_full": 5002 - kept}
 
@@ -57,40 +57,40 @@ def test_a_disk_that_is_full_from_the_start_does_not_stop_the_program(
     with (small_disk / "ballast").open("wb") as ballast:
         ballast.write(b"x" * (1 << 20))
     env = {"FLOWPROV__JOURNAL__PATH": str(small_disk), "FLOWPROV__JOURNAL__WRITER": writer}
-    printed, complaint = run(_PROGRAM, tmp_path, "10", env=env)
+    printed, warnings = run(_PROGRAM, tmp_path, "10", env=env)
     assert printed.split()[:2] == ["12", "0"]
     assert "('disk_full', 12)" in printed
-    assert complaint.count("flowprov stops recording") == 1
+    assert warnings.count("flowprov stops recording") == 1
 
 
 def test_max_bytes_stops_the_journal_and_not_the_program(tmp_path: Path, writer: str) -> None:
     env = {"FLOWPROV__JOURNAL__MAX_BYTES": "200000", "FLOWPROV__JOURNAL__WRITER": writer}
-    printed, complaint = run(_PROGRAM, tmp_path, "1000", env=env)
+    printed, warnings = run(_PROGRAM, tmp_path, "1000", env=env)
     kept = len(tasks(tmp_path)) + 1
     assert printed.split()[:2] == ["1002", str(kept)]
     assert 100 < kept < 400
-    assert complaint.count("journal.max_bytes is reached") == 1
+    assert warnings.count("journal.max_bytes is reached") == 1
 
 
 def test_a_folder_that_cannot_be_written_sends_the_buffer_to_the_temporary_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     env = {"FLOWPROV__JOURNAL__PATH": str(tmp_path / "file" / "buffer"), "TMPDIR": str(tmp_path)}
-    printed, complaint = run(_PROGRAM, tmp_path, "3", env=env)
+    printed, warnings = run(_PROGRAM, tmp_path, "3", env=env)
     assert printed.startswith("5 5 []")
-    assert complaint.count("flowprov cannot write its buffer in") == 1
+    assert warnings.count("flowprov cannot write its buffer in") == 1
     assert len(tasks(tmp_path / f"flowprov_buffer_{os.getuid()}")) == 3
 
 
-def test_where_nothing_can_be_written_capture_is_off_counted_and_said(tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_capture_is_off_counted_and_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / f"flowprov_buffer_{os.getuid()}").write_text("neither")
     env = {"FLOWPROV__JOURNAL__PATH": str(tmp_path / "file" / "buffer"), "TMPDIR": str(tmp_path)}
-    printed, complaint = run(_PROGRAM, tmp_path, "3", env=env)
+    printed, warnings = run(_PROGRAM, tmp_path, "3", env=env)
     assert printed.startswith("5 0 [('write_error', 5)]")
-    assert complaint.count("flowprov stops recording") == 1
+    assert warnings.count("flowprov stops recording") == 1
 
 
-def test_events_after_the_end_are_counted_and_said(tmp_path: Path) -> None:
+def test_events_after_the_end_are_counted_and_reported(tmp_path: Path) -> None:
     code = """
         import atexit
         import flowprov
@@ -102,8 +102,8 @@ def test_events_after_the_end_are_counted_and_said(tmp_path: Path) -> None:
 
         atexit.register(lambda: print(runtime.get().journals()[0].counts()))
         atexit.register(step)
-        step()  # the runtime starts after these were registered, and so it is closed before they run
+        step()  # starts the runtime, which is registered after these callbacks, and so closes before they run
     """
-    printed, complaint = run(code, tmp_path)
+    printed, warnings = run(code, tmp_path)
     assert "(5, 3, {'closed': 2})" in printed, "the late call, and the implicit workflow that it opened"
-    assert "closed before, at the end of the process" in complaint
+    assert "closed before, at the end of the process" in warnings
