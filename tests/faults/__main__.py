@@ -1,6 +1,6 @@
-"""Plays all faults and writes what became of the records: ``python -m tests.faults [PATH]``.
+"""Play all faults and write a page with the counts of records: ``python -m tests.faults [PATH]``.
 
-Flows in: the scenarios. Flows out: a page with one table, and the same lines on the screen as they come.
+Flows in: the scenarios. Flows out: a page with one table; each row is also printed when it is ready.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ was right about each of these buffers: it called the buffer complete, or said wh
 
 
 def main(page: Path) -> int:
-    """Play all scenarios; gives the exit status: 1 if anything was lost on the way, or doubled, or left."""
+    """Play all scenarios; return 1 if a record was lost or doubled, or a process was left, else 0."""
     rows, faults = [], 0
     for scenario in SCENARIOS:
         for sink in scenario.sinks:
-            found = _play(scenario, sink)
-            wrong = isinstance(found, Outcome) and not _is_right(scenario, found)
-            faults += wrong
-            rows.append(f"| {scenario.sentence} | {_SERVERS[sink]} | {_cells(scenario, found)} |\n")
-            sys.stdout.write(f"{'WRONG ' if wrong else ''}{rows[-1]}")
+            outcome = _play(scenario, sink)
+            is_wrong = isinstance(outcome, Outcome) and not _is_right(scenario, outcome)
+            faults += is_wrong
+            rows.append(f"| {scenario.sentence} | {_SERVERS[sink]} | {_cells(scenario, outcome)} |\n")
+            sys.stdout.write(f"{'WRONG ' if is_wrong else ''}{rows[-1]}")
             sys.stdout.flush()
     page.write_text(_INTRODUCTION + "".join(rows) + _LEGEND)
     return 1 if faults else 0
 
 
 def _play(scenario: Scenario, sink: str) -> Outcome | str:
-    """Play a scenario; gives the reason where it cannot be played here."""
+    """Play a scenario; return its outcome, or the reason if it cannot be played here."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         try:
             with staged(Path(folder), sink) as stage:
@@ -68,20 +68,20 @@ def _play(scenario: Scenario, sink: str) -> Outcome | str:
             return str(reason)
 
 
-def _is_right(scenario: Scenario, found: Outcome) -> bool:
+def _is_right(scenario: Scenario, outcome: Outcome) -> bool:
     return (
-        found.delivered == found.in_journal
-        and not (found.doubled or found.astray or found.left)
-        and found.verdict == scenario.verdict
+        outcome.delivered == outcome.in_journal
+        and not (outcome.doubled or outcome.astray or outcome.left)
+        and outcome.verdict == scenario.verdict
     )
 
 
-def _cells(scenario: Scenario, found: Outcome | str) -> str:
-    if isinstance(found, str):
-        return f"not played: {found} | | |"
-    doubled = f", {found.doubled} twice" if found.doubled else ""
-    held_up = "killed" if scenario.killed else f"{found.held_up:.2f}"
-    return f"{found.captured:,} | {found.in_journal:,} | {found.delivered:,}{doubled} | {held_up}"
+def _cells(scenario: Scenario, outcome: Outcome | str) -> str:
+    if isinstance(outcome, str):
+        return f"not played: {outcome} | | |"
+    doubled = f", {outcome.doubled} twice" if outcome.doubled else ""
+    held_up = "killed" if scenario.killed else f"{outcome.held_up:.2f}"
+    return f"{outcome.captured:,} | {outcome.in_journal:,} | {outcome.delivered:,}{doubled} | {held_up}"
 
 
 if __name__ == "__main__":

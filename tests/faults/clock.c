@@ -1,5 +1,5 @@
-/* A wall clock that is set while a program runs: the seconds that the file CLOCK_OFFSET_FILE holds are added
-   to CLOCK_REALTIME, at every look at it. The monotonic clock is left alone, as it is when a clock is set. */
+/* A wall clock that can be set while a program runs: each reading of CLOCK_REALTIME adds the seconds in the file
+   CLOCK_OFFSET_FILE. The monotonic clock stays as it is, as it does when a real clock is set. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

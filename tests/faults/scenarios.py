@@ -1,4 +1,4 @@
-"""The faults: each is a story that is played on a stage, with what must be so at its end.
+"""The scenarios: each plays one fault on a stage, and names the result that must follow.
 
 Flows in: a stage. Flows out: the list of all scenarios, in the order of the table.
 """
@@ -16,28 +16,28 @@ _COMPLETE, _INCOMPLETE = "COMPLETE", "INCOMPLETE"
 
 
 class Scenario(NamedTuple):
-    """A fault.
+    """A fault and its expected result.
 
     Attributes
     ----------
     name
-        Of the test.
+        Name of the test case.
     sentence
-        For people: what happens.
+        What happens, for people.
     play
-        Makes it happen, and lets things heal.
+        Function that plays the fault on a stage, and then repairs it.
     sinks
         The servers with which it is played.
     always
-        Those with which it is played in every run of the tests; the others are left to the long one.
+        The servers with which every run of the tests plays it; only the soak tests play the others.
     verdict
-        What ``flowprov verify`` has to say of the buffer afterwards.
+        The verdict of ``flowprov verify`` on the buffer afterwards.
     killed
-        The program does not live to its end.
+        Whether the program is killed.
     lost
-        Records that the files cannot give back; None if the program counts what it could not write.
+        Number of records that the files cannot give back; None if the program counts those that it dropped.
     stop_timeout
-        ``sinks.stop_timeout`` of the program, seconds.
+        ``sinks.stop_timeout`` of the program, in seconds.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Scenario(NamedTuple):
     stop_timeout: float = 1.0
 
 
-_ONE = ("redis",)  # the server has no part in it: one is enough for every day
+_ONE = ("redis",)  # the kind of server does not matter: one is enough for every run
 
 SCENARIOS = [
     Scenario("no_fault", "none", servers_fail.no_fault, stop_timeout=5.0),

@@ -1,7 +1,7 @@
-"""The two servers with what a scenario does to them, and what stands on them, read without flowprov.
+"""The two kinds of servers, which can be made to refuse, and their rows, read without flowprov.
 
-Flows in: a kind of server and a folder. Flows out: a server that can also be made to refuse; and its rows,
-each with its journal and its position.
+Flows in: a kind of server and a folder. Flows out: a server, and its rows, each with its journal and
+position.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ class RedisStage(RedisServer):
     """A Redis that can be made to refuse."""
 
     def refuse(self, how: str) -> None:
-        """Take no more records."""
+        """Refuse further records."""
         with self.client() as client:
             if how == "read-only":
-                client.replicaof("127.0.0.1", "1")  # a master that is never there: the data stay as they are
+                client.replicaof("127.0.0.1", "1")  # a master that does not exist: the data stay as they are
             else:
                 client.config_set("maxmemory-policy", "noeviction")
                 client.config_set("maxmemory", "1")
 
     def accept(self) -> None:
-        """Take records again."""
+        """Accept records again."""
         with self.client() as client:
             client.replicaof("NO", "ONE")
             client.config_set("maxmemory", "0")
 
     def rows(self) -> list[Row]:
-        """Give all that it holds."""
-        found = []
+        """Return all rows that it holds."""
+        rows = []
         with self.client() as client:
             for key in client.scan_iter("flowprov:journal:*"):
                 journal = key.decode().rpartition(":")[2]
                 for identifier, fields in client.xrange(key):
                     position = int(identifier.partition(b"-")[0]) - 1
-                    found.append(Row(journal, position, next(iter(fields.values()))))
-        return found
+                    rows.append(Row(journal, position, next(iter(fields.values()))))
+        return rows
 
 
 class MongoStage(MongoServer):
     """A MongoDB that can be made to refuse."""
 
     def refuse(self, _how: str) -> None:
-        """Take no more records."""
+        """Refuse further records."""
         self._validate({"no_record_has_this": 1})
 
     def accept(self) -> None:
-        """Take records again."""
+        """Accept records again."""
         self._validate({})
 
     def _validate(self, rule: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class MongoStage(MongoServer):
                 client[DATABASE].command({"collMod": name, "validator": rule})
 
     def rows(self) -> list[Row]:
-        """Give all that it holds."""
+        """Return all rows that it holds."""
         with self._client() as client:
             return [
                 Row(document["journal_id"], document["position"], _as_bytes(document["line"]))
@@ -89,7 +89,7 @@ Server: TypeAlias = RedisStage | MongoStage
 
 
 def make_server(kind: str, folder: Path, password: str | None = None) -> Server:
-    """Make a server that is not started yet; skips where there is none to start."""
+    """Create a server that is not started yet; skip the test if it is not installed."""
     return (RedisStage if kind == "redis" else MongoStage)(folder, password=password)
 
 

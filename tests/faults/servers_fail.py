@@ -1,13 +1,13 @@
-"""Faults of servers and of the way to them.
+"""Faults of servers and of the network to them.
 
-Flows in: a stage. Flows out: what happened there.
+Flows in: a stage. Flows out: the fault, played on it.
 """
 
 from __future__ import annotations
 
 from tests.faults.stage import Program, Stage
 
-_PASSWORD = "open-sesame"  # noqa: S105 - of a server that lives for seconds
+_PASSWORD = "open-sesame"  # noqa: S105 - the password of a server that lives for seconds
 
 
 def no_fault(stage: Stage) -> None:
@@ -126,7 +126,7 @@ def cut_before_the_answer(stage: Stage) -> None:
 
 def _cut(stage: Stage, *, taken: bool) -> None:
     stage.server.start()
-    # A connection says hello in less than these bytes; a batch of 500 lines is many times as long.
+    # The handshake of a connection is shorter than this; a batch of 500 lines is many times as long.
     proxy = stage.behind()
     proxy.cut_each(4, after=10_000, taken=taken)
     stage.run(TASKS="2000")
@@ -135,7 +135,7 @@ def _cut(stage: Stage, *, taken: bool) -> None:
 
 
 def _half_way(stage: Stage, *, gates: str = "0.5", **environment: str) -> Program:
-    """Give a program that stopped at half, when some of its records are on the server."""
+    """Start a program and return it at its first gate, when the server holds some of its records."""
     stage.server.start()
     program = stage.start(GATES=gates, delivering=True, **environment)
     program.at_gate()

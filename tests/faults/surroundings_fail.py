@@ -1,6 +1,6 @@
-"""Faults of what is around: the disk, the bytes on it, and the clock.
+"""Faults of the surroundings: the disk, the bytes on it, and the clock.
 
-Flows in: a stage. Flows out: what happened there.
+Flows in: a stage. Flows out: the fault, played on it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def damaged_journal(stage: Stage) -> None:
         file.seek(victim.position + 10)
         file.write(b"\xff\x01damage")
     stage.ship()
-    said = stage.verify()[1]
-    assert [damage["offset"] for each in said["journals"] for damage in each["damages"]] == [victim.position]
+    verified = stage.verify()[1]
+    offsets = [damage["offset"] for journal in verified["journals"] for damage in journal["damages"]]
+    assert offsets == [victim.position]
 
 
 def clock_jumps(stage: Stage) -> None:
@@ -62,5 +63,5 @@ def clock_jumps(stage: Stage) -> None:
         program.go_on()
     program.finish()
     stage.await_shippers_gone()
-    beats = [json.loads(row.line)["at"] for row in stage.server.rows() if b'"type":"heartbeat"' in row.line]
-    assert max(beats) - min(beats) > _HOUR_S * 1_000_000_000, "the clock was set, and it was seen"
+    times = [json.loads(row.line)["at"] for row in stage.server.rows() if b'"type":"heartbeat"' in row.line]
+    assert max(times) - min(times) > _HOUR_S * 1_000_000_000, "the program followed the clock that was set"

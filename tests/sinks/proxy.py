@@ -1,4 +1,4 @@
-"""A network that misbehaves: a proxy before a server, which delays answers and cuts connections."""
+"""A faulty network: a proxy in front of a server, which delays answers and cuts connections."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Direction = Literal["requests", "answers"]
 
 
 class Server(Protocol):
-    """What a proxy must know of the server behind it."""
+    """The part of a server that a proxy uses."""
 
     port: int
 
     def uri(self) -> str:
-        """Give its address."""
+        """Return its address."""
 
 
 class Proxy:
-    """Passes bytes between clients and a server on the loopback, until it is told otherwise.
+    """Passes bytes between clients and a server on the loopback; it can delay and cut them.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class Proxy:
     Attributes
     ----------
     delay
-        Seconds that every answer is held back.
+        Seconds by which every answer is delayed.
     cuts
-        How many connections :meth:`cut_each` has cut.
+        Number of connections that :meth:`cut_each` has cut.
     """
 
     def __init__(self, server: Server) -> None:
@@ -41,43 +41,43 @@ class Proxy:
         self.cuts = 0
         self._server = server
         self._lock = threading.Lock()
-        self._left: dict[Direction, int] = {}  # bytes that still pass before all is cut
+        self._left: dict[Direction, int] = {}  # bytes that still pass before all connections are cut
         self._is_cut = threading.Event()
-        self._due = 0  # connections that are still to be cut, each for itself
+        self._due = 0  # number of connections that will still be cut, each by itself
         self._due_after = 0
         self._taken = False
-        self._open: set[_Wire] = set()
+        self._open: set[_Connection] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def uri(self) -> str:
-        """Give the server's address, by way of here."""
+        """Return the address of the server through this proxy."""
         port = self._listener.getsockname()[1]
         return self._server.uri().replace(f"127.0.0.1:{self._server.port}", f"127.0.0.1:{port}")
 
-    def cut_after(self, count: int, direction: Direction) -> None:
-        """Let so many more bytes pass in a direction, then cut all and let nobody in until mended."""
+    def cut_after(self, byte_count: int, direction: Direction) -> None:
+        """Let so many more bytes pass, then cut all connections and refuse new ones until :meth:`restore`."""
         with self._lock:
-            self._left = {direction: count}
+            self._left = {direction: byte_count}
 
     def cut_each(self, times: int, *, after: int, taken: bool) -> None:
-        """Cut so many connections, each when it has asked for more than some bytes.
+        """Cut some connections, each when it has sent more than some bytes of requests.
 
         Parameters
         ----------
         times
-            How many; those behind them are left alone.
+            Number of connections to cut; later ones pass.
         after
-            Bytes of requests that a connection may pass.
+            Bytes of requests that a connection may send.
         taken
-            Whether the server gets the request that is one too many: then its answer is lost. Otherwise the
-            request is.
+            Whether the server still gets the request that exceeds them. If so its answer is lost, else the
+            request itself.
         """
         with self._lock:
             self._due, self._due_after, self._taken = times, after, taken
 
-    def mend(self) -> bool:
-        """Take connections and let everything pass again; says whether all had been cut."""
+    def restore(self) -> bool:
+        """Accept connections and let all bytes pass again; return whether all had been cut."""
         with self._lock:
             self._left = {}
             was_cut = self._is_cut.is_set()
@@ -85,61 +85,61 @@ class Proxy:
         return was_cut
 
     def close(self) -> None:
-        """End it."""
-        # A thread that waits in accept() holds on to a socket that is only closed.
+        """Close the proxy and its connections."""
+        # A thread that waits in accept() keeps a socket open that is only closed: shut it down first.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._hang_up()
+        self._close_all()
 
     def _accept(self) -> None:
         with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._listener.accept()
                 with self._lock:
-                    joined = not self._is_cut.is_set() and self._join(client)
-                if not joined:
+                    connected = not self._is_cut.is_set() and self._connect(client)
+                if not connected:
                     client.close()
 
-    def _join(self, client: socket.socket) -> bool:
+    def _connect(self, client: socket.socket) -> bool:
         try:
             server = socket.create_connection(("127.0.0.1", self._server.port))
         except OSError:
             return False
-        wire = _Wire(client, server)
-        self._open.add(wire)
+        connection = _Connection(client, server)
+        self._open.add(connection)
         for direction in ("requests", "answers"):
-            threading.Thread(target=self._pass, args=(wire, direction), daemon=True).start()
+            threading.Thread(target=self._pass, args=(connection, direction), daemon=True).start()
         return True
 
-    def _pass(self, wire: _Wire, direction: Direction) -> None:
-        source, target = wire.ends(direction)
+    def _pass(self, connection: _Connection, direction: Direction) -> None:
+        source, target = connection.ends(direction)
         with suppress(OSError):  # one end is gone; the other one follows
             while received := source.recv(65_536):
                 if direction == "answers":
                     time.sleep(self.delay)
-                    if wire.loses_answers:
+                    if connection.loses_answers:
                         break
-                elif self._is_due(wire, len(received)) and not wire.loses_answers:
+                elif self._is_due(connection, len(received)) and not connection.loses_answers:
                     break
-                target.sendall(self._let_through(received, direction))
+                target.sendall(self._take_allowed(received, direction))
                 if self._left.get(direction) == 0:
                     self._is_cut.set()
-                    self._hang_up()
-        wire.close()
-        self._open.discard(wire)
+                    self._close_all()
+        connection.close()
+        self._open.discard(connection)
 
-    def _is_due(self, wire: _Wire, asked: int) -> bool:
+    def _is_due(self, connection: _Connection, size: int) -> bool:
         with self._lock:
-            wire.asked += asked
-            if not self._due or wire.asked <= self._due_after or wire.loses_answers:
+            connection.requested += size
+            if not self._due or connection.requested <= self._due_after or connection.loses_answers:
                 return False
             self._due -= 1
             self.cuts += 1
-            wire.loses_answers = self._taken
+            connection.loses_answers = self._taken
             return True
 
-    def _let_through(self, received: bytes, direction: Direction) -> bytes:
+    def _take_allowed(self, received: bytes, direction: Direction) -> bytes:
         with self._lock:
             left = self._left.get(direction)
             if left is None:
@@ -147,21 +147,21 @@ class Proxy:
             self._left[direction] = max(0, left - len(received))
             return received[:left]
 
-    def _hang_up(self) -> None:
-        for wire in list(self._open):
-            wire.close()
+    def _close_all(self) -> None:
+        for connection in list(self._open):
+            connection.close()
 
 
-class _Wire:
-    """The two ends of a connection that passes through."""
+class _Connection:
+    """The two ends of a connection through the proxy."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self._client, self._server = client, server
-        self.asked = 0
-        self.loses_answers = False  # and is cut when the first one comes
+        self.requested = 0
+        self.loses_answers = False  # if true, it is cut at the next answer
 
     def ends(self, direction: Direction) -> tuple[socket.socket, socket.socket]:
-        """Give the end from which bytes come and the one to which they go."""
+        """Return the end from which bytes come, and the one to which they go."""
         both = (self._client, self._server)
         return both if direction == "requests" else both[::-1]
 

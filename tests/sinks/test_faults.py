@@ -214,7 +214,7 @@ def test_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing(
     proxy.cut_after(point, direction)
     with suppress(SinkUnavailableError):
         sink.deliver(header, sent)
-    assert proxy.mend() or (direction == "answers" and point)  # Redis answers little
+    assert proxy.restore() or (direction == "answers" and point)  # Redis answers little
     patient = kind.sink(proxy.uri(), 20.0)
     reached = patient.resume_after(header)
     assert reached is not None or not connected

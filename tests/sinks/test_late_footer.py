@@ -1,4 +1,4 @@
-"""What stands behind the header changes there: it is delivered as it was met, and the footer at last."""
+"""Delivery of the reserved slot, whose content changes: a heartbeat as it was found, at last the footer."""
 
 from __future__ import annotations
 
@@ -16,70 +16,70 @@ from flowprov.shipping.shipment import Shipment
 from flowprov.sinks.base import LATE_FOOTER, Entry
 from tests.journal.support import header, step, write
 
-BEAT = Heartbeat(at=5, captured=2, written=1, dropped={"disk_full": 1})
+HEARTBEAT = Heartbeat(at=5, captured=2, written=1, dropped={"disk_full": 1})
 FOOTER = Footer(at=9, captured=4, written=1, dropped={"disk_full": 3})
 
 
-class Kept:
-    """A sink that keeps what it is given."""
+class StoringSink:
+    """A sink that stores entries in memory."""
 
-    name = "kept"
+    name = "storing"
 
     def __init__(self) -> None:
-        self.held: dict[int, bytes] = {}
+        self.lines: dict[int, bytes] = {}
 
     def resume_after(self, _header: Header) -> int | None:
-        """Give the last position."""
-        return max(self.held, default=None)
+        """Return the last position."""
+        return max(self.lines, default=None)
 
     def deliver(self, _header: Header, entries: Sequence[Entry]) -> None:
-        """Keep what is new."""
+        """Store the entries that are new."""
         for entry in entries:
-            self.held.setdefault(entry.position, entry.line)
+            self.lines.setdefault(entry.position, entry.line)
 
     def close(self) -> None:
         """Do nothing."""
 
     @property
     def records(self) -> list[records.Record]:
-        """Give what it holds, in order."""
-        return [records.decode(line) for _, line in sorted(self.held.items())]
+        """The stored records, in order."""
+        return [records.decode(line) for _, line in sorted(self.lines.items())]
 
 
 def _journal(folder: Path, *after: records.Record) -> tuple[Path, ReservedSlot]:
     path = write(folder, header())
-    room = ReservedSlot(path, path.stat().st_size)
+    slot = ReservedSlot(path, path.stat().st_size)
     with path.open("ab") as file:
         file.write(padding_line(RESERVED_SLOT) + b"".join(map(records.encode, after)))
-    return path, room
+    return path, slot
 
 
-@pytest.mark.parametrize("after", [[step(1)], []], ids=["behind a record", "in an otherwise empty journal"])
-def test_a_heartbeat_that_was_delivered_does_not_keep_the_footer_out(
+@pytest.mark.parametrize("after", [[step(1)], []], ids=["before a record", "in an otherwise empty journal"])
+def test_the_footer_is_delivered_after_a_heartbeat_that_lay_at_its_offset(
     tmp_path: Path, after: list[records.Record]
 ) -> None:
-    path, room = _journal(tmp_path, *after)
-    sink = Kept()
-    room.write(records.encode(BEAT))
+    path, slot = _journal(tmp_path, *after)
+    sink = StoringSink()
+    slot.write(records.encode(HEARTBEAT))
     Shipment(sink, path).deliver_once()
-    assert sink.records == [header(), BEAT, *after]
-    room.write(records.encode(FOOTER))
-    for _ in range(2):  # the second has nothing to do
+    assert sink.records == [header(), HEARTBEAT, *after]
+    slot.write(records.encode(FOOTER))
+    for _ in range(2):  # the second delivers nothing
         Shipment(sink, path).deliver_once()
-        assert sink.records == [header(), BEAT, *after, FOOTER]
-    assert max(sink.held) == LATE_FOOTER
+        assert sink.records == [header(), HEARTBEAT, *after, FOOTER]
+    assert max(sink.lines) == LATE_FOOTER
 
 
-def test_a_heartbeat_that_came_after_the_delivery_is_passed_over(tmp_path: Path) -> None:
-    path, room = _journal(tmp_path, step(1))
-    sink = Kept()
+def test_a_heartbeat_that_came_to_the_slot_after_the_delivery_is_skipped(tmp_path: Path) -> None:
+    path, slot = _journal(tmp_path, step(1))
+    sink = StoringSink()
     shipment = Shipment(sink, path)
-    with path.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # its writer is there
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as its writer does while it lives
         shipment.deliver_once()
-        room.write(records.encode(BEAT))
+        slot.write(records.encode(HEARTBEAT))
         assert shipment.deliver_once() == 0
-    room.write(records.encode(FOOTER))
+    slot.write(records.encode(FOOTER))
     assert shipment.deliver_once() == 1
     assert sink.records == [header(), step(1), FOOTER]
     assert shipment.done

@@ -1,4 +1,4 @@
-"""What is particular to MongoDB: which documents it keeps, where, and what is queried."""
+"""What is particular to MongoDB: its documents, their collections, and queries."""
 
 from __future__ import annotations
 
@@ -36,46 +36,46 @@ Database = pymongo.database.Database[dict[str, Any]]
 SIXTEEN_MIB = 16 * 1024 * 1024
 
 
-class Place:
-    """A sink, a reader and the database between them."""
+class MongoStore:
+    """A database with its sink and its sink reader."""
 
     def __init__(self, uri: str, name: str) -> None:
         self.client = pymongo.MongoClient[dict[str, Any]](uri)
         self.database: Database = self.client[name]
         self.sink = MongoSink(uri, database=name, timeout=20)
-        self.source = MongoReader(uri, database=name, timeout=20)
+        self.reader = MongoReader(uri, database=name, timeout=20)
 
-    def held(self, header: Header) -> list[Entry]:
-        """Read back what is held of a journal."""
-        return list(self.source.entries(header.journal_id))
+    def entries(self, header: Header) -> list[Entry]:
+        """Read back the entries of a journal."""
+        return list(self.reader.entries(header.journal_id))
 
 
 @pytest.fixture
-def place(shared_mongodb: str, database_name: str) -> Iterator[Place]:
-    made = Place(shared_mongodb, database_name)
-    yield made
-    made.client.drop_database(database_name)
-    made.sink.close()
-    made.source.close()
-    made.client.close()
+def store(shared_mongodb: str, database_name: str) -> Iterator[MongoStore]:
+    opened = MongoStore(shared_mongodb, database_name)
+    yield opened
+    opened.client.drop_database(database_name)
+    opened.sink.close()
+    opened.reader.close()
+    opened.client.close()
 
 
-def header_of(journal_id: str = "j1", campaign_id: str = "c1", **given: Any) -> Header:
-    known = {"schema": 1, "hostname": "node7", "pid": 42, "started_at": 1_000, "monotonic_ns": 5, **given}
-    return Header(journal_id=journal_id, campaign_id=campaign_id, **known)
+def header_of(journal_id: str = "j1", campaign_id: str = "c1", **fields: Any) -> Header:
+    values = {"schema": 1, "hostname": "node7", "pid": 42, "started_at": 1_000, "monotonic_ns": 5, **fields}
+    return Header(journal_id=journal_id, campaign_id=campaign_id, **values)
 
 
 def entries_of(lines: Sequence[Record | bytes]) -> list[Entry]:
-    made, position = [], 0
+    entries, position = [], 0
     for line in lines:
         text = line if isinstance(line, bytes) else records.encode(line)[:-1]
-        made.append(Entry(position, text))
+        entries.append(Entry(position, text))
         position += len(text) + 1
-    return made
+    return entries
 
 
-def tasks(count: int, **given: Any) -> list[Task]:
-    return [Task(task_id=number, workflow_id="w1", started_at=number, **given) for number in range(count)]
+def tasks(count: int, **fields: Any) -> list[Task]:
+    return [Task(task_id=number, workflow_id="w1", started_at=number, **fields) for number in range(count)]
 
 
 def every_kind(header: Header) -> list[Record | bytes]:
@@ -97,69 +97,69 @@ def every_kind(header: Header) -> list[Record | bytes]:
     ]
 
 
-def test_every_line_is_read_back_as_it_was_in_its_order(place: Place) -> None:
+def test_every_line_is_read_back_unchanged_and_in_order(store: MongoStore) -> None:
     header = header_of()
-    given_ = entries_of(every_kind(header))
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
-    assert list(place.source.entries("j1", after=given_[4].position)) == given_[5:]
+    sent = entries_of(every_kind(header))
+    store.sink.deliver(header, sent)
+    assert store.entries(header) == sent
+    assert list(store.reader.entries("j1", after=sent[4].position)) == sent[5:]
 
 
-def test_lines_stand_in_the_collection_of_their_kind(place: Place) -> None:
-    place.sink.deliver(header_of(), entries_of(every_kind(header_of())))
+def test_lines_are_in_the_collection_of_their_kind(store: MongoStore) -> None:
+    store.sink.deliver(header_of(), entries_of(every_kind(header_of())))
     kinds = {
-        name: sorted(place.database[name].distinct("type")) for name in ("tasks", "workflows", "journals")
+        name: sorted(store.database[name].distinct("type")) for name in ("tasks", "workflows", "journals")
     }
     control = ["campaign", "correction", "footer", "header", "heartbeat", "journal", "machine", "sample"]
     control.append("unreadable")
     assert kinds == {"tasks": ["open_task", "task"], "workflows": ["workflow"], "journals": control}
 
 
-def test_a_batch_that_was_cut_off_leaves_no_gap(place: Place) -> None:
+def test_a_batch_that_was_interrupted_leaves_no_gap(store: MongoStore) -> None:
     header = header_of()
-    given_ = entries_of([header, *tasks(6)])
-    place.sink.deliver(header, given_[:2])
-    late = document_of(header, given_[5], SIXTEEN_MIB)  # an unordered insert may store any of a batch
-    place.database[late.collection].insert_one(dict(late.document))
-    assert place.sink.resume_after(header) == given_[1].position
-    assert list(place.source.entries("j1", confirmed=True)) == given_[:2]
-    place.sink.deliver(header, given_[2:])
-    assert place.held(header) == given_
+    sent = entries_of([header, *tasks(6)])
+    store.sink.deliver(header, sent[:2])
+    late = document_of(header, sent[5], SIXTEEN_MIB)  # an unordered insert may store any of a batch
+    store.database[late.collection].insert_one(dict(late.document))
+    assert store.sink.resume_after(header) == sent[1].position
+    assert list(store.reader.entries("j1", confirmed=True)) == sent[:2]
+    store.sink.deliver(header, sent[2:])
+    assert store.entries(header) == sent
 
 
-def test_journals_and_campaigns_are_listed_and_kept_apart(place: Place) -> None:
+def test_journals_and_campaigns_are_listed_and_kept_apart(store: MongoStore) -> None:
     journals = [
         header_of("j2", "c1", started_at=2),
         header_of("j1", "c1", started_at=1),
         header_of("j3", "c2", started_at=3),
     ]
     for header in journals:
-        place.sink.deliver(header, entries_of([header, *tasks(3)]))
+        store.sink.deliver(header, entries_of([header, *tasks(3)]))
     own = Workflow(workflow_id="w9", campaign_id="c9")
-    place.sink.deliver(journals[2], [Entry(10_000, records.encode(own)[:-1])])
-    assert place.source.campaign_ids() == ["c1", "c2", "c9"]
-    assert place.source.journal_ids() == ["j1", "j2", "j3"]
-    assert place.source.journal_ids("c1") == ["j1", "j2"]
-    assert place.source.journal_ids("c9") == ["j3"]
-    assert [len(place.held(header)) for header in journals] == [4, 4, 5]
+    store.sink.deliver(journals[2], [Entry(10_000, records.encode(own)[:-1])])
+    assert store.reader.campaign_ids() == ["c1", "c2", "c9"]
+    assert store.reader.journal_ids() == ["j1", "j2", "j3"]
+    assert store.reader.journal_ids("c1") == ["j1", "j2"]
+    assert store.reader.journal_ids("c9") == ["j3"]
+    assert [len(store.entries(header)) for header in journals] == [4, 4, 5]
 
 
-def test_questions_that_a_person_asks_are_answered(place: Place) -> None:
+def test_documents_can_be_queried_by_their_fields(store: MongoStore) -> None:
     header = header_of(rank=3)
     losses: list[dict[str, Any]] = [{"loss": 0.5}, {"loss": 2.5}, {"loss": {"$float": "NaN"}}]
-    made = [Task(task_id=i, workflow_id="w1", parent_task_id=0, generated=g) for i, g in enumerate(losses)]
-    place.sink.deliver(header, entries_of([header, Workflow(workflow_id="w1", name="train"), *made]))
-    found = place.database.tasks
-    assert found.count_documents({"workflow_id": "w1", "campaign_id": "c1", "rank": 3, "pid": 42}) == 3
-    assert [one["task_id"] for one in found.find({"generated.loss": {"$gt": 1}})] == ["j1-1"]
-    assert [one["task_id"] for one in found.find({"generated.loss": math.nan})] == ["j1-2"]
-    assert found.count_documents({"parent_task_id": "j1-0", "hostname": "node7"}) == 3
-    workflow = place.database.workflows.find_one({"name": "train"})
+    steps = [Task(task_id=i, workflow_id="w1", parent_task_id=0, generated=g) for i, g in enumerate(losses)]
+    store.sink.deliver(header, entries_of([header, Workflow(workflow_id="w1", name="train"), *steps]))
+    collection = store.database.tasks
+    assert collection.count_documents({"workflow_id": "w1", "campaign_id": "c1", "rank": 3, "pid": 42}) == 3
+    assert [task["task_id"] for task in collection.find({"generated.loss": {"$gt": 1}})] == ["j1-1"]
+    assert [task["task_id"] for task in collection.find({"generated.loss": math.nan})] == ["j1-2"]
+    assert collection.count_documents({"parent_task_id": "j1-0", "hostname": "node7"}) == 3
+    workflow = store.database.workflows.find_one({"name": "train"})
     assert workflow is not None
     assert workflow["campaign_id"] == "c1"
 
 
-def test_odd_field_names_can_be_queried_and_come_back(place: Place) -> None:
+def test_odd_field_names_can_be_queried_and_come_back(store: MongoStore) -> None:
     used = {
         "a.b": 1,
         "$set": {"": [{"$ref": "x", "$id": 1, "n.m": {"\0": 2}}]},
@@ -168,10 +168,10 @@ def test_odd_field_names_can_be_queried_and_come_back(place: Place) -> None:
         "length": 5,
     }
     header = header_of()
-    given_ = entries_of([header, Task(task_id=1, used=used)])
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
-    document = place.database.tasks.find_one({"used.a%2Eb": 1})
+    sent = entries_of([header, Task(task_id=1, used=used)])
+    store.sink.deliver(header, sent)
+    assert store.entries(header) == sent
+    document = store.database.tasks.find_one({"used.a%2Eb": 1})
     assert document is not None
     assert unescaped(document["used"]) == used
 
@@ -184,7 +184,7 @@ def unescape_name(name: str) -> str:
 def unescaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {unescape_name(name): unescaped(content) for name, content in value.items()}
-    return [unescaped(one) for one in value] if isinstance(value, list) else value
+    return [unescaped(item) for item in value] if isinstance(value, list) else value
 
 
 @given(st.lists(st.text(), unique=True))
@@ -195,46 +195,46 @@ def test_escaped_names_are_harmless_distinct_and_reversible(names: list[str]) ->
     assert not any(not name or name[0] == "$" or "." in name or "\0" in name for name in escaped)
 
 
-def test_integers_that_bson_cannot_hold_leave_the_line(place: Place) -> None:
+def test_an_integer_that_bson_cannot_hold_costs_the_fields_and_not_the_line(store: MongoStore) -> None:
     header = header_of()
     huge = b'{"type":"task","task_id":1,"used":{"seed":' + b"9" * 30 + b"}}"
     mark = Task(task_id=2, used={"seed": {"$int": str(2**64)}})
-    given_ = entries_of([header, huge, mark])
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
-    assert place.database.tasks.count_documents({"type": "task"}) == 2
-    assert place.database.tasks.count_documents({"used.seed.%24int": str(2**64)}) == 1
+    sent = entries_of([header, huge, mark])
+    store.sink.deliver(header, sent)
+    assert store.entries(header) == sent
+    assert store.database.tasks.count_documents({"type": "task"}) == 2
+    assert store.database.tasks.count_documents({"used.seed.%24int": str(2**64)}) == 1
 
 
 @pytest.mark.parametrize("depth", [50, 95, 400, 5_000])
-def test_deep_values_are_delivered(place: Place, depth: int) -> None:
+def test_deep_values_are_delivered(store: MongoStore, depth: int) -> None:
     header = header_of()
     deep = b'{"type":"task","task_id":1,"used":{"x":' + b"[" * depth + b"]" * depth + b"}}"
-    given_ = entries_of([header, deep])
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
+    sent = entries_of([header, deep])
+    store.sink.deliver(header, sent)
+    assert store.entries(header) == sent
 
 
-def test_a_line_that_leaves_no_room_for_its_fields_is_kept_whole(place: Place) -> None:
+def test_a_line_that_fills_a_document_is_kept_whole_without_its_fields(store: MongoStore) -> None:
     header = header_of()
-    given_ = entries_of([header, Task(task_id=1, used={"text": "x" * (9 * 1024 * 1024)}), *tasks(2)])
-    place.sink.deliver(header, given_)
-    assert place.held(header) == given_
-    assert place.database.tasks.count_documents({"type": "task", "used": {"$exists": False}}) == 3
+    sent = entries_of([header, Task(task_id=1, used={"text": "x" * (9 * 1024 * 1024)}), *tasks(2)])
+    store.sink.deliver(header, sent)
+    assert store.entries(header) == sent
+    assert store.database.tasks.count_documents({"type": "task", "used": {"$exists": False}}) == 3
 
 
-def test_a_line_over_the_limit_of_the_server_is_cut_with_a_mark(place: Place) -> None:
+def test_a_line_over_the_limit_of_the_server_is_cut_and_has_its_length(store: MongoStore) -> None:
     header = header_of()
-    given_ = entries_of([header, Task(task_id=1, used={"text": "x" * (17 * 1024 * 1024)}), *tasks(2)])
-    place.sink.deliver(header, given_)
-    held = place.held(header)
-    assert [one.position for one in held] == [one.position for one in given_]
-    assert held[2:] == given_[2:]
-    assert given_[1].line.startswith(held[1].line)
-    assert len(held[1].line) > 15 * 1024 * 1024
-    document = place.database.tasks.find_one({"length": {"$exists": True}}, {"line": 0})
+    sent = entries_of([header, Task(task_id=1, used={"text": "x" * (17 * 1024 * 1024)}), *tasks(2)])
+    store.sink.deliver(header, sent)
+    stored = store.entries(header)
+    assert [entry.position for entry in stored] == [entry.position for entry in sent]
+    assert stored[2:] == sent[2:]
+    assert sent[1].line.startswith(stored[1].line)
+    assert len(stored[1].line) > 15 * 1024 * 1024
+    document = store.database.tasks.find_one({"length": {"$exists": True}}, {"line": 0})
     assert document is not None
-    assert document["length"] == len(given_[1].line)
+    assert document["length"] == len(sent[1].line)
 
 
 def test_the_database_is_that_of_the_address_or_flowprov(shared_mongodb: str) -> None:

@@ -1,4 +1,4 @@
-"""What takes minutes: many events, and many deaths. `make soak` runs it."""
+"""Tests that take minutes: many events, and many killed processes. `make soak` runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEN_MILLION = """
         gc.collect()
         with open("/proc/self/status") as status:
             fields = dict(line.split(":", 1) for line in status)
-        # Pages of the journal are the kernel's to give back; what grows in the heap is ours.
+        # The kernel can take back pages of the journal; memory of the heap is ours.
         return int(fields["RssAnon"].split()[0])
 
     @flowprov.task

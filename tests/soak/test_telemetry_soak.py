@@ -1,4 +1,4 @@
-"""A million tasks and an hour of samples are read in linear time. `make soak` runs it."""
+"""A million tasks and an hour of samples are read in linear time. `make soak` runs this test."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _INTERVAL = NS // 2
 _WHOLE_EVERY = 120  # samples
 
 
-def _sample(place: int) -> Sample:
-    cpu = {"user_s": place * 0.5, "system_s": place * 0.1, "idle_s": place * 1.4}
-    process = {"user_s": place * 0.4, "rss_bytes": 10**9 + place}
-    gpu = {"0": {"uuid": "GPU-a", "energy_j": place * 50.0, "power_w": 100.0}}
-    if place % _WHOLE_EVERY == 0:
+def _sample(index: int) -> Sample:
+    cpu = {"user_s": index * 0.5, "system_s": index * 0.1, "idle_s": index * 1.4}
+    process = {"user_s": index * 0.4, "rss_bytes": 10**9 + index}
+    gpu = {"0": {"uuid": "GPU-a", "energy_j": index * 50.0, "power_w": 100.0}}
+    if index % _WHOLE_EVERY == 0:
         mem, swap = {"total_bytes": 2**34, "used_bytes": 2**33}, {"used_bytes": 0}
         disk, network = {"read_bytes": 5, "write_bytes": 6}, {"sent_bytes": 7, "received_bytes": 8}
         still = {"mem": mem, "swap": swap, "disk": disk, "network": network}
-        return Sample(at=place * _INTERVAL, values={"cpu": cpu, "process": process, "gpu": gpu, **still})
+        return Sample(at=index * _INTERVAL, values={"cpu": cpu, "process": process, "gpu": gpu, **still})
     del gpu["0"]["uuid"]
-    return Sample(at=place * _INTERVAL, changes={"cpu": cpu, "process": process, "gpu": gpu})
+    return Sample(at=index * _INTERVAL, changes={"cpu": cpu, "process": process, "gpu": gpu})
 
 
 def _journal(tasks: int, samples: int) -> Iterator[Record]:
-    """Tasks of all lengths, a few of them as long as the run, among evenly spaced samples."""
+    """Yield evenly spaced samples, and between them tasks of all lengths, a few half as long as the run."""
     length = samples * _INTERVAL
-    each = tasks // samples
-    for place in range(samples):
-        yield _sample(place)
-        for number in range(place * each, (place + 1) * each):
+    per_sample = tasks // samples
+    for index in range(samples):
+        yield _sample(index)
+        for number in range(index * per_sample, (index + 1) * per_sample):
             start = number * length // tasks
             end = start + (length // 2 if number % 10_000 == 0 else (number % 7) * _INTERVAL // 3)
             yield Task(task_id=number, workflow_id="w", started_at=start, ended_at=end, status="FINISHED")
