@@ -1,4 +1,4 @@
-"""The command line, run as a person runs it."""
+"""Running the command line as a person does."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ENDLESS = """
 """
 
 
-class Said(NamedTuple):
-    """What a command said."""
+class CommandResult(NamedTuple):
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -41,17 +41,17 @@ class Said(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The last line's first word."""
+        """The first word of the last line."""
         return self.out.splitlines()[-1].partition(":")[0]
 
     @property
     def json(self) -> Any:
-        """What was said, parsed."""
+        """The output, parsed as JSON."""
         return json.loads(self.out)
 
 
-def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> Said:
-    """Run ``python -m flowprov``."""
+def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> CommandResult:
+    """Run ``python -m flowprov`` with some arguments."""
     done = subprocess.run(
         [sys.executable, "-m", "flowprov", *map(str, arguments)],
         cwd=cwd,
@@ -62,20 +62,20 @@ def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = Non
         check=False,
     )
     assert "Traceback" not in done.stderr
-    return Said(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
-def running(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a program that stays inside a task; it is there when this returns."""
+def start_endless(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a program that never ends; when this returns, it is inside a task."""
     process = start(ENDLESS, folder, env=env)
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     return process
 
 
-def killed(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Run the same program and kill it there."""
-    with running(folder, env) as process:
+def run_and_kill(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start the same program and kill it inside the task."""
+    with start_endless(folder, env) as process:
         process.kill()
     assert process.returncode == -signal.SIGKILL
     return process

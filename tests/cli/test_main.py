@@ -1,4 +1,4 @@
-"""The command itself: its version, its settings, what it loads."""
+"""The command itself: its version, its settings, and the modules that it loads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.support import REPOSITORY, clean_environment, run
 _PROGRAM = "import flowprov\nwith flowprov.workflow('Elsewhere'):\n    pass"
 
 
-def test_it_tells_its_version(tmp_path: Path) -> None:
+def test_it_prints_its_version(tmp_path: Path) -> None:
     assert flowprov("--version", cwd=tmp_path).out == f"flowprov, version {package.__version__}\n"
 
 
-def test_the_installed_command_is_this_one() -> None:
+def test_the_installed_command_runs_this_group_of_commands() -> None:
     assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
     assert isinstance(main, click.Group)
     assert sorted(main.commands) == ["ship", "show", "verify"]
 
 
-def test_set_chooses_the_buffer(tmp_path: Path) -> None:
+def test_the_option_set_chooses_the_buffer(tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, env={"FLOWPROV__JOURNAL__PATH": "runs"})
-    said = flowprov("--set", "journal.heartbeat=3", "--set", "journal.path=runs", "show", cwd=tmp_path)
-    assert "Elsewhere" in said.out
+    result = flowprov("--set", "journal.heartbeat=3", "--set", "journal.path=runs", "show", cwd=tmp_path)
+    assert "Elsewhere" in result.out
 
 
 def test_a_settings_file_chooses_the_buffer(tmp_path: Path) -> None:
@@ -38,11 +38,11 @@ def test_a_settings_file_chooses_the_buffer(tmp_path: Path) -> None:
     assert "Elsewhere" in flowprov("--settings", "mine.yaml", "show", cwd=tmp_path).out
 
 
-def test_wrong_settings_are_one_message(tmp_path: Path) -> None:
+def test_wrong_settings_give_one_error_message(tmp_path: Path) -> None:
     for arguments in (["--set", "jornal.path=x"], ["--set", "nonsense"], ["--settings", "missing.yaml"]):
-        said = flowprov(*arguments, "verify", cwd=tmp_path)
-        assert (said.status, said.out) == (2, "")
-        assert said.err.startswith("Error: ")
+        result = flowprov(*arguments, "verify", cwd=tmp_path)
+        assert (result.status, result.out) == (2, "")
+        assert result.err.startswith("Error: ")
 
 
 def test_importing_it_loads_no_framework() -> None:

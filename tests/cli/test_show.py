@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import flowprov, killed
+from tests.cli.support import flowprov, run_and_kill
 from tests.support import clean_environment, run
 
 _PROGRAM = """
@@ -37,10 +37,10 @@ def recorded(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_shows_campaign_workflow_and_tasks_with_what_they_generated(recorded: Path) -> None:
-    said = flowprov("show", cwd=recorded)
-    assert (said.status, said.err) == (0, "")
-    first, workflow, epoch, step, *rest = said.out.splitlines()
+def test_it_shows_campaign_workflow_and_tasks_with_their_generated_values(recorded: Path) -> None:
+    result = flowprov("show", cwd=recorded)
+    assert (result.status, result.err) == (0, "")
+    first, workflow, epoch, step, *rest = result.out.splitlines()
     assert first.startswith("campaign  nightly  ")
     assert workflow.startswith("  Training  FINISHED  ")
     assert workflow.endswith("best=0.01")
@@ -50,33 +50,33 @@ def test_it_shows_campaign_workflow_and_tasks_with_what_they_generated(recorded:
     assert rest[-1] == "    ... 94 more epoch_iteration"
 
 
-def test_depth_ends_the_tree_and_counts_what_is_below(recorded: Path) -> None:
-    said = flowprov("show", "--depth", "1", cwd=recorded)
-    assert len(said.out.splitlines()) == 2
-    assert said.out.rstrip().endswith("(100 inside)")
+def test_depth_limits_the_tree_and_counts_the_items_below(recorded: Path) -> None:
+    result = flowprov("show", "--depth", "1", cwd=recorded)
+    assert len(result.out.splitlines()) == 2
+    assert result.out.rstrip().endswith("(100 inside)")
 
 
 def test_a_failed_sibling_is_not_folded_into_the_finished_ones(recorded: Path) -> None:
-    said = flowprov("show", "--most", "1000", cwd=recorded)
-    assert "more" not in said.out
-    assert len(said.out.splitlines()) == 202
-    assert said.out.count("step  ERROR") == 1
+    result = flowprov("show", "--most", "1000", cwd=recorded)
+    assert "more" not in result.out
+    assert len(result.out.splitlines()) == 202
+    assert result.out.count("step  ERROR") == 1
 
 
-def test_what_was_killed_shows_as_interrupted(tmp_path: Path) -> None:
-    killed(tmp_path)
-    said = flowprov("show", cwd=tmp_path)
-    assert said.status == 0
-    assert "  Doomed  INTERRUPTED" in said.out
+def test_a_killed_run_shows_as_interrupted(tmp_path: Path) -> None:
+    run_and_kill(tmp_path)
+    result = flowprov("show", cwd=tmp_path)
+    assert result.status == 0
+    assert "  Doomed  INTERRUPTED" in result.out
 
 
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:
-    said = flowprov("show", "nowhere", cwd=tmp_path)
-    assert said.status == 2
-    assert said.err.startswith("Error: nowhere does not exist")
+    result = flowprov("show", "nowhere", cwd=tmp_path)
+    assert result.status == 2
+    assert result.err.startswith("Error: nowhere does not exist")
 
 
-def test_a_reader_that_goes_away_is_no_error(recorded: Path) -> None:
+def test_a_reader_that_closes_the_pipe_early_is_no_error(recorded: Path) -> None:
     arguments = [sys.executable, "-m", "flowprov", "show", "--most", "1000"]
     with subprocess.Popen(
         arguments, cwd=recorded, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -88,8 +88,8 @@ def test_a_reader_that_goes_away_is_no_error(recorded: Path) -> None:
     assert process.returncode == 0
 
 
-def test_a_terminal_without_the_characters_gets_their_numbers(tmp_path: Path) -> None:
+def test_a_terminal_that_cannot_show_a_character_gets_its_escape(tmp_path: Path) -> None:
     run("import flowprov\nwith flowprov.workflow('Größe'):\n    pass", tmp_path)
-    said = flowprov("show", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
-    assert said.status == 0
-    assert r"Gr\xf6\xdfe" in said.out
+    result = flowprov("show", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert result.status == 0
+    assert r"Gr\xf6\xdfe" in result.out

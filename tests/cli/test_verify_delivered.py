@@ -1,4 +1,4 @@
-"""``flowprov verify`` and the servers to which a run is delivered: what they hold, and the verdict."""
+"""``flowprov verify`` and the sinks of a run: the counts on each sink, and the verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowprov.journal.format import find_journals
-from tests.cli.support import Said, flowprov, running
+from tests.cli.support import CommandResult, flowprov, start_endless
 from tests.sinks.mongodb_server import EXECUTABLE, MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.support import only, run, start
@@ -57,19 +57,19 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         made.kill()
 
 
-def _verify(folder: Path, *arguments: str, **env: str) -> Said:
+def _verify(folder: Path, *arguments: str, **env: str) -> CommandResult:
     return flowprov("verify", *arguments, cwd=folder, env=env)
 
 
-def _delivery(said: Said) -> Any:
-    return only(only(said.json["journals"])["deliveries"])
+def _delivery(result: CommandResult) -> Any:
+    return only(only(result.json["journals"])["deliveries"])
 
 
 def _counts(folder: Path, uri: str, **env: str) -> tuple[int, int, int, int, int]:
-    told = _delivery(_verify(folder, "--json", "--to", uri, **env))
-    assert told["lines"] == told["held"] + told["waiting"] + told["trimmed"] + told["missing"]
-    assert told["unknown"] is None
-    return tuple(told[each] for each in ("lines", "held", "waiting", "trimmed", "missing"))
+    counts = _delivery(_verify(folder, "--json", "--to", uri, **env))
+    assert counts["lines"] == counts["held"] + counts["waiting"] + counts["trimmed"] + counts["missing"]
+    assert counts["unknown"] is None
+    return tuple(counts[name] for name in ("lines", "held", "waiting", "trimmed", "missing"))
 
 
 def _identifiers(client: Any, stream: str) -> list[bytes]:
@@ -80,28 +80,30 @@ def _ship(folder: Path, uri: str, **env: str) -> None:
     assert flowprov("ship", "--to", uri, cwd=folder, env=env).status == 0
 
 
-def test_what_waits_makes_a_run_incomplete_until_it_is_delivered(server: Server, tmp_path: Path) -> None:
+def test_records_that_wait_make_a_run_incomplete_until_they_are_delivered(
+    server: Server, tmp_path: Path
+) -> None:
     run(_PROGRAM, tmp_path)
     total = len(only(find_journals(tmp_path / "flowprov_buffer")).read_bytes().split(b'{"type"')) - 1
-    said = _verify(tmp_path, "flowprov_buffer", "--to", server.uri())
-    assert (said.status, said.verdict) == (1, "INCOMPLETE")
-    mend = f"`flowprov ship flowprov_buffer --to {server.uri()}` delivers them."
-    assert said.out.splitlines()[-1] == f"INCOMPLETE: {total} records wait for {server.uri()}: {mend}"
+    result = _verify(tmp_path, "flowprov_buffer", "--to", server.uri())
+    assert (result.status, result.verdict) == (1, "INCOMPLETE")
+    advice = f"`flowprov ship flowprov_buffer --to {server.uri()}` delivers them."
+    assert result.out.splitlines()[-1] == f"INCOMPLETE: {total} records wait for {server.uri()}: {advice}"
     assert _counts(tmp_path, server.uri()) == (total, 0, total, 0, 0)
     _ship(tmp_path, server.uri())
-    said = _verify(tmp_path, "--to", server.uri())
-    assert (said.status, said.verdict) == (0, "COMPLETE")
-    assert f"delivered to {server.uri()}." in said.out
+    result = _verify(tmp_path, "--to", server.uri())
+    assert (result.status, result.verdict) == (0, "COMPLETE")
+    assert f"delivered to {server.uri()}." in result.out
     assert _counts(tmp_path, server.uri()) == (total, total, 0, 0, 0)
 
 
-def test_what_came_after_the_delivery_waits_and_is_no_fault_while_the_run_goes_on(
+def test_records_after_the_delivery_wait_and_are_no_problem_while_the_run_goes_on(
     server: Server, tmp_path: Path
 ) -> None:
-    with running(tmp_path) as process:
-        said = _verify(tmp_path, "--to", server.uri())
-        assert (said.status, said.verdict) == (0, "RUNNING")
-        assert f"records wait for {server.uri()}, nothing amiss." in said.out
+    with start_endless(tmp_path) as process:
+        result = _verify(tmp_path, "--to", server.uri())
+        assert (result.status, result.verdict) == (0, "RUNNING")
+        assert f"records wait for {server.uri()}, nothing amiss." in result.out
         _ship(tmp_path, server.uri())
         lines, held, waiting, *_ = _counts(tmp_path, server.uri())
         assert (held, waiting) == (lines, 0)
@@ -112,54 +114,54 @@ def test_what_came_after_the_delivery_waits_and_is_no_fault_while_the_run_goes_o
     assert _counts(tmp_path, server.uri()) == (lines + 2, lines, 2, 0, 0)
 
 
-def test_the_sinks_of_the_settings_are_asked_and_credentials_are_not_shown(
+def test_the_sinks_of_the_settings_are_checked_and_credentials_are_not_printed(
     redis: RedisServer, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path)
     redis.client().config_set("requirepass", "s3cret")
     uri = f"redis://:s3cret@127.0.0.1:{redis.port}/0"
-    said = _verify(tmp_path, FLOWPROV__SINKS__REDIS__URI=uri)
-    assert (said.status, "`flowprov ship` delivers them" in said.out) == (1, True)
-    assert "s3cret" not in said.out + said.err
+    result = _verify(tmp_path, FLOWPROV__SINKS__REDIS__URI=uri)
+    assert (result.status, "`flowprov ship` delivers them" in result.out) == (1, True)
+    assert "s3cret" not in result.out + result.err
     wrong = _verify(tmp_path, FLOWPROV__SINKS__REDIS__URI=uri.replace("s3cret", "wr0ng"))
     assert (wrong.status, wrong.verdict) == (1, "INCOMPLETE")
     assert "refuses" in wrong.out
     assert "wr0ng" not in wrong.out + wrong.err
 
 
-def test_without_sinks_nothing_is_said_of_delivery(tmp_path: Path) -> None:
+def test_without_sinks_delivery_is_not_mentioned(tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path)
-    said = _verify(tmp_path)
-    assert (said.status, "deliver" in said.out) == (0, False)
+    result = _verify(tmp_path)
+    assert (result.status, "deliver" in result.out) == (0, False)
     assert only(_verify(tmp_path, "--json").json["journals"])["deliveries"] == []
 
 
-def test_a_sink_that_cannot_be_reached_leaves_its_delivery_unknown_beside_one_that_can(
+def test_a_sink_that_cannot_be_reached_is_unknown_beside_one_that_is_checked(
     redis: RedisServer, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path)
     _ship(tmp_path, redis.uri())
     away = "redis://127.0.0.1:1/0"
-    said = _verify(tmp_path, "--to", redis.uri(), "--to", away)
-    assert (said.status, said.verdict) == (1, "INCOMPLETE")
-    assert f"delivery to {away} unknown" in said.out.splitlines()[-1]
-    assert only([line for line in said.out.splitlines() if "unknown: " in line]).startswith(f"  [2] {away}")
-    held, unknown = only(_verify(tmp_path, "--json", "--to", redis.uri(), "--to", away).json["journals"])[
+    result = _verify(tmp_path, "--to", redis.uri(), "--to", away)
+    assert (result.status, result.verdict) == (1, "INCOMPLETE")
+    assert f"delivery to {away} unknown" in result.out.splitlines()[-1]
+    assert only([line for line in result.out.splitlines() if "unknown: " in line]).startswith(f"  [2] {away}")
+    reached, unknown = only(_verify(tmp_path, "--json", "--to", redis.uri(), "--to", away).json["journals"])[
         "deliveries"
     ]
-    assert (held["held"], held["waiting"], unknown["held"]) == (held["lines"], 0, None)
+    assert (reached["held"], reached["waiting"], unknown["held"]) == (reached["lines"], 0, None)
     assert "cannot be reached" in unknown["unknown"]
 
 
-def test_lines_that_a_stream_lost_are_missing(redis: RedisServer, tmp_path: Path) -> None:
+def test_lines_that_were_deleted_from_a_stream_are_missing(redis: RedisServer, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path)
     _ship(tmp_path, redis.uri())
     client = redis.client()
     stream = only(client.keys("flowprov:journal:*"))
     client.xdel(stream, *_identifiers(client, stream)[3:5])
-    said = _verify(tmp_path, "--to", redis.uri())
-    assert (said.status, said.verdict) == (1, "INCOMPLETE")
-    assert f"2 records are missing on {redis.uri()}" in said.out
+    result = _verify(tmp_path, "--to", redis.uri())
+    assert (result.status, result.verdict) == (1, "INCOMPLETE")
+    assert f"2 records are missing on {redis.uri()}" in result.out
     lines = _counts(tmp_path, redis.uri())[0]
     assert _counts(tmp_path, redis.uri()) == (lines, lines - 2, 0, 0, 2)
 
@@ -179,7 +181,7 @@ def test_documents_that_were_deleted_are_missing(tmp_path: Path) -> None:
         server.kill()
 
 
-def test_a_stream_that_is_cut_to_its_length_is_trimmed_and_no_fault(
+def test_a_stream_that_was_trimmed_to_its_maximum_length_is_no_problem(
     redis: RedisServer, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path)
@@ -191,13 +193,15 @@ def test_a_stream_that_is_cut_to_its_length_is_trimmed_and_no_fault(
     lines, *rest = _counts(tmp_path, redis.uri(), **bound)
     assert rest == [20, 0, lines - 20, 0]
     assert _verify(tmp_path, "--to", redis.uri(), **bound).status == 0
-    assert _counts(tmp_path, redis.uri())[-1] == lines - 20, "without a bound nothing may be let go of"
+    assert _counts(tmp_path, redis.uri())[-1] == lines - 20, "without a maximum length no line may be gone"
     client.xdel(stream, _identifiers(client, stream)[3])
     bound["FLOWPROV__SINKS__REDIS__MAXLEN"] = "19"
     assert _counts(tmp_path, redis.uri(), **bound)[-2:] == (lines - 20, 1)
 
 
-def test_a_footer_behind_the_header_waits_until_it_is_delivered(redis: RedisServer, tmp_path: Path) -> None:
+def test_a_footer_in_the_reserved_slot_waits_until_it_is_delivered(
+    redis: RedisServer, tmp_path: Path
+) -> None:
     endless = _PROGRAM + "\n    import time\n    print('done', flush=True)\n    time.sleep(600)\n"
     env = {"FLOWPROV__JOURNAL__MAX_BYTES": "6144", "FLOWPROV__JOURNAL__WRITER": "write"}
     with start(endless, tmp_path, env=env) as process:
@@ -209,25 +213,27 @@ def test_a_footer_behind_the_header_waits_until_it_is_delivered(redis: RedisServ
     before = _counts(tmp_path, redis.uri())
     assert before[0] == before[1]
     content = path.read_bytes()
-    room = content.find(b"\n") + 1
+    slot = content.find(b"\n") + 1
     footer = b'{"type":"footer","at":9,"captured":51,"written":9,"dropped":{"max_bytes":42}}\n'
-    path.write_bytes(content[:room] + footer + content[room + len(footer) :])
+    path.write_bytes(content[:slot] + footer + content[slot + len(footer) :])
     assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0], 1, 0, 0)
     for _ in range(2):
         _ship(tmp_path, redis.uri())
         assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0] + 1, 0, 0, 0)
     redis.kill()
-    redis.forget()
+    redis.delete_data()
     redis.start()
     _ship(tmp_path, redis.uri())
     assert _counts(tmp_path, redis.uri()) == (before[0] + 1, before[0] + 1, 0, 0, 0)
 
 
-def test_a_server_as_the_source_is_checked_by_itself(redis: RedisServer, tmp_path: Path) -> None:
+def test_a_campaign_that_is_read_from_a_server_is_checked_without_sinks(
+    redis: RedisServer, tmp_path: Path
+) -> None:
     run(_PROGRAM, tmp_path)
     _ship(tmp_path, redis.uri())
-    said = _verify(tmp_path, redis.uri(), FLOWPROV__SINKS__REDIS__URI=redis.uri())
-    assert (said.status, said.verdict, "deliver" in said.out) == (0, "COMPLETE", False)
+    result = _verify(tmp_path, redis.uri(), FLOWPROV__SINKS__REDIS__URI=redis.uri())
+    assert (result.status, result.verdict, "deliver" in result.out) == (0, "COMPLETE", False)
     refused = _verify(tmp_path, redis.uri(), "--to", redis.uri())
     assert (refused.status, refused.out) == (2, "")
     assert "give the buffer folder" in refused.err

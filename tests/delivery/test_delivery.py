@@ -1,4 +1,4 @@
-"""A program whose settings name a sink: delivery starts by itself and costs it no more than was agreed."""
+"""A program whose settings name a sink: delivery starts by itself and holds the program up only as set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def none_left(tmp_path: Path) -> Iterator[None]:
-    """No test leaves a process that delivers its buffer."""
+    """Kill shippers that a test left."""
     yield
     for process in shippers(tmp_path):
         process.kill()
@@ -80,14 +80,14 @@ def held_up(printed: str) -> list[float]:
 
 
 def test_a_workflow_that_closed_can_be_read_from_the_server(server: RedisServer, tmp_path: Path) -> None:
-    _, complained = run(_PROGRAM, tmp_path, env=to(server.uri()))
-    assert complained == ""
+    _, stderr = run(_PROGRAM, tmp_path, env=to(server.uri()))
+    assert stderr == ""
     assert len(flowprov.read_buffer(server.uri())) == 11
     wait_until(lambda: not shippers(tmp_path))
     assert flowprov.Buffer(server.uri()).journals()[0].footer is not None
 
 
-def test_what_no_workflow_holds_is_waited_for_at_the_end_of_the_program(
+def test_records_outside_a_workflow_are_waited_for_at_the_end_of_the_program(
     server: RedisServer, tmp_path: Path
 ) -> None:
     program = """
@@ -112,14 +112,14 @@ def test_a_workflow_that_is_never_closed_is_waited_for_at_the_end_of_the_program
     assert len(flowprov.read_buffer(server.uri())) == 2
 
 
-def test_what_is_left_of_a_workflow_that_is_never_closed_is_said(tmp_path: Path) -> None:
+def test_waiting_records_of_a_workflow_that_is_never_closed_are_reported(tmp_path: Path) -> None:
     program = """
         import flowprov
         flowprov.workflow("W").start()
         flowprov.task(lambda: 1)()
     """
-    _, complained = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.2"))
-    assert "records wait" in complained
+    _, stderr = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.2"))
+    assert "records wait" in stderr
 
 
 def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: Path) -> None:
@@ -135,17 +135,17 @@ def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: P
     assert "no children" in run(program, tmp_path, env=to(server.uri()))[0]
 
 
-def test_a_server_that_is_away_holds_the_program_up_once_and_is_said_once(tmp_path: Path) -> None:
+def test_a_server_that_is_away_holds_the_program_up_once_and_is_reported_once(tmp_path: Path) -> None:
     environment = to(_DEAD, WORKFLOWS="4", FLOWPROV__SINKS__STOP_TIMEOUT="1")
-    printed, complained = run(_PROGRAM, tmp_path, env=environment)
+    printed, stderr = run(_PROGRAM, tmp_path, env=environment)
     first, *later = held_up(printed)
     assert 0.9 < first < 3
     assert max(later) < 0.9
-    told = [line for line in complained.splitlines() if "records wait" in line]
-    assert len(told) == 1, complained
-    assert f"flowprov ship {tmp_path / 'flowprov_buffer'} --to {_DEAD}" in told[0]
-    assert "cannot be reached" in told[0]
-    assert " 13 to " in told[0]  # the header, the opening and the ending of the workflow, ten tasks
+    warnings = [line for line in stderr.splitlines() if "records wait" in line]
+    assert len(warnings) == 1, stderr
+    assert f"flowprov ship {tmp_path / 'flowprov_buffer'} --to {_DEAD}" in warnings[0]
+    assert "cannot be reached" in warnings[0]
+    assert " 13 to " in warnings[0]  # the header, the opening and the ending of the workflow, ten tasks
 
 
 def test_a_program_that_does_not_wait_is_not_held_up(server: RedisServer, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_event_loop_is_not_held_up(tmp_path: Path) -> None:
     assert float(printed.split()[-1]) < 1.5
 
 
-def test_many_processes_share_one_that_delivers_and_children_do_not_wait(
+def test_many_processes_share_one_shipper_and_children_do_not_wait(
     server: RedisServer, tmp_path: Path
 ) -> None:
     program = """
@@ -210,7 +210,7 @@ def test_many_processes_share_one_that_delivers_and_children_do_not_wait(
         assert log.count("nothing waits") == 1, log
 
 
-def test_one_that_was_killed_is_replaced_while_the_program_runs(server: RedisServer, tmp_path: Path) -> None:
+def test_a_killed_shipper_is_replaced_while_the_program_runs(server: RedisServer, tmp_path: Path) -> None:
     program = """
         import sys, time
         import flowprov
@@ -244,10 +244,10 @@ def test_a_password_is_in_no_process_list_no_file_and_no_message(tmp_path: Path)
     try:
         uri = server.uri().replace("redis://", f"redis://:{secret}@")
         environment = to(uri, FLOWPROV__SINKS__STOP_TIMEOUT="1.5")
-        _, complained = run(_PROGRAM, tmp_path, env=environment)
-        assert "records wait" in complained
-        assert "--to" not in complained
-        assert secret not in complained
+        _, stderr = run(_PROGRAM, tmp_path, env=environment)
+        assert "records wait" in stderr
+        assert "--to" not in stderr
+        assert secret not in stderr
         for process in shippers(tmp_path):
             assert secret not in " ".join(process.cmdline())
         files = [path for path in (tmp_path / "flowprov_buffer").rglob("*") if path.is_file()]
@@ -258,24 +258,24 @@ def test_a_password_is_in_no_process_list_no_file_and_no_message(tmp_path: Path)
         server.kill()
 
 
-def test_a_client_that_is_not_installed_is_said_without_waiting(tmp_path: Path) -> None:
+def test_a_missing_client_library_is_reported_without_waiting(tmp_path: Path) -> None:
     (tmp_path / "shadow" / "redis").mkdir(parents=True)
     (tmp_path / "shadow" / "redis" / "__init__.py").write_text("raise ImportError('not here')")
     paths = f"{tmp_path / 'shadow'}{os.pathsep}{Path(flowprov.__file__).parent.parent}"
-    printed, complained = run(_PROGRAM, tmp_path, env=to(_DEAD, PYTHONPATH=paths))
+    printed, stderr = run(_PROGRAM, tmp_path, env=to(_DEAD, PYTHONPATH=paths))
     assert held_up(printed)[0] < 4
-    assert 'pip install "flowprov[redis]"' in complained
+    assert 'pip install "flowprov[redis]"' in stderr
 
 
-def test_a_process_that_cannot_be_started_is_said_with_the_command(tmp_path: Path) -> None:
+def test_a_shipper_that_cannot_be_started_is_reported_with_the_command(tmp_path: Path) -> None:
     program = "import sys; sys.executable = ''\n" + _PROGRAM.replace("\n    ", "\n")
-    printed, complained = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.5"))
+    printed, stderr = run(program, tmp_path, env=to(_DEAD, FLOWPROV__SINKS__STOP_TIMEOUT="0.5"))
     assert len(held_up(printed)) == 1
-    assert "cannot start" in complained
-    assert "flowprov ship" in complained
+    assert "cannot start" in stderr
+    assert "flowprov ship" in stderr
 
 
-def test_a_module_of_the_program_does_not_shadow_one_that_delivery_needs(
+def test_a_module_of_the_program_does_not_shadow_one_that_the_shipper_needs(
     server: RedisServer, tmp_path: Path
 ) -> None:
     (tmp_path / "queue.py").write_text("raise ImportError('this is the program\\'s own')")
@@ -289,7 +289,7 @@ def test_without_a_sink_nothing_is_started(tmp_path: Path) -> None:
     assert not list((tmp_path / "flowprov_buffer").glob(".ship*"))
 
 
-def test_following_a_buffer_twice_is_refused_kindly(tmp_path: Path) -> None:
+def test_following_a_buffer_twice_prints_a_message_and_succeeds(tmp_path: Path) -> None:
     files = ShipperFiles(tmp_path, [_DEAD])
     lock = files.take_lock()
     assert lock is not None
@@ -315,14 +315,16 @@ def test_a_report_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     assert files.read_report() is None
 
 
-def test_a_report_that_the_buffer_does_not_take_is_read_from_the_temporary_folder(
+def test_a_report_that_cannot_be_written_to_the_buffer_is_read_from_the_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary, buffer = tmp_path / "temporary", tmp_path / "buffer"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     writer, reader = ShipperFiles(buffer, [_DEAD]), ShipperFiles(buffer, [_DEAD])
-    writer.write_report(Report(pid=1))  # the buffer is not there, as one on a full disk takes nothing
+    writer.write_report(
+        Report(pid=1)
+    )  # the buffer does not exist, and so refuses the report as a full disk does
     assert reader.read_report() == Report(pid=1)
     buffer.mkdir()
     writer.write_report(Report(pid=2))

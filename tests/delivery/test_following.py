@@ -1,4 +1,4 @@
-"""A program that records steadily is delivered by the handful, whatever its pace."""
+"""The records of a program that records steadily are delivered in batches, whatever its pace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowprov.sinks.base import Entry
 
 
 class Counting:
-    """A sink that counts what it is given, and how often."""
+    """A sink that counts its entries and the deliveries."""
 
     name = "counting"
 
@@ -24,11 +24,11 @@ class Counting:
         self.entries: list[Entry] = []
 
     def resume_after(self, header: Header) -> int | None:  # noqa: ARG002 - there is one journal
-        """Give the last position."""
+        """Return the last position."""
         return self.entries[-1].position if self.entries else None
 
     def deliver(self, header: Header, entries: Sequence[Entry]) -> None:  # noqa: ARG002
-        """Count."""
+        """Count the delivery and its entries."""
         self.deliveries += 1
         self.entries += entries
 

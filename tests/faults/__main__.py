@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scenarios import SCENARIOS, Scenario
-from tests.faults.stage import Outcome, staged
+from tests.faults.stage import Outcome, open_stage
 from tests.support import REPOSITORY
 
 _PAGE = REPOSITORY / "docs" / "explanation" / "faults.md"
@@ -61,7 +61,7 @@ def _play(scenario: Scenario, sink: str) -> Outcome | str:
     """Play a scenario; return its outcome, or the reason if it cannot be played here."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         try:
-            with staged(Path(folder), sink) as stage:
+            with open_stage(Path(folder), sink) as stage:
                 scenario.play(stage)
                 return stage.outcome()
         except pytest.skip.Exception as reason:
@@ -71,7 +71,7 @@ def _play(scenario: Scenario, sink: str) -> Outcome | str:
 def _is_right(scenario: Scenario, outcome: Outcome) -> bool:
     return (
         outcome.delivered == outcome.in_journal
-        and not (outcome.doubled or outcome.astray or outcome.left)
+        and not (outcome.duplicates or outcome.differences or outcome.leftovers)
         and outcome.verdict == scenario.verdict
     )
 
@@ -79,7 +79,7 @@ def _is_right(scenario: Scenario, outcome: Outcome) -> bool:
 def _cells(scenario: Scenario, outcome: Outcome | str) -> str:
     if isinstance(outcome, str):
         return f"not played: {outcome} | | |"
-    doubled = f", {outcome.doubled} twice" if outcome.doubled else ""
+    doubled = f", {outcome.duplicates} twice" if outcome.duplicates else ""
     held_up = "killed" if scenario.killed else f"{outcome.held_up:.2f}"
     return f"{outcome.captured:,} | {outcome.in_journal:,} | {outcome.delivered:,}{doubled} | {held_up}"
 

@@ -18,10 +18,10 @@ def no_fault(stage: Stage) -> None:
 
 def away_at_the_start(stage: Stage) -> None:
     program = stage.start(GATES="0.5")
-    program.at_gate()
-    stage.await_trouble()
+    program.wait_at_gate()
+    stage.await_delivery_error()
     stage.server.start()
-    program.go_on()
+    program.resume()
     program.finish()
     stage.await_shippers_gone()
 
@@ -29,7 +29,7 @@ def away_at_the_start(stage: Stage) -> None:
 def dies_and_stays_away(stage: Stage) -> None:
     program = _half_way(stage, FLOWPROV__SINKS__GIVE_UP_AFTER="1")
     stage.server.kill()
-    program.go_on()
+    program.resume()
     program.finish()
     stage.await_shippers_gone()
     stage.server.start()
@@ -39,9 +39,9 @@ def dies_and_stays_away(stage: Stage) -> None:
 def comes_back_empty(stage: Stage) -> None:
     program = _half_way(stage)
     stage.server.kill()
-    stage.server.forget()
+    stage.server.delete_data()
     stage.server.start()
-    program.go_on()
+    program.resume()
     program.finish()
     stage.await_shippers_gone()
 
@@ -50,7 +50,7 @@ def comes_back_with_its_data(stage: Stage) -> None:
     program = _half_way(stage)
     stage.server.kill()
     stage.server.start()
-    program.go_on()
+    program.resume()
     program.finish()
     stage.await_shippers_gone()
 
@@ -58,10 +58,10 @@ def comes_back_with_its_data(stage: Stage) -> None:
 def frozen_then_thawed(stage: Stage) -> None:
     program = _half_way(stage, gates="0.5 0.9", PACE="0.002")
     stage.server.freeze()
-    program.go_on()
-    program.at_gate()
+    program.resume()
+    program.wait_at_gate()
     stage.server.thaw()
-    program.go_on()
+    program.resume()
     program.finish()
     stage.await_shippers_gone()
 
@@ -69,9 +69,9 @@ def frozen_then_thawed(stage: Stage) -> None:
 def frozen_to_the_end(stage: Stage) -> None:
     program = _half_way(stage)
     stage.server.freeze()
-    program.go_on()
+    program.resume()
     program.finish()
-    stage.await_trouble()
+    stage.await_delivery_error()
     stage.server.thaw()
     stage.await_shippers_gone()
 
@@ -91,27 +91,27 @@ def refuses_documents(stage: Stage) -> None:
 def _refuses(stage: Stage, how: str) -> None:
     program = _half_way(stage)
     stage.server.refuse(how)
-    program.go_on()
+    program.resume()
     program.finish()
-    stage.await_trouble()
+    stage.await_delivery_error()
     stage.server.accept()
     stage.await_shippers_gone()
 
 
 def wrong_password(stage: Stage) -> None:
-    stage.protect(_PASSWORD)
+    stage.require_password(_PASSWORD)
     stage.server.start()
-    stage.environment.update(stage.to(stage.server.uri("wrong")))
+    stage.environment.update(stage.sink_settings(stage.server.uri("wrong")))
     program = stage.run(FLOWPROV__SINKS__GIVE_UP_AFTER="1")
     stage.await_shippers_gone()
-    assert "wrong" not in program.said
-    stage.environment.update(stage.to(stage.server.uri()))
+    assert "wrong" not in program.stderr
+    stage.environment.update(stage.sink_settings(stage.server.uri()))
     stage.ship()
 
 
 def slow(stage: Stage) -> None:
     stage.server.start()
-    stage.behind(delay=0.1)
+    stage.put_proxy(delay=0.1)
     stage.run()
     stage.await_shippers_gone()
 
@@ -127,7 +127,7 @@ def cut_before_the_answer(stage: Stage) -> None:
 def _cut(stage: Stage, *, taken: bool) -> None:
     stage.server.start()
     # The handshake of a connection is shorter than this; a batch of 500 lines is many times as long.
-    proxy = stage.behind()
+    proxy = stage.put_proxy()
     proxy.cut_each(4, after=10_000, taken=taken)
     stage.run(TASKS="2000")
     stage.await_shippers_gone()
@@ -138,6 +138,6 @@ def _half_way(stage: Stage, *, gates: str = "0.5", **environment: str) -> Progra
     """Start a program and return it at its first gate, when the server holds some of its records."""
     stage.server.start()
     program = stage.start(GATES=gates, delivering=True, **environment)
-    program.at_gate()
+    program.wait_at_gate()
     stage.await_some_delivered()
     return program

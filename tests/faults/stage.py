@@ -1,7 +1,7 @@
-"""Where a scenario is played: a folder, a server, the program, and what is found when all is over.
+"""The stage of a scenario: a folder, a server and the program, and the outcome at the end.
 
-Flows in: what a scenario does. Flows out: an :class:`Outcome`, counted from the program's own words, from the
-bytes of the journals and from the rows of the server; never from what flowprov says of itself.
+Flows in: the actions of a scenario. Flows out: an :class:`Outcome`. Its counts come from the program itself,
+from the bytes of the journals and from the rows of the server, and never from flowprov.
 """
 
 from __future__ import annotations
@@ -24,111 +24,111 @@ from tests.support import clean_environment
 
 _PROGRAM = Path(__file__).with_name("program.py")
 _LINE = re.compile(rb"[^\0\n]+\n")
-_LATE_FOOTER = 1 << 62  # where a sink keeps a footer that a full disk drove behind the header
+_LATE_FOOTER = 1 << 62  # the position under which a sink stores a footer of the reserved slot
 
 
 class Outcome(NamedTuple):
-    """What became of the records of one scenario.
+    """The outcome of one scenario.
 
     Attributes
     ----------
     captured
-        Calls that the program counted.
+        Number of calls that the program counted.
     in_journal
-        Task records that the files hold.
+        Number of task records in the files.
     delivered
-        Different task records that the server holds.
-    doubled
-        Task records that it holds beside those.
-    astray
-        Lines that differ between files and server, control records included.
+        Number of different task records on the server.
+    duplicates
+        Number of further copies of them on the server.
+    differences
+        Number of lines that differ between the files and the server, control records included.
     held_up
-        Seconds: the longest step, the closing of the workflow, and the way from there to the process's end.
+        Seconds of the longest step, of closing the workflow, and from there to the end of the process.
     status, right
-        The program's exit status, and whether its result was right.
+        The exit status of the program, and whether its result was right.
     verdict, verify_status, verified
-        What ``flowprov verify`` said of the buffer, its exit status, and all that it told.
-    said
-        What the program complained of.
-    left
-        Command lines of processes that were left.
+        The verdict of ``flowprov verify`` on the buffer, its exit status, and its JSON.
+    stderr
+        The standard error of the program.
+    leftovers
+        Command lines of processes that still ran at the end.
     """
 
     captured: int
     in_journal: int
     delivered: int
-    doubled: int
-    astray: int
+    duplicates: int
+    differences: int
     held_up: float
     status: int
     right: bool
     verdict: str
     verify_status: int
     verified: dict[str, Any]
-    said: str
-    left: list[str]
+    stderr: str
+    leftovers: list[str]
 
 
 class Program:
-    """The program, running.
+    """The program of a scenario, running.
 
     Parameters
     ----------
     folder
-        Where it runs.
+        Its working folder.
     how
         How it works; see ``program.py``.
     environment
-        Added to that of this process.
+        Variables that are added to those of this process.
     wrapper
-        A command that starts it.
+        A command that starts the program.
     """
 
     def __init__(self, folder: Path, how: str, environment: dict[str, str], *wrapper: str) -> None:
-        self._complaints = folder / f"complaints-{time.monotonic_ns()}"
+        self._stderr_file = folder / f"stderr-{time.monotonic_ns()}"
         self.status: int | None = None
-        self.told: dict[str, Any] = {}
+        self.result: dict[str, Any] = {}
         self.held_up = 0.0
-        with self._complaints.open("wb") as complaints:
+        with self._stderr_file.open("wb") as stderr_file:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, str(_PROGRAM), how],
                 cwd=folder,
                 env=clean_environment(**environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr_file,
                 text=True,
             )
 
-    def at_gate(self) -> None:
-        """Wait until it stops at a gate."""
+    def wait_at_gate(self) -> None:
+        """Wait until the program stops at a gate."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line == "gate\n", (line, self.said)
+        assert line == "gate\n", (line, self.stderr)
 
-    def go_on(self) -> None:
-        """Let it go on from a gate."""
+    def resume(self) -> None:
+        """Let the program go on from a gate."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def finish(self) -> None:
-        """Wait for its end."""
+        """Wait for the end of the program, and read its result."""
         assert self.process.stdout is not None
         last = self.process.stdout.readline()
         self.status = self.process.wait()
-        left_at = time.monotonic()
+        ended_at = time.monotonic()
         if last:
-            self.told = json.loads(last)
-            self.held_up = self.told["held_up"] + left_at - self.told["at"]
+            self.result = json.loads(last)
+            self.held_up = self.result["held_up"] + ended_at - self.result["at"]
 
     @property
-    def said(self) -> str:
-        """What it complained of."""
-        return self._complaints.read_text()
+    def stderr(self) -> str:
+        """The standard error so far."""
+        return self._stderr_file.read_text()
 
-    def end(self) -> None:
-        """Leave nothing of it, whatever happened."""
+    def kill(self) -> None:
+        """Kill the program if it still runs, and close its pipes."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -139,25 +139,25 @@ class Program:
 
 
 class Stage:
-    """Where one scenario is played with one kind of server.
+    """The stage on which one scenario is played with one kind of server.
 
     Attributes
     ----------
     folder
-        Where the program runs.
+        The working folder of the program.
     buffer
         Its buffer.
     server
-        The server; not started.
+        The server, which is not started yet.
     environment
-        That of the program and of commands.
+        Variables of the program and of commands.
     captured
-        What the program counted, where it cannot tell at its end.
+        The program's count, if the program is killed and cannot print it.
     """
 
     def __init__(self, folder: Path, sink: str) -> None:
         self.sink = sink
-        self._place = folder
+        self._folder = folder
         self.folder = folder / "run"
         self.folder.mkdir()
         self.buffer = self.folder / "flowprov_buffer"
@@ -166,24 +166,24 @@ class Stage:
             "TASKS": "600",
             "FLOWPROV__JOURNAL__HEARTBEAT": "0.2",
             "FLOWPROV__SINKS__STOP_TIMEOUT": "1",
-            **self.to(self.server.uri()),
+            **self.sink_settings(self.server.uri()),
         }
         self.captured: int | None = None
         self._programs: list[Program] = []
-        self._to_undo = contextlib.ExitStack()
+        self._cleanup = contextlib.ExitStack()
 
-    def to(self, uri: str) -> dict[str, str]:
-        """Name a sink as settings do."""
+    def sink_settings(self, uri: str) -> dict[str, str]:
+        """Return the variables that set the URI of the sink."""
         return {f"FLOWPROV__SINKS__{self.sink.upper()}__URI": uri}
 
     def start(
         self, how: str = "alone", *wrapper: str, delivering: bool = True, **environment: str
     ) -> Program:
-        """Start the program; one that is not delivering knows of no sink."""
-        given = {**self.environment, **environment}
+        """Start the program; without ``delivering`` its settings name no sink."""
+        variables = {**self.environment, **environment}
         if not delivering:
-            given = {name: value for name, value in given.items() if not name.endswith("__URI")}
-        program = Program(self.folder, how, given, *wrapper)
+            variables = {name: value for name, value in variables.items() if not name.endswith("__URI")}
+        program = Program(self.folder, how, variables, *wrapper)
         self._programs.append(program)
         return program
 
@@ -193,24 +193,24 @@ class Stage:
         program.finish()
         return program
 
-    def behind(self, *, delay: float = 0.0) -> Proxy:
-        """Put a proxy before the server; programs and commands pass through it from now on."""
+    def put_proxy(self, *, delay: float = 0.0) -> Proxy:
+        """Put a proxy in front of the server; programs and commands connect to it from now on."""
         proxy = Proxy(self.server)
         proxy.delay = delay
-        self._to_undo.callback(proxy.close)
-        self.environment.update(self.to(proxy.uri()))
+        self._cleanup.callback(proxy.close)
+        self.environment.update(self.sink_settings(proxy.uri()))
         return proxy
 
-    def protect(self, password: str) -> None:
-        """Take a server that lets nobody in without a password."""
-        self.server = make_server(self.sink, self._place / "protected", password)
+    def require_password(self, password: str) -> None:
+        """Use a server that requires a password."""
+        self.server = make_server(self.sink, self._folder / "protected", password)
 
-    def undo(self, callback: Callable[[], object]) -> None:
-        """Have something done when the scenario is over."""
-        self._to_undo.callback(callback)
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Call a function when the scenario is over."""
+        self._cleanup.callback(callback)
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command of flowprov's, as a person would."""
+        """Start a flowprov command, as a person would."""
         process = subprocess.Popen(
             [sys.executable, "-m", "flowprov", *arguments],
             cwd=self.folder,
@@ -219,18 +219,18 @@ class Stage:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._to_undo.callback(process.wait)
-        self._to_undo.callback(process.kill)
+        self._cleanup.callback(process.wait)
+        self._cleanup.callback(process.kill)
         return process
 
     def ship(self) -> None:
-        """Deliver by hand, and have all delivered."""
+        """Run ``flowprov ship``, and assert that it delivered all."""
         with self.command("ship", str(self.buffer)) as process:
             printed, complained = process.communicate()
         assert process.returncode == 0, printed + complained
 
     def verify(self) -> tuple[int, dict[str, Any]]:
-        """Give the exit status of ``flowprov verify`` on the buffer and what it found."""
+        """Run ``flowprov verify`` on the buffer; return its exit status and its JSON."""
         with self.command("verify", str(self.buffer), "--json") as process:
             printed, complained = process.communicate()
         assert printed, complained
@@ -240,8 +240,8 @@ class Stage:
         """Wait until the server holds some of the tasks."""
         wait_until(lambda: any(is_task(row.line) for row in self.server.rows()))
 
-    def await_trouble(self) -> None:
-        """Wait until the process that delivers has met the fault."""
+    def await_delivery_error(self) -> None:
+        """Wait until the shipper reports an error."""
         wait_until(self._trouble)
 
     def _trouble(self) -> bool:
@@ -256,60 +256,60 @@ class Stage:
         return [each for each in processes_of(self.folder) if "--handed-over" in each.cmdline()]
 
     def await_shippers_gone(self) -> None:
-        """Wait until nobody delivers any more: all is delivered, or given up."""
+        """Wait until no process of the scenario runs: all is delivered, or given up."""
         wait_until(lambda: not processes_of(self.folder), 90)
 
     def outcome(self) -> Outcome:
-        """Count what is there, when all is over."""
-        left = [" ".join(each.cmdline()) for each in processes_of(self.folder)]
+        """Count the records and the processes at the end."""
+        leftovers = [" ".join(process.cmdline()) for process in processes_of(self.folder)]
         journals, rows = journal_lines(self.buffer), self.server.rows()
         tasks = [row for row in rows if is_task(row.line)]
-        names = {_name_of(row) for row in tasks}
+        keys = {_task_key(row) for row in tasks}
         verify_status, verified = self.verify()
         statuses = [program.status for program in self._programs if program.status is not None]
-        told = sum(program.told.get("captured", 0) for program in self._programs)
+        counted = sum(program.result.get("captured", 0) for program in self._programs)
         return Outcome(
-            captured=told if self.captured is None else self.captured,
+            captured=counted if self.captured is None else self.captured,
             in_journal=sum(is_task(row.line) for row in journals),
-            delivered=len(names),
-            doubled=len(tasks) - len(names),
-            astray=_differences(journals, rows),
+            delivered=len(keys),
+            duplicates=len(tasks) - len(keys),
+            differences=_differences(journals, rows),
             held_up=max(program.held_up for program in self._programs),
             status=max(statuses, key=abs),
-            right=all(program.told.get("right", False) for program in self._programs),
+            right=all(program.result.get("right", False) for program in self._programs),
             verdict=verified["verdict"],
             verify_status=verify_status,
             verified=verified,
-            said="".join(program.said for program in self._programs),
-            left=left,
+            stderr="".join(program.stderr for program in self._programs),
+            leftovers=leftovers,
         )
 
     def close(self) -> None:
-        """Leave nothing, whatever happened."""
+        """End the programs, the processes that they started, and the server."""
         for program in self._programs:
-            program.end()
+            program.kill()
         for process in processes_of(self.folder):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.server.kill()
-        self._to_undo.close()
+        self._cleanup.close()
 
 
 def journal_lines(buffer: Path) -> list[Row]:
-    """Read what stands in the files of a buffer and is JSON, with nothing of flowprov's."""
-    found = []
+    """Read the JSON lines of all journals of a buffer, without the code of flowprov."""
+    rows = []
     for path in sorted(buffer.rglob("*.jsonl")):
         journal = path.stem.partition("-")[2]
         for match in _LINE.finditer(path.read_bytes()):
             line = match[0].rstrip(b"\n")
-            if line.strip() and _parsed(line) is not None:
-                found.append(Row(journal, match.start(), line))
-    return found
+            if line.strip() and _parse(line) is not None:
+                rows.append(Row(journal, match.start(), line))
+    return rows
 
 
 def is_task(line: bytes) -> bool:
     """Whether a line is the record of a step that ended."""
-    parsed = _parsed(line)
+    parsed = _parse(line)
     return parsed is not None and parsed.get("type") == "task"
 
 
@@ -333,8 +333,8 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, sink: str) -> Iterator[Stage]:
-    """Set a stage and clear it."""
+def open_stage(folder: Path, sink: str) -> Iterator[Stage]:
+    """Create a stage, and close it at the end."""
     stage = Stage(folder, sink)
     try:
         yield stage
@@ -342,7 +342,7 @@ def staged(folder: Path, sink: str) -> Iterator[Stage]:
         stage.close()
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         parsed = json.loads(line)
     except ValueError:
@@ -350,23 +350,24 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _name_of(row: Row) -> tuple[str, object]:
-    """Give what tells a task from all others: its journal, and its id in it."""
-    return row.journal, (_parsed(row.line) or {}).get("task_id")
+def _task_key(row: Row) -> tuple[str, object]:
+    """Return the key of a task: its journal, and its id there."""
+    return row.journal, (_parse(row.line) or {}).get("task_id")
 
 
 def _differences(journals: list[Row], rows: list[Row]) -> int:
-    """Count lines that only the files hold or only the server.
+    """Count the lines that only the files hold, or only the server.
 
-    In a journal that can grow no more each heartbeat, and the footer at last, is written over the one before:
-    the server may still hold such a heartbeat, and it keeps such a footer behind all else.
+    In a journal that can grow no more, each heartbeat in the reserved slot is overwritten by the next one,
+    and the last one by the footer. The server may still hold such a heartbeat, and stores such a footer at
+    the end.
     """
-    differ = _placeless(journals) ^ _placeless(rows)
+    differ = _with_late_footers(journals) ^ _with_late_footers(rows)
     overwritten = {row for row in differ - set(journals) if _has_type(row, b"heartbeat")}
     return len(differ - overwritten)
 
 
-def _placeless(rows: list[Row]) -> set[Row]:
+def _with_late_footers(rows: list[Row]) -> set[Row]:
     return {row._replace(position=_LATE_FOOTER) if _has_type(row, b"footer") else row for row in rows}
 
 

@@ -24,7 +24,7 @@ def disk_full(stage: Stage) -> None:
     mounting = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if subprocess.run(mounting, capture_output=True, check=False).returncode != 0:
         pytest.skip("needs the right to mount a small disk")
-    stage.undo(lambda: subprocess.run(["umount", "--lazy", str(disk)], check=True))
+    stage.at_end(lambda: subprocess.run(["umount", "--lazy", str(disk)], check=True))
     stage.buffer = disk / "buffer"
     stage.environment["FLOWPROV__JOURNAL__PATH"] = str(stage.buffer)
     stage.server.start()
@@ -57,10 +57,10 @@ def clock_jumps(stage: Stage) -> None:
     stage.server.start()
     program = stage.start(GATES="0.3 0.6", PACE="0.001")
     for jump in (_HOUR_S, -_HOUR_S):
-        program.at_gate()
+        program.wait_at_gate()
         stage.await_some_delivered()
         offset.write_text(str(jump))
-        program.go_on()
+        program.resume()
     program.finish()
     stage.await_shippers_gone()
     times = [json.loads(row.line)["at"] for row in stage.server.rows() if b'"type":"heartbeat"' in row.line]

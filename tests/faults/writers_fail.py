@@ -1,6 +1,6 @@
-"""Faults of those who write and of those who deliver, and their many forms.
+"""Faults of processes that write and of processes that deliver, in their many forms.
 
-Flows in: a stage. Flows out: what happened there.
+Flows in: a stage. Flows out: the fault, played on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.faults.stage import Stage, wait_until
 def program_killed(stage: Stage) -> None:
     tally = stage.folder / "tally"
     program = stage.start(TASKS="100000", PACE="0.001", COUNTER=str(tally))
-    stage.await_trouble()
+    stage.await_delivery_error()
     wait_until(lambda: tally.exists() and tally.stat().st_size > 500)
     program.process.kill()
     program.finish()
@@ -29,23 +29,23 @@ def program_killed(stage: Stage) -> None:
 
 def shipper_killed(stage: Stage) -> None:
     stage.server.start()
-    stage.behind(delay=0.02)
-    chance = random.Random(stage.sink)  # noqa: S311 - a point in time, not a secret
+    stage.put_proxy(delay=0.02)
+    random_source = random.Random(stage.sink)  # noqa: S311 - a point in time, not a secret
     program = stage.start(GATES="0.3 0.6", TASKS="2000")
     for _ in range(2):
-        program.at_gate()
-        _kill_one(stage, chance)
-        program.go_on()
+        program.wait_at_gate()
+        _kill_one(stage, random_source)
+        program.resume()
     program.finish()
-    _kill_one(stage, chance)
+    _kill_one(stage, random_source)
     stage.await_shippers_gone()
     stage.ship()
 
 
-def _kill_one(stage: Stage, chance: random.Random) -> None:
-    """Kill a process that delivers, somewhere between its start and its work."""
+def _kill_one(stage: Stage, random_source: random.Random) -> None:
+    """Kill the shipper at a random time after its start."""
     wait_until(stage.shippers)
-    time.sleep(chance.uniform(0.0, 0.4))
+    time.sleep(random_source.uniform(0.0, 0.4))
     for process in stage.shippers():
         process.kill()
 
@@ -53,9 +53,9 @@ def _kill_one(stage: Stage, chance: random.Random) -> None:
 def two_deliveries(stage: Stage) -> None:
     stage.server.start()
     stage.run(TASKS="3000", delivering=False)
-    stage.behind(delay=0.01)
-    both = [stage.command("ship", str(stage.buffer)) for _ in range(2)]
-    for process in both:
+    stage.put_proxy(delay=0.01)
+    commands = [stage.command("ship", str(stage.buffer)) for _ in range(2)]
+    for process in commands:
         printed, complained = process.communicate()
         assert process.returncode == 0, printed + complained
 
@@ -67,36 +67,36 @@ def two_hosts(stage: Stage) -> None:
     stage.server.start()
     here, there = stage.start(GATES="0.5"), stage.start("alone", *other, GATES="0.5")
     for program in (here, there):
-        program.at_gate()
+        program.wait_at_gate()
     wait_until(lambda: len(stage.shippers()) == 2)
     for program in (here, there):
-        program.go_on()
+        program.resume()
     for program in (here, there):
         program.finish()
     stage.await_shippers_gone()
 
 
 def threads(stage: Stage) -> None:
-    _several(stage, "threads")
+    _run_to_end(stage, "threads")
 
 
 def fork(stage: Stage) -> None:
-    _several(stage, "fork")
+    _run_to_end(stage, "fork")
 
 
 def spawn(stage: Stage) -> None:
-    _several(stage, "spawn")
+    _run_to_end(stage, "spawn")
 
 
 def unclosed(stage: Stage) -> None:
-    _several(stage, "unclosed")
+    _run_to_end(stage, "unclosed")
 
 
 def exit_at_once(stage: Stage) -> None:
-    _several(stage, "exit")
+    _run_to_end(stage, "exit")
 
 
-def _several(stage: Stage, how: str) -> None:
+def _run_to_end(stage: Stage, how: str) -> None:
     stage.server.start()
     stage.run(how, PACE="0.001")
     stage.await_shippers_gone()

@@ -1,4 +1,4 @@
-"""A process that dies, in every way: what was acknowledged is on disk, and the run is not FINISHED."""
+"""A process that dies, in every way: acknowledged records are on disk, and the run is not FINISHED."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flowprov import records
 from tests.support import lines, of_type, only, start, tasks
 
-# Each call is acknowledged on a pipe after it returned: what the pipe holds must be in the journal.
+# Each call is acknowledged on a pipe after it returned: every call on the pipe must be in the journal.
 _ACKNOWLEDGING = """
     import os, sys
     import flowprov
@@ -33,7 +33,7 @@ _ACKNOWLEDGING = """
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])
 @pytest.mark.parametrize("seed", range(5))
-def test_sigkill_at_a_random_moment_loses_nothing_that_was_acknowledged(
+def test_sigkill_at_a_random_moment_loses_no_acknowledged_call(
     tmp_path: Path, writer: str, seed: int
 ) -> None:
     moment = random.Random(f"{writer} {seed}").uniform(0.0, 0.4)  # noqa: S311 - a moment, no secret
@@ -67,25 +67,27 @@ def test_sigkill_at_a_random_moment_loses_nothing_that_was_acknowledged(
     ],
     ids=["os._exit", "SIGTERM", "abort", "segfault"],
 )
-def test_a_death_without_goodbye_keeps_every_record(tmp_path: Path, ending: str, status: int) -> None:
+def test_a_process_that_ends_without_exit_handlers_keeps_every_record(
+    tmp_path: Path, ending: str, status: int
+) -> None:
     with start(_ACKNOWLEDGING.format(ending=ending), tmp_path) as process:
         process.communicate(timeout=60)
     assert process.returncode == status
     assert len(tasks(tmp_path)) == 50
-    found = lines(tmp_path)
-    assert not of_type(found, records.Footer)
-    assert [workflow.status for workflow in of_type(found, records.Workflow)] == ["RUNNING"]
+    written = lines(tmp_path)
+    assert not of_type(written, records.Footer)
+    assert [workflow.status for workflow in of_type(written, records.Workflow)] == ["RUNNING"]
 
 
 def test_an_exception_that_ends_the_program_is_recorded_with_a_footer(tmp_path: Path) -> None:
     code = _ACKNOWLEDGING.format(ending="if number == 5: raise RuntimeError('out of patience')")
     with start(code, tmp_path) as process:
-        _, complaint = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "RuntimeError: out of patience" in complaint
-    found = lines(tmp_path)
-    assert [w.status for w in of_type(found, records.Workflow)] == ["RUNNING", "ERROR"]
-    footer = only(of_type(found, records.Footer))
+    assert "RuntimeError: out of patience" in stderr
+    written = lines(tmp_path)
+    assert [w.status for w in of_type(written, records.Workflow)] == ["RUNNING", "ERROR"]
+    footer = only(of_type(written, records.Footer))
     assert (footer.captured, footer.written, footer.dropped) == (7, 7, None)
 
 
@@ -106,7 +108,7 @@ def test_a_long_task_that_a_heartbeat_saw_is_known_after_a_kill(tmp_path: Path) 
         process.stdout.readline()
         deadline = time.monotonic() + 30
         while not of_type(lines(tmp_path), records.OpenTask) and time.monotonic() < deadline:
-            time.sleep(0.01)  # the heartbeat is the other process's: its file is all there is to look at
+            time.sleep(0.01)  # the other process writes the heartbeat: only its file shows it
         process.kill()
     opened = only(of_type(lines(tmp_path), records.OpenTask))
     assert opened.activity_id == "long"

@@ -1,4 +1,4 @@
-"""What is written to a journal is read back; one that grows, is cut or is torn is read as far as it goes."""
+"""Written records are read back; a journal that grows, is cut or is torn is read as far as it is whole."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_any_records_are_read_back_equal_and_in_order(
 
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])
-def test_a_growing_journal_is_read_on_from_where_it_was_left(tmp_path: Path, writer: str) -> None:
+def test_a_reader_of_a_growing_journal_continues_where_it_stopped(tmp_path: Path, writer: str) -> None:
     journal = open_journal(tmp_path, writer)
     journal.append(records.encode(step(0)))
     assert journal.path is not None
@@ -71,7 +71,7 @@ def test_a_growing_journal_is_read_on_from_where_it_was_left(tmp_path: Path, wri
     assert not reader.damages
 
 
-def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(tmp_path: Path) -> None:
+def test_another_reader_continues_behind_the_last_record_that_was_yielded(tmp_path: Path) -> None:
     path = write(tmp_path, header(), *map(step, range(5)))
     reader: JournalReader[records.Record] = JournalReader(path)
     first = []
@@ -83,7 +83,7 @@ def test_a_reader_that_stops_in_between_goes_on_behind_the_last_record_it_gave(t
     assert [r.task_id for r in (*first, *rest) if type(r) is Task] == [0, 1, 2, 3, 4]
 
 
-def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(
+def test_a_file_that_loses_its_padding_while_it_is_read_gives_all_its_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "BLOCK_SIZE", 256)
@@ -93,13 +93,13 @@ def test_a_file_that_is_cut_while_it_is_read_gives_what_is_left(
         file.write(b"\0" * 100_000)
     reader: JournalReader[records.Record] = JournalReader(path)
     reading = reader.read()
-    found = [next(reading)[1]]
+    read = [next(reading)[1]]
     os.truncate(path, whole)
-    found += [record for _, record in reading]
-    assert [r.task_id for r in found if type(r) is Task] == list(range(50))
+    read += [record for _, record in reading]
+    assert [r.task_id for r in read if type(r) is Task] == list(range(50))
 
 
-def test_a_last_line_without_its_newline_is_not_yet_there_and_is_no_damage(tmp_path: Path) -> None:
+def test_a_last_line_without_a_newline_is_unfinished_and_no_damage(tmp_path: Path) -> None:
     path = write(tmp_path, header(), step(0))
     size = path.stat().st_size
     line = records.encode(step(1))
@@ -116,7 +116,7 @@ def test_a_last_line_without_its_newline_is_not_yet_there_and_is_no_damage(tmp_p
     assert read_journal(path, contents.position).records == [step(1)]
 
 
-def test_records_longer_than_a_piece_and_padding_across_pieces_are_read(
+def test_records_longer_than_a_block_and_padding_across_blocks_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "BLOCK_SIZE", 64)
@@ -130,7 +130,7 @@ def test_records_longer_than_a_piece_and_padding_across_pieces_are_read(
     assert not contents.damages
 
 
-def test_a_footer_in_the_room_behind_the_header_is_found(tmp_path: Path) -> None:
+def test_a_footer_in_the_reserved_slot_is_found(tmp_path: Path) -> None:
     footer = Footer(at=5 * NS, captured=3, written=2, dropped={"disk_full": 1})
     line = records.encode(footer)
     path = tmp_path / "1-j.jsonl"
@@ -144,7 +144,7 @@ def test_a_footer_in_the_room_behind_the_header_is_found(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("start", [b"", b'{"type":"header","schema"\n', b"\xff\xfe rubbish\n"])
-def test_a_journal_without_its_header_is_known_by_its_place(tmp_path: Path, start: bytes) -> None:
+def test_a_journal_without_its_header_is_known_by_its_path(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "campaign-7" / "node-3" / "4711-abc.jsonl"
     path.parent.mkdir(parents=True)
     path.write_bytes(start + records.encode(step(5)))
@@ -168,7 +168,7 @@ def test_lines_of_a_newer_version_and_repeated_keys_are_read(tmp_path: Path) -> 
     ]
 
 
-def test_the_time_of_the_last_record_is_found_before_megabytes_of_reserved_room(tmp_path: Path) -> None:
+def test_the_time_of_the_last_record_is_found_before_megabytes_of_padding(tmp_path: Path) -> None:
     path = write(tmp_path, header(), step(0, at=10), Heartbeat(at=70 * NS), step(1, at=50))
     with path.open("ab") as file:
         file.write(b'{"type":"task","task_id":9' + b"\0" * 3_000_000)

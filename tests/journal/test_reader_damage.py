@@ -1,4 +1,4 @@
-"""Whatever happens to the bytes of a journal: what was not touched is read, the rest reported."""
+"""Whatever happens to the bytes of a journal, untouched lines are read and all other bytes are reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _read(data: bytes, folder: str) -> JournalContents:
 
 @settings(max_examples=300, deadline=None)
 @given(used=st.lists(payloads, min_size=1, max_size=12), edit=edits)
-def test_every_line_that_was_not_touched_is_still_read(
+def test_every_untouched_line_is_still_read(
     used: list[dict[str, object]], edit: tuple[float, int, bytes]
 ) -> None:
     lines = [records.encode(header())]
@@ -51,28 +51,28 @@ def test_every_line_that_was_not_touched_is_still_read(
     with tempfile.TemporaryDirectory() as folder:
         contents = _read(data[:begin] + new + data[end:], folder)
     untouched: list[Record] = []
-    place = 0
+    offset = 0
     for line in lines:
-        if place + len(line) <= begin or (place > end and place > 0):
+        if offset + len(line) <= begin or (offset > end and offset > 0):
             untouched.append(records.decode(line))
-        place += len(line)
+        offset += len(line)
     rest = iter(contents.records)
     assert all(record in rest for record in untouched), "read, and in order"
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.lists(st.binary(max_size=40) | st.just(b"\0" * 90) | st.just(b"{}"), max_size=30))
-def test_any_bytes_at_all_are_read_and_accounted_for(data: list[bytes]) -> None:
+def test_any_bytes_are_read_and_accounted_for(data: list[bytes]) -> None:
     whole = b"\n".join(data)
     with tempfile.TemporaryDirectory() as folder:
         contents = _read(whole, folder)
     for damage in (*contents.damages, *filter(None, [contents.unfinished])):
         assert whole[damage.offset : damage.offset + damage.length].strip(b"\0 \n")
-    told = sum(damage.length for damage in contents.damages)
-    told += contents.unfinished.length if contents.unfinished else 0
-    blank = sum(byte in b"\0 \t\n\r\v\f" for byte in whole)  # what stands around a line is no damage
+    reported = sum(damage.length for damage in contents.damages)
+    reported += contents.unfinished.length if contents.unfinished else 0
+    blank = sum(byte in b"\0 \t\n\r\v\f" for byte in whole)  # padding around a line is no damage
     assert contents.records == []
-    assert told + blank >= len(whole)
+    assert reported + blank >= len(whole)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_any_bytes_at_all_are_read_and_accounted_for(data: list[bytes]) -> None:
     ],
     ids=["torn", "UTF-8", "field missing", "wrong type", "too deep", "merged lines", "no object", "no JSON"],
 )
-def test_a_damaged_line_is_reported_with_its_place(tmp_path: Path, bad: bytes) -> None:
+def test_a_damaged_line_is_reported_with_its_offset(tmp_path: Path, bad: bytes) -> None:
     before = records.encode(header()) + records.encode(step(0))
     with tempfile.TemporaryDirectory() as folder:
         contents = _read(before + b"\0\0 \n" + bad + b"\n" + records.encode(step(1)), folder)

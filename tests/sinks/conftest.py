@@ -1,4 +1,4 @@
-"""Servers for the tests of sinks: one of each kind that all share and none harms, and one of a test's own."""
+"""Servers for the tests of sinks: one of each kind that all tests share, and servers of single tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowprov.sinks.base import Sink
-from tests.sinks.kinds import Kind, MongoKind, RedisKind, given_uri
+from tests.sinks.kinds import Kind, MongoKind, RedisKind, configured_uri
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.server_process import ServerProcess
 
@@ -32,7 +32,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Kind]
 
         def address(kind: Kind) -> str:
             if kind.name not in known:
-                uri = given_uri(kind)
+                uri = configured_uri(kind)
                 if uri is None:
                     server = kind.server(tmp_path_factory.mktemp(kind.name) / "server")
                     ends.callback(server.kill)

@@ -1,4 +1,4 @@
-"""The kinds of sinks that one contract suite runs over: what it needs to know of each."""
+"""The kinds of sinks over which the contract tests run, with what the tests need of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import ServerProcess
 
-# A server that somebody else uses too must be left as it was: all that a run of tests makes bears this name.
+# Others may use a server too, and the tests must leave it as it was: all that a run creates has this name.
 RUN = f"flowprov_test_{uuid.uuid4().hex[:12]}"
 
 
@@ -28,10 +28,10 @@ class Source(Protocol):
     """Reads back what a sink delivered."""
 
     def campaign_ids(self) -> list[str]:
-        """List the campaigns."""
+        """Return the campaigns."""
 
     def journal_ids(self, campaign_id: str | None = None) -> list[str]:
-        """List the journals of a campaign, or of all."""
+        """Return the journals of a campaign, or of all."""
 
 
 class Kind(Protocol):
@@ -41,19 +41,19 @@ class Kind(Protocol):
     uri_variable: str
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
-        """Make a server of a test's own, not started."""
+        """Create a server for one test, not started."""
 
     def sink(self, uri: str, timeout: float) -> Sink:
-        """Make a sink."""
+        """Create a sink."""
 
-    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
-        """Read back what a server holds of a journal."""
+    def stored(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back the entries of a journal."""
 
     def journals(self, uri: str, campaign_id: str) -> list[str]:
-        """List the journals of a campaign, sorted."""
+        """Return the journals of a campaign, sorted."""
 
     def clean(self, uri: str) -> None:
-        """Remove what this run of tests has left on a server."""
+        """Remove from a server what this run of tests created."""
 
 
 class RedisKind:
@@ -63,29 +63,29 @@ class RedisKind:
     uri_variable = "FLOWPROV_TEST_REDIS_URI"
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
-        """Make a server of a test's own, not started."""
+        """Create a server for one test, not started."""
         return RedisServer(folder, password=password)
 
     def sink(self, uri: str, timeout: float) -> Sink:
-        """Make a sink."""
+        """Create a sink."""
         return RedisSink(uri, timeout=timeout)
 
-    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
-        """Read back what a server holds of a journal."""
-        with closing(RedisReader(uri)) as source:
-            return list(source.entries(journal_id, after))
+    def stored(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back the entries of a journal."""
+        with closing(RedisReader(uri)) as reader:
+            return list(reader.entries(journal_id, after))
 
     def journals(self, uri: str, campaign_id: str) -> list[str]:
-        """List the journals of a campaign, sorted."""
-        with closing(RedisReader(uri)) as source:
-            return _journals(source, campaign_id)
+        """Return the journals of a campaign, sorted."""
+        with closing(RedisReader(uri)) as reader:
+            return _journals(reader, campaign_id)
 
     def clean(self, uri: str) -> None:
-        """Remove what this run of tests has left on a server."""
-        with closing(RedisReader(uri)) as source, redis.Redis.from_url(uri) as client:
-            for campaign_id in source.campaign_ids():
+        """Remove from a server what this run of tests created."""
+        with closing(RedisReader(uri)) as reader, redis.Redis.from_url(uri) as client:
+            for campaign_id in reader.campaign_ids():
                 if campaign_id.startswith(RUN):
-                    client.delete(*map(journal_key, source.journal_ids(campaign_id)))
+                    client.delete(*map(journal_key, reader.journal_ids(campaign_id)))
                     client.delete(campaign_key(campaign_id))
                     client.srem(CAMPAIGNS, campaign_id)
 
@@ -97,36 +97,36 @@ class MongoKind:
     uri_variable = "FLOWPROV_TEST_MONGODB_URI"
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
-        """Make a server of a test's own, not started."""
+        """Create a server for one test, not started."""
         return MongoServer(folder, password=password)
 
     def sink(self, uri: str, timeout: float) -> Sink:
-        """Make a sink."""
+        """Create a sink."""
         return MongoSink(uri, database=RUN, timeout=timeout)
 
-    def held(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
-        """Read back what a server holds of a journal."""
-        with closing(MongoReader(uri, database=RUN)) as source:
-            return list(source.entries(journal_id, after))
+    def stored(self, uri: str, journal_id: str, after: int | None = None) -> list[Entry]:
+        """Read back the entries of a journal."""
+        with closing(MongoReader(uri, database=RUN)) as reader:
+            return list(reader.entries(journal_id, after))
 
     def journals(self, uri: str, campaign_id: str) -> list[str]:
-        """List the journals of a campaign, sorted."""
-        with closing(MongoReader(uri, database=RUN)) as source:
-            return _journals(source, campaign_id)
+        """Return the journals of a campaign, sorted."""
+        with closing(MongoReader(uri, database=RUN)) as reader:
+            return _journals(reader, campaign_id)
 
     def clean(self, uri: str) -> None:
-        """Remove what this run of tests has left on a server."""
+        """Remove from a server what this run of tests created."""
         with pymongo.MongoClient[dict[str, object]](uri) as client:
             client.drop_database(RUN)
 
 
-def given_uri(kind: Kind) -> str | None:
+def configured_uri(kind: Kind) -> str | None:
     """Give the server that whoever runs the tests named for those that do it no harm."""
     return os.environ.get(kind.uri_variable)
 
 
 def new_header(campaign_id: str | None = None) -> Header:
-    """Make the header of a new journal."""
+    """Return the header of a new journal."""
     return Header(
         schema=1,
         journal_id=str(uuid.uuid4()),
@@ -138,22 +138,22 @@ def new_header(campaign_id: str | None = None) -> Header:
     )
 
 
-def placed(*lines: bytes, start: int = 0, gap: int = 1) -> list[Entry]:
-    """Give lines their positions, as they would stand in a journal."""
-    found, position = [], start
+def at_positions(*lines: bytes, start: int = 0, gap: int = 1) -> list[Entry]:
+    """Return lines as entries, at the positions that they would have in a journal."""
+    entries, position = [], start
     for line in lines:
-        found.append(Entry(position, line))
+        entries.append(Entry(position, line))
         position += len(line) + gap
-    return found
+    return entries
 
 
 def numbered(count: int) -> list[Entry]:
-    """Make entries that can be told apart."""
-    return placed(*(b'{"type":"task","task_id":%d}' % number for number in range(count)))
+    """Return entries that all differ."""
+    return at_positions(*(b'{"type":"task","task_id":%d}' % number for number in range(count)))
 
 
-def _journals(source: Source, campaign_id: str) -> list[str]:
-    assert campaign_id in source.campaign_ids()
-    found = source.journal_ids(campaign_id)
-    assert set(found) <= set(source.journal_ids())
-    return sorted(found)
+def _journals(reader: Source, campaign_id: str) -> list[str]:
+    assert campaign_id in reader.campaign_ids()
+    journals = reader.journal_ids(campaign_id)
+    assert set(journals) <= set(reader.journal_ids())
+    return sorted(journals)

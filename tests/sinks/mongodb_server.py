@@ -1,6 +1,6 @@
-"""A server that speaks MongoDB's wire protocol, in a process of its own, to be frozen, killed, started again.
+"""A server that speaks MongoDB's wire protocol, in its own process; tests freeze, kill and restart it.
 
-It is SecantusDB (GPL-2.0), in an environment of its own, never imported:
+It is SecantusDB (GPL-2.0), in an environment of its own, and never imported:
 ``python -m venv .secantus && .secantus/bin/pip install SecantusDB==0.7.0b3``.
 ``FLOWPROV_TEST_SECANTUS`` names its executable where it is elsewhere.
 """
@@ -23,7 +23,7 @@ USER = "flowprov"
 
 
 class MongoServer(ServerProcess):
-    """A SecantusDB that keeps all that it acknowledged."""
+    """A SecantusDB that keeps every write that it acknowledged."""
 
     def __init__(self, folder: Path, password: str | None = None) -> None:
         if not EXECUTABLE.is_file():
@@ -31,20 +31,20 @@ class MongoServer(ServerProcess):
         super().__init__(folder, password)
 
     def uri(self, password: str | None = None) -> str:
-        """Say where it is; with its own password, if it has any, unless another one is given.
+        """Return its URI, with its own password, if it has one, or with another.
 
-        The driver is told to stay with this address: the server names its own, behind a proxy too.
+        The URI makes the driver stay with this address: the server names its own, behind a proxy too.
         """
-        shown = password or self.password
-        return self.address("" if shown is None else f"{USER}:{shown}@")
+        used = password or self.password
+        return self.address("" if used is None else f"{USER}:{used}@")
 
     def address(self, user_information: str = "", database: str = "") -> str:
-        """Say where it is, for a user."""
+        """Return its URI for a user."""
         source = "&authSource=admin" if user_information and not database else ""
         return f"mongodb://{user_information}127.0.0.1:{self.port}/{database}?directConnection=true{source}"
 
     def start(self, *options: str) -> None:
-        """Start it, with the data that it had, and wait until it takes connections."""
+        """Start it, with the data that it had, and wait until it accepts connections."""
         if self.password is None:
             self._serve(*options)
             return
@@ -56,5 +56,12 @@ class MongoServer(ServerProcess):
         self._serve("--auth", *options)
 
     def _serve(self, *options: str) -> None:
-        place = ["--host", "127.0.0.1", "--port", str(self.port), "--storage-path", str(self.folder / "data")]
-        self._launch([str(EXECUTABLE), *place, "--sync-on-commit", *options])
+        arguments = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--storage-path",
+            str(self.folder / "data"),
+        ]
+        self._launch([str(EXECUTABLE), *arguments, "--sync-on-commit", *options])

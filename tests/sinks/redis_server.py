@@ -1,4 +1,4 @@
-"""A real Redis on a free loopback port, to be killed, frozen, filled and started again."""
+"""A real Redis on a free loopback port; tests kill, freeze, fill and restart it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.sinks.server_process import ServerProcess
 
 
 class RedisServer(ServerProcess):
-    """A redis-server that keeps all that it acknowledged."""
+    """A redis-server that keeps every write that it acknowledged."""
 
     def __init__(self, folder: Path, *options: str, password: str | None = None) -> None:
         if shutil.which("redis-server") is None:
@@ -21,15 +21,15 @@ class RedisServer(ServerProcess):
         self._options = options if password is None else ("--requirepass", password, *options)
 
     def uri(self, password: str | None = None) -> str:
-        """Say where it is; with its own password, if it has any, unless another one is given."""
-        shown = password or self.password
-        return f"redis://{'' if shown is None else f':{shown}@'}127.0.0.1:{self.port}/0"
+        """Return its URI, with its own password, if it has one, or with another."""
+        used = password or self.password
+        return f"redis://{'' if used is None else f':{used}@'}127.0.0.1:{self.port}/0"
 
     def start(self, *options: str) -> None:
-        """Start it, with the data that it left if any, and wait until it answers."""
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        safe = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self._launch(["redis-server", *place, *safe, *self._options, *options], b"PING\r\n")
+        """Start it, with its earlier data if there are any, and wait until it answers."""
+        address = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        durability = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self._launch(["redis-server", *address, *durability, *self._options, *options], b"PING\r\n")
 
     def client(self) -> redis.Redis:
         """Connect to it."""

@@ -1,4 +1,4 @@
-"""A server of a test's own: a process with a port and a folder, to be frozen, killed, emptied, restarted."""
+"""A server for one test: a process with a port and a folder; tests freeze, kill, empty and restart it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_PATIENCE = 60.0
+_START_TIMEOUT_S = 60.0
 
 
 def free_port() -> int:
-    """Find a port on which nobody listens."""
+    """Return a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ServerProcess:
-    """What servers of all kinds have in common; a kind says how it is started and where it is.
+    """The common part of all kinds of servers; a subclass knows how to start one and what its URI is.
 
     Parameters
     ----------
     folder
-        Where it keeps its data and its log.
+        The folder of its data and its log.
     password
-        Let nobody in without it.
+        The password that it requires; None for none.
     """
 
     def __init__(self, folder: Path, password: str | None = None) -> None:
@@ -38,11 +38,11 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
-        """Start it, with the data that it left if any, and wait until it answers."""
+        """Start it, with its earlier data if there are any, and wait until it answers."""
         raise NotImplementedError
 
     def uri(self, password: str | None = None) -> str:
-        """Say where it is; with its own password, if it has any, unless another one is given."""
+        """Return its URI, with its own password, if it has one, or with another."""
         raise NotImplementedError
 
     def kill(self) -> None:
@@ -53,26 +53,26 @@ class ServerProcess:
             self._process = None
 
     def freeze(self) -> None:
-        """Stop it; connections stay open and nothing is answered."""
+        """Suspend it: connections stay open, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it run again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    def forget(self) -> None:
-        """Throw its data away, while it is down."""
+    def delete_data(self) -> None:
+        """Delete its data, while it is down."""
         assert self._process is None
         shutil.rmtree(self.folder)
 
     def _launch(self, command: Sequence[str], greeting: bytes = b"") -> None:
-        """Start a process and wait until it takes connections, and answers a greeting if there is one."""
+        """Start a process and wait until it accepts connections, and answers a greeting if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._answers(greeting):
             assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, f"{command[0]} does not answer"

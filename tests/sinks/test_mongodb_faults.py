@@ -1,4 +1,4 @@
-"""In which ways MongoDB refuses: users, documents, disks; and what is told of it."""
+"""The ways in which MongoDB refuses: users, documents, disks; and the errors that follow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT = 1.0
 HEADER = header_of()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # the driver's own, of odd options
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the driver warns of unknown options
 @pytest.mark.parametrize(
     "uri",
     [
@@ -38,7 +38,7 @@ HEADER = header_of()
         "",
     ],
 )
-def test_an_address_that_is_none_is_refused_without_its_credentials(uri: str) -> None:
+def test_an_invalid_address_is_refused_without_its_credentials(uri: str) -> None:
     sink = MongoSink(uri, timeout=TIMEOUT)
     with pytest.raises((SinkRefusedError, SinkUnavailableError)) as caught:
         sink.resume_after(header_of())
@@ -50,14 +50,16 @@ def test_an_address_that_is_none_is_refused_without_its_credentials(uri: str) ->
     ("code", "kind"),
     [
         (18, SinkRefusedError),  # authentication failed
-        (13, SinkRefusedError),  # not authorised
+        (13, SinkRefusedError),  # not authorized
         (14031, SinkRefusedError),  # out of disk
         (64, SinkUnavailableError),  # not confirmed in time
         (91, SinkUnavailableError),  # shutting down
         (10107, SinkUnavailableError),  # no primary
     ],
 )
-def test_what_a_server_answers_is_refused_or_passing_by_its_code(code: int, kind: type[Exception]) -> None:
+def test_the_code_of_an_answer_decides_between_refused_and_unavailable(
+    code: int, kind: type[Exception]
+) -> None:
     connection = MongoConnection("mongodb://127.0.0.1", None, TIMEOUT)
     with pytest.raises(kind), connection.database():
         raise OperationFailure("no", code)
@@ -79,7 +81,7 @@ def test_missing_rights_are_refused_without_credentials(own_mongodb: MongoServer
 
 @pytest.fixture
 def database(shared_mongodb: str, database_name: str) -> Iterator[Database]:
-    """A database in which somebody else may have made collections before us."""
+    """A database in which a test may create collections before the sink does."""
     with pymongo.MongoClient[dict[str, Any]](shared_mongodb) as client:
         yield client[database_name]
         client.drop_database(database_name)
@@ -91,7 +93,7 @@ def sink(shared_mongodb: str, database: Database) -> Iterator[MongoSink]:
         yield made
 
 
-def held(uri: str, database: Database) -> list[Entry]:
+def stored(uri: str, database: Database) -> list[Entry]:
     with closing(MongoReader(uri, database=database.name)) as source:
         return list(source.entries(HEADER.journal_id))
 
@@ -105,12 +107,12 @@ def deliver_twice(sink: MongoSink, entries: Sequence[Entry]) -> None:
     assert sink.resume_after(HEADER) == entries[-1].position
 
 
-def test_a_document_that_a_validator_refuses_is_kept_as_its_bare_line(
+def test_a_document_that_a_validator_refuses_is_stored_as_its_line_alone(
     sink: MongoSink, database: Database, shared_mongodb: str
 ) -> None:
     database.create_collection("tasks", validator={"used.word": {"$exists": False}})
     deliver_twice(sink, MIXED)
-    assert held(shared_mongodb, database) == MIXED
+    assert stored(shared_mongodb, database) == MIXED
     assert database.tasks.count_documents({"hostname": "node7"}) == 5
     position, line = MIXED[3]
     assert database.tasks.find_one({"position": position}) == {
@@ -123,27 +125,27 @@ def test_a_document_that_a_validator_refuses_is_kept_as_its_bare_line(
     }
 
 
-def test_a_line_that_its_collection_takes_in_no_form_is_kept_in_another(
+def test_a_line_that_its_collection_refuses_in_every_form_is_stored_in_another(
     sink: MongoSink, database: Database, shared_mongodb: str
 ) -> None:
     database.create_collection("tasks", validator={"task_id": {"$in": ["j1-0", "j1-3"]}})
     deliver_twice(sink, MIXED)
-    assert held(shared_mongodb, database) == MIXED
+    assert stored(shared_mongodb, database) == MIXED
     assert database.tasks.count_documents({}) == 2
     assert database.journals.count_documents({"type": "task"}) == 4
 
 
-def test_a_unique_index_of_somebody_else_hides_no_line(
+def test_a_foreign_unique_index_hides_no_line(
     sink: MongoSink, database: Database, shared_mongodb: str
 ) -> None:
     for field in ("task_id", "used.n"):
         database.tasks.create_index([(field, 1)], unique=True)
     entries = entries_of([HEADER, *(Task(task_id=1, used={"n": number % 2}) for number in range(6))])
     deliver_twice(sink, entries)
-    assert held(shared_mongodb, database) == entries
+    assert stored(shared_mongodb, database) == entries
 
 
-def test_a_line_that_is_taken_nowhere_is_refused_without_its_contents(
+def test_a_line_that_every_collection_refuses_is_refused_without_its_contents(
     sink: MongoSink, database: Database
 ) -> None:
     for name in ("tasks", "journals"):
@@ -154,32 +156,32 @@ def test_a_line_that_is_taken_nowhere_is_refused_without_its_contents(
     assert sink.resume_after(HEADER) is None
 
 
-@pytest.mark.parametrize("said_by", ["the server", "an old server"])
-def test_a_document_that_is_there_is_told_from_one_with_a_key_in_common(
-    database: Database, said_by: str
+@pytest.mark.parametrize("answered_by", ["the server", "an old server"])
+def test_a_document_that_is_stored_is_distinguished_from_one_with_an_equal_key(
+    database: Database, answered_by: str
 ) -> None:
-    """A stand-in takes away which key it was: servers before MongoDB 4.2 do not say."""
+    """A stand-in removes the name of the key: servers before MongoDB 4.2 do not give it."""
 
-    class Forgetful:
+    class WithoutKeyPattern:
         def insert_many(self, documents: Any, *, ordered: bool) -> None:
             try:
                 database.tasks.insert_many(documents, ordered=ordered)
             except BulkWriteError as error:
-                for one in error.details["writeErrors"]:
-                    del one["keyPattern"], one["keyValue"]
+                for detail in error.details["writeErrors"]:
+                    del detail["keyPattern"], detail["keyValue"]
                 raise
 
-        def find_one(self, *asked: Any) -> Any:
-            return database.tasks.find_one(*asked)
+        def find_one(self, *arguments: Any) -> Any:
+            return database.tasks.find_one(*arguments)
 
-    collection: Any = Forgetful() if said_by == "an old server" else database.tasks
+    collection: Any = WithoutKeyPattern() if answered_by == "an old server" else database.tasks
     database.tasks.create_index([("key", 1)], unique=True)
     first, second = (RawBSONDocument(bson.encode({"_id": number, "key": 5})) for number in (1, 2))
     assert insert_new(collection, [first]) == []
-    assert [one.document for one in insert_new(collection, [first, second])] == [second]
+    assert [refused.document for refused in insert_new(collection, [first, second])] == [second]
 
 
-def test_a_server_without_room_keeps_nothing_back_and_is_asked_for_no_bare_line(tmp_path: Path) -> None:
+def test_a_server_with_a_full_disk_refuses_and_later_takes_whole_documents(tmp_path: Path) -> None:
     server = MongoServer(tmp_path / "mongodb")
     try:
         server.start("--enable-test-commands")
@@ -204,21 +206,21 @@ def test_a_server_without_room_keeps_nothing_back_and_is_asked_for_no_bare_line(
     ("code", "unconfirmed", "raised"),
     [(14031, False, True), (13, False, True), (91, False, True), (64, True, True), (10334, False, False)],
 )
-def test_only_what_is_said_of_a_document_is_held_against_it(
+def test_only_an_error_about_its_content_makes_a_document_refused(
     code: int, *, unconfirmed: bool, raised: bool
 ) -> None:
-    """A stand-in answers: no server at hand can be made to say these of one document among others."""
+    """A stand-in answers: no available server can return these codes for one document of several."""
     documents = [RawBSONDocument(bson.encode({"_id": number})) for number in range(3)]
-    said = {"index": 1, "code": code, "errmsg": "no"}
-    details = {"writeConcernErrors" if unconfirmed else "writeErrors": [said]}
+    detail = {"index": 1, "code": code, "errmsg": "no"}
+    details = {"writeConcernErrors" if unconfirmed else "writeErrors": [detail]}
 
-    class Unwilling:
+    class Refusing:
         def insert_many(self, *_: Any, **__: Any) -> None:
             raise BulkWriteError(details)
 
-    collection: Any = Unwilling()
+    collection: Any = Refusing()
     if raised:
         with pytest.raises(OperationFailure):
             insert_new(collection, documents)
     else:
-        assert [one.document for one in insert_new(collection, documents)] == [documents[1]]
+        assert [refused.document for refused in insert_new(collection, documents)] == [documents[1]]

@@ -1,4 +1,4 @@
-"""From a program's journals to a server and back: everything once, through every failure of the server."""
+"""From a program's journals to a server and back: every record once, through every failure of the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import clean_environment, run, start
 
 @pytest.fixture
 def server(server: ServerProcess) -> ServerProcess:
-    """A server of the test's own; it runs."""
+    """A running server for one test."""
     server.start()
     return server
 
@@ -60,10 +60,10 @@ def shipped(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def assert_equal_frames(uri: str, folder: Path) -> pd.DataFrame:
-    here = flowprov.read_buffer(folder / "flowprov_buffer")
-    there = flowprov.read_buffer(uri)
-    pd.testing.assert_frame_equal(there, here)
-    return there
+    from_buffer = flowprov.read_buffer(folder / "flowprov_buffer")
+    from_server = flowprov.read_buffer(uri)
+    pd.testing.assert_frame_equal(from_server, from_buffer)
+    return from_server
 
 
 def test_a_finished_run_is_delivered_once_and_reads_the_same_from_the_server(
@@ -111,7 +111,7 @@ def test_following_a_run_delivers_it_while_the_server_dies_and_comes_back(
     assert len(assert_equal_frames(server.uri(), tmp_path)) == 1401
 
 
-def test_a_server_that_is_away_leaves_everything_waiting_and_says_so(
+def test_with_a_server_that_is_away_all_records_wait_and_the_command_says_so(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     run(_PROGRAM, tmp_path, "10")
@@ -135,16 +135,18 @@ def test_one_sink_that_is_down_does_not_hold_up_another(server: ServerProcess, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "there is no sink"),
         (["--to", "postgres://h"], "names no sink"),
         (["--to", "redis://h", "/nowhere"], "does not exist"),
     ],
 )
-def test_what_cannot_begin_is_said_with_its_mend(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_delivery_that_cannot_begin_is_refused_with_advice(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     (tmp_path / "flowprov_buffer").mkdir()
     status, text = shipped(tmp_path, *arguments)
     assert status == 2
-    assert said in text
+    assert message in text
     assert "Traceback" not in text

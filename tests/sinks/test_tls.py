@@ -1,4 +1,4 @@
-"""Addresses that ask for TLS: records go through it, and a server that nobody vouches for gets nothing."""
+"""Addresses that require TLS: records are delivered through it, and an untrusted server gets nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 
 
-class Secured(NamedTuple):
-    """A server that speaks TLS: its address with and without who vouches for it."""
+class TlsAddresses(NamedTuple):
+    """The addresses of a server that speaks TLS: one that trusts its certificate, and one that does not."""
 
     trusted: str
     unknown: str
@@ -27,7 +27,7 @@ class Secured(NamedTuple):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for this host that vouches for itself, with its key beside it."""
+    """A self-signed certificate for this host, with its key in the same folder."""
     if shutil.which("openssl") is None:
         pytest.skip("NO TLS: there is no openssl to make a certificate with")
     folder = tmp_path_factory.mktemp("tls")
@@ -51,7 +51,7 @@ class SecuredRedis(RedisServer):
 
 
 @pytest.fixture
-def secured(kind: Kind, tmp_path: Path, certificate: Path) -> Iterator[Secured]:
+def secured(kind: Kind, tmp_path: Path, certificate: Path) -> Iterator[TlsAddresses]:
     """A server of each kind."""
     key, cert = str(certificate.with_name("key.pem")), str(certificate)
     server: SecuredRedis | MongoServer
@@ -69,21 +69,23 @@ def secured(kind: Kind, tmp_path: Path, certificate: Path) -> Iterator[Secured]:
         trusted = f"{unknown}&tlsCAFile={quote(cert, safe='')}"
     try:
         server.start(*options)
-        yield Secured(trusted, unknown)
+        yield TlsAddresses(trusted, unknown)
     finally:
         server.kill()
 
 
-def test_records_go_through_tls_and_come_back(secured: Secured) -> None:
+def test_records_are_delivered_and_read_back_through_tls(secured: TlsAddresses) -> None:
     sink, journal = open_sink(secured.trusted), new_header()
     sink.deliver(journal, numbered(5))
     sink.close()
-    source = open_reader(secured.trusted)
-    assert list(source.entries(journal.journal_id)) == numbered(5)
-    source.close()
+    reader = open_reader(secured.trusted)
+    assert list(reader.entries(journal.journal_id)) == numbered(5)
+    reader.close()
 
 
-def test_a_server_that_nobody_vouches_for_is_given_nothing_and_the_reason_is_said(secured: Secured) -> None:
+def test_a_server_with_an_untrusted_certificate_gets_nothing_and_the_error_names_the_reason(
+    secured: TlsAddresses,
+) -> None:
     sink = open_sink(secured.unknown)
     with pytest.raises(SinkUnavailableError, match=r"(?i)certificate"):
         sink.deliver(new_header(), numbered(1))

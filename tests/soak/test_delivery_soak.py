@@ -1,4 +1,4 @@
-"""Millions of events to two servers at once, and what that does to the memory of both processes."""
+"""The memory of the program and of the shipper while millions of events go to two servers at once."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3 * 3600)]
 
 _EVENTS = int(os.environ.get("FLOWPROV_TEST_SOAK_EVENTS", "2_000_000"))
 _PORTIONS = 20
-# Of a trend nothing is left in twenty samples but what the allocator does with some batches more or less.
+# Twenty samples without a trend differ only by what the allocator keeps for some batches more or less.
 _GROWTH_KB = 10_000
 
-# Captures in portions, and tells of each what it and the process that delivers hold, when both servers have
-# all that was captured before it: so there is always something to deliver, and never gigabytes.
+# Captures in portions. After each one it waits until both servers hold all earlier portions, and prints its
+# own memory and the shipper's. So there is always something to deliver, and never gigabytes.
 _PROGRAM = """
     import os, sys, time
     from pathlib import Path
@@ -40,7 +40,7 @@ _PROGRAM = """
     files = ShipperFiles(Path("flowprov_buffer").absolute(), sys.argv[3:])
 
     def anonymous(pid):
-        # Pages of the journal are the kernel's to give back; what grows in the heap is ours.
+        # The kernel can take back pages of the journal; memory of the heap is ours.
         with open(f"/proc/{pid}/status") as status:
             fields = dict(line.split(":", 1) for line in status)
         return int(fields["RssAnon"].split()[0]), int(fields["VmRSS"].split()[0])
@@ -72,7 +72,7 @@ _PROGRAM = """
 
 
 class Sample(NamedTuple):
-    """What two processes held when so many events had been captured, in kB."""
+    """The memory of two processes after so many events, in kB."""
 
     events: int
     program_anonymous: int
@@ -114,13 +114,13 @@ def test_memory_is_flat_while_two_million_events_go_to_two_servers(
         assert program.stderr is not None
         for line in program.stdout:
             samples.append(Sample(*map(int, line.split())))
-            sys.stdout.write(line)  # shown by pytest -s, and where it fails
+            sys.stdout.write(line)  # printed by pytest -s, and if the test fails
         assert program.wait() == 0, program.stderr.read()
     assert len(samples) == _PORTIONS
     settled = samples[_PORTIONS // 5 :]
     for what in ("program_anonymous", "shipper_anonymous"):
-        held = [getattr(sample, what) for sample in settled]
-        assert max(held) - held[0] < _GROWTH_KB, f"{what} grew: {held} kB"
+        sizes = [getattr(sample, what) for sample in settled]
+        assert max(sizes) - sizes[0] < _GROWTH_KB, f"{what} grew: {sizes} kB"
     _wait_for_the_end(tmp_path)
     _all_is_there_once(redis_server, mongodb_server, tmp_path / "flowprov_buffer")
 
@@ -137,7 +137,7 @@ def _wait_for_the_end(folder: Path) -> None:
 
 
 def _all_is_there_once(redis_server: RedisServer, mongodb_server: MongoServer, buffer: Path) -> None:
-    """Compare what the servers hold with the journal, line by line in Redis."""
+    """Compare the records on the servers with the journal, line by line for Redis."""
     path = only(find_journals(buffer))
     journal_id = path.stem.partition("-")[2]
     source = RedisReader(redis_server.uri())
@@ -150,10 +150,10 @@ def _all_is_there_once(redis_server: RedisServer, mongodb_server: MongoServer, b
     assert redis_server.client().xlen(f"flowprov:journal:{journal_id}") == lines
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb_server.uri())
     with client:
-        held = client["flowprov"]
-        counts = {name: held[name].count_documents({}) for name in ("tasks", "workflows", "journals")}
-        recorded = held["tasks"].count_documents({"type": "task"})
-    # One task for a call and one for an iteration; beside a document for each line, the journal's own.
+        database = client["flowprov"]
+        counts = {name: database[name].count_documents({}) for name in ("tasks", "workflows", "journals")}
+        recorded = database["tasks"].count_documents({"type": "task"})
+    # One task per call and one per iteration. There is one document per line, and one of the journal itself.
     assert recorded == _EVENTS // _PORTIONS * _PORTIONS
     assert counts["workflows"] == 2
     assert sum(counts.values()) == lines + 1
