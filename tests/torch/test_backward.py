@@ -205,9 +205,9 @@ def in_a_thread_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoCaller:
         f_back = None
 
-    original = backward_module._frame
+    original = backward_module._get_frame
     monkeypatch.setattr(
-        backward_module, "_frame", lambda depth: NoCaller if depth == 0 else original(depth + 1)
+        backward_module, "_get_frame", lambda depth: NoCaller if depth == 0 else original(depth + 1)
     )
 
 
@@ -229,7 +229,7 @@ def test_where_torch_does_not_tell_it_belongs_to_the_scope_of_the_forward(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_a_thread_of_autograd(monkeypatch)
-    monkeypatch.setattr(backward_module, "_is_known", lambda _: False)
+    monkeypatch.setattr(backward_module, "has_context_of_caller", lambda _: False)
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         with flowprov.task_scope("first"):

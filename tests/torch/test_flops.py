@@ -177,7 +177,7 @@ def test_an_interrupted_forward_below_a_mode_of_the_program_counts_no_more(buffe
         batch() @ batch().T
     assert counter.get_total_flops() == 2 * 4 * 4 * 3
     assert isinstance(left, flops.FlopCount)
-    left.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    left.__exit__(None, None, None)
     assert nothing_is_left()
 
 

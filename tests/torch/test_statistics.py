@@ -266,7 +266,7 @@ def test_nothing_is_kept_alive(buffer: Path, device: Device) -> None:
 def test_nothing_is_read_on_another_device() -> None:
     with FakeTensorMode(allow_non_fake_inputs=False):
         x = torch.empty(4, 3, device="cuda", dtype=torch.bfloat16)
-        found = statistics.numbers_of(x)
+        found = statistics.compute_statistics(x)
         with pytest.raises(DataDependentOutputException):
             x.sum().item()
     assert (found.device.type, tuple(found.shape)) == ("cuda", (6,))
@@ -305,7 +305,7 @@ def test_a_heartbeat_collects(tmp_path: Path, device: Device) -> None:
 def test_what_never_arrives_is_dropped_and_said(
     buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(async_values, "LONGEST_S", 0.01)
+    monkeypatch.setattr(async_values, "MAX_WAIT_S", 0.01)
     with flowprov.workflow("W"):
         flowprov.torch_capture(Plain())(batch())
     captured, written, dropped = only(runtime.get().journals()).counts()
@@ -346,7 +346,7 @@ def test_what_cannot_be_computed_is_said_in_its_place(buffer: Path, monkeypatch:
     def broken(_: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(statistics, "numbers_of", broken)
+    monkeypatch.setattr(statistics, "compute_statistics", broken)
     flowprov.torch_capture(Plain())(batch())
     assert told(only(forwards(buffer)).generated["output"]) == {"not_computed": "OutOfMemoryError"}
     assert guard.internal_errors() == {}
