@@ -83,13 +83,15 @@ _get_tracing_state: Callable[[], object] = _find(
     "see that torch.jit traces",
     "forwards under torch.jit.trace are recorded",
 )
-_jit: Any = _find("torch.jit._trace", None, "read _trace_module_map", "as without _trace_module_map")
+_jit: Any = _find("torch.jit._trace", None, "read _trace_module_map", "it is as if that were missing")
 _name(
     "torch.jit._trace._trace_module_map",
     "see that torch.jit.trace runs a module, also where it runs it plainly to compare",
     "the forward that torch.jit.trace compares with is recorded",
 )
-_fx: Any = _find("torch.fx._symbolic_trace", None, "read _is_fx_tracing_flag", "as without that flag")
+_fx: Any = _find(
+    "torch.fx._symbolic_trace", None, "read _is_fx_tracing_flag", "it is as if that were missing"
+)
 _name(
     "torch.fx._symbolic_trace._is_fx_tracing_flag",
     "see that torch.fx traces",
