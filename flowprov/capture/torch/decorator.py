@@ -202,7 +202,7 @@ class Decoration:
         _capture(model, self.options, ConstructorOptions(**options), complete=complete)
 
     def restore_init(self) -> None:
-        """Give the class the ``__init__`` that it had."""
+        """Restore the ``__init__`` that the class had."""
         if self._own_init is None:
             del self.owner.__init__
         else:

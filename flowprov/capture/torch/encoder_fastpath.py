@@ -134,7 +134,7 @@ class ResyncHook(CaptureHook):
 
 
 def sync_hook_dict(module: torch.nn.Module) -> None:
-    """Give a layer an uncounted dict if all its hooks are those of capture, and a plain dict otherwise."""
+    """Use an uncounted dict where all hooks of a layer are those of capture, and a plain dict elsewhere."""
     is_layer = isinstance(module, torch.nn.TransformerEncoderLayer)
     for name in _HOOK_DICTS:
         hooks: Any = getattr(module, name, {})

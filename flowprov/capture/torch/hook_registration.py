@@ -37,7 +37,7 @@ def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backwar
 
 
 def renumber_hooks(handles: Iterable[RemovableHandle], dicts: Sequence[dict[int, Any]]) -> None:
-    """Give hooks of capture numbers that no hook of the program gets.
+    """Renumber hooks of capture, so that no hook of the program gets their numbers.
 
     In a process that loads a saved model, torch numbers hooks from 0 again. If a hook of the program got the
     number that a hook of capture had in the saved model, torch would call it with keyword arguments too.
