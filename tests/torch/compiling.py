@@ -1,4 +1,4 @@
-"""Ways to compile models, for the tests of compiled ones."""
+"""Ways to compile models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def anew(model: torch.nn.Module, **options: Any) -> Any:
 
 
 def in_place(model: torch.nn.Module, **options: Any) -> Any:
-    """Compile a model in its place."""
+    """Compile a model in place."""
     model.compile(**{"backend": "eager", **options})
     return model
 
@@ -29,11 +29,11 @@ both = pytest.mark.parametrize("compile_model", [anew, in_place])
 
 
 def capture(model: torch.nn.Module, **options: Any) -> Any:
-    """Capture a model and all of its parts."""
+    """Capture a model and all of its children."""
     return flowprov.torch_capture(model, what="parent_and_children", depth="all", **options)
 
 
 def twins(make: Callable[[], torch.nn.Module]) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Make a model and one with equal parameters."""
+    """Create a model, and another with equal parameters."""
     first = make()
     return first, copy.deepcopy(first)

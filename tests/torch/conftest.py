@@ -11,15 +11,15 @@ from flowprov import guard
 
 
 @pytest.fixture(autouse=True)
-def no_faults_of_ours() -> Iterator[None]:
-    """Fail a test in which a fault of flowprov's own was met, even though the program saw nothing of it."""
+def no_internal_errors() -> Iterator[None]:
+    """Fail a test in which flowprov had an internal error, even though the program saw nothing of it."""
     yield
     assert guard.internal_errors() == {}
 
 
 @pytest.fixture
 def fresh_compiler() -> Iterator[None]:
-    """Have torch forget what it compiled and counted."""
+    """Reset what torch compiled and counted."""
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-"""Layers with a fused path in inference, and whether they took it."""
+"""Layers with a fast path in inference, and whether they took it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def encoder_layer() -> torch.nn.TransformerEncoderLayer:
-    """Make a layer that has the path."""
+    """Create a layer that has a fast path."""
     return torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 
 
 def computed(target: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
-    """Compute in inference, and count operators."""
+    """Compute in inference; return the output and the number of calls of each operator."""
     target.eval()
     with torch.no_grad(), Counting() as counting:
         output = target(*args, **kwargs)

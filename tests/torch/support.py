@@ -1,4 +1,4 @@
-"""Models to capture, and the rows that they left."""
+"""Models to capture, and the records that they leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import lines, of_type, tasks
 
 
 class Plain(torch.nn.Module):
-    """A model that nobody captured."""
+    """A model that is not captured."""
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Net(torch.nn.Module):
 
 
 class Returns(torch.nn.Module):
-    """A model that returns what it is told to return."""
+    """A model that returns, or raises, what its constructor got."""
 
     def __init__(self, output: Any = None) -> None:
         super().__init__()
@@ -66,12 +66,12 @@ class Calls(torch.nn.Module):
 
 
 def batch(rows: int = 4) -> torch.Tensor:
-    """Make an input."""
+    """Create an input."""
     return torch.ones(rows, 3)
 
 
 def summary(*shape: int) -> dict[str, Any]:
-    """Give what is recorded of a tensor of floats."""
+    """Return what is recorded of a tensor of floats."""
     size = 4
     for length in shape:
         size *= length
@@ -95,7 +95,7 @@ def children(buffer: Path) -> list[records.Task]:
 
 
 def paths(found: list[records.Task]) -> list[str]:
-    """Give the module path of each forward."""
+    """Return the module path of each forward."""
     return [str(metadata(task)["module_path"]) for task in found]
 
 
@@ -105,7 +105,7 @@ def openings(buffer: Path) -> list[records.Workflow]:
 
 
 def ending(buffer: Path, workflow_id: str) -> records.Workflow | None:
-    """Read the end of a workflow, None where it has none yet."""
+    """Read the end of a workflow; None if it has none yet."""
     for each in of_type(lines(buffer), records.Workflow):
         if each.workflow_id == workflow_id and each.ended_at is not None:
             assert isinstance(each, records.Workflow)
@@ -114,7 +114,7 @@ def ending(buffer: Path, workflow_id: str) -> records.Workflow | None:
 
 
 def metadata(task: records.Task) -> dict[str, Any]:
-    """Give the custom metadata of a task that has some."""
+    """Return the custom metadata of a task that has some."""
     assert task.custom_metadata is not None
     return task.custom_metadata
 
@@ -125,7 +125,7 @@ def hooks(model: torch.nn.Module) -> int:
 
 
 def torchrun(*program: str, ranks: int = 2) -> list[str]:
-    """Give the command that runs a program in so many ranks."""
+    """Return the command that runs a program in so many ranks."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*launcher, "--nproc-per-node", str(ranks), *program]
 
@@ -134,5 +134,5 @@ def open_scopes() -> int:
     """Count the tasks that are open in the current journal."""
     scope = context.current_scope()
     assert scope is not None
-    opened = [each.current_scope() for each in scope.journal.open_scopes.values()]
-    return sum(1 for each in opened if each is not None and each.key is not None)
+    scopes = [holder.current_scope() for holder in scope.journal.open_scopes.values()]
+    return sum(1 for each in scopes if each is not None and each.key is not None)

@@ -42,7 +42,7 @@ class Broken(torch.autograd.Function):
 
     @staticmethod
     def forward(_context: Any, x: torch.Tensor) -> torch.Tensor:
-        """Give it back."""
+        """Return it."""
         return x.clone()
 
     @staticmethod
@@ -141,7 +141,7 @@ def test_a_backward_that_never_comes_leaves_nothing(buffer: Path) -> None:
     assert backwards(buffer) == []
 
 
-def test_a_double_backward_is_told_by_the_graph_that_it_makes(buffer: Path) -> None:
+def test_a_double_backward_is_recorded_with_create_graph(buffer: Path) -> None:
     model = flowprov.torch_capture(Plain())
     x = batch().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
@@ -165,7 +165,7 @@ def test_a_backward_that_raises_is_closed_by_the_scope_around_it(buffer: Path) -
     assert context.current.get() is None
 
 
-def test_after_a_backward_that_raised_all_goes_on(buffer: Path) -> None:
+def test_later_backwards_are_recorded_after_one_that_raised(buffer: Path) -> None:
     broken, sound = flowprov.torch_capture(Breaks()), flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         for _ in flowprov.Loop(2):
@@ -178,7 +178,7 @@ def test_after_a_backward_that_raised_all_goes_on(buffer: Path) -> None:
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_a_forward_that_is_computed_again_is_no_new_backward(buffer: Path, reentrant: bool) -> None:  # noqa: FBT001
+def test_a_recomputed_forward_is_no_new_backward(buffer: Path, reentrant: bool) -> None:  # noqa: FBT001
     part = torch.nn.Linear(3, 3)
     model = flowprov.torch_capture(Calls(lambda x: checkpoint(part, x, use_reentrant=reentrant)))
     inner = flowprov.torch_capture(part)
@@ -200,18 +200,18 @@ def test_a_backward_in_another_thread_belongs_to_the_workflow(buffer: Path) -> N
 
 
 def in_a_thread_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a prehook look as if autograd ran it in a thread of its own: nobody called it there."""
+    """Make a prehook believe that autograd runs it in a thread of its own, where it has no calling frame."""
 
     class NoCaller:
         f_back = None
 
-    original = backward_module._frame
+    original = backward_module._get_frame
     monkeypatch.setattr(
-        backward_module, "_frame", lambda depth: NoCaller if depth == 0 else original(depth + 1)
+        backward_module, "_get_frame", lambda depth: NoCaller if depth == 0 else original(depth + 1)
     )
 
 
-def test_in_a_thread_of_autograd_it_belongs_to_where_it_was_asked_for(
+def test_a_backward_in_a_thread_of_autograd_belongs_to_the_scope_that_called_it(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_a_thread_of_autograd(monkeypatch)
@@ -225,11 +225,11 @@ def test_in_a_thread_of_autograd_it_belongs_to_where_it_was_asked_for(
     assert only(backwards(buffer)).parent_task_id == second.task_id
 
 
-def test_where_torch_does_not_tell_it_belongs_to_the_scope_of_the_forward(
+def test_a_backward_whose_caller_is_unknown_belongs_to_the_scope_of_the_forward(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_a_thread_of_autograd(monkeypatch)
-    monkeypatch.setattr(backward_module, "_is_known", lambda _: False)
+    monkeypatch.setattr(backward_module, "has_context_of_caller", lambda _: False)
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         with flowprov.task_scope("first"):
@@ -295,14 +295,14 @@ def test_a_compiled_model_goes_on_as_before(buffer: Path) -> None:
         assert torch.equal(left.grad, right.grad)
 
 
-def test_a_fault_of_ours_does_not_end_a_backward(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_does_not_end_a_backward(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError
 
     model = flowprov.torch_capture(Plain())
-    for place in ("forward_opened_by", "DetachedScope"):
+    for name in ("forward_opened_by", "DetachedScope"):
         with monkeypatch.context() as patched:
-            patched.setattr(backward_module, place, broken)
+            patched.setattr(backward_module, name, broken)
             loss_of(model).backward()
     assert model.linear.weight.grad is not None
     assert backwards(buffer) == []

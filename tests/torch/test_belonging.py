@@ -42,31 +42,31 @@ def test_the_epoch_of_a_forward_is_the_item_of_the_loop(buffer: Path) -> None:
     assert [metadata(each)["epoch"] for each in forwards(buffer)] == ["warm-up", {"lr": 0.1}, None]
 
 
-def test_a_parent_task_that_was_given_holds_only_outside_of_any_task(buffer: Path) -> None:
+def test_the_parent_task_of_the_constructor_holds_only_outside_of_any_task(buffer: Path) -> None:
     model: Any = Net
-    model = model(parent_task_id="given")
+    model = model(parent_task_id="t")
     with flowprov.workflow("W"):
         model(batch())
         with flowprov.task_scope("step") as step:
             model(batch())
             step_id = step.task_id
-    assert [each.parent_task_id for each in forwards(buffer)] == ["given", step_id]
+    assert [each.parent_task_id for each in forwards(buffer)] == ["t", step_id]
 
 
-def test_a_parent_task_that_was_given_holds_without_a_workflow_of_the_model_too(buffer: Path) -> None:
+def test_the_parent_task_of_the_constructor_holds_for_a_model_without_a_workflow(buffer: Path) -> None:
     build: Any = Net
-    model = build(parent_task_id="given", save_workflow=False)
+    model = build(parent_task_id="t", save_workflow=False)
     with flowprov.workflow("W", workflow_id="w"):
         model(batch())
         for _ in flowprov.Loop(1):
             model(batch())
     outside, inside = forwards(buffer)
-    assert outside.parent_task_id == "given"
-    assert inside.parent_task_id not in (None, "given")
+    assert outside.parent_task_id == "t"
+    assert inside.parent_task_id not in (None, "t")
     assert outside.workflow_id == inside.workflow_id == "w"
 
 
-def test_iterations_without_rows_are_nobodys_parent(buffer: Path) -> None:
+def test_iterations_without_rows_are_no_parents(buffer: Path) -> None:
     _configure(buffer, epoch_loop=None, batch_loop=None)
     model = Net()
     for _ in flowprov.EpochLoop(1):
@@ -87,7 +87,7 @@ def test_epochs_thin_the_forwards_inside_them_only(buffer: Path) -> None:
     assert [metadata(each)["epoch"] for each in forwards(buffer)] == [0, 2, 4, None]
 
 
-def test_batches_thin_what_is_in_them(buffer: Path) -> None:
+def test_batches_thin_the_forwards_inside_them(buffer: Path) -> None:
     _configure(buffer, capture_batches_at_every=3)
     model = Net()
     for _ in flowprov.EpochLoop(1):
@@ -100,22 +100,22 @@ def test_batches_thin_what_is_in_them(buffer: Path) -> None:
 def test_with_capture_off_there_are_no_hooks_and_no_records(
     buffer: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    given: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if how == "argument":
-        given = {"capture_enabled": False}
+        options = {"capture_enabled": False}
     elif how == "disabled":
         monkeypatch.setenv("FLOWPROV_DISABLED", "1")
     else:
         flowprov.configure(journal={"path": str(buffer)}, instrumentation={"enabled": False})
     build: Any = Net
-    model = build(custom_metadata={"a": 1}, **given)
+    model = build(custom_metadata={"a": 1}, **options)
     model(batch())
     assert hooks(model) == 0
     assert hooks(flowprov.torch_capture(Plain())) == (2 if how == "argument" else 0)
     assert forwards(buffer) == []
 
 
-def test_without_a_choice_of_forwards_only_the_model_is_recorded(buffer: Path) -> None:
+def test_with_what_null_only_the_model_is_recorded(buffer: Path) -> None:
     _configure(buffer, what=None)
     model = Net()
     model(batch())
@@ -181,7 +181,7 @@ def test_a_model_that_was_built_in_a_forward_ends_with_it(buffer: Path) -> None:
     assert ending(buffer, outer_opening.workflow_id) is None
 
 
-def test_an_error_of_the_enclosing_scope_is_that_of_the_model(buffer: Path) -> None:
+def test_a_model_ends_with_the_error_of_the_enclosing_scope(buffer: Path) -> None:
     def train() -> None:
         with flowprov.workflow("W"):
             Net()
@@ -204,14 +204,14 @@ def test_a_model_outside_of_any_workflow_opens_the_implicit_one(buffer: Path) ->
     assert ending(buffer, only(openings(buffer)).workflow_id) is not None
 
 
-def test_the_order_of_ends_is_inside_out(buffer: Path) -> None:
+def test_the_workflow_of_a_model_ends_before_the_enclosing_one(buffer: Path) -> None:
     with flowprov.workflow("W", workflow_id="w"):
         Net()
     ended = [each.workflow_id for each in of_type(lines(buffer), records.Workflow) if each.ended_at]
     assert ended == [only(openings(buffer)).workflow_id, "w"]
 
 
-def test_what_was_given_at_construction_is_recorded_with_the_workflow(buffer: Path) -> None:
+def test_constructor_options_are_recorded_with_the_workflow(buffer: Path) -> None:
     build: Any = Net
     model = build(
         parent_workflow_id="parent", campaign_id="other", custom_metadata={"trial": 7}, get_profile=True
@@ -244,7 +244,7 @@ def test_without_registration_forwards_belong_to_the_enclosing_workflow(buffer: 
     assert second.workflow_id == only(openings(buffer)).workflow_id
 
 
-def test_a_profile_without_a_workflow_is_said_to_be_missing(
+def test_a_warning_says_that_a_profile_needs_a_workflow(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build: Any = Net
@@ -320,7 +320,7 @@ def test_a_forked_child_goes_on_recording_a_captured_model(tmp_path: Path) -> No
     assert len({each.pid for each in found}) == 2
 
 
-def test_a_model_on_default_device_settings_is_recorded_alike(buffer: Path) -> None:
+def test_a_forward_under_a_default_device_is_recorded_alike(buffer: Path) -> None:
     model = Net()
     with torch.device("cpu"):
         model(batch())

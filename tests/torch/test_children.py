@@ -27,7 +27,7 @@ from tests.torch.support import (
 
 
 class Block(torch.nn.Module):
-    """A module with parts of its own."""
+    """A module with children."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Deep(torch.nn.Module):
 
 
 class Holds(torch.nn.Module):
-    """A model with one part."""
+    """A model with one child."""
 
     def __init__(self, part: torch.nn.Module) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def test_the_settings_choose_where_the_arguments_do_not(tmp_path: Path) -> None:
     assert paths(children(tmp_path / "b")) == [*ALL, "head"]
 
 
-def test_each_forward_belongs_to_the_one_around_it(buffer: Path) -> None:
+def test_each_forward_belongs_to_the_enclosing_one(buffer: Path) -> None:
     with flowprov.workflow("W"):
         capture(Deep(), depth="all")(batch())
     parent = only(forwards(buffer))
@@ -131,7 +131,7 @@ def test_inputs_and_outputs_are_recorded_in_every_mode(buffer: Path) -> None:
         assert ("layout" in used["input"]) == ("inspection" in mode)
 
 
-def test_a_pattern_that_fits_nothing_is_said_with_its_mend(
+def test_a_warning_names_a_pattern_that_fits_nothing_and_its_mend(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with flowprov.workflow("W"):
@@ -185,7 +185,7 @@ def test_a_captured_model_in_a_captured_model_is_recorded_once(buffer: Path, inn
     assert [task.activity_id for task in forwards(buffer)] == ["Inner", "Outer"]
 
 
-def test_a_part_that_becomes_a_captured_model_later_is_no_child_any_more(buffer: Path) -> None:
+def test_a_child_that_becomes_a_captured_model_is_no_child_any_more(buffer: Path) -> None:
     inner = Holds(torch.nn.Linear(3, 3))
     outer = capture(Holds(inner), depth="all")
     with flowprov.workflow("W"):
@@ -197,7 +197,7 @@ def test_a_part_that_becomes_a_captured_model_later_is_no_child_any_more(buffer:
     assert len(forwards(buffer)) == 3
 
 
-def test_parts_that_were_replaced_before_the_first_forward_are_the_ones_recorded(buffer: Path) -> None:
+def test_children_that_are_put_in_before_the_first_forward_are_recorded(buffer: Path) -> None:
     model = capture(Holds(torch.nn.Linear(3, 3)))
     model.part = torch.nn.Identity()
     with flowprov.workflow("W"):
@@ -205,7 +205,7 @@ def test_parts_that_were_replaced_before_the_first_forward_are_the_ones_recorded
     assert only(children(buffer)).activity_id == "Identity"
 
 
-def test_release_takes_the_hooks_off_all_parts(buffer: Path) -> None:
+def test_release_takes_the_hooks_off_all_children(buffer: Path) -> None:
     shared = torch.nn.Linear(3, 3)
     model, other = capture(Holds(shared)), capture(Holds(shared))
     with flowprov.workflow("W"):
@@ -236,7 +236,7 @@ def test_subclasses_of_decorated_classes_record_children_once(buffer: Path) -> N
     assert paths(children(buffer)) == ALL
 
 
-def test_threads_that_meet_at_the_first_forward_put_hooks_on_once(buffer: Path) -> None:
+def test_threads_that_run_the_first_forward_together_put_hooks_on_once(buffer: Path) -> None:
     model = capture(Deep(), depth="all")
     barrier = threading.Barrier(4)
 
@@ -267,7 +267,7 @@ def test_a_thinned_epoch_thins_the_children_too(tmp_path: Path) -> None:
     assert len(children(tmp_path / "b")) == 2 * len(ALL)
 
 
-def test_training_gradients_and_autocast_are_told(buffer: Path) -> None:
+def test_training_gradients_and_autocast_are_recorded(buffer: Path) -> None:
     model = capture(Holds(torch.nn.Linear(3, 3)))
     with flowprov.workflow("W"):
         model(batch())
@@ -276,10 +276,10 @@ def test_training_gradients_and_autocast_are_told(buffer: Path) -> None:
             model(batch())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             model(batch())
-    told = [metadata(task) for task in children(buffer)]
-    assert [each["is_training"] for each in told] == [True, False, False]
-    assert [each["grad_enabled"] for each in told] == [True, False, True]
-    assert [each.get("autocast_dtype") for each in told] == [None, None, "bfloat16"]
+    modes = [metadata(task) for task in children(buffer)]
+    assert [each["is_training"] for each in modes] == [True, False, False]
+    assert [each["grad_enabled"] for each in modes] == [True, False, True]
+    assert [each.get("autocast_dtype") for each in modes] == [None, None, "bfloat16"]
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

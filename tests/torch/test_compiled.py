@@ -45,7 +45,7 @@ def test_each_call_is_recorded_as_a_forward_of_the_original(
 
 
 @both
-def test_the_graphs_are_as_many_as_those_of_the_plain_model(buffer: Path, compile_model: Compile) -> None:
+def test_there_are_as_many_graphs_as_for_the_plain_model(buffer: Path, compile_model: Compile) -> None:
     def measure(model: torch.nn.Module) -> tuple[int, int, list[torch.Tensor]]:
         torch._dynamo.reset()
         counters.clear()
@@ -190,7 +190,7 @@ def test_a_model_that_was_compiled_before_can_be_captured(
     assert only(forwards(buffer)).activity_id == "Plain"
 
 
-def test_what_was_compiled_before_flowprov_was_there_is_recorded_too(tmp_path: Path) -> None:
+def test_a_model_that_was_compiled_before_flowprov_was_imported_is_recorded(tmp_path: Path) -> None:
     run(
         """
         import torch

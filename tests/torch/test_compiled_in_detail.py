@@ -25,7 +25,7 @@ def detailed(tmp_path: Path) -> Path:
 
 
 @both
-def test_statistics_of_a_compiled_model_are_those_of_what_goes_in_and_comes_out(
+def test_a_compiled_model_has_the_statistics_of_its_inputs_and_outputs(
     detailed: Path, compile_model: Compile
 ) -> None:
     model = compile_model(flowprov.torch_capture(Plain()), fullgraph=True)
@@ -48,7 +48,7 @@ def test_a_backward_through_a_compiled_model_is_one_record(detailed: Path, compi
     assert backward.status == "FINISHED"
 
 
-def test_where_the_compiled_model_runs_as_python_there_is_one_record_of_each(detailed: Path) -> None:
+def test_a_compiled_model_that_runs_as_python_leaves_one_record_of_each(detailed: Path) -> None:
     compiled = torch.compile(flowprov.torch_capture(Plain()), backend="eager")
     with torch.compiler.set_stance("force_eager"):
         compiled(batch()).square().sum().backward()

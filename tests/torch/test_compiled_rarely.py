@@ -1,4 +1,4 @@
-"""Compiled models where the compiler steps aside, fails, or meets copies, threads and other compiled code."""
+"""Compiled models that are not run compiled, fail, are copied, run in threads, or in other compiled code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_model_that_is_forced_to_run_eagerly_is_recorded_once_with_its_childre
 
 
 class Breaks(Plain):
-    """A model at which the compiler gives up for a moment."""
+    """A model with a graph break."""
 
     def forward(self, x: torch.Tensor) -> Any:
         """Compute in two parts."""
@@ -137,7 +137,7 @@ def test_both_ways_of_compiling_at_once_record_once(buffer: Path) -> None:
     assert len(forwards(buffer)) == 4
 
 
-def test_a_compiled_function_records_no_forward_has_no_break_and_it_is_said_once(
+def test_a_compiled_function_has_no_break_and_one_warning_says_that_no_forward_is_recorded(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = capture(Plain(), name="Inside")
@@ -157,7 +157,7 @@ def test_a_compiled_function_records_no_forward_has_no_break_and_it_is_said_once
 
 
 @both
-def test_of_a_compiled_model_and_of_an_exported_one_nothing_is_said(
+def test_compiling_and_exporting_a_captured_model_does_not_warn(
     buffer: Path, compile_model: Compile, caplog: pytest.LogCaptureFixture
 ) -> None:
     with flowprov.workflow("W"):
@@ -169,7 +169,7 @@ def test_of_a_compiled_model_and_of_an_exported_one_nothing_is_said(
 
 
 @both
-def test_release_takes_the_recording_off(buffer: Path, compile_model: Compile) -> None:
+def test_release_ends_the_recording_of_a_compiled_model(buffer: Path, compile_model: Compile) -> None:
     plain = compile_model(Plain())
     model = capture(Holds(Plain()))
     compiled = compile_model(model)
@@ -196,13 +196,13 @@ def test_copies_of_a_model_compiled_in_place_are_plain_and_not_captured(buffer: 
         expected = model(batch())
         torch.save(model, file)
         file.seek(0)
-        for made in (
+        for copied in (
             copy.deepcopy(model),
             pickle.loads(pickle.dumps(model)),
             torch.load(file, weights_only=False),
         ):
-            assert torch.equal(made(batch()), expected)
-            assert torch.equal(in_place(made)(batch()), expected)
+            assert torch.equal(copied(batch()), expected)
+            assert torch.equal(in_place(copied)(batch()), expected)
     assert len(forwards(buffer)) == 1
     assert list(model.state_dict()) == ["linear.weight", "linear.bias"]
 
@@ -212,8 +212,8 @@ def test_copies_of_the_original_of_a_compiled_model_are_not_captured(buffer: Pat
     compiled = anew(model)
     with flowprov.workflow("W"):
         expected = compiled(batch())
-        for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), copy.deepcopy(compiled)):
-            assert torch.equal(made(batch()), expected)
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), copy.deepcopy(compiled)):
+            assert torch.equal(copied(batch()), expected)
     assert len(forwards(buffer)) == 1
     assert list(compiled.state_dict()) == list(anew(Plain()).state_dict())
 
@@ -236,7 +236,7 @@ def test_forwards_in_threads_are_each_recorded_once(buffer: Path, compile_model:
     assert len(forwards(buffer)) == 13
 
 
-def test_what_nobody_captured_compiles_as_ever(buffer: Path) -> None:
+def test_a_module_that_is_not_captured_compiles_as_before(buffer: Path) -> None:
     Net()(batch())
     plain = Plain()
     compiled = anew(plain)
@@ -255,7 +255,7 @@ def test_exceptions_of_the_compiler_pass(buffer: Path, compile_model: Compile) -
 
 
 @both
-def test_a_fault_of_ours_is_counted_and_the_model_compiles_and_runs(
+def test_an_internal_error_is_counted_and_the_model_compiles_and_runs(
     buffer: Path, compile_model: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> Any:

@@ -19,18 +19,18 @@ from tests.torch.support import Net, Plain, batch, forwards, hooks
 
 
 def _through_pickle(model: torch.nn.Module) -> torch.nn.Module:
-    made = pickle.loads(pickle.dumps(model))
-    assert isinstance(made, torch.nn.Module)
-    return made
+    copied = pickle.loads(pickle.dumps(model))
+    assert isinstance(copied, torch.nn.Module)
+    return copied
 
 
 def _through_torch_save(model: torch.nn.Module) -> torch.nn.Module:
     file = io.BytesIO()
     torch.save(model, file)
     file.seek(0)
-    made = torch.load(file, weights_only=False)
-    assert isinstance(made, torch.nn.Module)
-    return made
+    copied = torch.load(file, weights_only=False)
+    assert isinstance(copied, torch.nn.Module)
+    return copied
 
 
 @pytest.mark.parametrize("through", [copy.deepcopy, _through_pickle, _through_torch_save])
@@ -38,21 +38,21 @@ def test_a_copy_computes_the_same_and_is_not_captured(buffer: Path, through: obj
     assert callable(through)
     model = Net()
     model(batch())
-    made = through(through(model))
-    assert torch.equal(made(batch()), model(batch()))
-    assert torch.equal(made(x=batch()), model(x=batch()))
+    copied = through(through(model))
+    assert torch.equal(copied(batch()), model(batch()))
+    assert torch.equal(copied(x=batch()), model(x=batch()))
     assert len(forwards(buffer)) == 3
 
 
 def test_a_copy_can_fail_and_be_captured_and_be_released(buffer: Path) -> None:
-    made = copy.deepcopy(Net())
+    copied = copy.deepcopy(Net())
     with pytest.raises(RuntimeError):
-        made(torch.ones(1, 99))
-    flowprov.torch_capture(made)
-    assert hooks(made) == 2
-    made(batch())
+        copied(torch.ones(1, 99))
+    flowprov.torch_capture(copied)
+    assert hooks(copied) == 2
+    copied(batch())
     assert len(forwards(buffer)) == 1
-    again = copy.deepcopy(made)
+    again = copy.deepcopy(copied)
     flowprov.torch_release(again)
     assert hooks(again) == 0
 
@@ -107,7 +107,7 @@ print(sorted(name for name in sys.modules if name.startswith("flowprov")))
         env={**environment, "PYTHONPATH": str(tmp_path)},
     )
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.strip() == "['flowprov']"  # the mark that keeps it out
+    assert shown.stdout.strip() == "['flowprov']"  # the None that keeps it out
     assert "Warning" not in shown.stderr
 
 
@@ -149,7 +149,7 @@ def test_a_class_of_the_main_program_travels_by_value_and_is_captured_there(tmp_
             return model.state_dict().keys() == Model(3).state_dict().keys()
 
         if __name__ == "__main__":
-            Model(3)(torch.ones(1, 3))  # whatever a use leaves in the class travels too
+            Model(3)(torch.ones(1, 3))  # the class travels with whatever a use leaves in it
             with open("function", "wb") as file:
                 cloudpickle.dump(train, file)
             shown = subprocess.run([sys.executable, "worker.py", "function", "there"],
@@ -171,6 +171,6 @@ def test_an_instance_travels_by_value_as_a_plain_model(buffer: Path) -> None:
     class Local(Plain): ...
 
     model = flowprov.torch_capture(Local)()
-    made = pickle.loads(cloudpickle.dumps(model))
-    assert torch.equal(made(batch()), model(batch()))
+    copied = pickle.loads(cloudpickle.dumps(model))
+    assert torch.equal(copied(batch()), model(batch()))
     assert len(forwards(buffer)) == 1

@@ -1,4 +1,4 @@
-"""Putting capture on classes and instances: what stays as it was, and what a construction accepts."""
+"""Capture on classes and instances: what stays as it was, and which options a constructor takes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support import clean_environment, only
 from tests.torch.support import Net, Plain, batch, forwards, hooks, metadata, openings
 
 
-def _take_all(**given: Any) -> dict[str, Any]:
-    """Say everything that may be said of a model at its construction."""
+def _all_options(**others: Any) -> dict[str, Any]:
+    """Return every option that the constructor of a captured model takes."""
     return {
         "parent_task_id": "t",
         "parent_workflow_id": "w",
@@ -27,7 +27,7 @@ def _take_all(**given: Any) -> dict[str, Any]:
         "get_profile": False,
         "save_workflow": True,
         "capture_enabled": True,
-        **given,
+        **others,
     }
 
 
@@ -82,7 +82,7 @@ def test_anything_but_a_model_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"what": "everything"}, {"depth": 0}, {"children_mode": "some"}, {"include": "encoder.*"}]
 )
-def test_an_option_that_is_none_is_refused_with_what_was_expected(wrong: dict[str, Any]) -> None:
+def test_an_option_with_a_wrong_value_is_refused_with_what_was_expected(wrong: dict[str, Any]) -> None:
     with pytest.raises(
         UsageError, match=f"{next(iter(wrong))} must be .*, not {next(iter(wrong.values()))!r}"
     ):
@@ -114,34 +114,34 @@ except ImportError as error:
     assert 'pip install "flowprov[torch]"' in shown.stdout
 
 
-# -- arguments of the construction --------------------------------------------------------------------------
+# -- options of the constructor ----------------------------------------------------------------------------
 
 
-def test_what_is_ours_is_taken_out_before_the_users_init(buffer: Path) -> None:
+def test_options_of_capture_are_taken_out_before_the_users_init(buffer: Path) -> None:
     class Model(Plain):
         def __init__(self, width: int, **others: Any) -> None:
             super().__init__(width)
             self.seen = others
 
-    model: Any = flowprov.torch_capture(Model)(3, **_take_all(), mine=1)
+    model: Any = flowprov.torch_capture(Model)(3, **_all_options(), mine=1)
     assert model.seen == {"mine": 1}
 
 
-def test_a_class_without_an_init_takes_them_too(buffer: Path) -> None:
+def test_a_class_without_an_init_takes_the_options_too(buffer: Path) -> None:
     @flowprov.torch_capture
     class Model(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x
 
     build: Any = Model
-    model = build(**_take_all())
+    model = build(**_all_options())
     model(batch())
     assert only(forwards(buffer)).parent_task_id == "t"
     with pytest.raises(TypeError, match="mine"):
         build(mine=1)
 
 
-def test_what_the_signature_names_is_passed_on_as_well(buffer: Path) -> None:
+def test_options_that_the_signature_names_are_passed_on_as_well(buffer: Path) -> None:
     class Model(Plain):
         def __init__(self, parent_task_id: str, custom_metadata: Any = None, *, tag: str = "") -> None:
             super().__init__()
@@ -271,7 +271,7 @@ def test_the_order_of_constructors_stays_as_it_was(buffer: Path) -> None:
     assert hooks(Both()) == 2
 
 
-def test_models_that_build_models_are_captured_each(buffer: Path) -> None:
+def test_models_that_a_model_builds_are_captured_too(buffer: Path) -> None:
     @flowprov.torch_capture
     class Pair(torch.nn.Module):
         def __init__(self) -> None:

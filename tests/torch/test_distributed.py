@@ -168,7 +168,7 @@ if __name__ == "__main__":
 """
 
 
-def test_ranks_that_a_program_spawned_itself_are_told_by_their_process_group(tmp_path: Path) -> None:
+def test_ranks_that_a_program_spawned_have_the_rank_of_their_process_group(tmp_path: Path) -> None:
     run(_SPAWNING, tmp_path, env={"OMP_NUM_THREADS": "1"})
     found = [*forwards(tmp_path), *children(tmp_path)]
     assert sorted(str(task.rank) for task in found) == ["0", "0", "1", "1"]

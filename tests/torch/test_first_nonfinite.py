@@ -22,7 +22,7 @@ class Log(torch.nn.Module):
 
 
 class LogBetween(torch.nn.Module):
-    """A model whose own code does so, between its parts."""
+    """A model whose own code makes NaN, between its children."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ def test_a_middle_layer_is_found_in_rows_of_every_form(buffer: Path, x: torch.Te
         expected = found["task_id"]
 
 
-def test_the_code_between_the_parts_is_that_of_the_parent(buffer: Path) -> None:
+def test_a_nan_made_between_the_children_is_the_product_of_the_parent(buffer: Path) -> None:
     run(LogBetween(), GOOD, BAD)
     found = first_nonfinite(flowprov.Buffer(buffer).records())
     assert found is not None
     assert found["activity_id"] == "LogBetween"
 
 
-def test_what_came_in_with_the_data_is_nobodys_product(buffer: Path) -> None:
+def test_a_nan_in_the_data_is_the_product_of_no_module(buffer: Path) -> None:
     run(torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU()), torch.tensor([float("nan")]))
     assert first_nonfinite(flowprov.Buffer(buffer).records()) is None
 

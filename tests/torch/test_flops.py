@@ -1,4 +1,4 @@
-"""The operations of the first forward are counted while it runs, and nothing of it changes."""
+"""The operations of the first forward are counted while it runs, and the forward does not change."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def profile(buffer: Path) -> dict[str, Any]:
     """Read the profile of the one model."""
     rows = flowprov.read_buffer(buffer, return_df=False)
     (found,) = (row["custom_metadata"]["model_profile"] for row in rows if row["subtype"] == "torch_model")
-    assert found["params"] >= 0, "what is found later adds to the profile"
+    assert found["params"] >= 0, "the counts add to the profile"
     return dict(found)
 
 
-def nothing_is_left() -> bool:
+def no_mode_is_left() -> bool:
     return _get_current_dispatch_mode() is None
 
 
@@ -49,7 +49,7 @@ def nothing_is_left() -> bool:
         (lambda: torch.nn.Embedding(3, 3), (torch.zeros(2, dtype=torch.long),)),
     ],
 )
-def test_the_count_is_that_of_torch_and_the_results_are_those_without_it(
+def test_the_count_is_that_of_torch_and_the_results_do_not_change(
     buffer: Path, make: Callable[[], torch.nn.Module], inputs: tuple[torch.Tensor, ...]
 ) -> None:
     plain = make()
@@ -62,7 +62,7 @@ def test_the_count_is_that_of_torch_and_the_results_are_those_without_it(
         found.append([output, *(parameter.grad for parameter in each.parameters())])
     for expected, computed in zip(*found, strict=True):
         assert torch.equal(expected[0], computed[0])
-    assert nothing_is_left()
+    assert no_mode_is_left()
     with FlopCounterMode(display=False) as counter:
         plain(*inputs)
     counted = profile(buffer)
@@ -98,7 +98,7 @@ def test_attention_on_the_cpu_is_counted(buffer: Path) -> None:
     assert profile(buffer)["flops"] == 2 * (2 * 2 * 3 * 16 * 16 * 8)  # two products, each of so many
 
 
-def test_what_has_no_formula_is_named_and_the_rest_is_no_total(buffer: Path) -> None:
+def test_operators_without_a_formula_are_named_and_there_is_no_total(buffer: Path) -> None:
     def chooses(x: torch.Tensor) -> Any:
         return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)) @ x
 
@@ -124,13 +124,13 @@ def test_functions_that_the_forward_compiles_stay_compiled(buffer: Path) -> None
     model(batch())
     model(batch())
     assert len(graphs) == 1
-    assert nothing_is_left()
+    assert no_mode_is_left()
 
 
 @pytest.mark.parametrize(
     "hinders", [torch.inference_mode, lambda: FlopCounterMode(display=False)], ids=["inference", "a mode"]
 )
-def test_where_counting_could_change_something_there_is_no_count(
+def test_nothing_is_counted_where_counting_could_change_something(
     buffer: Path, hinders: Callable[[], Any]
 ) -> None:
     model = capture(Plain())
@@ -150,7 +150,7 @@ def test_a_forward_that_raises_leaves_no_count_and_no_mode(buffer: Path) -> None
     model = capture(Plain())
     with pytest.raises(RuntimeError):
         model(torch.ones(1, 99))
-    assert nothing_is_left()
+    assert no_mode_is_left()
     assert not any(key.startswith("flops") for key in profile(buffer))
 
 
@@ -160,7 +160,7 @@ def test_an_interrupted_forward_leaves_no_mode_once_its_scope_is_closed(buffer: 
 
     with pytest.raises(KeyboardInterrupt), flowprov.workflow("W"):
         capture(Calls(interrupted))(batch())
-    assert nothing_is_left()
+    assert no_mode_is_left()
 
 
 def test_an_interrupted_forward_below_a_mode_of_the_program_counts_no_more(buffer: Path) -> None:
@@ -177,13 +177,11 @@ def test_an_interrupted_forward_below_a_mode_of_the_program_counts_no_more(buffe
         batch() @ batch().T
     assert counter.get_total_flops() == 2 * 4 * 4 * 3
     assert isinstance(left, flops.FlopCount)
-    left.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-    assert nothing_is_left()
+    left.__exit__(None, None, None)
+    assert no_mode_is_left()
 
 
-def test_a_formula_that_fails_costs_the_number_and_nothing_else(
-    buffer: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_formula_that_fails_loses_only_the_number(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> int:
         raise ValueError("a shape that nobody thought of")
 

@@ -1,4 +1,4 @@
-"""Forwards: one record each, with inputs and outputs by name, and the program none the wiser."""
+"""Forwards: one record each, with inputs and outputs by name, and no change for the program."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ Pair = collections.namedtuple("Pair", "loss logits")  # noqa: PYI024 - the plain
 
 
 class ModelOutput(OrderedDict[str, Any]):
-    """In the manner of transformers: a mapping whose values are attributes too."""
+    """A mapping whose values are attributes too, as in transformers."""
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_exception_of_another_hook_after_the_forward_makes_it_an_error(buffer
     assert only(forwards(buffer)).status == "ERROR"
 
 
-def test_an_exception_of_a_hook_before_ours_leaves_the_outer_forward_open(buffer: Path) -> None:
+def test_an_exception_of_an_earlier_hook_leaves_the_outer_forward_open(buffer: Path) -> None:
     depth = [0]
 
     def recurse(x: torch.Tensor) -> torch.Tensor:
@@ -196,7 +196,7 @@ def test_an_exception_of_a_hook_before_ours_leaves_the_outer_forward_open(buffer
     assert only(forwards(buffer)).status == "FINISHED"
 
 
-def test_a_forward_that_was_interrupted_is_closed_by_the_enclosing_scope(buffer: Path) -> None:
+def test_an_interrupted_forward_is_closed_by_the_enclosing_scope(buffer: Path) -> None:
     model = flowprov.torch_capture(Returns(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt), flowprov.workflow("W"), flowprov.task_scope("step"):
         model()
@@ -209,7 +209,7 @@ def test_a_forward_that_was_interrupted_is_closed_by_the_enclosing_scope(buffer:
     assert context.current.get() is None
 
 
-def test_a_forward_that_was_interrupted_is_nobodys_parent(buffer: Path) -> None:
+def test_an_interrupted_forward_is_no_parent_of_later_forwards(buffer: Path) -> None:
     broken, sound = flowprov.torch_capture(Returns(KeyboardInterrupt())), Net()
     with pytest.raises(KeyboardInterrupt):
         broken()
@@ -356,7 +356,7 @@ def test_a_captured_model_is_freed_with_its_last_reference(buffer: Path) -> None
     assert gone() is None
 
 
-def test_nothing_that_went_in_or_out_is_kept_alive(buffer: Path) -> None:
+def test_inputs_and_outputs_are_not_kept_alive(buffer: Path) -> None:
     model = flowprov.torch_capture(Calls(lambda x: x * 2))
     with flowprov.workflow("W"):
         x = batch()
@@ -366,16 +366,18 @@ def test_nothing_that_went_in_or_out_is_kept_alive(buffer: Path) -> None:
         assert [each() for each in gone] == [None, None]
 
 
-def test_a_fault_of_ours_stays_inside_and_is_counted(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_counted_and_the_forward_goes_on(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError
 
     model = Net()
     expected = model(batch())
-    for place in ("encode_output", "Inputs"):
+    for name in ("encode_output", "Inputs"):
         model = Net()
         with monkeypatch.context() as patched:
-            patched.setattr(hooks_module, place, broken)
+            patched.setattr(hooks_module, name, broken)
             assert model(batch()).shape == expected.shape
     journal = only(runtime.get().journals())
     captured, written, dropped = journal.counts()

@@ -1,4 +1,4 @@
-"""The fused inference paths of torch's transformers stay, unless somebody asked to see inside them."""
+"""Layers of torch's transformers keep their fast path in inference, unless modules inside are recorded."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def padding() -> torch.Tensor:
 
 
 def alike(build: Any, *, padded: bool = False, **options: Any) -> tuple[Any, Any]:
-    """Compute once without and once with capture, the same to the bit; gives the operators of both."""
+    """Compute without and with capture, check that the results agree, and return the operators of both."""
     torch.manual_seed(0)
     plain = build()
     captured = copy.deepcopy(plain)
     x = torch.randn(3, 5, 8)
     name = "padding" if isinstance(plain, Holds) else "src_key_padding_mask"
-    given = {name: padding()} if padded else {}
-    expected, without = computed(plain, x, **given)
+    keywords = {name: padding()} if padded else {}
+    expected, without = computed(plain, x, **keywords)
     flowprov.torch_capture(captured, **options)
     with flowprov.workflow("W"):
-        found, seen = computed(captured, x, **given)
+        found, seen = computed(captured, x, **keywords)
         if seen[LAYER]:
             assert torch.equal(found, expected)
         else:
@@ -84,7 +84,7 @@ def alike(build: Any, *, padded: bool = False, **options: Any) -> tuple[Any, Any
         {"what": "parent_and_children", "depth": "all", "include": ["encoder", "encoder.layers.?"]},
     ],
 )
-def test_the_fused_path_stays_where_nothing_inside_the_layers_is_recorded(
+def test_layers_take_their_fast_path_where_nothing_inside_them_is_recorded(
     buffer: Path,
     padded: bool,  # noqa: FBT001 - a parameter
     build: Any,
@@ -98,7 +98,7 @@ def test_the_fused_path_stays_where_nothing_inside_the_layers_is_recorded(
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_layers_are_recorded_without_leaving_the_fused_path(buffer: Path, depth: int) -> None:
+def test_layers_are_recorded_without_leaving_the_fast_path(buffer: Path, depth: int) -> None:
     without, seen = alike(model, padded=True, what="parent_and_children", depth=depth)
     assert seen == without
     layers = ["encoder.layers.0", "encoder.layers.1"] if depth == 3 else []
@@ -109,7 +109,7 @@ def test_layers_are_recorded_without_leaving_the_fused_path(buffer: Path, depth:
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_who_asks_to_see_inside_a_layer_sees_it_and_is_told_what_that_costs(
+def test_modules_inside_a_layer_are_recorded_and_a_warning_names_the_cost(
     buffer: Path,
     caplog: pytest.LogCaptureFixture,
     padded: bool,  # noqa: FBT001 - a parameter
@@ -118,10 +118,10 @@ def test_who_asks_to_see_inside_a_layer_sees_it_and_is_told_what_that_costs(
     assert without[LAYER] == 2
     assert seen[LAYER] == 0
     assert "encoder.layers.1.self_attn" in paths(children(buffer))
-    told = [line for line in caplog.messages if "fused" in line]
-    assert len(told) == 1
-    assert "encoder.layers.0" in told[0]
-    assert "exclude" in told[0]
+    warnings = [line for line in caplog.messages if "fast path" in line]
+    assert len(warnings) == 1
+    assert "encoder.layers.0" in warnings[0]
+    assert "exclude" in warnings[0]
 
 
 def test_training_says_nothing_of_fused_paths_that_a_layer_never_takes(
@@ -130,7 +130,7 @@ def test_training_says_nothing_of_fused_paths_that_a_layer_never_takes(
     odd = torch.nn.TransformerEncoderLayer(6, 3, 16, batch_first=False)
     with flowprov.workflow("W"):
         flowprov.torch_capture(odd, what="parent_and_children", depth="all")(torch.randn(3, 5, 6))
-    assert "fused" not in caplog.text
+    assert "fast path" not in caplog.text
 
 
 def test_gradients_and_the_state_of_the_generator_are_those_of_the_plain_encoder(buffer: Path) -> None:
@@ -148,10 +148,10 @@ def test_gradients_and_the_state_of_the_generator_are_those_of_the_plain_encoder
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_hook_of_the_program_switches_the_path_off_and_its_removal_on_again(
+def test_a_hook_of_the_program_ends_the_fast_path_and_its_removal_restores_it(
     buffer: Path, when: str
 ) -> None:
-    """Where it was put on before, capture has to be taken off and put on again."""
+    """A hook that was put on before needs capture to be taken off and put on again."""
 
     def watch(*_: Any) -> None:
         calls.append(1)
@@ -179,7 +179,7 @@ def test_a_hook_of_the_program_switches_the_path_off_and_its_removal_on_again(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_release_leaves_plain_mappings_in_which_the_programs_hooks_are(buffer: Path, when: str) -> None:
+def test_release_leaves_plain_dicts_with_the_hooks_of_the_program(buffer: Path, when: str) -> None:
     layer = encoder_layer()
     flowprov.torch_capture(layer)
     flowprov.torch_release(layer)
@@ -207,20 +207,20 @@ def _saved(target: torch.nn.Module) -> Any:
 
 @pytest.mark.parametrize("through", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), _saved])
 @pytest.mark.parametrize("options", [{}, {"what": "parent_and_children", "depth": 3}])
-def test_a_copy_takes_the_fused_path_too(buffer: Path, through: Any, options: dict[str, Any]) -> None:
+def test_a_copy_takes_the_fast_path_too(buffer: Path, through: Any, options: dict[str, Any]) -> None:
     captured, x = flowprov.torch_capture(model(), **options), torch.randn(3, 5, 8)
     with flowprov.workflow("W"):
         expected, without = computed(captured, x)
-        made = through(through(captured))
-        found, seen = computed(made, x)
+        copied = through(through(captured))
+        found, seen = computed(copied, x)
     assert seen == without
     assert torch.equal(found, expected)
     assert len(forwards(buffer)) == 1
-    layer = made.encoder.layers[0]
+    layer = copied.encoder.layers[0]
     assert type(layer._forward_hooks) is type(layer._forward_pre_hooks) is collections.OrderedDict
 
 
-def test_a_saved_encoder_loads_and_is_fused_where_flowprov_is_not_installed(tmp_path: Path) -> None:
+def test_a_saved_encoder_takes_the_fast_path_where_flowprov_is_not_installed(tmp_path: Path) -> None:
     run(
         """
         import torch, flowprov
@@ -282,7 +282,7 @@ def test_a_decoder_and_a_whole_transformer_compute_the_same(
                 with torch.set_grad_enabled(not inference):
                     results.append(each(memory, x))
             if plain is whole and options and inference:
-                torch.testing.assert_close(*results)  # its encoder layers were asked to be seen inside
+                torch.testing.assert_close(*results)  # modules inside its encoder layers are recorded
             else:
                 assert torch.equal(*results)
     assert len(forwards(buffer)) == 2

@@ -1,4 +1,4 @@
-"""Hooks of the program on a captured layer with a fused path: as on one without capture, compiled or not."""
+"""Hooks of the program on a captured layer with a fast path do what they do without capture."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def exported(model: torch.nn.Module, x: torch.Tensor) -> Any:
         return torch.export.export(model.eval(), (x,), strict=True).module()(x)
 
 
-def made() -> torch.nn.Module:
+def layer_and_head() -> torch.nn.Module:
     return torch.nn.Sequential(encoder_layer(), torch.nn.Linear(8, 2))
 
 
@@ -96,7 +96,7 @@ sorts = pytest.mark.parametrize("register", [_after, _before, _several])
 @ways
 @sorts
 @pytest.mark.parametrize("when", ["before", "after", "released"])
-@pytest.mark.parametrize(("build", "options"), [(encoder_layer, PARENT), (made, LAYERS)])
+@pytest.mark.parametrize(("build", "options"), [(encoder_layer, PARENT), (layer_and_head, LAYERS)])
 def test_a_layer_with_hooks_of_the_program_computes_what_it_does_without_capture(
     buffer: Path,
     way: Callable[..., torch.Tensor],
@@ -128,7 +128,7 @@ def test_a_layer_with_hooks_of_the_program_computes_what_it_does_without_capture
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_path_is_taken_again_when_the_last_of_several_hooks_is_removed_in_whatever_order(
+def test_the_fast_path_comes_back_when_the_last_of_several_hooks_is_removed_in_any_order(
     buffer: Path, order: tuple[int, ...], when: str
 ) -> None:
     (plain, captured), x = twins(encoder_layer), batch()
@@ -163,7 +163,7 @@ def test_the_path_is_taken_again_when_the_last_of_several_hooks_is_removed_in_wh
 
 @ways
 @sorts
-def test_the_path_is_taken_again_in_compiled_code_too(
+def test_the_fast_path_comes_back_in_compiled_code_too(
     buffer: Path, way: Callable[..., torch.Tensor], register: Callable[..., list[Any]]
 ) -> None:
     (plain, captured), x = twins(encoder_layer), batch()
@@ -229,15 +229,15 @@ def test_a_copy_has_the_programs_hooks_and_none_that_records(
     _after(plain)
     flowprov.torch_capture(captured)
     kept = _after(captured)
-    made = through(through(captured))
+    copied = through(through(captured))
     with flowprov.workflow("W"):
-        assert torch.equal(way(made, x), way(plain, x))
+        assert torch.equal(way(copied, x), way(plain, x))
         kept[0].remove()
         assert torch.equal(uncompiled(captured, x), expected)
-        assert torch.equal(way(made, x), way(plain, x))
+        assert torch.equal(way(copied, x), way(plain, x))
     assert len(forwards(buffer)) == 1
     assert b"flowprov" not in pickle.dumps(captured)
-    assert b"flowprov" not in pickle.dumps(made)
+    assert b"flowprov" not in pickle.dumps(copied)
     assert captured.state_dict().keys() == plain.state_dict().keys()
 
 
@@ -246,13 +246,13 @@ def test_a_model_to_which_its_hooks_refer_is_freed(buffer: Path) -> None:
     flowprov.torch_capture(layer)
     gone = weakref.ref(layer)
     for register in (layer.register_forward_hook, layer.register_forward_pre_hook):
-        register(lambda *_, held=layer: held and None)
+        register(lambda *_, kept=layer: kept and None)
     del layer, register
     gc.collect()
     assert gone() is None
 
 
-def test_a_mapping_of_hooks_can_be_copied(buffer: Path) -> None:
+def test_the_dict_of_hooks_can_be_copied(buffer: Path) -> None:
     layer = encoder_layer()
     flowprov.torch_capture(layer)
     copied = layer._forward_hooks.copy()

@@ -1,4 +1,4 @@
-"""Modules of Lightning under its Trainer: captured, they do what they did, and every forward is recorded."""
+"""Modules of Lightning under its Trainer: captured, they do the same, and every forward is recorded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Regression(lightning.LightningModule):  # type: ignore[misc, name-defined]
         return self(batch[0])
 
     def configure_optimizers(self) -> Any:
-        """Give what trains it."""
+        """Return the optimizer."""
         return torch.optim.Adam(self.parameters(), lr=self.hparams.rate)
 
 
@@ -80,7 +80,7 @@ def trainer(folder: Path, **options: Any) -> Any:
 
 
 def run(model: Any, folder: Path, **options: Any) -> list[Any]:
-    """Fit, validate and predict; gives all that came of it."""
+    """Fit, validate and predict; return all tensors that this left."""
     running = trainer(folder, **options)
     with flowprov.workflow("W"):
         running.fit(model, data(), data())
@@ -91,7 +91,7 @@ def run(model: Any, folder: Path, **options: Any) -> list[Any]:
     return [*model.parameters(), *steps, *predicted, torch.tensor(validated[0]["loss"])]
 
 
-def made(cls: Any) -> Any:
+def build(cls: Any) -> Any:
     torch.manual_seed(0)
     return cls()
 
@@ -101,7 +101,7 @@ def check_equal(one: list[Any], other: list[Any]) -> None:
 
 
 def check_recorded(buffer: Path) -> None:
-    """Check that each forward is recorded, that of the module and those of its parts."""
+    """Check that each forward is recorded, of the module and of its children."""
     validated = [False] * BATCHES
     found = forwards(buffer)
     assert [metadata(task)["is_training"] for task in found] == (
@@ -134,14 +134,14 @@ def test_training_is_the_same_and_every_forward_is_recorded(
 
     if decorated:
         capture(Captured)
-    model = made(Captured)
+    model = build(Captured)
     assert decorated or capture(model) is model
     captured = run(model, tmp_path, precision=precision)
     check_recorded(buffer)
     expected = "bfloat16" if precision == "bf16-mixed" else None
     for task in forwards(buffer) + children(buffer):
         assert metadata(task).get("autocast_dtype") == expected
-    check_equal(captured, run(made(Regression), tmp_path, precision=precision))
+    check_equal(captured, run(build(Regression), tmp_path, precision=precision))
 
 
 def test_checkpoints_are_the_same_and_load(buffer: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_checkpoints_are_the_same_and_load(buffer: Path, tmp_path: Path) -> None
     states = {}
     for cls in (Regression, capture(Captured)):
         keeps = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path / cls.__name__, filename="last")
-        run(made(cls), tmp_path, callbacks=[keeps], enable_checkpointing=True)
+        run(build(cls), tmp_path, callbacks=[keeps], enable_checkpointing=True)
         states[cls] = torch.load(keeps.best_model_path, weights_only=True)
     check_recorded(buffer)
     plain, captured = states.values()
@@ -173,7 +173,7 @@ def test_checkpoints_are_the_same_and_load(buffer: Path, tmp_path: Path) -> None
 def test_training_goes_on_from_a_checkpoint(buffer: Path, tmp_path: Path) -> None:
     found = []
     for captured in (True, False):
-        first, second = made(Regression), made(Regression)
+        first, second = build(Regression), build(Regression)
         if captured:
             capture(first), capture(second)
         keeps = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path / str(captured))
@@ -186,14 +186,14 @@ def test_training_goes_on_from_a_checkpoint(buffer: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("wrapped", ["module", "part"])
-def test_steps_that_never_call_their_module_record_its_parts(
+def test_steps_that_never_call_their_module_record_its_children(
     wrapped: str, buffer: Path, tmp_path: Path
 ) -> None:
     class Parts(Regression):
         def training_step(self, batch: Any, _: int) -> Any:
             return self.layers(batch[0]).square().mean()
 
-    model = made(Parts)
+    model = build(Parts)
     capture(model if wrapped == "module" else model.layers)
     with flowprov.workflow("W"):
         trainer(tmp_path).fit(model, data())
@@ -218,10 +218,10 @@ def test_hyperparameters_are_those_of_the_subclass_too(decorated: tuple[str, ...
     for cls in (Base, Derived):
         if cls.__name__ in decorated:
             flowprov.torch_capture(cls)
-    given = {"custom_metadata": {"a": "note"}} if "Derived" in decorated else {}
+    options = {"custom_metadata": {"a": "note"}} if "Derived" in decorated else {}
     with flowprov.workflow("W"):
-        model = Derived(factor=3, rate=0.3, **given)
+        model = Derived(factor=3, rate=0.3, **options)
         model(torch.ones(1, 4))
-    # Found by walking the stack, from the __init__ of Regression outwards.
+    # Lightning finds them by walking the stack, from the __init__ of Regression outwards.
     assert dict(model.hparams) == {"width": 12, "rate": 0.3, "factor": 3}
     assert len(forwards(buffer)) == bool(decorated)

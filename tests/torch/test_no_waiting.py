@@ -1,4 +1,4 @@
-"""Nothing waits for a device: shown on tensors of a device that is not there, without elements to read."""
+"""Nothing waits for a device: shown with tensors of a device that is missing, which have no elements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 class Attends(torch.nn.Module):
-    """A part that takes a keyword and gives a tuple."""
+    """A child that takes a keyword and returns a tuple."""
 
     def forward(self, x: torch.Tensor, *, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute."""
@@ -33,7 +33,7 @@ class Attends(torch.nn.Module):
 
 
 class Branches(torch.nn.Module):
-    """A model of several parts, which takes and gives more than one tensor."""
+    """A model with several children, which takes and returns more than one tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Branches(torch.nn.Module):
 
 
 def fake() -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """Build a model and its inputs on a device that is not there."""
+    """Create a model and its inputs on a device that is missing."""
     with torch.device("meta"):
         model = Branches()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):

@@ -18,8 +18,8 @@ from tests.support import only, tasks
 from tests.torch.support import Plain, batch, open_scopes
 
 
-def configure(folder: Path, wanted: str | None) -> Path:
-    flowprov.configure(journal={"path": str(folder)}, instrumentation={"torch": {"optimizer": wanted}})
+def configure(folder: Path, setting: str | None) -> Path:
+    flowprov.configure(journal={"path": str(folder)}, instrumentation={"torch": {"optimizer": setting}})
     return folder
 
 
@@ -29,8 +29,8 @@ def buffer(tmp_path: Path) -> Path:
     return configure(tmp_path / "buffer", "steps_and_gradient_norm")
 
 
-def made() -> Plain:
-    """Make a model that has gradients, with the same numbers each time."""
+def build_model() -> Plain:
+    """Create a model whose parameters are the same each time."""
     model = Plain()
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, 0.5)
@@ -62,14 +62,14 @@ class Failing(torch.optim.SGD):
     error: BaseException | None = None
 
     def step(self, closure: Any = None) -> Any:
-        """Make a step of the base class, which torch counts as a step too."""
+        """Run the step of the base class, for which torch calls its hooks too."""
         if self.error is not None:
             raise self.error
         return super().step(closure)
 
 
 def test_a_step_is_one_record_in_its_iteration(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     groups: list[dict[str, Any]] = [
         {"params": [model.linear.weight], "lr": 0.5},
         {"params": [model.linear.bias]},
@@ -104,10 +104,10 @@ def test_parameters_and_state_are_the_same(tmp_path: Path, make: Any) -> None:
             optimizer.step()
         return list(model.parameters()), optimizer.state_dict()["state"]
 
-    expected, expected_state = train(made())
+    expected, expected_state = train(build_model())
 
     buffer = configure(tmp_path / "buffer", "steps_and_gradient_norm")
-    found, found_state = train(flowprov.torch_capture(made()))
+    found, found_state = train(flowprov.torch_capture(build_model()))
     assert all(torch.equal(*each) for each in zip(expected, found, strict=True))
     for key, kept in expected_state.items():
         for name, value in kept.items():
@@ -116,18 +116,18 @@ def test_parameters_and_state_are_the_same(tmp_path: Path, make: Any) -> None:
 
 
 def test_the_norm_is_only_computed_where_it_is_asked_for(tmp_path: Path) -> None:
-    for number, wanted in enumerate(["steps", None]):
-        folder = configure(tmp_path / str(number), wanted)
+    for number, setting in enumerate(["steps", None]):
+        folder = configure(tmp_path / str(number), setting)
         with flowprov.workflow("W"):
-            model = flowprov.torch_capture(made())
+            model = flowprov.torch_capture(build_model())
             backward(model)
             torch.optim.SGD(model.parameters(), lr=1.0).step()
         found = steps(folder)
-        assert [used(each) for each in found] == ([{"param_groups": 1, "lr": [1.0]}] if wanted else [])
+        assert [used(each) for each in found] == ([{"param_groups": 1, "lr": [1.0]}] if setting else [])
 
 
 def test_closures_belong_to_the_same_iteration(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
 
     def closure() -> Any:
@@ -144,8 +144,8 @@ def test_closures_belong_to_the_same_iteration(buffer: Path) -> None:
     assert {task.parent_task_id for task in tasks(buffer)} == {train.task_id, None}
 
 
-def test_a_step_that_calls_that_of_its_base_class_is_one_step(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+def test_a_step_that_calls_the_step_of_its_base_class_is_one_step(buffer: Path) -> None:
+    model = flowprov.torch_capture(build_model())
     backward(model)
     torch.optim.SGD(model.parameters(), lr=1.0)  # from now on torch has its hooks on the base class too
     Failing(model.parameters(), lr=1.0).step()
@@ -154,7 +154,7 @@ def test_a_step_that_calls_that_of_its_base_class_is_one_step(buffer: Path) -> N
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
 def test_a_step_that_raises_is_closed_by_the_scope_around_it(buffer: Path, error: BaseException) -> None:
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     backward(model)
     optimizer = Failing(model.parameters(), lr=1.0)
     optimizer.error = error
@@ -166,7 +166,7 @@ def test_a_step_that_raises_is_closed_by_the_scope_around_it(buffer: Path, error
 
 
 def test_a_step_that_raised_is_closed_by_the_next_one(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     backward(model)
     optimizer = Failing(model.parameters(), lr=1.0)
     with flowprov.workflow("W"):
@@ -179,8 +179,8 @@ def test_a_step_that_raised_is_closed_by_the_next_one(buffer: Path) -> None:
         assert [each.status for each in steps(buffer)] == ["ERROR", "FINISHED"]
 
 
-def test_the_scale_of_a_scaler_is_told_and_a_skipped_step_is_none(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+def test_the_scale_of_the_loss_is_recorded_and_a_skipped_step_is_not(buffer: Path) -> None:
+    model = flowprov.torch_capture(build_model())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)  # which wraps the step
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -195,8 +195,8 @@ def test_the_scale_of_a_scaler_is_told_and_a_skipped_step_is_none(buffer: Path) 
     assert [used(each)["loss_scale"] for each in steps(buffer)] == [8.0, 4.0]
 
 
-def test_the_norm_is_that_of_unscaled_gradients_where_the_optimizer_unscales_them(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+def test_the_norm_is_of_unscaled_gradients_where_the_optimizer_unscales_them(buffer: Path) -> None:
+    model = flowprov.torch_capture(build_model())
     backward(model)
     plain = norm_of(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -215,7 +215,9 @@ def test_gradients_that_have_no_common_norm_are_left_out(buffer: Path) -> None:
     assert "gradient_norm" not in used(only(steps(buffer)))
 
 
-def test_what_a_device_computes_follows_later(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_a_device_computes_follow_as_a_correction(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = [False]
 
     def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
@@ -223,7 +225,7 @@ def test_what_a_device_computes_follows_later(buffer: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(optimizer_module, "is_on_host", lambda _: False)
     monkeypatch.setattr(async_values, "start_copy", start_copy)
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5), capturable=False, foreach=False)
     with flowprov.workflow("W"), flowprov.task_scope("train"):
         backward(model)
@@ -236,13 +238,11 @@ def test_what_a_device_computes_follows_later(buffer: Path, monkeypatch: pytest.
     assert row["used"]["gradient_norm"] > 0
 
 
-def test_a_fault_of_ours_does_not_keep_a_step_from_being_made(
-    buffer: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_does_not_prevent_a_step(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     backward(model)
     before = model.linear.weight.clone()
     with monkeypatch.context() as patched:
@@ -256,7 +256,7 @@ def test_a_fault_of_ours_does_not_keep_a_step_from_being_made(
 
 
 def test_steps_are_counted_as_every_event(buffer: Path) -> None:
-    model = flowprov.torch_capture(made())
+    model = flowprov.torch_capture(build_model())
     backward(model)
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     captured, written, dropped = only(runtime.get().journals()).counts()

@@ -1,4 +1,4 @@
-"""The profile of a model: bounded, free of side effects, and never in the way."""
+"""The profile of a model: bounded, without side effects, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_the_tree_shows_the_modules_level_by_level() -> None:
     assert found["tree"][3] == {"path": "0.linear", "type": "Linear", "own_params": 8}
 
 
-def test_the_architecture_is_told_by_structure_and_shapes_alone() -> None:
+def test_the_architecture_depends_on_structure_and_shapes_alone() -> None:
     assert describe_model(Plain())["architecture"] == describe_model(Plain())["architecture"]
     assert describe_model(Plain(3))["architecture"] != describe_model(Plain(4))["architecture"]
     assert describe_model(Plain())["architecture"] != describe_model(Plain().half())["architecture"]
 
 
-def test_parameters_without_shape_or_storage_are_no_trouble() -> None:
+def test_parameters_without_shape_or_storage_are_described() -> None:
     lazy = describe_model(torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(2, 2)))
     assert lazy["params"] == 6
     assert lazy["uninitialized_params"] == 2
@@ -67,7 +67,7 @@ def test_a_large_model_has_a_bounded_profile() -> None:
     assert len(describe_model(torch.nn.ModuleList(Plain() for _ in range(200)))["repr"]) <= 1_000
 
 
-def test_a_part_that_fails_costs_that_part_only() -> None:
+def test_a_part_of_the_profile_that_fails_loses_only_that_part() -> None:
     class Broken(Plain):
         def __repr__(self) -> str:
             raise RuntimeError("no repr today")

@@ -1,4 +1,4 @@
-"""Statistics of tensors: what they say, that nothing waits for them, and that nothing is changed by them."""
+"""Statistics of tensors: what they hold, that nothing waits for them, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def buffer(tmp_path: Path) -> Path:
 
 
 class Device:
-    """A device whose numbers arrive when it is told that they do."""
+    """A device whose copies are ready once ``done`` is true."""
 
     def __init__(self) -> None:
         self.done = False
@@ -48,14 +48,14 @@ class Device:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """A device that is not the CPU, as far as statistics are concerned."""
-    made = Device()
+    """A device that statistics take for another device than the CPU."""
+    device = Device()
     monkeypatch.setattr(statistics, "is_on_host", lambda _: False)
-    monkeypatch.setattr(async_values, "start_copy", made.start_copy)
-    return made
+    monkeypatch.setattr(async_values, "start_copy", device.start_copy)
+    return device
 
 
-def told(entry: Any) -> dict[str, Any]:
+def statistics_of(entry: Any) -> dict[str, Any]:
     found = entry["statistics"]
     assert isinstance(found, dict)
     return found
@@ -87,7 +87,7 @@ def test_inputs_and_outputs_have_statistics(buffer: Path) -> None:
         "nan_count": 1,
         "inf_count": 2,
     }
-    assert told(forward.used["input"]) == told(forward.generated["output"]) == expected
+    assert statistics_of(forward.used["input"]) == statistics_of(forward.generated["output"]) == expected
 
 
 def test_without_the_setting_there_are_none(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_without_the_setting_there_are_none(tmp_path: Path) -> None:
 )
 def test_every_kind_of_numbers_has_statistics(buffer: Path, dtype: torch.dtype) -> None:
     flowprov.torch_capture(Returns(torch.tensor([0.0, 1.0, 2.0, NAN]).to(dtype)))()
-    found = told(only(forwards(buffer)).generated["output"])
+    found = statistics_of(only(forwards(buffer)).generated["output"])
     assert found == {
         "min": 0.0,
         "max": 2.0,
@@ -133,9 +133,9 @@ def test_every_kind_of_numbers_has_statistics(buffer: Path, dtype: torch.dtype) 
         FakeTensorMode().from_tensor(torch.ones(2)),
         torch.nn.parameter.UninitializedParameter(),
     ],
-    ids=["int", "bool", "empty", "sparse", "meta", "nested", "fake", "uninitialised"],
+    ids=["int", "bool", "empty", "sparse", "meta", "nested", "fake", "uninitialized"],
 )
-def test_what_has_no_numbers_has_no_statistics(buffer: Path, tensor: Any) -> None:
+def test_tensors_without_computable_numbers_have_no_statistics(buffer: Path, tensor: Any) -> None:
     assert flowprov.torch_capture(Returns(tensor))() is tensor
     forward = only(forwards(buffer))
     assert forward.status == "FINISHED"
@@ -144,14 +144,14 @@ def test_what_has_no_numbers_has_no_statistics(buffer: Path, tensor: Any) -> Non
 
 def test_where_nothing_is_finite_there_is_no_minimum(buffer: Path) -> None:
     flowprov.torch_capture(Returns(torch.tensor([NAN, INF])))()
-    found = told(only(forwards(buffer)).generated["output"])
+    found = statistics_of(only(forwards(buffer)).generated["output"])
     assert found["min"] is found["max"] is found["mean"] is None
     assert (found["nan_count"], found["inf_count"]) == (1, 1)
 
 
 def test_sums_do_not_overflow(buffer: Path) -> None:
     flowprov.torch_capture(Returns(torch.full((8,), 3e38)))()
-    assert told(only(forwards(buffer)).generated["output"])["mean"] == pytest.approx(3e38)
+    assert statistics_of(only(forwards(buffer)).generated["output"])["mean"] == pytest.approx(3e38)
 
 
 def test_nested_outputs_and_added_values_keep_their_places(buffer: Path, device: Device) -> None:
@@ -165,8 +165,8 @@ def test_nested_outputs_and_added_values_keep_their_places(buffer: Path, device:
         flowprov.torch_capture(Calls(compute))(batch())
         device.done = True
     entries = next(row for row in rows(buffer) if row["activity_id"] == "Calls")["generated"]
-    assert told(entries["h"][0])["max"] == 1.0
-    assert told(entries["h"][2][0])["max"] == 2.0
+    assert statistics_of(entries["h"][0])["max"] == 1.0
+    assert statistics_of(entries["h"][2][0])["max"] == 2.0
     assert (entries["h"][1], entries["n"], entries["note"]) == (None, 3, "here")
 
 
@@ -177,19 +177,19 @@ def test_a_secret_has_no_statistics(buffer: Path) -> None:
     assert "statistics" in entries["token_embeddings"]
 
 
-def test_a_forward_that_raises_has_those_of_its_inputs(buffer: Path) -> None:
+def test_a_forward_that_raises_has_the_statistics_of_its_inputs(buffer: Path) -> None:
     with pytest.raises(ValueError, match="broken"):
         flowprov.torch_capture(Returns(ValueError("broken")))(batch())
     forward = only(forwards(buffer))
     assert (forward.status, forward.generated) == ("ERROR", None)
-    assert told(forward.used["_"][0])["mean"] == 1.0
+    assert statistics_of(forward.used["_"][0])["mean"] == 1.0
 
 
 def test_children_have_statistics_too(buffer: Path) -> None:
     flowprov.torch_capture(Plain(), what="parent_and_children", children_mode="tensor_inspection")(batch())
     entry = only(children(buffer)).generated["output"]
     assert entry["layout"] == "strided"
-    assert told(entry)["nan_count"] == 0
+    assert statistics_of(entry)["nan_count"] == 0
 
 
 # -- nothing is changed -------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_results_gradients_and_random_numbers_are_the_same(buffer: Path) -> None
     assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True))
 
 
-def test_modes_of_the_program_see_nothing_of_it(buffer: Path) -> None:
+def test_modes_of_the_program_do_not_see_how_statistics_are_computed(buffer: Path) -> None:
     class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         seen = 0
 
@@ -235,7 +235,7 @@ def test_modes_of_the_program_see_nothing_of_it(buffer: Path) -> None:
         assert y.dtype is torch.bfloat16
     assert counts[0] == counts[1]
     assert counts[0][0] > 0
-    assert told(generated(buffer, -1)["output"])["nan_count"] == 0
+    assert statistics_of(generated(buffer, -1)["output"])["nan_count"] == 0
 
 
 def test_transforms_of_functions_go_on_as_before(buffer: Path) -> None:
@@ -266,13 +266,13 @@ def test_nothing_is_kept_alive(buffer: Path, device: Device) -> None:
 def test_nothing_is_read_on_another_device() -> None:
     with FakeTensorMode(allow_non_fake_inputs=False):
         x = torch.empty(4, 3, device="cuda", dtype=torch.bfloat16)
-        found = statistics.numbers_of(x)
+        found = statistics.compute_statistics(x)
         with pytest.raises(DataDependentOutputException):
             x.sum().item()
     assert (found.device.type, tuple(found.shape)) == ("cuda", (6,))
 
 
-def test_numbers_are_collected_when_they_have_arrived(buffer: Path, device: Device) -> None:
+def test_statistics_of_another_device_are_written_when_they_are_ready(buffer: Path, device: Device) -> None:
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         model(batch())
@@ -284,13 +284,13 @@ def test_numbers_are_collected_when_they_have_arrived(buffer: Path, device: Devi
         assert len(corrections(buffer)) == 4
     assert len(corrections(buffer)) == device.started == 6
     for row in rows(buffer):
-        assert told(row["used"]["x"])["mean"] == 1.0
-        assert told(row["generated"]["output"])["inf_count"] == 0
+        assert statistics_of(row["used"]["x"])["mean"] == 1.0
+        assert statistics_of(row["generated"]["output"])["inf_count"] == 0
         assert row["generated"]["output"]["shape"] == [4, 2]
         assert row["status"] == "FINISHED"
 
 
-def test_a_heartbeat_collects(tmp_path: Path, device: Device) -> None:
+def test_a_heartbeat_writes_statistics_that_are_ready(tmp_path: Path, device: Device) -> None:
     folder = tmp_path / "b"
     torch_settings = {"tensor_statistics": True}
     flowprov.configure(journal={"path": str(folder)}, instrumentation={"torch": torch_settings})
@@ -302,10 +302,10 @@ def test_a_heartbeat_collects(tmp_path: Path, device: Device) -> None:
         assert len(corrections(folder)) == 2
 
 
-def test_what_never_arrives_is_dropped_and_said(
+def test_statistics_that_are_never_ready_are_dropped_with_a_warning(
     buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(async_values, "LONGEST_S", 0.01)
+    monkeypatch.setattr(async_values, "MAX_WAIT_S", 0.01)
     with flowprov.workflow("W"):
         flowprov.torch_capture(Plain())(batch())
     captured, written, dropped = only(runtime.get().journals()).counts()
@@ -315,7 +315,9 @@ def test_what_never_arrives_is_dropped_and_said(
     assert only(forwards(buffer)).status == "FINISHED"
 
 
-def test_the_queue_is_bounded(buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pending_copies_is_bounded(
+    buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(async_values, "MAX_PENDING", 3)
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
@@ -326,7 +328,7 @@ def test_the_queue_is_bounded(buffer: Path, device: Device, monkeypatch: pytest.
     assert len(corrections(buffer)) == 3
 
 
-def test_a_device_that_fails_costs_only_the_statistics(
+def test_a_device_that_fails_loses_only_the_statistics(
     buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
@@ -342,18 +344,20 @@ def test_a_device_that_fails_costs_only_the_statistics(
     assert only(runtime.get().journals()).counts()[2] == {"statistics": 2}
 
 
-def test_what_cannot_be_computed_is_said_in_its_place(buffer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_that_cannot_be_computed_name_the_reason(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(statistics, "numbers_of", broken)
+    monkeypatch.setattr(statistics, "compute_statistics", broken)
     flowprov.torch_capture(Plain())(batch())
-    assert told(only(forwards(buffer)).generated["output"]) == {"not_computed": "OutOfMemoryError"}
+    assert statistics_of(only(forwards(buffer)).generated["output"]) == {"not_computed": "OutOfMemoryError"}
     assert guard.internal_errors() == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_leaves_what_waits_to_its_parent(buffer: Path, device: Device) -> None:
+def test_a_forked_child_leaves_pending_copies_to_its_parent(buffer: Path, device: Device) -> None:
     with flowprov.workflow("W"):
         flowprov.torch_capture(Plain())(batch())
         device.done = True
@@ -367,7 +371,7 @@ def test_a_forked_child_leaves_what_waits_to_its_parent(buffer: Path, device: De
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_no_gpu_is_waited_for(buffer: Path) -> None:
+def test_statistics_do_not_wait_for_a_gpu(buffer: Path) -> None:
     with flowprov.workflow("W"):
         model = flowprov.torch_capture(Plain().cuda())
         x = batch().cuda()
@@ -377,4 +381,4 @@ def test_no_gpu_is_waited_for(buffer: Path) -> None:
             model(x)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert [told(row["generated"]["output"])["nan_count"] for row in rows(buffer)] == [0, 0]
+    assert [statistics_of(row["generated"]["output"])["nan_count"] for row in rows(buffer)] == [0, 0]

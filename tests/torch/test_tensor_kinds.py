@@ -22,15 +22,15 @@ INSPECTS: dict[str, Any] = {"what": "parent_and_children", "children_mode": "ten
 
 
 class Takes(torch.nn.Module):
-    """A part that takes anything."""
+    """A child that takes anything."""
 
     def forward(self, input: Any = None, *_: Any, **__: Any) -> Any:  # noqa: A002 - as Identity has it
-        """Give the first."""
+        """Return the first."""
         return input
 
 
 class Passes(torch.nn.Module):
-    """A model with one part, which gives what it is given."""
+    """A model with one child, which returns its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Own(torch.Tensor):
 
 
 class Raising(torch.Tensor):
-    """A subclass that tells nothing."""
+    """A subclass that refuses every function of torch."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,7 +55,7 @@ class Raising(torch.Tensor):
 
 
 def inspected(buffer: Path, value: Any) -> dict[str, Any]:
-    """Pass a value through a captured model, and give what is recorded of it, in as well as out."""
+    """Pass a value through a captured model, and return what is recorded of it."""
     model = flowprov.torch_capture(Passes(), **INSPECTS)
     with flowprov.workflow("W"):
         assert model(value) is value
@@ -63,12 +63,12 @@ def inspected(buffer: Path, value: Any) -> dict[str, Any]:
     assert task.used is not None
     if isinstance(value, torch.Tensor):
         assert task.generated == {"output": task.used["input"]}
-    told = task.used["input"]
-    assert isinstance(told, dict), told
-    return told
+    described = task.used["input"]
+    assert isinstance(described, dict), described
+    return described
 
 
-def _quantised(*, by_channel: bool) -> torch.Tensor:
+def _quantized(*, by_channel: bool) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that it is going to be moved elsewhere
         if by_channel:
@@ -88,9 +88,9 @@ def _sparse(kind: str) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # in beta state, says torch
         dense = torch.eye(4)
-        made = getattr(dense, f"to_sparse_{kind}")
-        given = ((2, 2),) if kind.startswith("bs") else ()
-        return made(*given)  # type: ignore[no-any-return]
+        convert = getattr(dense, f"to_sparse_{kind}")
+        arguments = ((2, 2),) if kind.startswith("bs") else ()
+        return convert(*arguments)  # type: ignore[no-any-return]
 
 
 DENSE: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -116,8 +116,8 @@ SPECIAL: dict[str, tuple[Any, dict[str, Any]]] = {
     "bsr": (lambda: _sparse("bsr"), {"layout": "sparse_bsr", "nnz": 2}),
     "bsc": (lambda: _sparse("bsc"), {"layout": "sparse_bsc", "nnz": 2}),
     "empty coo": (lambda: torch.zeros(0, 4).to_sparse(), {"layout": "sparse_coo", "numel": 0, "nnz": 0}),
-    "by tensor": (lambda: _quantised(by_channel=False), {"qscheme": "per_tensor_affine", "dtype": "qint8"}),
-    "by channel": (lambda: _quantised(by_channel=True), {"qscheme": "per_channel_affine", "shape": [2, 3]}),
+    "by tensor": (lambda: _quantized(by_channel=False), {"qscheme": "per_tensor_affine", "dtype": "qint8"}),
+    "by channel": (lambda: _quantized(by_channel=True), {"qscheme": "per_channel_affine", "shape": [2, 3]}),
     "nested": (lambda: _nested(torch.strided), {"components": 2, "layout": "strided", "dtype": "float32"}),
     "jagged": (lambda: _nested(torch.jagged), {"components": 2, "layout": "jagged", "numel": 18}),
 }
@@ -126,19 +126,19 @@ SPECIAL: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", [*DENSE, *SPECIAL])
 def test_each_kind_of_tensor_is_described(buffer: Path, kind: str) -> None:
     build, expected = {**DENSE, **SPECIAL}[kind]
-    told = inspected(buffer, build())
-    assert {name: told.get(name) for name in expected} == expected
-    assert {"type", "dtype", "device", "layout", "requires_grad"} <= told.keys()
+    described = inspected(buffer, build())
+    assert {name: described.get(name) for name in expected} == expected
+    assert {"type", "dtype", "device", "layout", "requires_grad"} <= described.keys()
     if kind in DENSE:
-        assert {"shape", "nbytes", "numel"} <= told.keys()
-        assert not {"nnz", "qscheme", "components"} & told.keys()
+        assert {"shape", "nbytes", "numel"} <= described.keys()
+        assert not {"nnz", "qscheme", "components"} & described.keys()
 
 
 def test_a_subclass_that_refuses_everything_passes_and_is_recorded(buffer: Path) -> None:
     with torch._C.DisableTorchFunctionSubclass():
         value = torch.ones(2, 3).as_subclass(Raising)
-    told = inspected(buffer, value)
-    assert told["type"].endswith("Raising")
+    described = inspected(buffer, value)
+    assert described["type"].endswith("Raising")
 
 
 def test_a_packed_sequence_is_described_by_its_parts(buffer: Path) -> None:
@@ -187,7 +187,7 @@ def test_tensors_in_structures_are_described_where_they_are(
     assert found["layout"] == "strided"
 
 
-def test_where_there_are_many_the_list_is_cut_and_says_so(buffer: Path) -> None:
+def test_a_long_list_of_tensors_is_cut_and_marked(buffer: Path) -> None:
     many = [torch.ones(1) for _ in range(1_000)]
     flowprov.torch_capture(Passes(), **INSPECTS)(many, keyed={str(n): each for n, each in enumerate(many)})
     task = only(children(buffer))

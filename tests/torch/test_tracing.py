@@ -1,4 +1,4 @@
-"""Tracers of torch run a model to learn its graph: that is no forward, and the graph shows no capture."""
+"""Tracers of torch run a model to learn its graph: nothing is recorded, and the graph shows no capture."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ALL: dict[str, Any] = {
 
 
 class Net(torch.nn.Module):
-    """A model with dropout, normalisation, a buffer, and parts that may be checkpointed."""
+    """A model with dropout, normalization, a buffer, and children that may be checkpointed."""
 
     def __init__(self, checkpointed: bool | None = None) -> None:  # noqa: FBT001 - whether reentrant
         super().__init__()
@@ -89,9 +89,9 @@ def test_twenty_steps_give_the_same_to_the_bit(
         assert torch.equal(torch.as_tensor(left), torch.as_tensor(right))
     inner = children(buffer)
     again = [task for task in inner if metadata(task).get("recomputed")]
-    # A checkpoint that is not reentrant stops as soon as it has what backward asks for.
-    parts = {None: set(), True: {"second", "second.0", "second.1", "second.2"}}.get(reentrant)
-    assert parts is None or set(paths(again)) == parts
+    # A checkpoint that is not reentrant stops as soon as it has what backward needs.
+    recomputed = {None: set(), True: {"second", "second.0", "second.1", "second.2"}}.get(reentrant)
+    assert recomputed is None or set(paths(again)) == recomputed
     assert len(inner) - len(again) == steps * 9
     assert {metadata(task).get("autocast_dtype") for task in inner if task not in again} == {
         "bfloat16" if amp else None
@@ -100,12 +100,12 @@ def test_twenty_steps_give_the_same_to_the_bit(
     assert open_scopes() == 0
 
 
-# Ours, and what torch keeps of modules for us.
-_PLACES = ("*/flowprov/*", "*/torch/nn/*", "*/torch/utils/*")
+# Files of flowprov, and files of torch that keep something for its hooks.
+_FILES = ("*/flowprov/*", "*/torch/nn/*", "*/torch/utils/*")
 
 
 def _grows(forwards_each: int) -> tuple[int, int]:
-    """Give how many scopes, and bytes of ours, more there are after many forwards than after half of them.
+    """Return how many scopes and bytes more there are after many forwards than after half of them.
 
     Other tests may have left threads of other libraries, which allocate as well.
     """
@@ -117,13 +117,13 @@ def _grows(forwards_each: int) -> tuple[int, int]:
                 model(x)
         gc.collect()
         scopes = sum(1 for each in gc.get_objects() if issubclass(type(each), context.Scope))
-        ours = [tracemalloc.Filter(inclusive=True, filename_pattern=place) for place in _PLACES]
-        return scopes, sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(ours).traces)
+        filters = [tracemalloc.Filter(inclusive=True, filename_pattern=pattern) for pattern in _FILES]
+        return scopes, sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces(filters).traces)
 
     with flowprov.workflow("W"):
         tracemalloc.start()
         try:
-            many()  # what is kept ready is kept, and the journal has its largest segment
+            many()  # now caches are filled, and the journal has its largest segment
             first, second = many(), many()
         finally:
             tracemalloc.stop()

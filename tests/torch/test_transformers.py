@@ -1,4 +1,4 @@
-"""Models of transformers, trained by its Trainer: captured, they do what they did, and all is recorded."""
+"""Models of transformers under its Trainer: captured, they do the same, and every forward is recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.torch.third_party import load
 
 transformers = load("transformers")
 
-# A forward around, None where there is none, and a forward.
+# The enclosing forward (None if there is none), and the forward.
 Calls: TypeAlias = Counter[tuple[str | None, str]]
 
 # Its name up to transformers 5, and since.
@@ -126,13 +126,13 @@ def capture(model: Any) -> Any:
 
 @contextlib.contextmanager
 def counting(model: Any) -> Iterator[Calls]:
-    """Count the forwards of a model and its parts by hooks of torch's own, each with the one around it."""
+    """Count the forwards of a model and its children by torch's global hooks, each with the enclosing one."""
     names = {module: name for name, module in model.named_modules()}
     running: list[str] = []
     calls: Calls = Counter()
 
     def begin(module: Any, _: Any) -> None:
-        if module in names:  # others are made in a forward: a loss
+        if module in names:  # a loss, say, is a module that a forward creates
             calls[running[-1] if running else None, names[module]] += 1
             running.append(names[module])
 
@@ -150,7 +150,7 @@ def counting(model: Any) -> Iterator[Calls]:
 
 
 def recorded(found: list[records.Task]) -> Calls:
-    """Count the forwards that were recorded likewise."""
+    """Count the recorded forwards in the same way."""
     by_id: dict[object, str] = {task.task_id: metadata(task)["module_path"] for task in found}
     return Counter((by_id.get(task.parent_task_id), by_id[task.task_id]) for task in found)
 
@@ -192,8 +192,10 @@ def train(case: Case, folder: Path, *, captured: bool, **options: Any) -> Traine
     with flowprov.workflow("training"), counting(model) as calls:
         trainer.train()
         trainer.evaluate()
-    told = trainer.state.log_history
-    losses = [each[name] for each in told for name in ("loss", "grad_norm", "eval_loss") if name in each]
+    history = trainer.state.log_history
+    losses = [
+        entry[name] for entry in history for name in ("loss", "grad_norm", "eval_loss") if name in entry
+    ]
     return Trained(trainer, losses, calls)
 
 
@@ -238,8 +240,8 @@ def test_training_is_the_same_and_every_forward_is_recorded(case: Case, buffer: 
     assert [parents[0].used[name]["shape"][0] for name in sorted(takes)] == [2] * len(takes)
 
     assert recorded(parents + inside) == captured.calls
-    told = Counter((metadata(task)["module_path"], metadata(task)["is_training"]) for task in inside)
-    assert all(told[path, False] * STEPS * ACCUMULATED == told[path, True] * EVALUATED for path, _ in told)
+    calls = Counter((metadata(task)["module_path"], metadata(task)["is_training"]) for task in inside)
+    assert all(calls[path, False] * STEPS * ACCUMULATED == calls[path, True] * EVALUATED for path, _ in calls)
 
 
 def test_recomputed_forwards_are_flagged_and_training_is_the_same(buffer: Path, tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_a_forward_that_accelerate_replaced_is_recorded_with_its_names(buffer: P
     assert {(task.generated or {})["output"]["dtype"] for task in last} == {"bfloat16"}
 
 
-def test_what_a_captured_model_saves_is_what_it_saved(case: Case, buffer: Path, tmp_path: Path) -> None:
+def test_a_captured_model_saves_the_same_files(case: Case, buffer: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = case.build().eval()
     model.save_pretrained(tmp_path / "plain")
@@ -313,7 +315,7 @@ def test_the_same_tokens_are_generated(kind: str, options: dict[str, Any], buffe
     assert [task.parent_task_id for task in encoded] == [None] * (kind == "encoder-decoder")
 
 
-def test_hidden_states_and_attentions_are_collected_as_they_were(case: Case, buffer: Path) -> None:
+def test_hidden_states_and_attentions_are_returned_as_without_capture(case: Case, buffer: Path) -> None:
     torch.manual_seed(0)
     model = case.build().eval()
     model.set_attn_implementation("eager")
@@ -338,10 +340,10 @@ def test_a_decorated_class_is_constructed_in_every_way(buffer: Path, tmp_path: P
 
     config = transformers.BertConfig(**SIZES)
     with flowprov.workflow("W"):
-        made = MyBert(config)
-        made.save_pretrained(tmp_path / "saved")
+        first = MyBert(config)
+        first.save_pretrained(tmp_path / "saved")
         built = [
-            made,
+            first,
             MyBert._from_config(config, dtype=torch.bfloat16),
             MyBert.from_pretrained(tmp_path / "saved", custom_metadata={"loaded": True}),
             MyBert.from_pretrained(tmp_path / "saved", num_labels=2, capture_enabled=False),
@@ -351,13 +353,13 @@ def test_a_decorated_class_is_constructed_in_every_way(buffer: Path, tmp_path: P
         for model in built:
             model(torch.ones(1, 4, dtype=torch.long, device=model.device))
     assert [type(model) for model in built] == [MyBert] * 5
-    assert_equal(made.state_dict(), built[2].state_dict())
+    assert_equal(first.state_dict(), built[2].state_dict())
     found = forwards(buffer)
     assert [task.activity_id for task in found] == ["MyBert"] * 4
     dtypes = [(task.generated or {})["logits"]["dtype"] for task in found]
     assert dtypes == ["float32", "bfloat16", "float32", "float32"]
     assert [metadata(task).get("loaded") for task in found] == [None, None, True, None]
-    size = sum(parameter.numel() for parameter in made.parameters())
+    size = sum(parameter.numel() for parameter in first.parameters())
     for each in openings(buffer):
         assert each.custom_metadata is not None
         assert each.custom_metadata["model_profile"]["params"] == size

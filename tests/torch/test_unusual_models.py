@@ -1,4 +1,4 @@
-"""Models that are not what models usually are: recorded where that can be, and never changed."""
+"""Unusual models: recorded where that is possible, and never changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _jit: Any = torch.jit  # which torch leaves without types
 
 
 class Holds(torch.nn.Module):
-    """A model with one part."""
+    """A model with one child."""
 
     def __init__(self, part: Any) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_a_forward_without_a_signature_is_recorded_by_position(buffer: Path) -> 
     assert used(only(children(buffer))) == ["arg_0"]
 
 
-def test_a_call_of_the_classs_own_is_recorded_where_it_calls_the_modules(buffer: Path) -> None:
+def test_a_class_with_its_own_call_is_recorded_where_that_calls_the_call_of_modules(buffer: Path) -> None:
     class Around(Plain):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return super().__call__(*args, **kwargs) + 1
@@ -188,7 +188,7 @@ def test_lazy_modules_take_their_shape_and_are_recorded(buffer: Path) -> None:
         torch.nn.utils.spectral_norm,
     ],
 )
-def test_reparametrised_parts_compute_and_learn_as_without_capture(buffer: Path, wrap: Any) -> None:
+def test_reparametrized_children_compute_and_learn_as_without_capture(buffer: Path, wrap: Any) -> None:
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -233,8 +233,8 @@ def test_modules_that_are_made_in_a_forward_are_left_alone(buffer: Path) -> None
     assert len(forwards(buffer)) == 2
 
 
-def test_parts_are_those_of_the_first_forward(buffer: Path) -> None:
-    """Later ones are not recorded; those that are taken out and called by themselves are."""
+def test_children_are_those_of_the_first_forward(buffer: Path) -> None:
+    """Later modules are not recorded. A module that was taken out is recorded when it is called by itself."""
     model = capture(Holds(torch.nn.Linear(3, 3)))
     with flowprov.workflow("W"):
         model(batch())
@@ -257,7 +257,7 @@ def test_a_module_in_two_places_is_recorded_under_the_first_at_each_call(buffer:
     assert paths(children(buffer)) == ["0", "1", "0"]
 
 
-def test_containers_that_are_no_callables_are_simply_never_recorded(buffer: Path) -> None:
+def test_containers_that_are_never_called_are_not_recorded(buffer: Path) -> None:
     class Routes(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -272,7 +272,7 @@ def test_containers_that_are_no_callables_are_simply_never_recorded(buffer: Path
     assert paths(children(buffer)) == ["routes.a_b.linear", "routes.a_b"]
 
 
-def test_a_part_that_is_a_generator_gives_its_items(buffer: Path) -> None:
+def test_a_child_that_is_a_generator_yields_its_items(buffer: Path) -> None:
     def rows(x: torch.Tensor) -> Any:
         yield from x
 

@@ -1,4 +1,4 @@
-"""The hooks of the program: they fire in their order, beside ours, and may change what passes."""
+"""Hooks of the program run in their order, beside those of capture, and may change inputs and outputs."""
 
 from __future__ import annotations
 
@@ -117,15 +117,15 @@ def test_hooks_that_are_removed_by_their_handles_fire_no_more(buffer: Path, opti
 
 
 @pytest.mark.parametrize(("registered", "rows_used", "rows_generated"), [("before", 2, 1), ("after", 4, 2)])
-def test_recorded_is_what_passes_where_ours_stand_among_hooks_that_change_it(
+def test_a_record_holds_what_reaches_the_hooks_of_capture_among_hooks_that_change_it(
     buffer: Path, registered: str, rows_used: int, rows_generated: int
 ) -> None:
-    """Those put on before capture have done their work, those put on later have not."""
+    """Hooks that were put on before capture have run by then; those put on later have not."""
     model = Plain()
 
     def register() -> None:
         model.register_forward_pre_hook(lambda _, args: (args[0][:2],))
-        model.register_forward_hook(lambda *given: given[2][:1])
+        model.register_forward_hook(lambda *arguments: arguments[2][:1])
 
     if registered == "before":
         register()
@@ -139,7 +139,7 @@ def test_recorded_is_what_passes_where_ours_stand_among_hooks_that_change_it(
     assert forward.generated == {"output": summary(rows_generated, 2)}
 
 
-def test_a_hook_that_raises_leaves_the_records_of_the_others_right(buffer: Path) -> None:
+def test_a_hook_that_raises_leaves_the_other_records_right(buffer: Path) -> None:
     def refuse(*_: Any) -> None:
         raise ValueError("of the program")
 
@@ -152,11 +152,11 @@ def test_a_hook_that_raises_leaves_the_records_of_the_others_right(buffer: Path)
         handle.remove()
         model(batch())
     assert [task.status for task in forwards(buffer)] == ["FINISHED", "ERROR", "FINISHED"]
-    # Ours on the child had seen it return before.
+    # The hook of capture on the child ran before, when the child returned.
     assert [task.status for task in children(buffer)] == ["FINISHED"] * 3
 
 
-def test_hooks_put_on_a_loaded_model_are_called_in_their_own_manner(tmp_path: Path) -> None:
+def test_hooks_put_on_a_loaded_model_are_called_with_their_own_arguments(tmp_path: Path) -> None:
     run(
         """
         import torch, flowprov

@@ -1,4 +1,4 @@
-"""Workers of a DataLoader that call a captured model: in journals of their own, under what started them."""
+"""Workers of a DataLoader record the models that they call in their own journals, under the loading task."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Rows(torch.utils.data.Dataset):
             self.own = Embeds()  # a model of this worker's own
             self.own.load_state_dict(self.model.state_dict())
         with torch.no_grad():
-            held, own = self.model(x), self.own(x)
-        assert torch.equal(held, own)
-        return held
+            inherited, own = self.model(x), self.own(x)
+        assert torch.equal(inherited, own)
+        return inherited
 
 if __name__ == "__main__":
     torch.manual_seed(0)

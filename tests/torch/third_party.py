@@ -20,7 +20,7 @@ _ENVIRONMENT = {
 
 
 def load(name: str) -> Any:
-    """Give a library, or skip the tests that need it and say so."""
+    """Return a library, or skip the tests that need it and say so."""
     os.environ.update(_ENVIRONMENT)
     try:
         library = importlib.import_module(name)

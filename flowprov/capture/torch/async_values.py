@@ -1,9 +1,11 @@
-"""Numbers that a device computed, collected when they are there.
+"""Numbers that a device computes, read when they are ready.
 
-Flows in: small tensors of numbers, and what to make of them. Flows out: corrections of records that were
-written before. A number on the CPU is there at once. From another device it is copied into pinned memory
-without waiting, with an event behind it; whoever comes by (the next forward, the next step, the keeper after
-a heartbeat) writes what has arrived. Only when the outermost open scope ends is the rest waited for, and not
+Flows in: small tensors of numbers, each with a function that makes a correction of them. Flows out:
+corrections of records that were written before.
+
+A number on the CPU is ready at once. A number on another device is copied into pinned memory without waiting,
+and an event tells when the copy is done. The next forward, the next optimizer step or the next heartbeat
+writes the corrections that are ready. Only the end of the outermost open scope waits for the others, and not
 for long.
 """
 
@@ -25,51 +27,59 @@ from flowprov.records import Correction
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
-MAX_PENDING = 10_000  # waiting at a time: about 10 MB
-LONGEST_S = 5.0  # of waiting at the end of the outermost scope
-DROPPED = "statistics"
+MAX_PENDING = 10_000  # copies at a time: about 10 MB
+MAX_WAIT_S = 5.0  # at the end of the outermost scope
+DROP_REASON = "statistics"
 
 
-class _Waiting(NamedTuple):
+class _PendingCopy(NamedTuple):
     journal: Journal
     numbers: torch.Tensor
-    are_there: Callable[[], bool]
-    correct: Callable[[list[float]], Correction]
+    is_ready: Callable[[], bool]
+    create_correction: Callable[[list[float]], Correction]
 
 
-_waiting: deque[_Waiting] = deque()
+_pending: deque[_PendingCopy] = deque()
 _lock = threading.Lock()
-_prepared = False
+_fork_hook_registered = False
 
 
 def is_on_host(tensor: torch.Tensor) -> bool:
-    """Whether reading a tensor waits for nothing."""
+    """Whether a tensor can be read without waiting for a device."""
     return tensor.device.type == "cpu"
 
 
-def defer(around: Scope, numbers: torch.Tensor, correct: Callable[[list[float]], Correction]) -> None:
-    """Read numbers when the device has computed them.
+def defer(
+    scope: Scope, numbers: torch.Tensor, create_correction: Callable[[list[float]], Correction]
+) -> None:
+    """Correct a record when a device has computed its numbers.
 
     Parameters
     ----------
-    around
-        The scope in which the record lies to which they belong.
+    scope
+        The scope in which the record lies.
     numbers
         A tensor of one dimension.
-    correct
-        Gives the correction of that record.
+    create_correction
+        Returns the correction of the record, given the numbers.
     """
-    journal = around.journal
-    if len(_waiting) >= MAX_PENDING:
+    journal = scope.journal
+    if len(_pending) >= MAX_PENDING:
         _drop(journal, f"more than {MAX_PENDING} wait to be computed")
         return
-    copied, are_there = start_copy(numbers)
-    _waiting.append(_Waiting(journal, copied, are_there, correct))
-    _collect_at_the_end_of(around)
+    copied, is_ready = start_copy(numbers)
+    _pending.append(_PendingCopy(journal, copied, is_ready, create_correction))
+    _flush_at_end_of(scope)
 
 
 def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
-    """Start to copy numbers into the memory of the host; also gives whether they are there."""
+    """Start to copy numbers into the memory of the host.
+
+    Returns
+    -------
+    tuple
+        The copy, and a function that says whether it is ready.
+    """
     module = torch.get_device_module(numbers.device)
     copied = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=numbers.device.type == "cuda")
     copied.copy_(numbers, non_blocking=True)
@@ -79,79 +89,80 @@ def start_copy(numbers: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]
 
 
 def flush_ready() -> None:
-    """Write what has arrived; waits for nothing."""
-    if not _waiting or not _lock.acquire(blocking=False):
+    """Write the corrections that are ready, without waiting."""
+    if not _pending or not _lock.acquire(blocking=False):
         return
     try:
-        while _waiting and _is_done_with(_waiting[0]):
-            _waiting.popleft()
+        while _pending and _write_if_ready(_pending[0]):
+            _pending.popleft()
     finally:
         _lock.release()
 
 
-def _is_done_with(waiting: _Waiting) -> bool:
+def _write_if_ready(copy: _PendingCopy) -> bool:
+    """Write a correction if it is ready; return whether nothing is left to do for it."""
     try:
-        if not waiting.are_there():
+        if not copy.is_ready():
             return False
         with suspended_modes():
-            numbers = waiting.numbers.tolist()
-        waiting.journal.write_control(waiting.correct(numbers))
+            numbers = copy.numbers.tolist()
+        copy.journal.write_control(copy.create_correction(numbers))
     except Exception as error:  # of the device, to which the program's own kernels may have done anything
-        _drop(waiting.journal, f"reading them from the device failed with {type(error).__name__}")
+        _drop(copy.journal, f"reading them from the device failed with {type(error).__name__}")
     return True
 
 
 def flush_all(_error: BaseException | None = None) -> None:
-    """Wait for what is on its way, for a bounded time."""
-    last = time.monotonic() + LONGEST_S
+    """Write all corrections, and wait for those that are not ready, for a bounded time."""
+    deadline = time.monotonic() + MAX_WAIT_S
     flush_ready()
-    while _waiting and time.monotonic() < last:
+    while _pending and time.monotonic() < deadline:
         time.sleep(0.0005)
         flush_ready()
     with _lock:
-        late = list(_waiting)
-        _waiting.clear()
-    for waiting in late:
-        _drop(waiting.journal, f"the device had not computed them after {LONGEST_S:g} s")
+        late = list(_pending)
+        _pending.clear()
+    for copy in late:
+        _drop(copy.journal, f"the device had not computed them after {MAX_WAIT_S:g} s")
 
 
 def _drop(journal: Journal, reason: str) -> None:
-    journal.drop(DROPPED)
+    journal.drop(DROP_REASON)
     guard.warn_once(
         f"statistics {reason}",
-        "flowprov drops statistics of tensors: %s. The forwards or steps are recorded without them; how many "
-        "is counted as dropped (%s).",
+        "flowprov drops statistics of tensors: %s. The forwards and steps are recorded without them. Each "
+        "loss is counted as dropped (%s).",
         reason,
-        DROPPED,
+        DROP_REASON,
     )
 
 
-def _collect_at_the_end_of(around: Scope | None) -> None:
-    """Have the rest collected when the outermost scope ends that this process ends itself."""
-    _prepare()
+def _flush_at_end_of(scope: Scope | None) -> None:
+    """Flush the rest when the outermost scope ends whose end this process writes."""
+    _register_flushes()
     outermost: Scope | None = None
-    while around is not None:
-        if around.recorded and context.is_open(around):
-            outermost = around
-        around = around.parent
+    while scope is not None:
+        if scope.recorded and context.is_open(scope):
+            outermost = scope
+        scope = scope.parent
     if outermost is not None and flush_all not in outermost.ensure_extras().on_end:
         outermost.ensure_extras().on_end.append(flush_all)
 
 
-def _prepare() -> None:
-    global _prepared  # noqa: PLW0603 - once per process, and forks inherit it
-    held = runtime.get()
-    if flush_ready not in held.at_heartbeat:
-        held.at_heartbeat.append(flush_ready)
-    if flush_all not in held.at_exit:
-        held.at_exit.append(flush_all)
-    if not _prepared:
-        _prepared = True
-        os.register_at_fork(after_in_child=_forget)
+def _register_flushes() -> None:
+    global _fork_hook_registered  # noqa: PLW0603 - once per process, and forks inherit it
+    active = runtime.get()
+    if flush_ready not in active.at_heartbeat:
+        active.at_heartbeat.append(flush_ready)
+    if flush_all not in active.at_exit:
+        active.at_exit.append(flush_all)
+    if not _fork_hook_registered:
+        _fork_hook_registered = True
+        os.register_at_fork(after_in_child=_clear_after_fork)
 
 
-def _forget() -> None:
-    """In a forked child: what waits is the parent's to write."""
+def _clear_after_fork() -> None:
+    """In a forked child: leave pending copies to the parent, which writes them."""
     global _lock  # noqa: PLW0603 - another thread may have held it at the fork
     _lock = threading.Lock()
-    _waiting.clear()
+    _pending.clear()

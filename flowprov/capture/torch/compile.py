@@ -1,17 +1,18 @@
-"""Forwards of compiled modules, recorded around the compiled code.
+"""Record the forwards of compiled modules from outside of the compiled code.
 
-Flows in: modules that were compiled, or are later, by ``torch.compile`` or in their place by
-``Module.compile``. Flows out: the same calls, with a forward recorded around each, as of the original module.
+Flows in: captured modules that ``torch.compile`` or ``Module.compile`` compiles, before or after capture.
+Flows out: the same calls, with a forward of the original module recorded around each.
 
-Inside compiled code nothing can be recorded without breaking the graph: a hook there is part of it. What runs
-outside is the module that ``torch.compile`` returns, which takes hooks as any module does, and the function
-that ``Module.compile`` leaves in a module. torch tells nobody that it made them, so two of its methods are
-followed by a function of ours once a model was captured, ``OptimizedModule.__init__`` and ``Module.compile``.
-Their bodies, results and exceptions are torch's, and a module that is not captured is left alone.
+Inside compiled code a hook is a part of the graph, and nothing can be recorded without breaking it. Two
+things run outside of it. ``torch.compile`` returns an ``OptimizedModule``, which takes hooks as any module
+does. ``Module.compile`` leaves a function in the module, which is wrapped. Torch announces neither. So once a
+model is captured, two methods of torch are wrapped, ``OptimizedModule.__init__`` and ``Module.compile``:
+torch's own code runs as before, and a function of this file runs after it. Modules that are not captured are
+left alone.
 
-One forward is met in up to three ways, from outside to inside: at what ``torch.compile`` returned, at what
-``Module.compile`` left, and at the module's own hooks, where torch runs them as Python after all. The first
-that is met records it (see ``hooks``).
+The hooks of one forward may run at up to three places, from outside to inside: at the ``OptimizedModule``, at
+the function of ``Module.compile``, and at the module itself, where torch runs it as Python after all. The
+first place records the forward (see ``hooks``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ from typing import Any
 import torch
 
 from flowprov import guard
+from flowprov.capture.torch._torch_private import (
+    CHILD_MODULES,
+    COMPILED_CALL,
+    EVAL_FRAME,
+    OPTIMIZED_MODULE,
+    ORIGINAL_MODULE,
+)
 from flowprov.capture.torch.backward import BackwardWatchHook, is_watched
 from flowprov.capture.torch.encoding import Inputs
 from flowprov.capture.torch.hook_registration import register_hooks
@@ -44,34 +52,33 @@ from flowprov.capture.torch.tracing import is_compiling
 from flowprov.runtime.context import Scope
 
 _REASON = "the module was called through torch.compile"
-_HOME = "torch._dynamo.eval_frame"  # where OptimizedModule is defined; to import it takes a second
-_MARK = "__flowprov__"
+_WRAPPED = "__flowprov__"
 
 _optimized_modules: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
 class CompiledCapture(CapturedModule):
-    """What captures a compiled module from outside; ``original`` captures it where it runs uncompiled."""
+    """The capture of a compiled module from outside; ``inner`` captures it where it runs uncompiled."""
 
     __slots__ = ("_hides_children",)
 
-    def end(self, scope: Forward, now: int, output: Any) -> None:
-        """Record a forward, and why its children are not."""
-        plainly = self.inner
-        if plainly is None or (self._hides_children and not scope.child_seen):
-            super().end(scope, now, output)
+    def close_forward(self, scope: Forward, now: int, output: Any) -> None:
+        """Record a forward, and why its children are not recorded."""
+        inner = self.inner
+        if inner is None or (self._hides_children and not scope.child_seen):
+            super().close_forward(scope, now, output)
         else:
-            plainly.end(scope, now, output)
+            inner.close_forward(scope, now, output)
 
-    def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
-        inside = original_module(module)
-        inputs = super()._prepare(parent, inside)
+    def _prepare_first_forward(self, parent: Scope, module: torch.nn.Module) -> Inputs:
+        original = original_module(module)
+        inputs = super()._prepare_first_forward(parent, original)
         self._hides_children = any(
             captured.model is self.model and captured is not self.inner
-            for part in inside.modules()
-            if part is not inside
-            for captured in captured_modules_of(part)
+            for child in original.modules()
+            if child is not original
+            for captured in captured_modules_of(child)
         )
         return inputs
 
@@ -80,66 +87,68 @@ class CompiledCapture(CapturedModule):
 
 
 def compiled_capture_of(captured: CapturedModule) -> CompiledCapture:
-    """Give what captures the same module from outside of compiled code."""
-    made = captured.outer
-    if not isinstance(made, CompiledCapture):
-        kind: Any = type(captured)
-        made = captured.copy_as(_kind_of(kind))
-        made.inner = captured
-        captured.outer = made
-    return made
+    """Return the capture of the same module from outside of compiled code."""
+    outer = captured.outer
+    if not isinstance(outer, CompiledCapture):
+        cls: Any = type(captured)
+        outer = captured.copy_as(_compiled_class(cls))
+        outer.inner = captured
+        captured.outer = outer
+    return outer
 
 
 @functools.cache
-def _kind_of(kind: Any) -> type[CompiledCapture]:
-    return (
-        CompiledCapture
-        if kind is CapturedModule
-        else type("CompiledCapture", (CompiledCapture, kind), {"__slots__": ()})
-    )
+def _compiled_class(cls: Any) -> type[CompiledCapture]:
+    if cls is CapturedModule:
+        return CompiledCapture
+    return type("CompiledCapture", (CompiledCapture, cls), {"__slots__": ()})
 
 
 def original_module(module: torch.nn.Module) -> torch.nn.Module:
-    """Give the module that was compiled, for what ``torch.compile`` made of it."""
+    """Return the module that ``torch.compile`` compiled; a module that it did not make, as it is."""
     while is_optimized_module(module):
-        module = module._modules["_orig_mod"]  # type: ignore[assignment]  # noqa: SLF001 - torch gives no other way
+        original = getattr(module, CHILD_MODULES, {}).get(ORIGINAL_MODULE)
+        if original is None:
+            break
+        module = original
     return module
 
 
 def wrap_compiled(module: torch.nn.Module) -> None:
-    """Record what compiled forms a captured module has by now."""
-    for shell in _optimized_modules_of(module):
-        _wrap_optimized_module(shell, module)
-    if module._compiled_call_impl is not None:  # noqa: SLF001 - torch gives no other way
+    """Record the compiled forms that a captured module has by now."""
+    for optimized in _optimized_modules_of(module):
+        _wrap_optimized_module(optimized, module)
+    if getattr(module, COMPILED_CALL, None) is not None:
         _wrap_compiled_call(module)
 
 
 def optimized_modules_in(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """List what ``torch.compile`` made of a module and its parts."""
-    return [shell for part in module.modules() for shell in _optimized_modules_of(part)]
+    """Return what ``torch.compile`` made of a module and of the modules in it."""
+    return [optimized for child in module.modules() for optimized in _optimized_modules_of(child)]
 
 
 def unwrap_compiled(module: torch.nn.Module) -> None:
-    """Take the recording off the compiled call of a module that is not captured any more."""
-    call: Any = vars(module).get("_compiled_call_impl")
-    if getattr(call, _MARK, None) is not None and not captured_modules_of(module):
-        vars(module)["_compiled_call_impl"] = call.__wrapped__
+    """Restore the compiled call of a module that is not captured any more."""
+    call: Any = vars(module).get(COMPILED_CALL)
+    if getattr(call, _WRAPPED, None) is not None and not captured_modules_of(module):
+        vars(module)[COMPILED_CALL] = call.__wrapped__
 
 
 def follow_torch_compile() -> None:
-    """Learn from now on what is compiled; once in a process, however often it is called."""
-    if _MARK in vars(torch.nn.Module.compile):
+    """Record from now on what torch compiles; the first call in a process does it."""
+    if _WRAPPED in vars(torch.nn.Module.compile):
         return
     with _lock, guard.guarded("preparing for torch.compile"):
-        if _MARK in vars(torch.nn.Module.compile):
+        if _WRAPPED in vars(torch.nn.Module.compile):
             return
-        home = sys.modules.get(_HOME)
-        if home is None or not hasattr(home, "OptimizedModule"):
+        eval_frame = sys.modules.get(EVAL_FRAME)
+        cls = getattr(eval_frame, OPTIMIZED_MODULE, None)
+        if eval_frame is None or cls is None:
             sys.meta_path.insert(0, DynamoImportHook())
         else:
-            _follow_optimized_modules(home)
-            made = home.OptimizedModule  # before anything was captured: an instance refers to its class
-            _optimized_modules.update(each for each in gc.get_referrers(made) if type(each) is made)
+            _follow_optimized_modules(eval_frame)
+            # What was compiled before a model was captured: an instance refers to its class.
+            _optimized_modules.update(instance for instance in gc.get_referrers(cls) if type(instance) is cls)
         call_after(torch.nn.Module, "compile", _after_compile)
 
 
@@ -148,13 +157,23 @@ def _after_compile(module: torch.nn.Module) -> None:
         _wrap_compiled_call(module)
 
 
-def _after_optimized_module(shell: torch.nn.Module) -> None:
-    _optimized_modules.add(shell)
-    _wrap_optimized_module(shell, original_module(shell))
+def _after_optimized_module(optimized: torch.nn.Module) -> None:
+    _optimized_modules.add(optimized)
+    _wrap_optimized_module(optimized, original_module(optimized))
 
 
 def call_after(owner: type[torch.nn.Module], name: str, then: Callable[[torch.nn.Module], None]) -> None:
-    """Have a method of torch followed by a function of ours, which torch and the program never notice."""
+    """Wrap a method of torch so that a function is called after it, unseen by torch and the program.
+
+    Parameters
+    ----------
+    owner
+        The class.
+    name
+        The name of the method.
+    then
+        Called with the instance after each call of the method that returned.
+    """
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -165,22 +184,25 @@ def call_after(owner: type[torch.nn.Module], name: str, then: Callable[[torch.nn
                 then(self)
         return result
 
-    setattr(method, _MARK, then)
+    setattr(method, _WRAPPED, then)
     setattr(owner, name, method)
 
 
-def _follow_optimized_modules(home: ModuleType) -> None:
-    call_after(home.OptimizedModule, "__init__", _after_optimized_module)
+def _follow_optimized_modules(eval_frame: ModuleType) -> None:
+    call_after(getattr(eval_frame, OPTIMIZED_MODULE), "__init__", _after_optimized_module)
 
 
 class DynamoImportHook:
-    """A finder of modules that finds none, and learns when the one that matters is imported."""
+    """An import hook that waits for the module that defines ``OptimizedModule``.
+
+    It changes no import: torch finds and loads the module as before, and its class is followed from then on.
+    """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find none; follow the import of the module that matters."""
-        if name != _HOME:
+        """Return the ordinary spec of the module that is waited for, and None for any other."""
+        if name != EVAL_FRAME:
             return None
         with guard.guarded("preparing for torch.compile"):
             if self in sys.meta_path:
@@ -205,22 +227,22 @@ def _follow_import(loader: Any) -> None:
 
 
 def _optimized_modules_of(module: torch.nn.Module) -> list[torch.nn.Module]:
-    return [shell for shell in list(_optimized_modules) if original_module(shell) is module]
+    return [optimized for optimized in list(_optimized_modules) if original_module(optimized) is module]
 
 
-def _wrap_optimized_module(shell: torch.nn.Module, module: torch.nn.Module) -> None:
+def _wrap_optimized_module(optimized: torch.nn.Module, module: torch.nn.Module) -> None:
     """Put hooks on what ``torch.compile`` made of a captured module; they run outside of the graph."""
-    there, watched = captured_modules_of(shell), is_watched(module)
+    captures, watched = captured_modules_of(optimized), is_watched(module)
     for captured in captured_modules_of(module):
-        outside = compiled_capture_of(captured)
-        if outside not in there:
-            register_hooks(shell, outside, backward=watched)
+        outer = compiled_capture_of(captured)
+        if outer not in captures:
+            register_hooks(optimized, outer, backward=watched)
 
 
 def _wrap_compiled_call(module: torch.nn.Module) -> None:
-    """Have the compiled call of a captured module recorded."""
-    compiled = module._compiled_call_impl  # noqa: SLF001 - torch gives no other way
-    if compiled is None or getattr(compiled, _MARK, None) is not None:
+    """Wrap the compiled call of a captured module, so that it is recorded."""
+    compiled = getattr(module, COMPILED_CALL, None)
+    if compiled is None or getattr(compiled, _WRAPPED, None) is not None:
         return
 
     @functools.wraps(compiled)
@@ -229,15 +251,15 @@ def _wrap_compiled_call(module: torch.nn.Module) -> None:
             return compiled(*args, **kwargs)
         return _record(module, compiled, args, kwargs)
 
-    setattr(call, _MARK, _record)
-    # Not by setattr: modules may have one of their own.
-    vars(module)["_compiled_call_impl"] = call
+    setattr(call, _WRAPPED, _record)
+    # Not by setattr: a module may have a __setattr__ of its own.
+    vars(module)[COMPILED_CALL] = call
 
 
 def _record(
     self: torch.nn.Module, compiled: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Call a compiled module; like ``Module._call_impl`` this frame tells the call from others."""
+    """Call a compiled module; this frame identifies the call, as that of ``Module._call_impl`` does."""
     hooks = _before(self, args, kwargs)
     output = None
     try:
@@ -247,7 +269,7 @@ def _record(
     return output
 
 
-# Hooks look for the frame of the call behind the one that calls them: hence these two.
+# Hooks take the frame of a call from behind the frame that calls them: hence these two functions.
 def _before(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[ForwardHook]:
     try:
         captures = [compiled_capture_of(captured) for captured in captured_modules_of(module)]

@@ -1,8 +1,8 @@
-"""``torch_capture`` and ``torch_release``: putting capture on a class or an instance, and taking it off.
+"""``torch_capture`` and ``torch_release``: put capture on a class or an instance, and take it off.
 
-Flows in: a class or an instance of ``torch.nn.Module``, and what is said of a model at its construction.
-Flows out: the same class or instance; of a class only ``__init__`` is wrapped, an instance gets two hooks and
-no attribute.
+Flows in: a class or an instance of ``torch.nn.Module``, and the options of the decorator and of the
+constructor. Flows out: the same class or instance. Of a class, only ``__init__`` is wrapped. An instance gets
+hooks and no attribute.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from flowprov.settings import TorchSettings
 
 C = TypeVar("C", bound="type[torch.nn.Module] | torch.nn.Module")
 
-_GIVEN = frozenset(ConstructorOptions.__struct_fields__)
-_KINDS_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_MARK = "__flowprov__"
+_OPTION_NAMES = frozenset(ConstructorOptions.__struct_fields__)
+_NAMED_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_DECORATION = "__flowprov__"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of ``torch_capture``; None: by the settings."""
+    """The arguments of ``torch_capture``; None leaves the choice to the settings."""
 
     name: str | None = None
     what: str | None = None
@@ -84,8 +84,8 @@ def torch_capture(
 ) -> Any:
     """Record each forward of a model, and the model itself as a workflow.
 
-    Decorate a class with it, with or without options, or wrap an instance: what comes back is the same class
-    or instance. Each instance is recorded once, also where a class and its subclass are both decorated.
+    Decorate a class with it, with or without options, or call it with an instance. It returns the same class
+    or instance. Each instance is recorded once, also if a class and its subclass are both decorated.
 
     Parameters
     ----------
@@ -95,39 +95,44 @@ def torch_capture(
         Name of the model's workflow and of the activity; by default the name of the instance's class.
     what
         Which forwards are recorded: ``"parent_only"`` or ``"parent_and_children"``. This argument and those
-        below go above the settings; None leaves the choice to these.
-    children_mode, depth, include, exclude
-        What is kept of the forwards of child modules, how many levels of them (a number, or ``"all"``), and
-        patterns over their paths, as in ``encoder.layers.*.self_attn`` ("*" stands for dots, too): those
-        within ``depth`` are recorded that fit one to include, if there are any, and none to exclude.
+        below go above the settings; None leaves the choice to the settings.
+    children_mode
+        What is recorded of the forwards of child modules: ``"lightweight"``, ``"tensor_inspection"``,
+        ``"telemetry"`` or ``"telemetry_and_tensor_inspection"``.
+    depth
+        How many levels of child modules are recorded: a number, or ``"all"``.
+    include, exclude
+        Patterns over the paths of child modules, as in ``encoder.layers.*.self_attn`` ("*" stands for dots
+        too). A child module within ``depth`` is recorded if it fits a pattern to include, where there are
+        any, and no pattern to exclude.
     get_profile
         Whether the workflow describes the model (``custom_metadata.model_profile``).
 
     Raises
     ------
     UsageError
-        If it is given something else than a model, or an option that is none.
+        If the first argument is no model, or an option has a value that it cannot have.
 
     Notes
     -----
     A decorated class accepts at construction, by keyword, ``parent_task_id, parent_workflow_id, campaign_id,
     custom_metadata, get_profile, save_workflow, capture_enabled``. They are taken out before the user's
-    ``__init__`` is called; those that its signature names (a ``**kwargs`` names none) are passed on as well.
+    ``__init__`` is called. Those that its signature names (a ``**kwargs`` names none) are passed on as well.
 
-    Recorded are calls ``model(x)``, not ``model.forward(x)``: torch runs no hooks for that. Child modules are
-    those that a model has when it is captured, and at its first forward. What ``deepcopy``, ``pickle`` and
-    ``torch.load`` yield is a model of its own, which is not captured. ``torch.jit.script`` refuses modules
-    with hooks such as these: :func:`torch_release` the model (or its copy) first. Nothing is recorded while a
-    model is traced or exported; of a compiled one the call is, and nothing in the graph.
-    If the settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
+    Calls ``model(x)`` are recorded. Calls ``model.forward(x)`` are not, as torch runs no hooks for them. The
+    child modules are those that a model has when it is captured, and again at its first forward. A copy that
+    ``deepcopy``, ``pickle`` or ``torch.load`` makes is not captured. ``torch.jit.script`` refuses modules
+    with such hooks: call :func:`torch_release` with the model (or its copy) first. Nothing is recorded while
+    a model is traced or exported. Of a compiled model the call is recorded, and nothing in the graph. If the
+    settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
     """
     options = Options(
         name=name,
         what=what,
         children_mode=children_mode,
         depth=depth,
-        include=_patterns(include),
-        exclude=_patterns(exclude),
+        include=_as_patterns(include),
+        exclude=_as_patterns(exclude),
         get_profile=get_profile,
     )
     _check(options)
@@ -140,24 +145,25 @@ def torch_release(model: torch.nn.Module | type[torch.nn.Module]) -> None:
     Parameters
     ----------
     model
-        A captured instance, a copy of one (a copy is not captured, but keeps a pair of hooks that do
-        nothing), or a decorated class. What is not captured stays as it is. Instances of a class that were
-        constructed before stay captured.
+        A captured instance, a decorated class, or a copy of a captured instance, which has hooks that do
+        nothing. Anything that is not captured stays as it is. Instances of a class that were constructed
+        before stay captured.
 
     Notes
     -----
     The workflow of a model ends with the scope in which it was constructed, released or not.
     """
     if isinstance(model, type):
-        decoration = vars(model).get("__init__").__dict__.get(_MARK) if "__init__" in vars(model) else None
+        init = vars(model).get("__init__")
+        decoration = None if init is None else vars(init).get(_DECORATION)
         if isinstance(decoration, Decoration) and decoration.owner is model:
-            decoration.undo()
+            decoration.restore_init()
     else:
         release_model(model)
 
 
 class Decoration:
-    """What the wrapped ``__init__`` of a class refers to: it can be pickled, with the class, by value.
+    """What the wrapped ``__init__`` of a class refers to: it can be pickled by value, with the class.
 
     Parameters
     ----------
@@ -170,66 +176,68 @@ class Decoration:
     def __init__(self, owner: type[torch.nn.Module], options: Options) -> None:
         self.owner = owner
         self.options = options
-        # Without one of its own the next in line depends on the class of the instance, not on the owner.
-        self._own: Any = vars(owner).get("__init__")
-        self._named = _named_by(owner.__init__)
+        # A class may have no __init__ of its own. The next in line depends on the class of the instance then.
+        self._own_init: Any = vars(owner).get("__init__")
+        self._passed_on = _options_in_signature(owner.__init__)
 
     @contextlib.contextmanager
     def construction(
         self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[None]:
-        """Surround the user's ``__init__``; capture the instance behind the outermost decorated class."""
-        given = self._take(model, args, kwargs)
-        building = _building.models
-        for outer, outer_given in building:
-            if outer is model:
-                for name, value in given.items():
-                    outer_given.setdefault(name, value)
+        """Surround the user's ``__init__``, and capture the instance after the outermost decorated one."""
+        options = self._take_options(model, args, kwargs)
+        for outer_model, outer_options in _constructions.running:
+            if outer_model is model:
+                for name, value in options.items():
+                    outer_options.setdefault(name, value)
                 yield
                 return
-        building.append((model, given))
+        _constructions.running.append((model, options))
         try:
             yield
         finally:
-            building.pop()
-        # The __init__ that Python called was this one: nothing of the construction is left to come.
-        complete = getattr(type(model).__init__, _MARK, None) is self
-        _capture(model, self.options, ConstructorOptions(**given), complete=complete)
+            _constructions.running.pop()
+        # Python called this __init__ itself: nothing of the construction follows.
+        complete = getattr(type(model).__init__, _DECORATION, None) is self
+        _capture(model, self.options, ConstructorOptions(**options), complete=complete)
 
-    def undo(self) -> None:
-        """Give the class the ``__init__`` that it had."""
-        if self._own is None:
+    def restore_init(self) -> None:
+        """Restore the ``__init__`` that the class had."""
+        if self._own_init is None:
             del self.owner.__init__
         else:
-            self.owner.__init__ = self._own  # type: ignore[method-assign]
+            self.owner.__init__ = self._own_init  # type: ignore[method-assign]
 
-    def initialiser(self, model: torch.nn.Module) -> Callable[..., None]:
-        """Give the user's ``__init__``, bound to an instance."""
-        if self._own is None:
+    def bound_init(self, model: torch.nn.Module) -> Callable[..., None]:
+        """Return the user's ``__init__``, bound to an instance."""
+        if self._own_init is None:
             return super(self.owner, model).__init__
-        return functools.partial(self._own, model)
+        return functools.partial(self._own_init, model)
 
-    def _take(self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Take what is ours out of the arguments; read, but leave, what the user's signature names."""
-        given = {name: kwargs.pop(name) for name in _GIVEN & kwargs.keys() if name not in self._named}
-        if self._named:
+    def _take_options(
+        self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Take the options of capture out of the arguments; leave those that the signature names."""
+        taken = _OPTION_NAMES & kwargs.keys() - self._passed_on
+        options = {name: kwargs.pop(name) for name in taken}
+        if self._passed_on:
             try:
                 bound = inspect.signature(self.owner.__init__).bind_partial(model, *args, **kwargs)
             except TypeError:  # the user's __init__ will say so
-                return given
+                return options
             bound.apply_defaults()
-            given.update({name: bound.arguments[name] for name in self._named & bound.arguments.keys()})
-        return {name: value for name, value in given.items() if value is not None}
+            options.update({name: bound.arguments[name] for name in self._passed_on & bound.arguments.keys()})
+        return {name: value for name, value in options.items() if value is not None}
 
 
-class _Building(threading.local):
-    """The instances whose construction runs in this thread, with what was given for them, innermost last."""
+class _Constructions(threading.local):
+    """The instances whose construction runs in this thread, with their options, innermost last."""
 
     def __init__(self) -> None:
-        self.models: list[tuple[torch.nn.Module, dict[str, Any]]] = []
+        self.running: list[tuple[torch.nn.Module, dict[str, Any]]] = []
 
 
-_building = _Building()
+_constructions = _Constructions()
 
 
 def _apply(options: Options, target: Any) -> Any:
@@ -239,7 +247,7 @@ def _apply(options: Options, target: Any) -> Any:
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         torch_release(target)
         decoration = Decoration(target, options)
-        target.__init__ = _wrap(target.__init__, decoration)  # type: ignore[method-assign]
+        target.__init__ = _wrap_init(target.__init__, decoration)  # type: ignore[method-assign]
         return target
     raise UsageError(
         f"flowprov.torch_capture takes a class or an instance of torch.nn.Module, not {repr(target)[:100]}"
@@ -253,81 +261,84 @@ class _NoArguments:
         pass
 
 
-def _wrap(original: Callable[..., None], decoration: Decoration) -> Callable[..., None]:
-    # Lightning's save_hyperparameters() walks the stack from one __init__ to that of the subclass around it,
-    # through nothing but frames of methods of that name. This one must look as if its class took no argument.
+def _wrap_init(original: Callable[..., None], decoration: Decoration) -> Callable[..., None]:
+    # Lightning's save_hyperparameters() walks the stack from one __init__ out to the __init__ of the
+    # subclass, through frames of methods of that name only. This one must look as if its class took no
+    # argument.
     __class__ = _NoArguments
 
     @functools.wraps(original)
     def __init__(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - tracebacks show it
         _ = __class__
         with decoration.construction(self, args, kwargs):
-            decoration.initialiser(self)(*args, **kwargs)
+            decoration.bound_init(self)(*args, **kwargs)
 
-    setattr(__init__, _MARK, decoration)
+    setattr(__init__, _DECORATION, decoration)
     return __init__
 
 
-def _named_by(init: Callable[..., None]) -> frozenset[str]:
-    """Give those of our names that the signature of a user's ``__init__`` has as well."""
+def _options_in_signature(init: Callable[..., None]) -> frozenset[str]:
+    """Return the names of options of capture that the signature of a user's ``__init__`` has as well."""
     try:
         parameters = inspect.signature(init).parameters.values()
     except (TypeError, ValueError):  # an __init__ of C
         return frozenset()
-    return _GIVEN & {parameter.name for parameter in parameters if parameter.kind in _KINDS_BY_NAME}
+    return _OPTION_NAMES & {parameter.name for parameter in parameters if parameter.kind in _NAMED_KINDS}
 
 
-def _capture(model: torch.nn.Module, options: Options, given: ConstructorOptions, *, complete: bool) -> None:
-    """Put the hooks on an instance, and open its workflow if it is complete."""
-    if runtime.disabled() or given.capture_enabled is False:
+def _capture(
+    module: torch.nn.Module, options: Options, constructor_options: ConstructorOptions, *, complete: bool
+) -> None:
+    """Put hooks on an instance, and open its workflow if its construction is complete."""
+    if runtime.disabled() or constructor_options.capture_enabled is False:
         return
-    model = original_module(model)
-    held = runtime.get()
-    if not held.capturing or captured_model_of(model) is not None:
+    module = original_module(module)
+    active = runtime.get()
+    if not active.capturing or captured_model_of(module) is not None:
         return
-    settings = held.settings.instrumentation.torch
+    settings = active.settings.instrumentation.torch
     what = options.what or settings.what
-    registers = settings.register_workflow if given.save_workflow is None else bool(given.save_workflow)
-    profiles = options.get_profile if given.get_profile is None else given.get_profile
-    if what is not None and refuses_hooks(model):
+    save_workflow, get_profile = constructor_options.save_workflow, constructor_options.get_profile
+    registers_workflow = settings.register_workflow if save_workflow is None else bool(save_workflow)
+    has_profile = options.get_profile if get_profile is None else get_profile
+    if what is not None and refuses_hooks(module):
         what = None
-    if what is None and not registers:
+    if what is None and not registers_workflow:
         return
     with guard.guarded("capturing a model"):
-        built_in = enclosing_scope(context.current.get()) if registers else None
-        name = options.name or original_name(model)
-        made = Model(
-            name,
-            given,
-            registers=registers,
-            profiles=bool(profiles),
-            built_in=built_in,
+        scope_at_construction = enclosing_scope(context.current.get()) if registers_workflow else None
+        model = Model(
+            options.name or original_name(module),
+            constructor_options,
+            registers_workflow=registers_workflow,
+            has_profile=bool(has_profile),
+            scope_at_construction=scope_at_construction,
         )
         if what is not None:
-            choice = _choose(options, settings) if what == "parent_and_children" else None
-            install_hooks(model, made, choice, settings, complete=complete)
+            selection = _select(options, settings) if what == "parent_and_children" else None
+            install_hooks(module, model, selection, settings, complete=complete)
         if settings.optimizer is not None:
             optimizer.install()
-        if built_in is not None and (complete or what is None):
-            made.open(model, built_in)
+        if scope_at_construction is not None and (complete or what is None):
+            model.open(module, scope_at_construction)
 
 
-def _choose(options: Options, settings: TorchSettings) -> ModuleSelection:
-    """Choose what is recorded of the modules in a model: by the arguments, else by the settings."""
+def _select(options: Options, settings: TorchSettings) -> ModuleSelection:
+    """Select the child modules that are recorded: by the arguments, else by the settings."""
     depth = settings.depth if options.depth is None else options.depth
     mode = options.children_mode or settings.children_mode or "lightweight"
     return ModuleSelection(
         depth=None if depth == "all" else int(depth),
         include=settings.include if options.include is None else options.include,
         exclude=settings.exclude if options.exclude is None else options.exclude,
-        inspects="tensor_inspection" in mode,
-        measures=mode.startswith("telemetry"),
+        inspects_tensors="tensor_inspection" in mode,
+        reads_telemetry=mode.startswith("telemetry"),
     )
 
 
-def _patterns(given: Any) -> Any:
-    """Give patterns as a tuple; a single text is left as it is, to be refused."""
-    return given if given is None or isinstance(given, str) else tuple(given)
+def _as_patterns(patterns: Any) -> Any:
+    """Return patterns as a tuple, and a single string as it is, to be refused."""
+    return patterns if patterns is None or isinstance(patterns, str) else tuple(patterns)
 
 
 def _check(options: Options) -> None:

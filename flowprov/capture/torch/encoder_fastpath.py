@@ -1,16 +1,17 @@
-"""Hooks that a TransformerEncoderLayer does not count.
+"""Keep the fast path of a captured ``TransformerEncoderLayer``.
 
-Flows in: a layer with hooks. Flows out: the same layer, which still takes its fused path in inference.
+Flows in: a layer with hooks. Flows out: the same layer, which still takes its fast path in inference.
 
-Such a layer leaves its fused path where any hook is on it or in it, because a hook might change what the
-unfused parts compute. Ours stand outside of the layer and change nothing, but the path not taken would change
-its results in the last bits. So they are left out of the count, by a mapping of ours in the place of torch's.
-Hooks on modules inside a layer are counted: on the fused path these are not called, and nothing would be
-recorded of them.
+Torch fuses the operators of such a layer in inference, unless a hook is on it or in it: a hook might change
+what the parts compute. The hooks of capture are on the layer and change nothing, but without the fast path
+its results would differ in the last bits. So they are left out of the number of hooks, by an
+``UncountedHookDict`` in the place of torch's dict. Hooks on modules inside a layer are counted: the fast path
+does not call these modules, so nothing would be recorded of them.
 
-Where the program has a hook on the layer the path is not taken anyhow, and the mapping is a plain one, as
-Dynamo cannot count the hooks in any other. When the last of these is gone ours is put in place again: at once
-if it is the first that is removed by its handle, else at the next forward that runs uncompiled.
+Where the program has a hook on the layer, torch leaves the fast path anyway. Then the dict is a plain one, as
+Dynamo can count the hooks in no other. When the last hook of the program is gone, the uncounted dict comes
+back: at once if that hook was the first to be put on the captured layer, as its handle refers to the
+uncounted dict, else at the next forward that runs uncompiled.
 """
 
 from __future__ import annotations
@@ -24,17 +25,31 @@ from typing import Any
 import torch
 
 from flowprov import guard
+from flowprov.capture.torch._torch_private import (
+    FORWARD_HOOKS,
+    FORWARD_PRE_HOOKS,
+    FUSED_ACTIVATION,
+)
 from flowprov.capture.torch.hook_registration import renumber_hooks
 from flowprov.capture.torch.hooks import CaptureHook
 from flowprov.capture.torch.tracing import is_compiling
 
-_NAMES = ("_forward_pre_hooks", "_forward_hooks")
+_HOOK_DICTS = (FORWARD_PRE_HOOKS, FORWARD_HOOKS)
 
 
 class UncountedHookDict(OrderedDict[int, Any]):
-    """The hooks of a layer, whose number is that of the program's own.
+    """The hooks of a layer, whose length is the number of the program's hooks.
 
-    It is copied and saved as a plain mapping without ours: in that, they would be counted.
+    It is pickled and deep-copied as a plain dict without the hooks of capture, which that would count.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    name
+        The attribute of the layer that holds the dict.
+    hooks
+        The hooks by number.
     """
 
     def __init__(self, layer: torch.nn.Module, name: str, hooks: Mapping[int, Any]) -> None:
@@ -46,7 +61,7 @@ class UncountedHookDict(OrderedDict[int, Any]):
             super().__setitem__(number, hook)
 
     def __len__(self) -> int:
-        return len(_foreign(self.values()))
+        return len(_hooks_of_program(self.values()))
 
     def __bool__(self) -> bool:
         return super().__len__() > 0
@@ -58,7 +73,10 @@ class UncountedHookDict(OrderedDict[int, Any]):
             sync_hook_dict(layer)
 
     def __delitem__(self, number: int) -> None:
-        """Remove a hook, from what took the place of this, too: its handle knows of this only."""
+        """Remove a hook, also from the plain dict that took the place of this one.
+
+        The handle of a hook refers to the dict into which the hook was put.
+        """
         super().__delitem__(number)
         layer, successor = self._layer(), None if self._successor is None else self._successor()
         if layer is not None and successor is not None:
@@ -66,14 +84,14 @@ class UncountedHookDict(OrderedDict[int, Any]):
             sync_hook_dict(layer)
 
     def as_plain_dict(self) -> OrderedDict[int, Any]:
-        """Make the plain mapping that takes the place of this."""
-        made = self.copy()
-        vars(made)["before"] = _Kept(self)
-        self._successor = weakref.ref(made)
-        return made
+        """Create the plain dict that takes the place of this one."""
+        plain = self.copy()
+        vars(plain)["predecessor"] = _KeepAlive(self)
+        self._successor = weakref.ref(plain)
+        return plain
 
     def copy(self) -> OrderedDict[int, Any]:  # type: ignore[override]
-        """Copy it as a plain mapping; with ours, which run wherever that is put."""
+        """Return a plain dict with all hooks, those of capture too: they run wherever it is put."""
         return OrderedDict(self.items())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -90,25 +108,25 @@ class UncountedHookDict(OrderedDict[int, Any]):
         return OrderedDict(copied)
 
 
-class _Kept:
-    """Keeps a mapping, to which handles refer, as long as its successor lives; copied and saved as None."""
+class _KeepAlive:
+    """Keeps a dict to which handles refer alive as long as its successor; copied and pickled as None."""
 
-    __slots__ = ("mapping",)
+    __slots__ = ("hooks",)
 
-    def __init__(self, mapping: UncountedHookDict) -> None:
-        self.mapping = mapping
+    def __init__(self, hooks: UncountedHookDict) -> None:
+        self.hooks = hooks
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
 
 class ResyncHook(CaptureHook):
-    """Looks before a forward whether the program's hooks are gone: of most removals nobody is told."""
+    """Looks before each forward whether the hooks of the program are gone: torch announces no removal."""
 
     __slots__ = ()
 
     def __call__(self, layer: torch.nn.Module, _args: tuple[Any, ...], _kwargs: Any = None) -> None:
-        """Run before a forward; in time for what the layer counts in it."""
+        """Run before a forward, and before the layer counts its hooks."""
         if is_compiling():
             return
         with guard.guarded("following the hooks of a layer"):
@@ -116,57 +134,68 @@ class ResyncHook(CaptureHook):
 
 
 def sync_hook_dict(module: torch.nn.Module) -> None:
-    """Have a mapping of ours where only our hooks are on a layer, and a plain one everywhere else."""
+    """Use an uncounted dict where all hooks of a layer are those of capture, and a plain dict elsewhere."""
     is_layer = isinstance(module, torch.nn.TransformerEncoderLayer)
-    for name in _NAMES:
-        hooks = getattr(module, name)
-        is_ours, foreign = isinstance(hooks, UncountedHookDict), _foreign(hooks.values())
-        # Not by setattr: modules may have one of their own.
-        if is_ours and (foreign or not hooks):
+    for name in _HOOK_DICTS:
+        hooks: Any = getattr(module, name, {})
+        is_uncounted, others = isinstance(hooks, UncountedHookDict), _hooks_of_program(hooks.values())
+        # Not by setattr: a module may have a __setattr__ of its own.
+        if is_uncounted and (others or not hooks):
             vars(module)[name] = hooks.as_plain_dict() if hooks else OrderedDict()
-        elif is_layer and not is_ours and hooks and not foreign:
+        elif is_layer and not is_uncounted and hooks and not others:
             vars(module)[name] = UncountedHookDict(module, name, hooks)
     if is_layer:
-        _watch(module)
+        _sync_resync_hook(module)
 
 
-def _watch(layer: torch.nn.Module) -> None:
-    """Look before each forward, for as long as there are hooks of both kinds."""
-    before: dict[int, Any] = layer._forward_pre_hooks  # noqa: SLF001 - torch has no other way
-    hooks = [hook for name in _NAMES for hook in getattr(layer, name).values()]
-    watching = [number for number, hook in before.items() if isinstance(hook, ResyncHook)]
-    ours = next(
-        (each for each in hooks if isinstance(each, CaptureHook) and not isinstance(each, ResyncHook)), None
+def _sync_resync_hook(layer: torch.nn.Module) -> None:
+    """Keep a hook that looks before each forward, for as long as a layer has hooks of both kinds."""
+    pre_hooks: dict[int, Any] = getattr(layer, FORWARD_PRE_HOOKS, {})
+    hooks = [hook for name in _HOOK_DICTS for hook in getattr(layer, name, {}).values()]
+    resync_hooks = [number for number, hook in pre_hooks.items() if isinstance(hook, ResyncHook)]
+    capture_hook = next(
+        (hook for hook in hooks if isinstance(hook, CaptureHook) and not isinstance(hook, ResyncHook)), None
     )
-    if ours is None or not _foreign(hooks):
-        for number in watching:
-            del before[number]
-    elif not watching:
-        renumber_hooks([layer.register_forward_pre_hook(ResyncHook(ours.captured))], (before,))
+    if capture_hook is None or not _hooks_of_program(hooks):
+        for number in resync_hooks:
+            del pre_hooks[number]
+    elif not resync_hooks:
+        resync_hook = ResyncHook(capture_hook.captured)
+        renumber_hooks([layer.register_forward_pre_hook(resync_hook)], (pre_hooks,))
 
 
-def _foreign(hooks: Iterable[Any]) -> list[Any]:
+def _hooks_of_program(hooks: Iterable[Any]) -> list[Any]:
     return [hook for hook in hooks if not isinstance(hook, CaptureHook)]
 
 
 def warn_fastpath_lost(model: str, module: torch.nn.Module, chosen: set[torch.nn.Module]) -> None:
-    """Say once of a model that recording what is inside its layers makes them leave their fused path."""
+    """Warn once per model that layers leave their fast path, because modules inside them are recorded.
+
+    Parameters
+    ----------
+    model
+        The name of the model.
+    module
+        The model.
+    chosen
+        The modules in it that are recorded.
+    """
     for path, layer in module.named_modules():
-        if isinstance(layer, torch.nn.TransformerEncoderLayer) and _may_be_fused(layer):
-            inner = next((name for name, part in layer.named_modules() if name and part in chosen), None)
+        if isinstance(layer, torch.nn.TransformerEncoderLayer) and _has_fast_path(layer):
+            inner = next((name for name, child in layer.named_modules() if name and child in chosen), None)
             if inner is not None:
                 guard.warn_once(
-                    f"seen inside {model}",
-                    "flowprov: %s of %s is recorded, so this layer (like each that has a recorded part) "
-                    "leaves its fused path in inference, as with any hook in it: it runs slower, and its "
-                    "results may differ in the last bits from those without capture. To keep the path, "
-                    "exclude the modules inside such layers.",
+                    f"inside layers of {model}",
+                    "flowprov: %s of %s is recorded, so its layer leaves its fast path in inference, as "
+                    "with any hook in it. So does each layer that has a recorded module in it. Such a layer "
+                    "runs slower, and its results may differ in the last bits from those without capture. "
+                    "To keep the path, exclude the modules inside such layers.",
                     f"{path}.{inner}" if path else inner,
                     model,
                 )
                 return
 
 
-def _may_be_fused(layer: torch.nn.Module) -> bool:
+def _has_fast_path(layer: torch.nn.Module) -> bool:
     attention = getattr(layer, "self_attn", None)
-    return bool(getattr(attention, "batch_first", False) and getattr(layer, "activation_relu_or_gelu", 0))
+    return bool(getattr(attention, "batch_first", False) and getattr(layer, FUSED_ACTIVATION, 0))

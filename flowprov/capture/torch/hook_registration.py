@@ -1,7 +1,7 @@
-"""How hooks of ours hang on a module.
+"""Put the hooks of capture on a module, under numbers that no other hook gets.
 
-Flows in: a module, and what captures it. Flows out: the module with hooks before and after its forward, and
-where torch keeps these.
+Flows in: a module, and the object that captures it. Flows out: the module with a hook before its forward and
+one after it, and, where backward passes are recorded, one more between them.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from typing import Any
 import torch
 from torch.utils.hooks import RemovableHandle
 
+from flowprov.capture.torch._torch_private import hook_dicts
 from flowprov.capture.torch.backward import BackwardWatchHook
 from flowprov.capture.torch.hooks import CapturedModule, ForwardHook, ForwardPreHook
 
-_NAMES = (
-    ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
-    ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
-)
-
 
 def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
-    """Put both hooks on a module, and between them, if asked, that which watches for its backward."""
+    """Register the hooks of capture on a module.
+
+    Parameters
+    ----------
+    module
+        The module.
+    captured
+        The object that captures it.
+    backward
+        Whether its backward passes are recorded too.
+    """
     before = [module.register_forward_pre_hook(ForwardPreHook(captured), with_kwargs=True)]
     after = [module.register_forward_hook(BackwardWatchHook(captured))] if backward else []
     after.append(module.register_forward_hook(ForwardHook(captured), with_kwargs=True, always_call=True))
-    for handles, kept in zip((before, after), hook_dicts(module), strict=True):
-        renumber_hooks(handles, kept)
+    for handles, dicts in zip((before, after), hook_dicts(module), strict=True):
+        renumber_hooks(handles, dicts)
 
 
-def renumber_hooks(handles: Iterable[RemovableHandle], kept: Sequence[dict[int, Any]]) -> None:
-    """Give hooks of ours numbers that no hook of the program's comes by.
+def renumber_hooks(handles: Iterable[RemovableHandle], dicts: Sequence[dict[int, Any]]) -> None:
+    """Renumber hooks of capture, so that no hook of the program gets their numbers.
 
-    In a process that loads a saved model torch numbers hooks from 0 again. One of the program's that came by
-    the number of ours would be called in the manner of ours, with keyword arguments.
+    In a process that loads a saved model, torch numbers hooks from 0 again. If a hook of the program got the
+    number that a hook of capture had in the saved model, torch would call it with keyword arguments too.
     """
     for handle in handles:
-        for each in kept:
-            if handle.id in each:
-                each[-1 - handle.id] = each.pop(handle.id)
-
-
-def hook_dicts(module: torch.nn.Module) -> tuple[tuple[dict[int, Any], ...], ...]:
-    """Give where torch keeps hooks of a module and what it knows of them: of those before, of those after."""
-    return tuple(tuple(getattr(module, name) for name in names) for names in _NAMES)  # torch has no other way
+        for hooks in dicts:
+            if handle.id in hooks:
+                hooks[-1 - handle.id] = hooks.pop(handle.id)

@@ -3,8 +3,8 @@
 Flows in: calls by torch, before and after each forward. Flows out: one line per forward. A hook must not
 raise, return anything, read a tensor's contents, or leave a mark in a graph that torch traces.
 
-A pair of hooks is saved and copied as a no-op of the standard library, so that a model that was pickled while
-it was captured loads where flowprov is not installed; the copy is not captured.
+Hooks are pickled and copied as a function of the standard library that does nothing. So a model that was
+pickled while it was captured loads where flowprov is not installed, and a copy is not captured.
 """
 
 from __future__ import annotations
@@ -30,35 +30,30 @@ from flowprov.capture.recorder import (
     open_scope,
     thread_field,
 )
+from flowprov.capture.torch._torch_private import FORWARD_PRE_HOOKS, StopRecomputation, is_traced
 from flowprov.capture.torch.encoding import Detail, Inputs, encode_output, name_outputs
 from flowprov.capture.torch.model import Model
-from flowprov.capture.torch.modes import (
-    Mode,
-    StopRecomputation,
-    describe_modes,
-    mode_of,
-    rank_of_process_group,
-)
-from flowprov.capture.torch.tracing import is_compiling, is_traced, meet
+from flowprov.capture.torch.modes import Mode, describe_modes, mode_of, rank_of_process_group
+from flowprov.capture.torch.tracing import is_compiling, warn_if_inlined
 from flowprov.clock import ticks
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 
-K = TypeVar("K", bound="CapturedModule")
+C = TypeVar("C", bound="CapturedModule")
 
-_get = context.current.get
-_set = context.current.set
-_thread = threading.get_ident
-_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call of a module from another
+_get_current = context.current.get
+_set_current = context.current.set
+_get_thread_id = threading.get_ident
+_get_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call of a module from another
 _exc_info = sys.exc_info
 
-# Epochs whose metadata is kept ready: of other kinds an item may be large, or change.
-_KEPT_EPOCHS = frozenset({int, str, type(None)})
+# Classes of epochs whose metadata is kept ready: an item of another class may be large, or change.
+_READY_EPOCHS = frozenset({int, str, type(None)})
 
 
-# Tools that put another module in the place of one copy its hooks, and forget that these take keywords.
+# Tools that replace a module copy its hooks, and forget that these take keywords.
 _NO_KWARGS: dict[str, Any] = {}
-_UNTOLD = object()
+_MISSING = object()
 
 
 class Forward(Scope):
@@ -67,17 +62,18 @@ class Forward(Scope):
     Attributes
     ----------
     frame
-        The frame of ``Module._call_impl`` that runs the forward; let go of at its end.
+        The frame of ``Module._call_impl`` that runs the forward; released at its end.
     thread
         The thread that runs it.
     mode
-        Under which modes it runs (see :func:`flowprov.capture.torch.modes.current`).
+        The modes under which it runs (see :func:`flowprov.capture.torch.modes.mode_of`).
     exc_at_start
-        The exception that was being handled when it began, which is therefore none of its own.
+        The exception that was handled when it began. It did not end this forward.
     inner_seen
-        It was opened around compiled code, and this other way into the same forward was met in it.
+        For a forward that was opened around compiled code: the other capture of the same module whose hook
+        ran inside it.
     child_seen
-        It was opened around compiled code, and a child ran outside of the graph.
+        For a forward that was opened around compiled code: whether a child ran outside of the graph.
     """
 
     frame: FrameType | None = None
@@ -89,19 +85,19 @@ class Forward(Scope):
 
 
 class CapturedModule:
-    """What the two hooks of one module share.
+    """The capture of one module: what its hooks share.
 
     Parameters
     ----------
     model
         The captured model to which the module belongs.
     path
-        Path of the module in it, "" for the model itself.
+        Path of the module in the model, "" for the model itself.
     name
-        Of the activity: that of the module's class.
+        Name of the activity: the name of the module's class.
     detail
-        How much is kept of its inputs and outputs.
-    at_first
+        How closely its inputs and outputs are described.
+    before_first_forward
         Called with the module before its first forward is recorded.
 
     Attributes
@@ -109,18 +105,18 @@ class CapturedModule:
     model, path, name
         As above.
     outer
-        What captures the module from outside of compiled code, once it was compiled.
+        The capture of the same module from outside of compiled code; None until the module is compiled.
     inner
-        Of such a one: what captures the module itself.
+        For a capture from outside of compiled code: the capture of the module itself.
     """
 
     __slots__ = (
-        "_asked_detail",
-        "_at_first",
+        "_before_first_forward",
         "_detail",
         "_epoch",
         "_fragment",
         "_inputs",
+        "_requested_detail",
         "_tails",
         "inner",
         "model",
@@ -135,7 +131,7 @@ class CapturedModule:
         path: str,
         name: str,
         detail: Detail,
-        at_first: Callable[[torch.nn.Module], None] | None = None,
+        before_first_forward: Callable[[torch.nn.Module], None] | None = None,
     ) -> None:
         self.model = model
         self.path = path
@@ -143,31 +139,31 @@ class CapturedModule:
         self.outer: CapturedModule | None = None
         self.inner: CapturedModule | None = None
         self._fragment = b""
-        self._detail = self._asked_detail = detail  # some kinds make another of what they were asked for
-        self._at_first = at_first
+        self._detail = self._requested_detail = detail  # a subclass may extend what was requested
+        self._before_first_forward = before_first_forward
         self._inputs: Inputs | None = None
         self._epoch: object = None
         self._tails: dict[Mode, bytes] = {}
 
-    def copy_as(self, kind: type[K]) -> K:
-        """Make one of another kind for the same module."""
-        return kind(self.model, self.path, self.name, self._asked_detail, self._at_first)
+    def copy_as(self, cls: type[C]) -> C:
+        """Create an object of another class that captures the same module."""
+        return cls(self.model, self.path, self.name, self._requested_detail, self._before_first_forward)
 
     def is_called_in_its_model(self, module: torch.nn.Module, current: Scope | None) -> bool:
-        """Whether a forward of a child belongs to this model: several may share a module."""
+        """Whether this model records a forward of a child: several models may share a module."""
         scope = current
         while scope is not None:
             if isinstance(scope, Forward) and isinstance(scope.opener, CapturedModule):
                 return scope.opener.model is self.model
             scope = scope.previous
-        first = captured_modules_of(module)[0]  # called by itself: one of the models records it
+        first = captured_modules_of(module)[0]  # the child was called by itself: one of the models records it
         return first is self or first is self.inner
 
-    def begin(
+    def open_forward(
         self,
         parent: Scope,
         previous: Scope | None,
-        call: FrameType | None,
+        frame: FrameType | None,
         module: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -176,19 +172,19 @@ class CapturedModule:
         inputs = self._inputs
         is_first = inputs is None
         if inputs is None:
-            inputs = self._prepare(parent, module)
+            inputs = self._prepare_first_forward(parent, module)
         model = self.model
         journal = parent.journal
-        thread = _thread()
+        thread = _get_thread_id()
         number = journal.next_number()
-        place = model.parent_fields(parent) + self._fragment
+        line_prefix = model.parent_fields(parent) + self._fragment
         if thread != journal.main_thread:
-            place += thread_field()
+            line_prefix += thread_field()
         scope = Forward(
             journal,
             number,
             model.workflow_id or parent.workflow_id,
-            place,
+            line_prefix,
             inputs.encode(args, kwargs, self._detail),
             0,
             0,
@@ -198,21 +194,21 @@ class CapturedModule:
             parent.forwards,
             parent.epoch,
             opener=self,
-            frame=call,
+            frame=frame,
             thread=thread,
             mode=mode_of(module),
             exc_at_start=_exc_info()[1],
         )
         if is_first and not self.path:
             model.count_flops(module, scope)
-        open_scope(scope, telemetry=self._asked_detail.telemetry)
+        open_scope(scope, telemetry=self._requested_detail.telemetry)
         return scope
 
-    def end(self, scope: Forward, now: int, output: Any) -> None:
-        """Record a forward that returned, or raised."""
+    def close_forward(self, scope: Forward, now: int, output: Any) -> None:
+        """Record a forward that returned or raised."""
         error = _exc_info()[1]
-        handled, scope.exc_at_start, scope.frame = scope.exc_at_start, None, None
-        if error is not None and error is not handled:
+        exc_at_start, scope.exc_at_start, scope.frame = scope.exc_at_start, None, None
+        if error is not None and error is not exc_at_start:
             metadata = self._metadata(scope.mode, scope.epoch)
             if isinstance(error, torch.OutOfMemoryError):
                 metadata["out_of_memory"] = True
@@ -228,18 +224,18 @@ class CapturedModule:
             metadata = self._metadata(scope.mode, scope.epoch)
             close_task(scope, now, *encode_outputs_and_extras(scope, name_outputs(output), (), metadata))
 
-    def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
-        """Do what is due at the first forward; since the construction parts may have been replaced."""
+    def _prepare_first_forward(self, parent: Scope, module: torch.nn.Module) -> Inputs:
+        """Prepare what waits for the first forward, as modules may be replaced until then."""
         if not self.path:
             self.model.open(module, parent)
-            if self._at_first is not None:
-                self._at_first(module)
+            if self._before_first_forward is not None:
+                self._before_first_forward(module)
         fragment = self.model.fragment(self.name, "child_forward" if self.path else "parent_forward")
         if parent.journal.identity.rank is None and (rank := rank_of_process_group()) is not None:
             fragment += b',"rank":%d' % rank
-        if not self._asked_detail.telemetry:
+        if not self._requested_detail.telemetry:
             fragment += no_telemetry_field()
-        self._fragment = fragment  # whole at once: threads may meet here
+        self._fragment = fragment  # assigned once, as several threads may run this
         self._inputs = inputs = Inputs(module.forward)
         return inputs
 
@@ -253,7 +249,7 @@ class CapturedModule:
 
     def _tail(self, mode: Mode, epoch: Any) -> bytes:
         if self._epoch is not epoch:
-            if epoch.__class__ not in _KEPT_EPOCHS:
+            if epoch.__class__ not in _READY_EPOCHS:
                 return tags_and_metadata_fields((), self._metadata(mode, epoch))
             self._epoch, self._tails = epoch, {}
         tail = self._tails.get(mode)
@@ -263,7 +259,7 @@ class CapturedModule:
 
 
 class CaptureHook:
-    """Base of both hooks."""
+    """Base of the hooks of capture."""
 
     __slots__ = ("captured",)
 
@@ -284,20 +280,20 @@ class ForwardPreHook(CaptureHook):
     ) -> None:
         """Run before a forward."""
         if is_compiling():
-            meet(self)
+            warn_if_inlined(self)
             return
         if is_traced():
             return
         parent = None
         try:
-            call = _frame(1).f_back
-            parent = previous = _get()
+            frame = _get_frame(1).f_back
+            parent = previous = _get_current()
             if previous.__class__ is Forward:
-                parent = previous = _close_abandoned(previous, call)
+                parent = previous = _close_abandoned(previous, frame)
                 if (
                     previous.__class__ is Forward
                     and previous.opener.inner is not None  # type: ignore[attr-defined]
-                    and _is_in_compiled(previous, self.captured)
+                    and _is_recorded_around(previous, self.captured)
                 ):
                     return
             if parent is None or parent.muted:
@@ -306,9 +302,9 @@ class ForwardPreHook(CaptureHook):
                     return
             captured = self.captured
             if parent.forwards and (not captured.path or captured.is_called_in_its_model(module, previous)):
-                captured.begin(parent, previous, call, module, args, kwargs)
+                captured.open_forward(parent, previous, frame, module, args, kwargs)
         except Exception as error:  # the guard: the forward runs whatever happens to us
-            _lost(parent, "recording the start of a forward", error)
+            _count_lost(parent, "recording the start of a forward", error)
 
 
 class ForwardHook(CaptureHook):
@@ -317,23 +313,25 @@ class ForwardHook(CaptureHook):
     __slots__ = ()
 
     def __call__(
-        self, _module: torch.nn.Module, _args: tuple[Any, ...], kwargs: Any, output: Any = _UNTOLD
+        self, _module: torch.nn.Module, _args: tuple[Any, ...], kwargs: Any, output: Any = _MISSING
     ) -> None:
-        """Run after a forward, however it ended."""
+        """Run after a forward that returned or raised."""
         if is_compiling():
             return
-        if output is _UNTOLD:
+        if output is _MISSING:
             output = kwargs
         now = ticks()
-        captured, scope = self.captured, _get()
+        captured, scope = self.captured, _get_current()
         try:
-            # The same test as that of opened_by, which is for what is rare.
+            # The first test of forward_opened_by, written out as it nearly always holds.
             if not (
-                scope.__class__ is Forward and scope.opener is captured and scope.frame is _frame(1).f_back
+                scope.__class__ is Forward
+                and scope.opener is captured
+                and scope.frame is _get_frame(1).f_back
             ):
-                scope = forward_opened_by(captured, scope, _frame(1))
+                scope = forward_opened_by(captured, scope, _get_frame(1))
             if scope is not None:
-                captured.end(scope, now, output)
+                captured.close_forward(scope, now, output)
         except Exception as error:  # the guard
             if scope is None:
                 guard.report_internal_error("recording the end of a forward", error)
@@ -342,22 +340,22 @@ class ForwardHook(CaptureHook):
 
 
 def forward_opened_by(captured: CapturedModule, scope: Scope | None, frame: FrameType) -> Forward | None:
-    """Find the scope that the hook before this very call opened; None where it opened none."""
+    """Find the scope that the pre-hook of this very call opened; None where it opened none."""
     # After an exception torch calls hooks from one frame further out than after a forward that returned.
-    calls = (frame.f_back, frame)
+    frames = (frame.f_back, frame)
     while scope is not None:
-        if isinstance(scope, Forward) and scope.opener is captured and scope.frame in calls:
+        if isinstance(scope, Forward) and scope.opener is captured and scope.frame in frames:
             return scope
         scope = scope.previous
     return None
 
 
-def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
-    """Whether a forward is recorded already: one that is compiled can be entered in up to three ways."""
-    around: Any = scope.opener
-    # From outside to inside; each but once, for a module may call itself.
-    if (captured is around and scope.inner_seen is None) or (
-        captured is around.inner and scope.inner_seen is not captured
+def _is_recorded_around(scope: Forward, captured: CapturedModule) -> bool:
+    """Whether a compiled forward is recorded already: its hooks may run at up to three places."""
+    outer: Any = scope.opener
+    # From outside to inside, each place but once: a module may call itself.
+    if (captured is outer and scope.inner_seen is None) or (
+        captured is outer.inner and scope.inner_seen is not captured
     ):
         scope.inner_seen = captured
         return True
@@ -365,33 +363,33 @@ def _is_in_compiled(scope: Forward, captured: CapturedModule) -> bool:
     return False
 
 
-def _close_abandoned(scope: Scope | None, call: FrameType | None) -> Scope | None:
-    """Close forwards that a KeyboardInterrupt ended: no hook ran then, and they still look current."""
-    while isinstance(scope, Forward) and scope.thread == _thread() and not _is_running(scope, call):
-        _set(scope.previous)
+def _close_abandoned(scope: Scope | None, frame: FrameType | None) -> Scope | None:
+    """Close forwards that a KeyboardInterrupt ended: no hook ran then, so they are still current."""
+    while isinstance(scope, Forward) and scope.thread == _get_thread_id() and not _is_running(scope, frame):
+        _set_current(scope.previous)
         close_all_abandoned([scope])
         scope = scope.previous
     return scope
 
 
-def _is_running(scope: Forward, call: FrameType | None) -> bool:
-    """Whether the call that opened a scope is on the stack, around the given one."""
-    wanted, frame = scope.frame, call
+def _is_running(scope: Forward, frame: FrameType | None) -> bool:
+    """Whether the call that opened a scope is on the stack, around a frame."""
+    opening_frame = scope.frame
     while frame is not None:
         frame = frame.f_back
-        if frame is wanted:
+        if frame is opening_frame:
             return frame is not None
     return False
 
 
-def _lost(parent: Scope | None, place: str, error: Exception) -> None:
+def _count_lost(parent: Scope | None, activity: str, error: Exception) -> None:
     if parent is None:
-        guard.report_internal_error(place, error)
+        guard.report_internal_error(activity, error)
     else:
-        count_lost_event(parent, place, error)
+        count_lost_event(parent, activity, error)
 
 
 def captured_modules_of(module: object) -> list[CapturedModule]:
-    """List what captures a module: a model of which it is a part, or itself as one."""
-    hooks = dict(getattr(module, "_forward_pre_hooks", None) or ()).values()
+    """Return the captures of a module: one for each model that records it, as a child or as the model."""
+    hooks = dict(getattr(module, FORWARD_PRE_HOOKS, None) or ()).values()
     return [hook.captured for hook in hooks if isinstance(hook, ForwardPreHook)]

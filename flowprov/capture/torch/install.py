@@ -1,6 +1,7 @@
-"""Putting the hooks of capture on a model and its parts, finding them, taking them off.
+"""Put the hooks of capture on a model and its child modules, find them, and take them off.
 
-Flows in: a model and what was chosen of its parts. Flows out: the same model with hooks, or without them.
+Flows in: a model, and which of its modules are recorded. Flows out: the same model with hooks, or without
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.torch import encoder_fastpath
+from flowprov.capture.torch._torch_private import TRACED_MODULE, hook_dicts
+from flowprov.capture.torch.backward import can_record_backward
 from flowprov.capture.torch.compile import (
     follow_torch_compile,
     optimized_modules_in,
@@ -20,7 +23,7 @@ from flowprov.capture.torch.compile import (
     wrap_compiled,
 )
 from flowprov.capture.torch.encoding import INSPECTED, PLAIN
-from flowprov.capture.torch.hook_registration import hook_dicts, register_hooks
+from flowprov.capture.torch.hook_registration import register_hooks
 from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, captured_modules_of
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.selection import ModuleSelection, original_name
@@ -31,124 +34,160 @@ from flowprov.settings import TorchSettings
 def install_hooks(
     module: torch.nn.Module,
     model: Model,
-    choice: ModuleSelection | None,
+    selection: ModuleSelection | None,
     settings: TorchSettings,
     *,
     complete: bool,
 ) -> None:
-    """Put hooks on a model and on those of its parts that were chosen.
+    """Put hooks on a model and on the chosen modules in it.
 
-    Parts may be called before the model itself is (Lightning's ``training_step``, the encoder in
-    ``generate()``), so they get theirs at once, if the model is complete. Until its first forward parts may
-    still be replaced, wrapped and moved: there they are looked through again.
+    Child modules may be called before the model itself is (in Lightning's ``training_step``, or the encoder
+    in ``generate()``), so they get their hooks at once if the model is complete. They may still be replaced,
+    wrapped and moved until the first forward of the model, so they are looked through again then.
+
+    Parameters
+    ----------
+    module
+        The model.
+    model
+        What belongs to it.
+    selection
+        Which modules in it are recorded; None: none.
+    settings
+        The settings in force.
+    complete
+        Whether its construction is complete.
     """
     follow_torch_compile()
-    remove_hooks(module)  # of a copy: the hooks that do nothing; of a part of a model: those of a child
-    detail = INSPECTED if choice is not None and choice.inspects else PLAIN
-    kind = MeasuredModule if settings.tensor_statistics else CapturedModule
-    at_first = None if choice is None else functools.partial(install_children, choice, model, kind)
-    _install(module, kind(model, "", model.name, detail, at_first), backward=settings.backward)
-    if choice is not None and complete:
-        install_children(choice, model, kind, module, is_final=False)
+    remove_hooks(module)  # of a copy, whose hooks do nothing; and of a child of another model
+    detail = INSPECTED if selection is not None and selection.inspects_tensors else PLAIN
+    cls = MeasuredModule if settings.tensor_statistics else CapturedModule
+    before_first_forward = (
+        None if selection is None else functools.partial(install_children, selection, model, cls)
+    )
+    captured = cls(model, "", model.name, detail, before_first_forward)
+    _install(module, captured, backward=settings.backward and can_record_backward())
+    if selection is not None and complete:
+        install_children(selection, model, cls, module, is_final=False)
 
 
 def _install(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
-    """Put both hooks on a module, and between them that which watches for its backward."""
+    """Put the hooks of one module on it, and keep its fast path and its compiled forms recorded."""
     register_hooks(module, captured, backward=backward)
     encoder_fastpath.sync_hook_dict(module)
     wrap_compiled(module)
 
 
 def install_children(
-    choice: ModuleSelection,
+    selection: ModuleSelection,
     model: Model,
-    kind: type[CapturedModule],
+    cls: type[CapturedModule],
     module: torch.nn.Module,
     *,
     is_final: bool = True,
 ) -> None:
-    """Put hooks on the chosen modules in a model, and take them off others that have them.
+    """Put hooks on the chosen modules in a model, and take them off modules that are no longer chosen.
 
-    What is a captured model itself is left to that. What cannot be recorded is said when all is final.
+    A module in it that is itself a captured model keeps its own hooks, and so do the modules in that.
+
+    Parameters
+    ----------
+    selection
+        Which modules are recorded.
+    model
+        What belongs to the model.
+    cls
+        The class of the captures.
+    module
+        The model.
+    is_final
+        Whether this is the last time; then warnings say what cannot be recorded.
     """
     with model.first_forward_lock:
-        others = [
-            each for each in module.modules() if each is not module and captured_model_of(each) is not None
+        inner_models = [
+            child
+            for child in module.modules()
+            if child is not module and captured_model_of(child) is not None
         ]
-        foreign = {part for other in others for part in other.modules()}
-        detail = (INSPECTED if choice.inspects else PLAIN)._replace(telemetry=choice.measures)
+        in_other_models = {child for inner_model in inner_models for child in inner_model.modules()}
+        detail = (INSPECTED if selection.inspects_tensors else PLAIN)._replace(
+            telemetry=selection.reads_telemetry
+        )
         chosen = {
-            child: path for path, child in choice.modules(module, tell=is_final) if child not in foreign
+            child: path
+            for path, child in selection.modules(module, warn=is_final)
+            if child not in in_other_models
         }
-        for part in list(model.captured_children):
-            if part not in chosen:
-                model.captured_children.discard(part)
-                remove_hooks(part, of=model)
+        for child in list(model.captured_children):
+            if child not in chosen:
+                model.captured_children.discard(child)
+                remove_hooks(child, of=model)
         if is_final:
             encoder_fastpath.warn_fastpath_lost(model.name, module, set(chosen))
         for child, path in chosen.items():
-            if any(each.model is model and each.path == path for each in captured_modules_of(child)):
+            if any(other.model is model and other.path == path for other in captured_modules_of(child)):
                 continue
             if not refuses_hooks(child):
                 remove_hooks(child, of=model)
                 remove_hooks(child, copies_only=True)
-                _install(child, kind(model, path, original_name(child), detail))
+                _install(child, cls(model, path, original_name(child), detail))
                 model.captured_children.add(child)
 
 
 def refuses_hooks(module: torch.nn.Module) -> bool:
-    """Whether torch lets no hooks be put on a module; says so, once."""
-    refuses = isinstance(module, torch.jit.ScriptModule) and type(module).__name__ != "TopLevelTracedModule"
+    """Whether torch lets no hooks be put on a module; warns once if so."""
+    refuses = isinstance(module, torch.jit.ScriptModule) and type(module).__name__ != TRACED_MODULE
     if refuses:
         guard.warn_once(
             "script modules",
-            "flowprov: of modules that torch.jit compiled only those are recorded that it traced, "
-            "and nothing inside of them: the others take no hooks.",
+            "flowprov records no script modules of torch.jit, as they take no hooks. A module that "
+            "torch.jit.trace made is recorded, and nothing inside of it.",
         )
     return refuses
 
 
 def captured_model_of(module: object) -> CapturedModule | None:
-    """Give what captures a module as a model of its own, None where nothing does."""
+    """Return the capture of a module as a model of its own; None if there is none."""
     return next((captured for captured in captured_modules_of(module) if not captured.path), None)
 
 
 def release_model(module: torch.nn.Module) -> None:
-    """Take off the hooks of a model, and those that it has on its parts."""
+    """Take off the hooks of a model, and those that it has on its child modules."""
     module = original_module(module)
     captured = captured_model_of(module)
     remove_hooks(module)
     if captured is not None:
-        for part in (*module.modules(), *optimized_modules_in(module)):
-            remove_hooks(part, of=captured.model)
+        for child in (*module.modules(), *optimized_modules_in(module)):
+            remove_hooks(child, of=captured.model)
 
 
 def remove_hooks(module: torch.nn.Module, *, of: Model | None = None, copies_only: bool = False) -> None:
-    """Take off hooks of a module, those that a copy was left with too.
+    """Take off hooks of a module, also those that a copy was left with.
 
     Parameters
     ----------
     module
         The module.
     of
-        Only those of this model.
+        Take off only hooks of this model.
     copies_only
-        Only those that do nothing.
+        Take off only hooks that do nothing.
     """
-    for kept in hook_dicts(module):
-        for number, hook in list(kept[0].items()):
-            if _is_left_over(hook):
-                meant = of is None
+    for dicts in hook_dicts(module):
+        for number, hook in list(dicts[0].items()):
+            if _is_copied_hook(hook):
+                matches = of is None
             else:
-                meant = (
+                matches = (
                     isinstance(hook, CaptureHook) and not copies_only and of in (None, hook.captured.model)
                 )
-            if meant:
-                for each in kept:
-                    each.pop(number, None)
+            if matches:
+                for hooks in dicts:
+                    hooks.pop(number, None)
     unwrap_compiled(module)
     encoder_fastpath.sync_hook_dict(module)
 
 
-def _is_left_over(hook: object) -> bool:
+def _is_copied_hook(hook: object) -> bool:
+    """Whether a hook is what a hook of capture becomes in a copy of a model: it does nothing."""
     return getattr(hook, "__func__", None) is contextlib.nullcontext.__exit__

@@ -1,7 +1,7 @@
-"""What is known of one captured model: its name, where it belongs, and its workflow.
+"""One captured model: its name, the workflow and task to which it belongs, and its own workflow.
 
-Flows in: what was given at decoration and at construction. Flows out: a workflow record when it opens and
-when it ends, and ready pieces of the lines of its forwards. Nothing here refers to the module itself, so a
+Flows in: the options of the decorator and of the constructor. Flows out: a workflow record at its opening and
+one at its end, and parts of the lines of its forwards. Nothing here refers to the module itself, so a
 captured model is freed like any other.
 """
 
@@ -34,14 +34,14 @@ SUBTYPE = "torch_model"
 
 
 class ConstructorOptions(msgspec.Struct, kw_only=True):
-    """What may be said of a model at its construction, beside its own arguments.
+    """The options that a constructor of a captured model takes, beside the model's own arguments.
 
     Attributes
     ----------
     parent_task_id
-        The task to which forwards belong that run in no other.
+        The task to which a forward belongs that runs in no other task.
     parent_workflow_id, campaign_id
-        Where its workflow belongs, if not to the enclosing one.
+        The parent workflow and the campaign of its workflow; None: those of the enclosing scope.
     custom_metadata
         Recorded with the workflow and with each forward.
     get_profile
@@ -67,24 +67,24 @@ class Model:
     Parameters
     ----------
     name
-        Of its workflow and of the activity that its forwards are.
-    given
-        What was said at its construction.
-    registers
+        Name of its workflow, and of the activity of its forwards.
+    options
+        The options of its constructor.
+    registers_workflow
         Whether it is recorded as a workflow.
-    profiles
-        Whether that describes the model.
-    built_in
-        The scope in which it was constructed, None where nothing is recorded.
+    has_profile
+        Whether its workflow describes the model.
+    scope_at_construction
+        The scope in which it was constructed; None if nothing is recorded there.
 
     Attributes
     ----------
     workflow_id
-        Id of its workflow; None until that opened, or if there is none.
+        Id of its workflow; None until the workflow opens, or if there is none.
     custom_metadata
         Recorded with each forward.
     first_forward_lock
-        Held while what is due at the first forward is done.
+        Held while the first forward is prepared.
     captured_children
         The modules in it whose forwards are recorded.
     """
@@ -92,75 +92,77 @@ class Model:
     def __init__(
         self,
         name: str,
-        given: ConstructorOptions,
+        options: ConstructorOptions,
         *,
-        registers: bool,
-        profiles: bool,
-        built_in: Scope | None,
+        registers_workflow: bool,
+        has_profile: bool,
+        scope_at_construction: Scope | None,
     ) -> None:
         self.name = name
         self.workflow_id: str | None = None
-        self.custom_metadata = _as_mapping(given.custom_metadata)
-        self._given = given
-        self._registers = registers
+        self.custom_metadata = _as_mapping(options.custom_metadata)
+        self._options = options
+        self._registers_workflow = registers_workflow
         self.first_forward_lock = threading.RLock()
         self.captured_children: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
-        self._profiles = profiles
-        self.scope_at_construction = built_in
-        self._workflow = b""
-        self._parent = b""
-        if given.parent_task_id is not None:
-            self._parent = b',"parent_task_id":' + msgspec.json.encode(given.parent_task_id)
-        if profiles and not registers:
+        self._has_profile = has_profile
+        self.scope_at_construction = scope_at_construction
+        self._workflow_field = b""
+        self._parent_task_field = b""
+        if options.parent_task_id is not None:
+            self._parent_task_field = b',"parent_task_id":' + msgspec.json.encode(options.parent_task_id)
+        if has_profile and not registers_workflow:
             guard.warn_once(
                 "profile without workflow",
-                "flowprov records the profile of a model with its workflow; %s is not recorded as one "
-                "(register_workflow or save_workflow), so its profile is not either.",
+                "flowprov records the profile of a model with its workflow. %s is not recorded as a workflow "
+                "(register_workflow or save_workflow is false), so its profile is not either.",
                 name,
             )
 
     def fragment(self, activity: str, subtype: str) -> bytes:
-        """Give the part of a forward's line that says what it is."""
-        made = b',"activity_id":' + msgspec.json.encode(activity)
-        if (
-            self._given.campaign_id is not None
-        ):  # it lies in the journal of the current scope, of any campaign
-            made += b',"campaign_id":' + msgspec.json.encode(self._given.campaign_id)
-        return made + b',"subtype":' + msgspec.json.encode(subtype)
+        """Return the part of a line that says what a task is: its activity, subtype and own campaign."""
+        fragment = b',"activity_id":' + msgspec.json.encode(activity)
+        # The line lies in the journal of the current scope, whose campaign may be another.
+        if self._options.campaign_id is not None:
+            fragment += b',"campaign_id":' + msgspec.json.encode(self._options.campaign_id)
+        return fragment + b',"subtype":' + msgspec.json.encode(subtype)
 
     def parent_fields(self, parent: Scope) -> bytes:
-        """Give the part of a forward's line that names its workflow and parent task."""
-        workflow = self._workflow
+        """Return the part of a forward's line that names its workflow and parent task."""
+        workflow = self._workflow_field
         if not workflow:
-            ready = parent.parent_fields or parent_fields_of(parent)
-            return ready + self._parent if self._parent and _task_around(parent) is None else ready
+            fields = parent.parent_fields or parent_fields_of(parent)
+            if self._parent_task_field and _enclosing_task(parent) is None:
+                return fields + self._parent_task_field
+            return fields
         if parent.key.__class__ is int and parent.recorded:
             return b'%b,"parent_task_id":%d' % (workflow, parent.key)
-        task = _task_around(parent)
+        task = _enclosing_task(parent)
         return workflow + (
-            self._parent if task is None else b',"parent_task_id":' + msgspec.json.encode(task.key)
+            self._parent_task_field if task is None else b',"parent_task_id":' + msgspec.json.encode(task.key)
         )
 
     def open(self, module: torch.nn.Module, current: Scope) -> None:
-        """Open its workflow, if it is to have one and has none yet.
+        """Open its workflow, if it is recorded as a workflow and none was opened before.
 
         Parameters
         ----------
         module
             The model, complete.
         current
-            The current scope; the workflow belongs to the one in which the model was built, if that is known.
+            The current scope. The workflow belongs to the scope in which the model was constructed, and to
+            the current scope if that is not known.
         """
         with self.first_forward_lock:
-            if not self._registers:
+            if not self._registers_workflow:
                 return
-            self._registers = False  # whatever comes of it, it is tried once
-            given = self._given
-            around, self.scope_at_construction = self.scope_at_construction or current, None
+            self._registers_workflow = False  # tried once, whatever comes of it
+            options = self._options
+            enclosing, self.scope_at_construction = self.scope_at_construction or current, None
             journal = runtime.get().journal(
-                given.campaign_id or around.journal.identity.campaign_id, around.journal.settings.path
+                options.campaign_id or enclosing.journal.identity.campaign_id, enclosing.journal.settings.path
             )
-            parent = given.parent_workflow_id or around.workflow_id
+            parent = options.parent_workflow_id or enclosing.workflow_id
             scope = write_opening(
                 journal,
                 _shared_id(journal.identity.campaign_id, f"{parent} {self.name}", module) or new_id(),
@@ -169,35 +171,35 @@ class Model:
                 subtype=SUBTYPE,
                 custom_metadata=self._describe(module) or None,
             )
-            self._workflow = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
+            self._workflow_field = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
             self.workflow_id = scope.workflow_id
-        _end_with(scope, around, current)
+        _end_with(scope, enclosing, current)
 
     def count_flops(self, module: torch.nn.Module, scope: Scope) -> None:
-        """Count the operations of the forward that runs in a scope, the first, for the profile."""
-        if self._profiles and self.workflow_id is not None:
+        """Count the operations of the first forward, which runs in a scope, for the profile."""
+        if self._has_profile and self.workflow_id is not None:
             flops.start(module, scope, functools.partial(self._add_to_profile, scope.journal))
 
-    def _add_to_profile(self, journal: Journal, found: dict[str, Any]) -> None:
-        write_addition(journal, str(self.workflow_id), custom_metadata={"model_profile": found})
+    def _add_to_profile(self, journal: Journal, counts: dict[str, Any]) -> None:
+        write_addition(journal, str(self.workflow_id), custom_metadata={"model_profile": counts})
 
     def _describe(self, module: torch.nn.Module) -> dict[str, Any]:
-        if not self._profiles:
+        if not self._has_profile:
             return self.custom_metadata
         return {**self.custom_metadata, "model_profile": describe_model(module)}
 
 
 def _shared_id(campaign: str, name: str, module: torch.nn.Module) -> str | None:
-    """Give the id under which each rank of a job knows a model; None where it is of this process alone.
+    """Return the id that a model has in each rank of a job; None if the model is of this process alone.
 
-    Models of one name and structure, built in the same order in the same workflow, are one model of which
-    each rank has a replica or a shard. Helper processes of a rank have models of their own.
+    Models of one name and structure that are built in the same order in the same workflow are one model, of
+    which each rank has a replica or a shard. Helper processes of a rank have models of their own.
     """
     rank, size = launchers.rank_and_world_size()
     if rank is None or size == 1 or os.getpid() != _PROCESS or multiprocessing.parent_process() is not None:
         return None
-    known = f"model {name} {architecture(module)}"
-    return launchers.workflow_id(campaign, known, next(_ordinals[known]))
+    shared_name = f"model {name} {architecture(module)}"
+    return launchers.workflow_id(campaign, shared_name, next(_ordinals[shared_name]))
 
 
 _PROCESS = os.getpid()
@@ -205,8 +207,9 @@ _ordinals: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
 
 
 def _end_with(workflow: Scope, *candidates: Scope) -> None:
-    """Have a workflow end with the first of these scopes that is open, at the latest with the process."""
-    holder = next((found for scope in candidates if (found := context.open_around(scope)) is not None), None)
+    """End a workflow with the first of these scopes that is open, at the latest with the process."""
+    open_scopes = (context.open_around(scope) for scope in candidates)
+    holder = next((scope for scope in open_scopes if scope is not None), None)
     end = functools.partial(_end, workflow)
     if holder is None:
         runtime.get().at_exit.append(functools.partial(end, None))
@@ -218,14 +221,18 @@ def _end(workflow: Scope, error: BaseException | None) -> None:
     write_ending(workflow, error=error)
 
 
-def _task_around(scope: Scope | None) -> Scope | None:
-    """Find the task in which a scope is, None where there is only a workflow."""
+def _enclosing_task(scope: Scope | None) -> Scope | None:
+    """Find the task in which a scope lies; None if it lies in a workflow only."""
     while scope is not None and not scope.recorded:
         scope = scope.parent
     return None if scope is None or scope.key is None else scope
 
 
-def _as_mapping(given: Any) -> dict[str, Any]:
-    if given is None:
+def _as_mapping(custom_metadata: Any) -> dict[str, Any]:
+    if custom_metadata is None:
         return {}
-    return dict(given) if isinstance(given, Mapping) else {"custom_metadata": given}
+    return (
+        dict(custom_metadata)
+        if isinstance(custom_metadata, Mapping)
+        else {"custom_metadata": custom_metadata}
+    )

@@ -1,117 +1,120 @@
-"""Under which of torch's modes a forward runs: training, autograd, autocast, recomputation.
+"""Under which of torch's modes a forward runs, and how capture computes without them.
 
-Flows in: torch's own marks. Flows out: a short tuple on the hot path, and what a record says of it.
+Flows in: what torch says of training, autograd, autocast, recomputation, ranks and devices. Flows out: a
+short tuple on the hot path, the part of a record that describes it, and a context in which statistics are
+computed.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
-import torch.utils.checkpoint
-from torch.utils import _python_dispatch
 
-# Training, gradients, recomputed, autocast's dtype; empty before a forward has begun.
+from flowprov.capture.torch._torch_private import (
+    DisableTorchFunction,
+    count_dispatch_modes,
+    current_graph_task_id,
+    disable_dispatch_modes,
+    is_any_autocast_enabled,
+    is_functorch_tensor,
+)
+
+# Whether a forward trains, has gradients and is recomputed, and the dtype of autocast. Empty before it
+# begins.
 Mode: TypeAlias = tuple[Any, ...]
 
-_C: Any = torch._C  # noqa: SLF001 - there is no public way to ask in a tenth of a microsecond
-_gradients = torch.is_grad_enabled
-any_autocast: Callable[[], bool] = getattr(_C, "_is_any_autocast_enabled", torch.is_autocast_enabled)
-# By which activation checkpointing leaves a forward that it computes again, once it has what it needs.
-StopRecomputation: type[BaseException] | tuple[()] = getattr(
-    torch.utils.checkpoint, "_StopRecomputationError", ()
+_is_grad_enabled = torch.is_grad_enabled
+_AUTOCAST_DEVICES = tuple(
+    device
+    for device in ("cuda", "cpu", "xpu", "mps", "hpu", "xla")
+    if torch.amp.is_autocast_available(device)
 )
-# A forward inside autograd's own run is one that activation checkpointing computes again.
-graph_task: Callable[[], int] = getattr(_C, "_current_graph_task_id", lambda: -1)
-# How many modes look at every operator that runs.
-dispatch_modes: Callable[[], int] = getattr(_C, "_len_torch_dispatch_stack", int)
+_PLAIN_CLASSES = (torch.Tensor, torch.nn.Parameter)
+_plain_dispatch = torch.Tensor.__torch_dispatch__
+
+
+# -- the modes of a forward ------------------------------------------------------------------------------
 
 
 def mode_of(module: torch.nn.Module) -> Mode:
-    """Give the modes under which a forward of a module begins."""
-    autocast = _autocast_dtype() if any_autocast() else None
-    return (module.training, _gradients(), graph_task() != -1, autocast)
+    """Return the modes under which a forward of a module begins."""
+    autocast = _autocast_dtype() if is_any_autocast_enabled() else None
+    # A forward inside autograd's own run is one that activation checkpointing computes again.
+    return (module.training, _is_grad_enabled(), current_graph_task_id() != -1, autocast)
 
 
 def describe_modes(mode: Mode) -> dict[str, Any]:
-    """Say of modes what a record says of them."""
+    """Return the metadata that a record has of the modes of a forward."""
     training, gradients, recomputed, autocast = mode
-    told: dict[str, Any] = {"is_training": training, "grad_enabled": gradients}
+    metadata: dict[str, Any] = {"is_training": training, "grad_enabled": gradients}
     if recomputed:
-        told["recomputed"] = True
+        metadata["recomputed"] = True
     if autocast is not None:
-        told["autocast_dtype"] = autocast
-    return told
+        metadata["autocast_dtype"] = autocast
+    return metadata
 
 
 def rank_of_process_group() -> int | None:
-    """Give the rank that torch knows where the environment names none: of ranks that a program spawned."""
+    """Return the rank that torch knows: ranks that a program spawned have none in their environment."""
     group: Any = torch.distributed
     return int(group.get_rank()) if group.is_available() and group.is_initialized() else None
 
 
 def _autocast_dtype() -> str | None:
-    for device in DEVICES:
+    for device in _AUTOCAST_DEVICES:
         if torch.is_autocast_enabled(device):
             return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
     return None
 
 
-DEVICES = tuple(
-    device
-    for device in ("cuda", "cpu", "xpu", "mps", "hpu", "xla")
-    if torch.amp.is_autocast_available(device)
-)
-
-
-# -- computing beside the program ------------------------------------------------------------------------
-
-_functorch: Any = getattr(_C, "_functorch", None)
-_is_wrapped: Callable[[torch.Tensor], bool] = getattr(_functorch, "is_functorch_wrapped_tensor", bool)
-_without_modes: Any = getattr(_python_dispatch, "_disable_current_modes", contextlib.nullcontext)
-_plain_dispatch = torch.Tensor.__torch_dispatch__
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+# -- computing without the modes of the program ----------------------------------------------------------
 
 
 @contextlib.contextmanager
 def suspended_modes() -> Iterator[None]:
-    """Compute on the program's tensors without any of its modes knowing: gradients, autocast, its own."""
-    lowered = [device for device in DEVICES if torch.is_autocast_enabled(device)] if any_autocast() else []
-    for device in lowered:  # not by torch.autocast, which may clear the cache of casted weights as it ends
+    """Create a context in which capture computes without gradients, autocast or the program's modes."""
+    autocast = (
+        [device for device in _AUTOCAST_DEVICES if torch.is_autocast_enabled(device)]
+        if is_any_autocast_enabled()
+        else []
+    )
+    for device in autocast:  # not by torch.autocast, which may clear the cache of casted weights as it ends
         torch.set_autocast_enabled(device, False)
     try:
-        hidden = _without_modes() if dispatch_modes() else contextlib.nullcontext()
-        with torch.no_grad(), _C.DisableTorchFunction(), hidden:
+        undispatched = disable_dispatch_modes() if count_dispatch_modes() else contextlib.nullcontext()
+        with torch.no_grad(), DisableTorchFunction(), undispatched:
             yield
     finally:
-        for device in lowered:
+        for device in autocast:
             torch.set_autocast_enabled(device, True)
 
 
 def is_computable(tensor: Any) -> bool:
-    """Whether a tensor holds numbers that can be computed on here and now, without waiting for a device.
+    """Whether a tensor holds numbers that can be computed on now, without waiting for a device.
 
-    Not those without contents (meta, fake, not initialised), whose contents are elsewhere (DTensor), that lie
-    otherwise than in strides (sparse, nested, quantised), or that stand for others (in ``torch.func``).
-    Nothing is computed while a graph of a GPU is captured, since it would become a part of it.
+    These are not computable: tensors without contents (meta, fake, uninitialized) or with contents elsewhere
+    (DTensor), tensors that do not lie in strides (sparse, nested, quantized), and tensors that stand for
+    others (in ``torch.func``). Nothing is computable while a CUDA graph is captured: it would become a part
+    of the graph.
     """
-    kind = type(tensor)
-    if kind not in _PLAIN and not (
-        isinstance(tensor, torch.Tensor) and kind.__torch_dispatch__ is _plain_dispatch
+    cls = type(tensor)
+    if cls not in _PLAIN_CLASSES and not (
+        isinstance(tensor, torch.Tensor) and cls.__torch_dispatch__ is _plain_dispatch
     ):
         return False
     try:
-        with _C.DisableTorchFunction():
+        with DisableTorchFunction():
             return (
                 tensor.layout is torch.strided
                 and (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
-                and not (tensor.is_quantized or tensor.is_nested or _is_wrapped(tensor))
+                and not (tensor.is_quantized or tensor.is_nested or is_functorch_tensor(tensor))
                 and tensor.numel() > 0
                 and _is_ready(tensor.device)
             )
-    except Exception:  # parameters that are not initialised, and whatever else has no shape
+    except Exception:  # uninitialized parameters, and whatever else has no shape
         return False
 
 

@@ -1,8 +1,8 @@
-"""What a model is like: its parameters, its parts, its architecture.
+"""The profile of a model: its parameters, its modules, its architecture.
 
 Flows in: a model. Flows out: a description of bounded size. Only shapes and types are read, no element of a
-tensor, so nothing is copied and no device is waited for; parameters that have no shape yet, or no storage,
-are counted as what they are. Each part may fail without the others.
+tensor, so nothing is copied and no device is waited for. Parameters that have no shape yet are counted apart.
+Each part of the profile may fail without the others.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.nn.parameter import is_lazy
 
-# The summary of one value holds no more than a thousand nodes, a hundred items and a thousand characters.
+from flowprov.capture.torch._torch_private import is_lazy
+
+# The summarizer keeps a thousand nodes, a hundred items and a thousand characters of one value.
 _MAX_MODULES = 100
 _MAX_REPR = 1_000
-_REPR_OF = 2_000  # modules: of a larger model the repr alone would cost more than the rest
+_MAX_MODULES_FOR_REPR = 2_000  # beyond, the repr alone would cost more than the rest
 
 
 def describe_model(model: torch.nn.Module) -> dict[str, Any]:
@@ -31,36 +32,36 @@ def describe_model(model: torch.nn.Module) -> dict[str, Any]:
         the parameters and ``buffer_bytes``; ``by_dtype`` (``params`` and ``bytes`` of each); ``modules``,
         their number, and ``depth``, how deep they nest; ``tree``, the first hundred modules level by level;
         ``repr``, cut; ``architecture``, a digest that is equal for models of equal structure and shapes.
-        Where parameters wait for their shape, ``uninitialized_params`` is how many tensors these are.
+        Where parameters have no shape yet, ``uninitialized_params`` is the number of these tensors.
     """
     described: dict[str, Any] = {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
     for part in (_parameters, _buffers, _modules, _repr, _architecture):
         try:
             described.update(part(model))
-        except Exception as fault:  # noqa: PERF203 - modules may override all that is asked here
+        except Exception as fault:  # noqa: PERF203 - modules may override all that is called here
             described.setdefault("faults", {})[part.__name__.strip("_")] = type(fault).__name__
     return described
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, Any]:
-    total = trainable = waiting = 0
+    total = trainable = uninitialized = 0
     by_dtype: dict[str, dict[str, int]] = {}
     for parameter in model.parameters():
         if is_lazy(parameter):
-            waiting += 1
+            uninitialized += 1
             continue
         elements = parameter.numel()
         total += elements
         trainable += elements if parameter.requires_grad else 0
-        held = by_dtype.setdefault(_dtype(parameter), {"params": 0, "bytes": 0})
-        held["params"] += elements
-        held["bytes"] += elements * parameter.element_size()
+        sizes = by_dtype.setdefault(_dtype(parameter), {"params": 0, "bytes": 0})
+        sizes["params"] += elements
+        sizes["bytes"] += elements * parameter.element_size()
     return {
         "params": total,
         "trainable_params": trainable,
-        "bytes": sum(held["bytes"] for held in by_dtype.values()),
+        "bytes": sum(sizes["bytes"] for sizes in by_dtype.values()),
         "by_dtype": by_dtype,
-        **({"uninitialized_params": waiting} if waiting else {}),
+        **({"uninitialized_params": uninitialized} if uninitialized else {}),
     }
 
 
@@ -72,36 +73,35 @@ def _buffers(model: torch.nn.Module) -> dict[str, Any]:
 def _modules(model: torch.nn.Module) -> dict[str, Any]:
     tree: list[dict[str, Any]] = []
     count = depth = 0
-    waiting = deque([("", model, 0)])
-    met = {id(model)}
-    while waiting:
-        path, module, level = waiting.popleft()
+    queue = deque([("", model, 0)])
+    visited = {id(model)}
+    while queue:
+        path, module, level = queue.popleft()
         count += 1
         depth = max(depth, level)
         if len(tree) < _MAX_MODULES:
-            own = (each for each in module.parameters(recurse=False) if not is_lazy(each))
-            tree.append(
-                {"path": path, "type": type(module).__name__, "own_params": sum(each.numel() for each in own)}
-            )
+            own = (parameter for parameter in module.parameters(recurse=False) if not is_lazy(parameter))
+            own_params = sum(parameter.numel() for parameter in own)
+            tree.append({"path": path, "type": type(module).__name__, "own_params": own_params})
         for name, child in module.named_children():
-            if id(child) not in met:
-                met.add(id(child))
-                waiting.append((f"{path}.{name}" if path else name, child, level + 1))
+            if id(child) not in visited:
+                visited.add(id(child))
+                queue.append((f"{path}.{name}" if path else name, child, level + 1))
     return {"modules": count, "depth": depth, "tree": tree}
 
 
 def _repr(model: torch.nn.Module) -> dict[str, Any]:
-    if sum(1 for _ in model.modules()) > _REPR_OF:
+    if sum(1 for _ in model.modules()) > _MAX_MODULES_FOR_REPR:
         return {}
     text = repr(model)
     return {"repr": text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + "…"}
 
 
 def architecture(model: torch.nn.Module) -> str | None:
-    """Give the digest that is equal for models of equal structure and shapes; never raises."""
+    """Return a digest that is equal for models of equal structure and shapes; never raises."""
     try:
         return str(_architecture(model)["architecture"])
-    except Exception:  # modules may override all that is asked
+    except Exception:  # modules may override all that is called here
         return None
 
 

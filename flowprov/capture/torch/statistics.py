@@ -1,12 +1,13 @@
-"""Statistics of what the forwards of a module use and generate: how large it is, and whether it is finite.
+"""Statistics of the tensors that forwards use and generate: how large they are, and whether they are finite.
 
-Flows in: the tensors of a forward. Flows out: in its record, beside what each tensor of floating-point or
-complex numbers is like, its ``statistics``: ``min``, ``max`` and ``mean`` of the finite elements (None where
-there are none), ``zero_share``, ``nan_count``, ``inf_count``; for complex numbers, of their magnitudes.
+Flows in: the tensors of a forward. Flows out: ``statistics`` in the description of each tensor of
+floating-point or complex numbers. They are ``min``, ``max`` and ``mean`` of the finite elements (None where
+there are none), ``zero_share``, ``nan_count`` and ``inf_count``. Those of complex numbers are the statistics
+of their magnitudes.
 
-They are computed on the tensor's own device, without reading anything there. On the CPU they stand in the
-record itself; from another device they follow as a correction of it, which names inputs or outputs again,
-with them.
+Statistics are computed on the tensor's own device, and nothing is read there. On the CPU they stand in the
+record itself. From another device they follow as a correction of the record, which holds all inputs or
+outputs again.
 """
 
 from __future__ import annotations
@@ -32,144 +33,147 @@ from flowprov.values import Summarizer
 
 _exc_info = sys.exc_info
 
-# Where statistics are to follow, while a line is assembled: JSON itself never holds this byte.
-_MARK = re.compile(rb"\x00(\d+)\x00")
+# Stands for statistics that follow, while a line is put together: JSON itself never holds this byte.
+_PLACEHOLDER = re.compile(rb"\x00(\d+)\x00")
 
 
-class _Numbers(NamedTuple):
+class _PendingStatistics(NamedTuple):
     computed: torch.Tensor
     elements: int
 
 
-class _Assembled(NamedTuple):
-    """Encoded inputs or outputs, with a mark in the place of each of the statistics that follow later."""
+class _Encoded(NamedTuple):
+    """Encoded inputs or outputs, with a placeholder for all statistics that follow."""
 
     template: bytes
-    awaited: list[_Numbers]
+    pending: list[_PendingStatistics]
 
-    def without(self) -> bytes:
-        """Give the JSON without what follows later."""
-        return _MARK.sub(b"", self.template) if self.awaited else self.template
+    def without_pending(self) -> bytes:
+        """Return the JSON without the statistics that follow."""
+        return _PLACEHOLDER.sub(b"", self.template) if self.pending else self.template
 
 
-class _Found(threading.local):
-    """What this thread has met since it began to assemble a line."""
+class _State(threading.local):
+    """What this thread has collected since it began to put a line together."""
 
     def __init__(self) -> None:
-        self.awaited: list[_Numbers] = []
-        self.used: _Assembled | None = None
+        self.pending: list[_PendingStatistics] = []
+        self.used: _Encoded | None = None
 
 
-_found = _Found()
+_state = _State()
 
 
 class MeasuredModule(CapturedModule):
-    """A captured module with statistics; the arguments are those of :class:`CapturedModule`."""
+    """The capture of a module with statistics; the arguments are those of :class:`CapturedModule`."""
 
     __slots__ = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._detail = _measuring(self._detail)
+        self._detail = _with_statistics(self._detail)
 
-    def begin(self, *args: Any) -> Forward:
+    def open_forward(self, *args: Any) -> Forward:
         """Open the scope of a forward."""
         flush_ready()
-        scope = super().begin(*args)
-        assembled, _found.used = _found.used, None
-        if assembled is not None:
-            _await(scope, "used", assembled)
+        scope = super().open_forward(*args)
+        encoded, _state.used = _state.used, None
+        if encoded is not None:
+            _defer_statistics(scope, "used", encoded)
         return scope
 
-    def end(self, scope: Forward, now: int, output: Any) -> None:
-        """Record a forward that returned, or raised."""
+    def close_forward(self, scope: Forward, now: int, output: Any) -> None:
+        """Record a forward that returned or raised."""
         error = _exc_info()[1]
         if error is not None and error is not scope.exc_at_start:
-            super().end(scope, now, output)
+            super().close_forward(scope, now, output)
             return
         scope.exc_at_start = scope.frame = None
         generated, extras = name_outputs(output), scope.extras
         if extras is not None:
             generated = {**generated, **extras.generated}
-        _found.awaited = []
-        assembled = _assembled(encode(generated, self._detail))
+        _state.pending = []
+        encoded = _take_pending(encode(generated, self._detail))
         if extras is None:
             tail = self._tail(scope.mode, scope.epoch)
         else:
             _, tail = encode_outputs_and_extras(scope, None, (), self._metadata(scope.mode, scope.epoch))
-        close_task(scope, now, b',"generated":' + assembled.without(), tail)
-        _await(scope, "generated", assembled)
+        close_task(scope, now, b',"generated":' + encoded.without_pending(), tail)
+        _defer_statistics(scope, "generated", encoded)
 
-    def _prepare(self, parent: Scope, module: torch.nn.Module) -> Inputs:
-        super()._prepare(parent, module)
+    def _prepare_first_forward(self, parent: Scope, module: torch.nn.Module) -> Inputs:
+        super()._prepare_first_forward(parent, module)
         self._inputs = inputs = _MeasuredInputs(module.forward)
         return inputs
 
 
 class _MeasuredInputs(Inputs):
-    """Inputs whose statistics are taken as they are encoded."""
+    """Inputs whose statistics are computed when they are encoded."""
 
     __slots__ = ()
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], detail: Detail) -> bytes:
         """Encode the inputs of one call."""
-        _found.awaited = []
-        _found.used = assembled = _assembled(encode(self.name(args, kwargs), detail))
-        return assembled.without()
+        _state.pending = []
+        _state.used = encoded = _take_pending(encode(self.name(args, kwargs), detail))
+        return encoded.without_pending()
 
 
-def _assembled(template: bytes) -> _Assembled:
-    awaited, _found.awaited = _found.awaited, []
-    return _Assembled(template, awaited)
+def _take_pending(template: bytes) -> _Encoded:
+    pending, _state.pending = _state.pending, []
+    return _Encoded(template, pending)
 
 
-def _await(scope: Scope, field: str, assembled: _Assembled) -> None:
-    """Have the record of a scope corrected when its statistics have arrived."""
-    awaited = assembled.awaited
-    if not awaited:
+def _defer_statistics(scope: Scope, field: str, encoded: _Encoded) -> None:
+    """Correct the record of a scope when the statistics of its inputs or outputs are ready."""
+    pending = encoded.pending
+    if not pending:
         return
-    template, key, sizes = assembled.template, scope.key, [each.elements for each in awaited]
+    template, key, sizes = encoded.template, scope.key, [tensor.elements for tensor in pending]
 
-    def correct(numbers: list[float]) -> Correction:
-        told = [_told(numbers[n * _SIZE : (n + 1) * _SIZE], size) for n, size in enumerate(sizes)]
-        filled = _MARK.sub(lambda mark: told[int(mark[1])], template)
-        given: dict[str, Any] = {field: msgspec.Raw(filled)}
-        return Correction(task_id=key, **given)  # type: ignore[arg-type]
+    def create_correction(numbers: list[float]) -> Correction:
+        fields = [
+            _statistics_field(numbers[n * _NUMBERS_EACH : (n + 1) * _NUMBERS_EACH], size)
+            for n, size in enumerate(sizes)
+        ]
+        complete = _PLACEHOLDER.sub(lambda match: fields[int(match[1])], template)
+        corrected: dict[str, Any] = {field: msgspec.Raw(complete)}
+        return Correction(task_id=key, **corrected)  # type: ignore[arg-type]
 
     by_device: dict[torch.device, list[torch.Tensor]] = {}
     with suspended_modes():
-        first = awaited[0].computed.device
-        for each in awaited:
-            by_device.setdefault(each.computed.device, []).append(each.computed)
-        if len(by_device) > 1:  # one after the other, which waits for nothing between devices of one kind
-            together = torch.cat([each.computed.to(first, non_blocking=True) for each in awaited])
+        first = pending[0].computed.device
+        for tensor in pending:
+            by_device.setdefault(tensor.computed.device, []).append(tensor.computed)
+        if len(by_device) > 1:  # one after the other: between devices of one kind nothing waits
+            together = torch.cat([tensor.computed.to(first, non_blocking=True) for tensor in pending])
         else:
             together = torch.cat(by_device[first])
-        defer(scope.parent or scope, together, correct)
+        defer(scope.parent or scope, together, create_correction)
 
 
 # -- one tensor ---------------------------------------------------------------------------------------------
 
-_SIZE = 6
+_NUMBERS_EACH = 6
 
 
-def numbers_of(tensor: torch.Tensor) -> torch.Tensor:
+def compute_statistics(tensor: torch.Tensor) -> torch.Tensor:
     """Compute the statistics of a tensor on its device, where they stay.
 
     Returns
     -------
     torch.Tensor
-        Minimum, maximum and mean of the finite elements, and the numbers of zeros, of NaNs and of infinities.
-        Where nothing is finite the first three are inf, -inf and NaN.
+        Six numbers: minimum, maximum and mean of the finite elements, and the counts of zeros, NaNs and
+        infinities. If no element is finite, the first three are inf, -inf and NaN.
     """
     elements = tensor.detach()
     if elements.is_complex():
         elements = elements.abs()
-    if elements.element_size() == 1:  # few operations are defined for numbers of eight bits
+    if elements.element_size() == 1:  # torch defines few operations for numbers of eight bits
         elements = elements.to(torch.float32)
     wide = torch.float32 if elements.device.type == "mps" else torch.float64
     finite = torch.isfinite(elements)
-    told = [
+    numbers = [
         torch.where(finite, elements, float("inf")).amin(),
         torch.where(finite, elements, float("-inf")).amax(),
         torch.where(finite, elements, 0.0).sum(dtype=wide) / finite.sum(),
@@ -177,11 +181,11 @@ def numbers_of(tensor: torch.Tensor) -> torch.Tensor:
         torch.isnan(elements).sum(),
         torch.isinf(elements).sum(),
     ]
-    return torch.stack([each.to(wide) for each in told])
+    return torch.stack([number.to(wide) for number in numbers])
 
 
 def describe_statistics(numbers: Sequence[float], elements: int) -> dict[str, Any]:
-    """Say what the numbers of :func:`numbers_of` mean, for a tensor of so many elements."""
+    """Return the numbers of :func:`compute_statistics` by name, for a tensor of so many elements."""
     least, most, mean, zeros, nans, infinities = numbers
     finite = elements > nans + infinities
     return {
@@ -194,13 +198,13 @@ def describe_statistics(numbers: Sequence[float], elements: int) -> dict[str, An
     }
 
 
-def _told(numbers: Sequence[float], elements: int) -> bytes:
-    """Give the part of a tensor's JSON that tells its statistics."""
+def _statistics_field(numbers: Sequence[float], elements: int) -> bytes:
+    """Encode statistics: the part of a tensor's JSON that holds them."""
     return b',"statistics":' + runtime.get().summarizer.encode(describe_statistics(numbers, elements))
 
 
-def _measuring(detail: Detail) -> Detail:
-    """Give a detail that tells statistics beside what another tells."""
+def _with_statistics(detail: Detail) -> Detail:
+    """Return a detail that adds statistics to what another describes of a tensor."""
 
     def measure(tensor: Any) -> msgspec.Raw:
         raw = detail.tensor(tensor)
@@ -216,12 +220,13 @@ def _measuring(detail: Detail) -> Detail:
 
 
 def _measure(tensor: torch.Tensor) -> bytes:
+    """Return the statistics of a tensor as a part of its JSON, or a placeholder if they follow."""
     try:
         with suspended_modes():
-            elements, numbers = tensor.numel(), numbers_of(tensor)
+            elements, numbers = tensor.numel(), compute_statistics(tensor)
             if is_on_host(tensor):
-                return _told(numbers.tolist(), elements)
+                return _statistics_field(numbers.tolist(), elements)
     except Exception as error:  # no memory for it, or a kind of numbers that has no such operations
         return b',"statistics":{"not_computed":%b}' % msgspec.json.encode(type(error).__name__)
-    _found.awaited.append(_Numbers(numbers, elements))
-    return b"\x00%d\x00" % (len(_found.awaited) - 1)
+    _state.pending.append(_PendingStatistics(numbers, elements))
+    return b"\x00%d\x00" % (len(_state.pending) - 1)

@@ -1,7 +1,7 @@
-"""Whether a forward is a real one, or torch runs it to learn its graph.
+"""Whether torch compiles the code that calls a captured model, and the warning that says so.
 
-Flows in: torch's own marks of its tracers. Flows out: yes or no, in a fifth of a microsecond. The marks are
-private names of torch; one that a version does not have counts as "not tracing".
+Flows in: what torch says of its compiler, and calls of hooks in code that it compiles. Flows out: whether it
+compiles, and one warning per model whose forwards are lost in compiled code.
 """
 
 from __future__ import annotations
@@ -10,52 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.fx._symbolic_trace
-import torch.jit._trace
 
 from flowprov import guard
+from flowprov.capture.torch._torch_private import MARKED_CONSTANT, is_traced
 from flowprov.runtime import context
 
 # Dynamo knows this function and makes it a constant: a hook that asks it first leaves no mark in a graph.
 is_compiling: Callable[[], bool] = torch.compiler.is_compiling
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)  # since 2.9
 
-_C: Any = torch._C  # noqa: SLF001 - there is no public way to ask
-_jit: Any = torch.jit._trace  # noqa: SLF001 - as above
-_fx: Any = torch.fx._symbolic_trace  # noqa: SLF001 - as above
-
-
-def _nothing(*_: object) -> None:
-    return None
-
-
-_fake_key = getattr(getattr(_C, "_TorchDispatchModeKey", None), "FAKE", None)
-_tracing_state: Callable[[], object] = getattr(_C, "_get_tracing_state", _nothing)
-_dispatch_mode: Callable[[object], object] = (
-    _nothing if _fake_key is None else getattr(_C, "_get_dispatch_mode", _nothing)
-)
-
-
-def is_traced() -> bool:
-    """Whether torch.jit, torch.fx, torch.export or a fake mode runs what runs now.
-
-    ``torch.jit.trace`` of a module also runs it once more, plainly, to compare; that counts as traced too.
-    """
-    return (
-        _tracing_state() is not None
-        or getattr(_jit, "_trace_module_map", None) is not None
-        or getattr(_fx, "_is_fx_tracing_flag", False)
-        or _dispatch_mode(_fake_key) is not None
-    )
-
-
-# The first that was tried; an earlier compiler may not take an object as argument of such a function.
-_FROM_TORCH = "2.13"
-
-_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", bool)
+# The first version that was tried. An earlier compiler may refuse an object as argument of such a function.
+_WARNS_FROM = "2.13"
 
 
 def _warn_inlined(hook: Any) -> None:
-    """Say once of a model that its forwards in the code that is compiled now are not recorded."""
+    """Warn once per model that its forwards in the code that torch compiles now are not recorded."""
     try:
         captured = hook.captured
         scope = context.current.get()
@@ -63,7 +32,7 @@ def _warn_inlined(hook: Any) -> None:
             return
         while scope is not None:
             if getattr(scope.opener, "inner", None) is not None:
-                return  # it is a compiled model, or in one, whose forward is recorded
+                return  # a compiled model, or one inside of it: its forward is recorded
             scope = scope.previous
         guard.warn_once(
             f"{captured.name} in compiled code",
@@ -75,10 +44,13 @@ def _warn_inlined(hook: Any) -> None:
         guard.report_internal_error("following the compiler", error)
 
 
-if torch.__version__ >= _FROM_TORCH:
-    _warn_inlined._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001 - see below
-    meet: Callable[[Any], None] = (
-        _warn_inlined  # torch.compiler.assume_constant_result does this, and imports the compiler
-    )
-else:
-    meet = _nothing
+def _ignore(_hook: Any) -> None:
+    return None
+
+
+warn_if_inlined: Callable[[Any], None] = _ignore
+if torch.__version__ >= _WARNS_FROM:
+    # Dynamo calls a function with this mark, and puts its result into the graph. The public decorator
+    # torch.compiler.assume_constant_result sets the mark too, but imports the compiler.
+    setattr(_warn_inlined, MARKED_CONSTANT, True)
+    warn_if_inlined = _warn_inlined
