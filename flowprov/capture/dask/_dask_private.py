@@ -35,9 +35,8 @@ RUNNING_STATES = (EXECUTING, "long-running")
 CANCELLED = "cancelled"
 CANCELLED_STATES = (CANCELLED, "resumed")  # of a task that nobody wants any more, or that is wanted again
 
-# Classes of graph nodes, and what refers to the result of another task.
-ALIAS, TASK_REF, DATA_NODE = "Alias", "TaskRef", "DataNode"
-FUTURE = "Future"
+# Classes of graph nodes and other objects that refer to the result of a task.
+ALIAS, TASK_REF, DATA_NODE, FUTURE = "Alias", "TaskRef", "DataNode", "Future"
 
 # Functions by which Dask calls the user's function, or makes one task of a whole graph.
 EXECUTE_TASK, APPLY, IDENTITY_CAST = "execute_task", "apply", "_identity_cast"
@@ -169,12 +168,19 @@ class PrivatePart(NamedTuple):
     versions: tuple[str, ...] = VERIFIED
 
 
-_START_LOST = "the RUNNING record of each task is dropped, and counted as an internal error"
-_END_LOST = "the record of each task's end is dropped, and counted as an internal error"
 _NOT_RECORDED = "no Dask task is recorded; each is counted as an internal error"
+_START_LOST = "no Dask task is recorded; each is counted as dropped"
+_END_LOST = "the end of each task is counted as dropped; the task reads as RUNNING, then as INTERRUPTED"
+_BY_TEXT = "errors are recorded by their text, and iterations that they ended are not corrected"
+_FAILURE_LOST = "the end of a failed task is counted as dropped"
+_SPILL_LOST = "the end of a task whose result is spilled at once is counted as dropped"
+_CANCEL_LOST = "the end of a cancelled task is not recorded; it is counted as an internal error"
 _NO_FETCHING = "journals of workers that do not see the client's buffer stay where they are, with a warning"
 _NO_REFERENCE = "arguments hold the summary of a Dask object in the place of a reference; dependencies stay"
-_FUSED_NAME = "a task that Dask fused of several has the name and arguments of Dask's own function"
+_FUSED = "the record of a fused task holds the arguments of Dask's own function"
+_HELPER = "records hold the arguments of the helper in the place of those of the user's function"
+_FUNCTION_LOST = "a task whose functions stand only in there is left out as an internal task"
+_AS_CALL = "a container with references is recorded as a call"
 
 
 def _since(version: str) -> tuple[str, ...]:
@@ -186,13 +192,12 @@ def _until(version: str) -> tuple[str, ...]:
 
 
 def _states(*names: str) -> list[PrivatePart]:
-    purpose = "to know from the state of a worker's task when it starts and how it ended"
-    fallback = "the record of a start or an end is missing, or has another status"
+    purpose, fallback = "to know when a task starts and how it ended", "its records are missing or wrong"
     return [PrivatePart(f"task state {name!r}", "distributed", purpose, fallback) for name in names]
 
 
 PRIVATE_PARTS: tuple[PrivatePart, ...] = (
-    # The client, when it submits
+    # A client that submits
     PrivatePart(
         "distributed.client.Client._graph_to_futures",
         "distributed",
@@ -241,16 +246,10 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
         "each task is recorded as CANCELLED when its state changes",
     ),
     PrivatePart(
-        "TaskState.previous",
-        "distributed",
-        "to know whether a cancelled task still runs",
-        "the end of a cancelled task is not recorded, and counted as an internal error",
+        "TaskState.previous", "distributed", "to know whether a cancelled task still runs", _CANCEL_LOST
     ),
     PrivatePart(
-        "TaskState.done",
-        "distributed",
-        "to know whether the function of a cancelled task has returned",
-        "the end of a cancelled task is not recorded, and counted as an internal error",
+        "TaskState.done", "distributed", "to know whether a cancelled task's function returned", _CANCEL_LOST
     ),
     PrivatePart("TaskState.annotations", "distributed", "to read the workflow of a task", _NOT_RECORDED),
     PrivatePart("TaskState.key", "distributed", "to record the key of a task", _START_LOST),
@@ -268,17 +267,19 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
         "to record how long a task computed, transferred and read from disk",
         "records hold no such durations",
     ),
-    PrivatePart("TaskState.exception", "distributed", "to describe why a task failed", _END_LOST),
-    PrivatePart("TaskState.traceback", "distributed", "to describe where a task failed", _END_LOST),
-    PrivatePart("TaskState.exception_text", "distributed", "to describe what cannot be unpickled", _END_LOST),
-    PrivatePart("TaskState.traceback_text", "distributed", "to describe where, as above", _END_LOST),
-    PrivatePart("TaskState.type", "distributed", "to describe a result that was spilled", _END_LOST),
-    PrivatePart("TaskState.nbytes", "distributed", "to describe a result that was spilled", _END_LOST),
+    PrivatePart("TaskState.exception", "distributed", "to describe why a task failed", _BY_TEXT),
+    PrivatePart("TaskState.traceback", "distributed", "to describe where a task failed", _BY_TEXT),
+    PrivatePart(
+        "TaskState.exception_text", "distributed", "to describe an error without unpickling it", _FAILURE_LOST
+    ),
+    PrivatePart("TaskState.traceback_text", "distributed", "to describe where, as above", _FAILURE_LOST),
+    PrivatePart("TaskState.type", "distributed", "to describe a spilled result", _SPILL_LOST),
+    PrivatePart("TaskState.nbytes", "distributed", "to describe a spilled result", _SPILL_LOST),
     PrivatePart(
         "distributed.core.clean_exception",
         "distributed",
         "to unpickle the exception of a task",
-        "errors are recorded by their text, and iterations that they ended are not corrected",
+        _BY_TEXT,
     ),
     PrivatePart("Worker.state.threads", "distributed", "to name the thread that ran a task", _END_LOST),
     PrivatePart("Worker.state.actors", "distributed", "to find the result of an actor's task", _END_LOST),
@@ -310,7 +311,7 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
         "Task.func, Task.args, Task.kwargs",
         "dask",
         "to read function and arguments",
-        "a task has the prefix of its key as its activity, and no named arguments",
+        "each task is left out as an internal task",
         _since("2024.11.2"),
     ),
     PrivatePart("dask._task_spec.Alias.target", "dask", "to find references to tasks", _NO_REFERENCE),
@@ -319,40 +320,34 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
         "dask._task_spec.DataNode.value",
         "dask",
         "to record the value that a node holds",
-        "records hold the summary of the node",
+        "records hold the summary of a node of another class",
     ),
     PrivatePart(
         "dask._task_spec.NestedContainer.klass",
         "dask",
         "to find references in lists and dictionaries",
-        _NO_REFERENCE,
+        _AS_CALL,
         _since("2025.1.0"),
     ),
-    PrivatePart("dask._task_spec._identity_cast", "dask", "to find references in lists", _NO_REFERENCE),
-    PrivatePart("dask._task_spec._execute_subgraph", "dask", "to know a fused task", _FUSED_NAME),
-    PrivatePart(
-        "dask_expr Fused._execute_task", "dask", "to know a fused task", _FUSED_NAME, _until("2024.10.0")
-    ),
-    PrivatePart(
-        "Fused._execute_internal_graph", "dask", "to know a fused task", _FUSED_NAME, _since("2024.11.2")
-    ),
+    PrivatePart("dask._task_spec._identity_cast", "dask", "to find references in lists", _AS_CALL),
+    PrivatePart("dask._task_spec._execute_subgraph", "dask", "to know a fused task", _FUSED),
+    PrivatePart("Fused._execute_task", "dask", "to know a fused task", _FUSED, _until("2024.10.0")),
+    PrivatePart("Fused._execute_internal_graph", "dask", "to know a fused task", _FUSED, _since("2024.11.2")),
     PrivatePart(
         "dask.optimization.SubgraphCallable.dsk",
         "dask",
         "to know a fused task, and to find the user's functions in it",
-        _FUSED_NAME,
+        _FUNCTION_LOST,
         _until("2024.11.2"),
     ),
     PrivatePart(
         "distributed.worker.execute_task",
         "distributed",
-        "to find the user's function behind it",
-        "tasks of client.map are named after it",
+        "to find the user's function behind it, in tasks of client.map",
+        _HELPER,
         _until("2024.10.0"),
     ),
-    PrivatePart(
-        "dask.utils.apply", "dask", "to find the user's function behind it", "tasks are named after it"
-    ),
+    PrivatePart("dask.utils.apply", "dask", "to find the user's function behind it", _HELPER),
     PrivatePart(
         "dask.utils.methodcaller",
         "dask",
@@ -368,7 +363,9 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
         )
         for name in sorted(BAG_MAPPERS)
     ),
-    PrivatePart("toolz Compose.first, Compose.funcs", "toolz", "to find the user's functions", _FUSED_NAME),
+    PrivatePart(
+        "toolz Compose.first, Compose.funcs", "toolz", "to find the user's functions", _FUNCTION_LOST
+    ),
     PrivatePart(
         "dask.utils.key_split",
         "dask",
@@ -385,7 +382,12 @@ PRIVATE_PARTS: tuple[PrivatePart, ...] = (
     ),
     PrivatePart("scheduler.broadcast", "distributed", "to send a request to workers", _NO_FETCHING),
     PrivatePart("scheduler.ncores", "distributed", "to list the workers", _NO_FETCHING),
-    PrivatePart("scheduler.events", "distributed", "to read what workers announced", _NO_FETCHING),
+    PrivatePart(
+        "scheduler.events",
+        "distributed",
+        "to read which journals workers announced",
+        "a journal of which nothing was fetched is not missed; a warning names the workers",
+    ),
     PrivatePart(
         "client.scheduler.address",
         "distributed",
