@@ -5,8 +5,8 @@ other task. Flows out: one line per task. Lines are put together by hand, as byt
 ``line_templates``.
 
 There is one function for each act. :func:`open_scope` opens the scope of every kind of task, and
-:func:`close_task` closes it and writes the line. The price of a duplicate stands where there is one:
-``loops``. Dask tasks have a template of their own, as their start was written when it happened.
+:func:`close_task` closes it and writes the line. :func:`open_task` and ``loops`` write these out, with the
+price of a call. Dask tasks end in a way of their own, as their start was written when it happened.
 
 :func:`start_call` raises into the program only if the settings cannot be used. These stop a program at its
 first event, because the alternative is days of work without a record.
