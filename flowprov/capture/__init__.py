@@ -1,1 +1,1 @@
-"""Where events come from: scopes, loops, and the adapters of torch and Dask."""
+"""Where events come from: scopes, loops, and the adapters for torch and Dask."""

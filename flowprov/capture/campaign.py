@@ -1,6 +1,6 @@
 """``campaign``: the name under which workflows belong together.
 
-Flows in: a name or an id. Flows out: the campaign of this process for a while, and its name in the journal.
+Flows in: a name or an id. Flows out: the campaign of this process while it is open, and a record of its name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     name
         A name for people.
     campaign_id
-        Join an existing campaign; by default one that was handed to the process, else a new one.
+        Id of an existing campaign to join. By default the one that the process inherited, else a new one.
 
     Attributes
     ----------
@@ -36,30 +36,29 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
 
     def __init__(self, name: str | None = None, *, campaign_id: str | None = None) -> None:
         self.name = name
-        self._given = campaign_id
         self._campaign_id: str | None = campaign_id
-        self._before: list[str | None] = []
+        self._previous_ids: list[str | None] = []
 
     @property
     def campaign_id(self) -> str:
         """Id of the campaign."""
         if self._campaign_id is None:
-            given, _, _ = context.inherited_ids(os.environ)
-            self._campaign_id = given or launchers.campaign_id() or new_id()
+            inherited, _, _ = context.inherited_ids(os.environ)
+            self._campaign_id = inherited or launchers.campaign_id() or new_id()
         return self._campaign_id
 
     def start(self) -> Self:
-        """Open it, where a ``with`` block does not fit."""
-        held = runtime.get()
+        """Open the campaign, where a ``with`` block does not fit."""
+        active = runtime.get()
         record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
-        held.name_campaign(record)
-        self._before.append(held.set_campaign(self.campaign_id))
+        active.name_campaign(record)
+        self._previous_ids.append(active.set_campaign(self.campaign_id))
         return self
 
     def stop(self) -> None:
-        """Close it; the campaign before is that of the process again."""
-        if self._before:
-            runtime.get().set_campaign(self._before.pop())
+        """Close the campaign. The previous one becomes the campaign of the process again."""
+        if self._previous_ids:
+            runtime.get().set_campaign(self._previous_ids.pop())
 
     def __enter__(self) -> Self:
         return self.start()

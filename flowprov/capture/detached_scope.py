@@ -1,9 +1,10 @@
-"""Tasks that begin and end beside the calls of the program: backward passes, steps of optimizers.
+"""Tasks that begin and end beside the calls of the program: backward passes and steps of optimizers.
 
-Flows in: where such a task belongs, its start and its end. Flows out: one task record each.
+Flows in: where such a task belongs, when it starts and when it ends. Flows out: one task record each.
 
-Torch says when one begins; when it raises, torch says nothing. So none of them is ever the current scope:
-what would not be ended could not be left either. The scope around records those left over as ERROR.
+Torch reports when such a task begins. It does not report when the task raises. So a detached scope is never
+the current scope: a scope that may never end could not be left either. The enclosing scope records tasks that
+were still open at its own end as ERROR.
 """
 
 from __future__ import annotations
@@ -17,46 +18,59 @@ from flowprov.runtime.context import Scope, open_around
 
 
 class DetachedScope:
-    """An open task that is nobody's scope.
+    """An open task that is never the current scope.
 
     Parameters
     ----------
     parent
-        The scope around it.
-    place
-        The part of its line that says where it belongs and what it is.
+        The enclosing scope.
+    line_prefix
+        The fields of its record that tell where it belongs and what it is.
     used
         Its inputs, encoded.
 
     Attributes
     ----------
     scope
-        What the journal keeps of it while it is open.
+        The scope that the journal lists as open.
     """
 
     __slots__ = ("_holder", "scope")
 
-    def __init__(self, parent: Scope, place: bytes, used: bytes) -> None:
+    def __init__(self, parent: Scope, line_prefix: bytes, used: bytes) -> None:
         journal = parent.journal
-        # Without its parent: what autograd keeps of a backward that raised must not keep that alive.
-        self.scope = Scope(journal, journal.next_number(), parent.workflow_id, place, used)
+        # The scope does not refer to its parent: autograd keeps objects of a backward pass that raised,
+        # and these must not keep the parent alive.
+        self.scope = Scope(journal, journal.next_number(), parent.workflow_id, line_prefix, used)
         self._holder = open_around(parent)
         if self._holder is not None:
             self._holder.ensure_extras().on_end.append(self.abandon)
         open_scope(self.scope, current=False)
 
     def end(self, tail: bytes = b"") -> None:
-        """Record that it ended, with further fields of its line."""
+        """Record the end of the task.
+
+        Parameters
+        ----------
+        tail
+            Further fields of its record, each with its comma in front.
+        """
         ended = ticks()
         self._unregister()
         close_task(self.scope, ended, b"", tail)
 
     def abandon(self, error: BaseException | None = None) -> None:
-        """Record that its end was never met; the exception is what ended the scope around it."""
+        """Record that the task never reached its end.
+
+        Parameters
+        ----------
+        error
+            The exception that ended the enclosing scope; None to take the one that is being handled.
+        """
         self._unregister()
-        met = error or sys.exc_info()[1]
-        # A loop that is left cannot see by what.
-        close_abandoned(self.scope, None if isinstance(met, GeneratorExit) else met)
+        cause = error or sys.exc_info()[1]
+        # A loop that is left early gets GeneratorExit, whatever the reason was.
+        close_abandoned(self.scope, None if isinstance(cause, GeneratorExit) else cause)
 
     def _unregister(self) -> None:
         holder, self._holder = self._holder, None

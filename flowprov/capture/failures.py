@@ -1,6 +1,7 @@
-"""What is recorded of things that go wrong: exceptions of the program, and faults of our own.
+"""What is recorded when something goes wrong: exceptions of the program, and internal errors.
 
-Flows in: exceptions, and scopes that ended by one. Flows out: error descriptions, correction records, counts.
+Flows in: exceptions, and the scopes that they ended. Flows out: error descriptions, correction records,
+counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MAX_MESSAGE = 2_000
 
 
 def describe_exception(error: BaseException) -> Error:
-    """Describe an exception as far as it lets itself be described."""
+    """Return the description of an exception. It never raises, whatever the exception's own code does."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
@@ -49,17 +50,24 @@ def describe_exception(error: BaseException) -> Error:
 
 
 def sanitize_text(text: str) -> str:
-    """Make a text recordable: without credentials, and such that UTF-8 can hold it."""
-    if not text.isascii():  # asked here too: of most texts, which are, that saves the call
+    """Return a text that can be recorded: UTF-8 can encode it, and it holds no credentials of URLs."""
+    if not text.isascii():  # escape_surrogates() checks this too; most texts are ASCII and skip the call
         text = escape_surrogates(text)
     return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 
 
-def correct_left_early(scope: Scope, error: BaseException, described: Error) -> None:
-    """Say of iterations inside a scope that it was this exception that they were left by.
+def correct_left_early(scope: Scope, error: BaseException, description: Error) -> None:
+    """Write a correction for each iteration in a scope that was left early by this exception.
 
-    A generator cannot see the exception that ends its loop. It notes where in the program the loop was left;
-    if the exception was the reason, it passed through that very line.
+    A loop's generator cannot see the exception that ends the loop. It notes the line at which the loop was
+    left. If the exception was the reason, it passed through that very line.
+
+    Parameters
+    ----------
+    scope
+        The scope that sees the exception.
+    error, description
+        The exception, and its description.
     """
     if not scope.left_early:
         return
@@ -67,67 +75,85 @@ def correct_left_early(scope: Scope, error: BaseException, described: Error) -> 
     for left in scope.left_early:
         if was_left_at(left.locations, passed):
             scope.journal.write_control(
-                Correction(task_id=left.key, status=Status.ERROR.value, error=described)
+                Correction(task_id=left.key, status=Status.ERROR.value, error=description)
             )
 
 
-def was_left_at(places: Sequence[tuple[object, int]], passed: Sequence[tuple[object, int]]) -> bool:
-    """Whether an exception that passed through some lines is why a loop was left at its places."""
+def was_left_at(locations: Sequence[tuple[object, int]], passed: Sequence[tuple[object, int]]) -> bool:
+    """Whether an exception is why a loop was left.
+
+    Parameters
+    ----------
+    locations
+        Where the loop was left: code and line, innermost frame first.
+    passed
+        The lines through which the exception passed, in the same form.
+    """
     codes = {code for code, _ in passed}
-    for place in places:
-        if place in passed:
+    for location in locations:
+        if location in passed:
             return True
-        if place[0] in codes:
-            return False  # it went through that frame, but through another line of it
+        if location[0] in codes:
+            return False  # the exception passed through that frame, but at another line
     return False
 
 
 def close_all_abandoned(scopes: list[Scope]) -> None:
-    """Record tasks whose own end never ran: the exception that is handled now came in between."""
+    """Record tasks that never reached their own end; the exception that is being handled ended them."""
     error = sys.exc_info()[1]
     for scope in scopes:
         close_abandoned(scope, error)
 
 
 def close_abandoned(scope: Scope, error: BaseException | None) -> None:
-    """Record a task whose own end never ran, as ERROR; does nothing if its record is not owed.
+    """Record a task that never reached its own end as ERROR. Do nothing if it has its record already.
 
     Parameters
     ----------
     scope
-        Of the task.
+        The scope of the task.
     error
-        The exception that ended it, None where none is known.
+        The exception that ended it; None if none is known.
     """
     journal = scope.journal
     if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
         return
     if scope.extras is not None:
         run_end_callbacks(scope.extras, error)
-    described = (
+    description = (
         describe_exception(error) if error else Error(type="Unknown", message="left without reaching its end")
     )
-    journal.append(ABANDONED_TASK % (scope.start_fields(), clock.now(), msgspec.json.encode(described)))
+    journal.append(ABANDONED_TASK % (scope.start_fields(), clock.now(), msgspec.json.encode(description)))
 
 
-def close_after_fault(scope: Scope, place: str, error: Exception) -> None:
-    """Leave a scope whose record could not be written, and count the loss."""
+def close_after_fault(scope: Scope, activity: str, error: Exception) -> None:
+    """Close a scope whose record could not be written, and count the lost event.
+
+    Parameters
+    ----------
+    scope
+        The scope; the one before it becomes current again.
+    activity
+        What flowprov was doing, as :func:`flowprov.guard.report_internal_error` takes it.
+    error
+        The internal error.
+    """
     context.deactivate(scope)
-    still_owed = scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None
-    if still_owed:
-        count_lost_event(scope, place, error)
+    unrecorded = scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None
+    if unrecorded:
+        count_lost_event(scope, activity, error)
     else:
-        guard.report_internal_error(place, error)
+        guard.report_internal_error(activity, error)
 
 
-def count_lost_event(scope: Scope, place: str, error: BaseException) -> None:
-    """Count a fault of ours and the event that it cost."""
-    guard.report_internal_error(place, error)
+def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:
+    """Count an internal error and the event that it cost."""
+    guard.report_internal_error(activity, error)
     scope.journal.drop("fault")
 
 
 def run_end_callbacks(extras: Extras, error: BaseException | None) -> None:
-    """End what lives as long as a scope that ends now."""
+    """Call what was registered to run at the end of a scope."""
     while extras.on_end:
         with guard.guarded("ending what a scope held"):
             extras.on_end.pop()(error)

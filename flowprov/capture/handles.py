@@ -1,7 +1,7 @@
-"""Handles: how the program speaks of the task or workflow that is current.
+"""Handles: how the program reads and extends the current task or workflow.
 
-Flows in: what the program adds (values generated, tags, metadata). Flows out: it waits in the scope until the
-record is written at its end.
+Flows in: outputs, tags and metadata that the program adds. Flows out: the scope keeps them until its record
+is written, at its end.
 """
 
 from __future__ import annotations
@@ -20,18 +20,24 @@ R = TypeVar("R")
 
 
 class _Handle:
-    """What handles of tasks and of workflows share."""
+    """What handles of tasks and of workflows share.
 
-    __slots__ = ("_scope", "_unkept")
+    Parameters
+    ----------
+    scope
+        The scope of the task or workflow; None if it is not recorded.
+    """
+
+    __slots__ = ("_discarded", "_scope")
 
     def __init__(self, scope: Scope | None) -> None:
         self._scope = scope
-        self._unkept = Extras() if scope is None else None
+        self._discarded = Extras() if scope is None else None
 
     @property
     def _extras(self) -> Extras:
-        # Of a step that is not recorded everything may be said, and nothing is kept.
-        return self._unkept or self._scope.ensure_extras()  # type: ignore[union-attr]
+        # A task that is not recorded accepts everything and keeps nothing.
+        return self._discarded or self._scope.ensure_extras()  # type: ignore[union-attr]
 
     @property
     def workflow_id(self) -> str | None:
@@ -45,11 +51,11 @@ class _Handle:
 
     @property
     def custom_metadata(self) -> dict[str, Any]:
-        """Metadata that will be recorded at the end; a dictionary to add to."""
+        """Metadata that is recorded at the end: a dictionary to add to."""
         return self._extras.custom_metadata
 
     def set_generated(self, **values: Any) -> None:
-        """Record values as generated; called again, it adds and overwrites."""
+        """Record values as generated. A further call adds names and overwrites earlier values."""
         self._extras.generated.update(values)
 
     def add_tags(self, *tags: str) -> None:
@@ -58,13 +64,13 @@ class _Handle:
 
 
 class TaskHandle(_Handle):
-    """The task that is current."""
+    """The current task."""
 
     __slots__ = ()
 
     @property
     def task_id(self) -> str | None:
-        """Id of the task; None of a step that is not recorded."""
+        """Id of the task; None if the task is not recorded."""
         return None if self._scope is None else self._scope.full_task_id()
 
     def __repr__(self) -> str:
@@ -72,16 +78,16 @@ class TaskHandle(_Handle):
 
 
 class WorkflowHandle(_Handle):
-    """The workflow that is current.
+    """The current workflow.
 
-    In another process than the one that opened it (a Dask worker, a child), what is added is written at once,
-    and joined with the rest by reading.
+    In the process that opened the workflow, additions are written with the record of its end. In any other
+    process (a Dask worker, a child) they are written at once, and readers merge them.
     """
 
     __slots__ = ()
 
     def set_generated(self, **values: Any) -> None:
-        """Record values as generated; called again, it adds and overwrites."""
+        """Record values as generated. A further call adds names and overwrites earlier values."""
         scope = self._scope
         if scope is None or scope.workflow_id in scope.journal.open_scopes:
             super().set_generated(**values)
@@ -94,24 +100,25 @@ class WorkflowHandle(_Handle):
 
 
 def current_task() -> TaskHandle | None:
-    """Give the task in which the caller runs, None outside of any."""
-    scope = _find()
+    """Return a handle of the task in which the caller runs; None outside of any task."""
+    scope = _open_scope()
     while scope is not None and (scope.key is None or not scope.recorded):
         if scope.key is None and scope.recorded:
-            return None  # a workflow: what is around it is no task of this code
+            return None  # a workflow: a task around it is not the caller's
         scope = scope.parent
     return None if scope is None or isinstance(scope.key, str) else TaskHandle(scope)
 
 
 def current_workflow() -> WorkflowHandle | None:
-    """Give the workflow in which the caller runs, None outside of any."""
-    scope = _find()
+    """Return a handle of the workflow in which the caller runs; None outside of any workflow."""
+    scope = _open_scope()
     while scope is not None and scope.key is not None and scope.parent is not None:
         scope = scope.parent
     return None if scope is None else WorkflowHandle(scope)
 
 
-def _find() -> Scope | None:
+def _open_scope() -> Scope | None:
+    """Return the current scope, without workflows that were stopped in another context."""
     scope = context.current.get()
     while scope is not None and scope.closed:
         scope = scope.previous
@@ -124,28 +131,29 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     Parameters
     ----------
     function
-        What the thread is to run.
+        The function that the thread runs.
 
     Returns
     -------
     callable
-        The same function; what is recorded inside it belongs to the task in which ``bind`` was called.
+        A wrapper of the function. What is recorded inside belongs to the task in which ``bind`` was called.
 
     Notes
     -----
-    Without it a thread is in the innermost open workflow of the process, and in nobody's task.
+    Without ``bind``, the events of a thread belong to the innermost open workflow of the process, and to no
+    task.
     """
     if runtime.disabled() or (scope := context.current_scope()) is None:
         return function
 
     @functools.wraps(function)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        before = context.current.get()
+        previous = context.current.get()
         context.current.set(scope)
         try:
             return function(*args, **kwargs)
         finally:
-            context.current.set(before)
+            context.current.set(previous)
 
     return bound
 

@@ -1,8 +1,8 @@
-"""``@task`` and ``task_scope``: a function call, or a block of code, as a step.
+"""``@task`` and ``task_scope``: a function call, or a block of code, as a task.
 
-Flows in: calls of decorated functions. Flows out: one task record per call. Wrappers hold nothing but the
-function and its site, and both can be pickled: a function that was decorated in ``__main__`` or in a notebook
-goes to another process as before.
+Flows in: calls of decorated functions, and blocks. Flows out: one task record each. A wrapper refers only to
+the function and its spec, and both can be pickled. So a function that is decorated in ``__main__`` or in a
+notebook still goes to another process.
 """
 
 from __future__ import annotations
@@ -49,24 +49,24 @@ def task(
 def task(function: Any = None, /, **options: Any) -> Any:
     """Record each call of a function as a task.
 
-    Works on functions, methods, ``async`` functions, generators and asynchronous generators; what the
-    decorator returns has the same signature.
+    The decorator takes functions, methods, ``async`` functions, generators and asynchronous generators. What
+    it returns has the same signature.
 
     Parameters
     ----------
     activity_id
-        Name of the activity; by default the function's name.
+        Name of the activity. By default the function's name.
     output_names
         Names under which the result is recorded: one name, or one for each element of a returned tuple. By
-        default a dictionary is recorded as it is, anything else as ``result``; None generates nothing.
+        default a dictionary is recorded as it is, and any other result as ``result``. None generates nothing.
     subtype, tags, custom_metadata
         Recorded with each call.
 
     Notes
     -----
-    ``used`` holds the arguments by parameter name, defaults included, as they were before the call. The
-    object of a method (``self``, ``cls``) is left out. An exception passes through unchanged and is recorded
-    with its traceback. Under ``FLOWPROV_DISABLED=1`` the function itself is returned.
+    ``used`` holds the arguments by parameter name, defaults included, as they were before the call. It leaves
+    out the object of a method (``self``, ``cls``). An exception passes through unchanged and is recorded with
+    its traceback. Under ``FLOWPROV_DISABLED=1`` the decorator returns the function itself.
     """
     if function is None:
         return functools.partial(_decorate, options=options)
@@ -78,66 +78,66 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
-    site = FunctionSpec(function, **options)
+    spec = FunctionSpec(function, **options)
     if inspect.isasyncgenfunction(function):
-        return _wrap_async_generator(function, site)
+        return _wrap_async_generator(function, spec)
     if inspect.iscoroutinefunction(function):
-        return _wrap_coroutine(function, site)
+        return _wrap_coroutine(function, spec)
     if inspect.isgeneratorfunction(function):
-        return _wrap_generator(function, site)
-    return _wrap_function(function, site)
+        return _wrap_generator(function, spec)
+    return _wrap_function(function, spec)
 
 
-def _wrap_function(function: Any, site: FunctionSpec) -> Any:
+def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(site, args, kwargs)
+        scope = start_call(spec, args, kwargs)
         if scope is None:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(scope, error, site.tags, site.custom_metadata)
+            end_with_error(scope, error, spec.tags, spec.custom_metadata)
             raise
-        end_call(scope, site, result)
+        end_call(scope, spec, result)
         return result
 
     return wrapper
 
 
-def _wrap_coroutine(function: Any, site: FunctionSpec) -> Any:
+def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(site, args, kwargs)
+        scope = start_call(spec, args, kwargs)
         if scope is None:
             return await function(*args, **kwargs)
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(scope, error, site.tags, site.custom_metadata)
+            end_with_error(scope, error, spec.tags, spec.custom_metadata)
             raise
-        end_call(scope, site, result)
+        end_call(scope, spec, result)
         return result
 
     return wrapper
 
 
-def _wrap_generator(function: Any, site: FunctionSpec) -> Any:
+def _wrap_generator(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(site, args, kwargs)
+        scope = start_call(spec, args, kwargs)
         if scope is None:
             return (yield from function(*args, **kwargs))
         suspend(scope)
-        return (yield from RecordedGenerator(function(*args, **kwargs), scope, site))
+        return (yield from RecordedGenerator(function(*args, **kwargs), scope, spec))
 
     return wrapper
 
 
-def _wrap_async_generator(function: Any, site: FunctionSpec) -> Any:
+def _wrap_async_generator(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope = start_call(site, args, kwargs)
+        scope = start_call(spec, args, kwargs)
         generator = function(*args, **kwargs)
         if scope is not None:
             suspend(scope)
@@ -154,14 +154,14 @@ def _wrap_async_generator(function: Any, site: FunctionSpec) -> Any:
                 count += 1
                 sent = yield value
         except StopAsyncIteration:
-            end_generator(scope, site, count, None, left_early=False)
+            end_generator(scope, spec, count, None, left_early=False)
         except GeneratorExit:
             await generator.aclose()
-            end_generator(scope, site, count, None, left_early=True)
+            end_generator(scope, spec, count, None, left_early=True)
             raise
         except BaseException as error:  # recorded, and raised on unchanged
             if scope is not None:
-                end_with_error(scope, error, site.tags, site.custom_metadata)
+                end_with_error(scope, error, spec.tags, spec.custom_metadata)
             raise
 
     return wrapper
@@ -170,39 +170,39 @@ def _wrap_async_generator(function: Any, site: FunctionSpec) -> Any:
 class RecordedGenerator(Generator[Any, Any, Any]):
     """A generator whose scope is current while its body runs, and only then."""
 
-    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, site: FunctionSpec) -> None:
+    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, spec: FunctionSpec) -> None:
         self._generator = generator
         self._scope = scope
-        self._site = site
+        self._spec = spec
         self._count = 0
 
     def send(self, value: Any) -> Any:
-        """Go on with the body until its next yield."""
+        """Run the body up to its next yield."""
         return self._step(self._generator.send, value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise in the body, at the yield where it waits."""
+        """Raise an exception in the body, at the yield where it waits."""
         return self._step(self._generator.throw, *error)
 
     def close(self) -> None:
-        """End the body early."""
+        """Close the body before its end."""
         resume(self._scope)
         try:
             self._generator.close()
         except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(self._scope, error, self._site.tags, self._site.custom_metadata)
+            end_with_error(self._scope, error, self._spec.tags, self._spec.custom_metadata)
             raise
-        end_generator(self._scope, self._site, self._count, None, left_early=True)
+        end_generator(self._scope, self._spec, self._count, None, left_early=True)
 
     def _step(self, step: Callable[..., Any], *args: Any) -> Any:
         resume(self._scope)
         try:
             value = step(*args)
         except StopIteration as stop:
-            end_generator(self._scope, self._site, self._count, stop.value, left_early=False)
+            end_generator(self._scope, self._spec, self._count, stop.value, left_early=False)
             raise
         except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(self._scope, error, self._site.tags, self._site.custom_metadata)
+            end_with_error(self._scope, error, self._spec.tags, self._spec.custom_metadata)
             raise
         suspend(self._scope)
         self._count += 1
@@ -215,22 +215,22 @@ def suspend(scope: Scope) -> None:
 
 
 def resume(scope: Scope) -> None:
-    """Make a generator's scope current, inside whatever is current where it is resumed."""
+    """Make a generator's scope current, inside the scope that is current where it resumes."""
     scope.previous = context.current.get()
     context.current.set(scope)
 
 
 def end_generator(
-    scope: Scope | None, site: FunctionSpec, count: int, result: Any, *, left_early: bool
+    scope: Scope | None, spec: FunctionSpec, count: int, result: Any, *, left_early: bool
 ) -> None:
-    """Record a generator that ended: how many values it yielded and what it returned."""
+    """Record the end of a generator: how many values it yielded, and what it returned."""
     if scope is None:
         return
     ended = ticks()
     try:
-        outputs = {"yielded": count, **(site.name_outputs(result) or {})}
-        metadata = {**site.custom_metadata, "left_early": True} if left_early else site.custom_metadata
-        close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, site.tags, metadata))
+        outputs = {"yielded": count, **(spec.name_outputs(result) or {})}
+        metadata = {**spec.custom_metadata, "left_early": True} if left_early else spec.custom_metadata
+        close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, metadata))
     except Exception as error:  # the guard
         close_after_fault(scope, "recording the end of a generator", error)
 
@@ -245,11 +245,11 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
     used
         What the block uses, by name.
     subtype, tags, custom_metadata
-        Recorded with it.
+        Recorded with the task.
 
     Examples
     --------
-    >>> with task_scope("tokenise", used={"files": 3}) as step:  # doctest: +SKIP
+    >>> with task_scope("tokenize", used={"files": 3}) as step:  # doctest: +SKIP
     ...     step.set_generated(tokens=1_000)
     """
 
@@ -274,10 +274,10 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         parent = None if runtime.disabled() else enclosing_scope(previous)
         if parent is not None:
             try:
-                fragment = b',"activity_id":' + msgspec.json.encode(str(self._name))
+                fields = b',"activity_id":' + msgspec.json.encode(str(self._name))
                 if self._subtype is not None:
-                    fragment += b',"subtype":' + msgspec.json.encode(str(self._subtype))
-                self._scope = open_task(parent, previous, fragment, encode(self._used))
+                    fields += b',"subtype":' + msgspec.json.encode(str(self._subtype))
+                self._scope = open_task(parent, previous, fields, encode(self._used))
             except Exception as error:  # the guard
                 count_lost_event(parent, "recording the start of a task_scope", error)
         return TaskHandle(self._scope)

@@ -1,8 +1,7 @@
-"""Loops of a training: epochs and batches.
+"""Loops of a training script: epochs and batches.
 
-Flows in: the loops of a training script, and the torch settings. Flows out: the records of
-:class:`~flowprov.capture.loops.Loop`, and what the forwards inside need to know: their epoch, and whether
-they are to be recorded.
+Flows in: the loops, and the torch settings. Flows out: the records of :class:`~flowprov.capture.loops.Loop`,
+and what the forwards inside need to know: their epoch, and whether they are recorded.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ class EpochLoop(Loop[T]):
     Parameters
     ----------
     items
-        As of :class:`Loop`; each item is recorded as ``epoch``.
+        As for :class:`Loop`. Each item is recorded as ``epoch``.
     model
-        The model that is trained. It need not be given: a captured model finds its epoch by itself.
+        The model that is trained. It is optional: a captured model finds its epoch by itself.
     parent_task_id, workflow_id, capture_enabled
-        As of :class:`Loop`.
+        As for :class:`Loop`.
 
     Notes
     -----
-    ``instrumentation.torch.epoch_loop`` turns the records off (null); ``capture_epochs_at_every: N`` records
+    ``instrumentation.torch.epoch_loop: null`` turns the records off. ``capture_epochs_at_every: N`` records
     the forwards of every Nth epoch only, by position, from 0.
     """
 
@@ -57,12 +56,12 @@ class EpochLoop(Loop[T]):
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.epoch_loop == "lightweight"
 
-    def _enter(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
+    def _open_iteration(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
         if settings.epoch_loop is None:
-            scope = enter_unrecorded(parent)
+            scope = open_unrecorded_scope(parent)
         else:
-            scope = super()._enter(parent, one_pass, position, item)
+            scope = super()._open_iteration(parent, one_pass, position, item)
         scope.forwards = position % settings.capture_epochs_at_every == 0
         scope.epoch = item
         return scope
@@ -74,18 +73,18 @@ class BatchLoop(Loop[T]):
     Parameters
     ----------
     items
-        As of :class:`Loop`; each item is recorded as ``batch``.
+        As for :class:`Loop`. Each item is recorded as ``batch``.
     epoch_loop
-        The epoch loop around it, if it is not around it in the program as well.
+        The epoch loop to which the batches belong. It may be left out inside that loop.
     step
-        What the batches are for: the activity is ``<step>_batch_iteration``.
+        What the batches are for. The activity is ``<step>_batch_iteration``.
     total, parent_task_id, workflow_id, capture_enabled
-        As of :class:`Loop`.
+        As for :class:`Loop`.
 
     Notes
     -----
-    ``instrumentation.torch.batch_loop`` turns the records off (null); ``capture_batches_at_every: N`` records
-    every Nth batch only, with what is in it, by position, from 0.
+    ``instrumentation.torch.batch_loop: null`` turns the records off. ``capture_batches_at_every: N`` records
+    every Nth batch only, by position, from 0. Nothing inside the other batches is recorded.
     """
 
     _fast = False
@@ -116,18 +115,18 @@ class BatchLoop(Loop[T]):
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.batch_loop == "lightweight"
 
-    def _enter(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
+    def _open_iteration(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
-        thinned = position % settings.capture_batches_at_every != 0
-        if settings.batch_loop is not None and not thinned:
-            return super()._enter(parent, one_pass, position, item)
-        scope = enter_unrecorded(parent)
-        scope.muted = thinned
+        is_skipped = position % settings.capture_batches_at_every != 0
+        if settings.batch_loop is not None and not is_skipped:
+            return super()._open_iteration(parent, one_pass, position, item)
+        scope = open_unrecorded_scope(parent)
+        scope.muted = is_skipped
         return scope
 
 
-def enter_unrecorded(parent: Scope) -> Scope:
-    """Open a scope that has no record of its own: what is inside belongs to its parent."""
+def open_unrecorded_scope(parent: Scope) -> Scope:
+    """Open a scope without a record of its own. What is inside belongs to its parent."""
     previous = context.current.get()
     scope = Scope(
         parent.journal,

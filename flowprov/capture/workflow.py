@@ -1,7 +1,7 @@
 """``workflow``: the scope that holds tasks.
 
-Flows in: what the program opens and closes. Flows out: two records per workflow: one when it opens, written
-at once, so that a process that dies leaves word of it, and one when it ends.
+Flows in: the workflows that the program opens and closes. Flows out: two records per workflow. The first is
+written at once when the workflow opens, so it is there if the process dies. The second is written at its end.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     """Record a run, or a part of one, as a workflow.
 
-    Use it as a context manager, as a decorator (each call is a workflow), or by ``start()`` and ``stop()``.
+    Use it as a context manager, as a decorator (each call is a workflow), or with ``start()`` and ``stop()``.
 
     Parameters
     ----------
     name
-        Its name; the function's when used as a decorator without one.
+        Name of the workflow. For a decorator without one, the function's name.
     campaign_id
-        The campaign; by default that of the enclosing workflow, else that of the process.
+        The campaign. By default that of the enclosing workflow, else that of the process.
     workflow_id
-        Its id, if it must be a given one; by default a new one.
+        Id of the workflow. By default a new one.
     parent_workflow_id
-        The workflow to which it belongs; by default the enclosing one.
+        The workflow to which it belongs. By default the enclosing one.
     used
-        What it uses, by name: parameters, data.
+        What the workflow uses, by name: parameters, data.
     subtype, custom_metadata
-        Recorded with it.
+        Recorded with the workflow.
     dask_client
-        A ``distributed.Client``: what is submitted through it inside this workflow is recorded as its tasks.
+        A ``distributed.Client``. Tasks that are submitted through it inside this workflow are recorded.
 
     Attributes
     ----------
     workflow_id, campaign_id
-        Its ids.
+        Ids of the workflow and of its campaign.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 
     @property
     def campaign_id(self) -> str:
-        """Id of its campaign."""
+        """Id of the campaign."""
         if self._campaign_id is None:
             enclosing = context.current_scope()
             self._campaign_id = (
@@ -102,29 +102,29 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         return self._workflow_id
 
     def set_generated(self, **values: Any) -> None:
-        """Record values as generated; called again, it adds and overwrites."""
+        """Record values as generated. A further call adds names and overwrites earlier values."""
         self._generated.update(values)
 
     def start(self) -> Self:
-        """Open it, where a ``with`` block does not fit."""
-        held = runtime.get()
-        adapter = self._options["dask_client"]
-        if self._scope is not None or runtime.disabled() or not (held.capturing or adapter is not None):
+        """Open the workflow, where a ``with`` block does not fit."""
+        active = runtime.get()
+        client = self._options["dask_client"]
+        if self._scope is not None or runtime.disabled() or not (active.capturing or client is not None):
             return self
         with guard.guarded("opening a workflow"):
-            self._open(held)
-        if adapter is not None and self._scope is not None:
+            self._open(active)
+        if client is not None and self._scope is not None:
             from flowprov.capture.dask import connect
 
-            self._resources.enter_context(connect(adapter, self._scope))
+            self._resources.enter_context(connect(client, self._scope))
         return self
 
-    def _open(self, held: runtime.Runtime) -> None:
+    def _open(self, active: runtime.Runtime) -> None:
         previous = context.current.get()
         parent = context.current_scope()
         options = self._options
         scope = write_opening(
-            held.journal(self.campaign_id, parent.journal.settings.path if parent else None),
+            active.journal(self.campaign_id, parent.journal.settings.path if parent else None),
             self.workflow_id,
             name=self.name,
             parent_workflow_id=options["parent_workflow_id"] or (parent.workflow_id if parent else None),
@@ -133,18 +133,18 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             custom_metadata=options["custom_metadata"],
         )
         scope.previous = previous
-        scope.muted = not held.capturing
+        scope.muted = not active.capturing
         context.open_workflows.append(scope)
         context.current.set(scope)
         self._scope = scope
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Close it; the last one of a process that is closed waits a little for what the sinks are owed.
+        """Close the workflow. The last open one of a process waits a little for delivery to the sinks.
 
         Parameters
         ----------
         error
-            The exception that ended it, if one did.
+            The exception that ended the workflow, if one did.
         """
         scope, self._scope = self._scope, None
         try:
@@ -154,7 +154,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
                 except Exception as fault:  # the guard
                     count_lost_event(scope, "closing a workflow", fault)
         finally:
-            # After its end was written: what an adapter has to wait for is none of its time.
+            # After the end was written: the time that an adapter waits is not the workflow's.
             with guard.guarded("leaving a Dask client's workflow"):
                 self._resources.close()
         if scope is not None and not context.open_workflows:
@@ -170,7 +170,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         self.stop(error)
 
     def __call__(self, function: F) -> F:
-        """Decorate a function: each call is a workflow of its own."""
+        """Decorate a function. Each call is a workflow of its own."""
         if not callable(function):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
         name = self.name or getattr(function, "__name__", None)

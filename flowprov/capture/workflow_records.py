@@ -1,7 +1,7 @@
-"""The records of a workflow: its opening, what is added, its ending; and the implicit workflow of a program.
+"""The records of a workflow: opening, additions, ending; and the implicit workflow of a program.
 
-Flows in: what opens and closes a workflow. Flows out: one record when it opens, written at once, so that a
-process that dies leaves word of it, and one when it ends.
+Flows in: workflows that open and close. Flows out: one record when a workflow opens, written at once, so that
+it is there if the process dies; one record for each addition; one record when the workflow ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_opening(
     used: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> Scope:
-    """Write that a workflow opened; it counts as open until :func:`write_ending`."""
+    """Write the opening of a workflow. It counts as open until :func:`write_ending`."""
     opening: Any = records.Workflow(
         workflow_id=workflow_id,
         parent_workflow_id=parent_workflow_id,
@@ -72,25 +72,25 @@ def write_ending(
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Write that a workflow ended, once, and only in the process that opened it."""
+    """Write the end of a workflow, once, and only in the process that opened it."""
     ended = scope.wall_started + ticks() - scope.started
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
         return
-    described = None
+    description = None
     if error is not None:
-        described = describe_exception(error)
-        correct_left_early(scope, error, described)
+        description = describe_exception(error)
+        correct_left_early(scope, error, description)
     extras = scope.ensure_extras()
     run_end_callbacks(extras, error)
-    # The metadata of the opening is said again only where something was added to it.
-    added = _with_tags(extras)
+    # The metadata of the opening is written again only if something was added to it.
+    added = _metadata_with_tags(extras)
     ending: Any = records.Workflow(
         workflow_id=scope.workflow_id,
         generated=_encode_field({**(generated or {}), **extras.generated} or None),
         custom_metadata=_encode_field({**(custom_metadata or {}), **added} if added else None),
         ended_at=ended,
         status=(Status.ERROR if error is not None else Status.FINISHED).value,
-        error=described,
+        error=description,
     )
     scope.journal.append(records.encode(ending))
 
@@ -101,7 +101,7 @@ def close_workflow(
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Close a workflow that is among the open ones, with the tasks in it that never reached their end."""
+    """Close an open workflow, and the tasks in it that never reached their own end."""
     close_all_abandoned([inner for inner in context.deactivate(scope) if inner.key is not None])
     if scope in context.open_workflows:
         context.open_workflows.remove(scope)
@@ -116,7 +116,7 @@ def write_addition(
     generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what is to be added to a workflow, of this process or another; reading joins it with the rest."""
+    """Write an addition to a workflow of this process or another. Readers merge it with the other records."""
     addition: Any = records.Workflow(
         workflow_id=workflow_id,
         generated=_encode_field(generated),
@@ -126,36 +126,36 @@ def write_addition(
 
 
 def implicit_workflow() -> Scope | None:
-    """Open the workflow of a program that opened none; None if nothing is to be captured.
+    """Open the workflow of a program that opened none; return None if nothing is captured.
 
-    It is named after the program and closed when the process ends.
+    The workflow has the name of the program, and closes when the process ends.
 
     Raises
     ------
     SettingsError
-        If the settings that were found cannot be used.
+        If the settings cannot be used.
     """
-    held = runtime.get()
-    if not held.capturing:
+    active = runtime.get()
+    if not active.capturing:
         return None
     with _implicit_lock:
         if not context.open_workflows:
             with guard.guarded("opening a workflow"):
-                _open_implicit(held)
+                _open_implicit(active)
         return context.open_workflows[-1] if context.open_workflows else None
 
 
-def _open_implicit(held: runtime.Runtime) -> None:
-    name, campaign_id = _program_name(), held.campaign_id()
+def _open_implicit(active: runtime.Runtime) -> None:
+    name, campaign_id = _program_name(), active.campaign_id()
     scope = write_opening(
-        held.journal(campaign_id),
+        active.journal(campaign_id),
         new_workflow_id(campaign_id, name),
         name=name,
         parent_workflow_id=None,
         subtype="implicit",
     )
     context.open_workflows.append(scope)
-    held.at_exit.append(functools.partial(_close_implicit, scope))
+    active.at_exit.append(functools.partial(_close_implicit, scope))
 
 
 def _close_implicit(scope: Scope) -> None:
@@ -166,13 +166,13 @@ def _close_implicit(scope: Scope) -> None:
 
 
 def error_of_program() -> BaseException | None:
-    """Return the exception that ends this program, None if none does."""
-    interactive = hasattr(sys, "ps1")  # there, an exception ends a line and not the program
+    """Return the exception that ends this program; None if none does."""
+    interactive = hasattr(sys, "ps1")  # there, an exception ends a line of input and not the program
     return None if interactive else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
 def new_workflow_id(campaign_id: str, name: str) -> str:
-    """Return an id for a workflow that this process opens: the same in all ranks of a job, else a new one."""
+    """Return the id of a workflow that this process opens: the same in all ranks of a job, else a new one."""
     _ordinals[name] += 1
     return launchers.workflow_id(campaign_id, name, _ordinals[name] - 1) or new_id()
 
@@ -187,9 +187,9 @@ def _program_name() -> str:
 
 
 def _encode_field(mapping: Mapping[str, Any] | None) -> Any:
-    """Encode a mapping by the rules for values, as a ready part of a record."""
+    """Encode a mapping with the summarizer, as a field of a record."""
     return None if mapping is None else msgspec.Raw(encode(mapping))
 
 
-def _with_tags(extras: context.Extras) -> dict[str, Any]:
+def _metadata_with_tags(extras: context.Extras) -> dict[str, Any]:
     return {**extras.custom_metadata, **({"tags": list(extras.tags)} if extras.tags else {})}

@@ -66,15 +66,13 @@ def test_a_child_inherits_campaign_workflow_and_parent_task(tmp_path: Path, star
     assert inner.workflow_id == outer.workflow_id == "w"
     assert inner.campaign_id == outer.campaign_id
     assert inner.pid != outer.pid
-    found = lines(tmp_path)
-    assert len({header.journal_id for header in of_type(found, records.Header)}) == 2
-    footers = len(of_type(found, records.Footer))
-    assert footers == (1 if start == "by_fork()" else 2), (
-        "os._exit runs nothing, everything else says goodbye"
-    )
+    written = lines(tmp_path)
+    assert len({header.journal_id for header in of_type(written, records.Header)}) == 2
+    footers = len(of_type(written, records.Footer))
+    assert footers == (1 if start == "by_fork()" else 2), "only os._exit leaves no footer"
 
 
-def test_a_program_with_an_environment_of_its_own_is_left_alone(tmp_path: Path) -> None:
+def test_a_program_that_is_given_an_environment_gets_nothing_added_to_it(tmp_path: Path) -> None:
     code = """
         import os, subprocess, sys
         import flowprov
@@ -110,14 +108,14 @@ def test_scopes_that_were_open_at_a_fork_are_recorded_once_and_by_the_parent(tmp
             outer()
     """
     run(code, tmp_path)
-    found = tasks(tmp_path)
-    assert len({task.task_id for task in found}) == len(found)
+    recorded = tasks(tmp_path)
+    assert len({task.task_id for task in recorded}) == len(recorded)
     by_activity: dict[str | None, list[records.Task]] = {}
-    for task in found:
+    for task in recorded:
         by_activity.setdefault(task.activity_id, []).append(task)
     assert len(by_activity["outer"]) == 1
     iterations = {task.task_id: task for task in by_activity["loop_iteration"]}
-    assert len(iterations) == 3, "the first once, the second once in each process"
+    assert len(iterations) == 3, "the first iteration once, the second once in each process"
     assert len(by_activity["inner"]) == 4
     assert {task.parent_task_id for task in by_activity["inner"]} == set(iterations)
     workflows = of_type(lines(tmp_path), records.Workflow)
@@ -153,7 +151,7 @@ def test_a_fork_inside_a_workflow_of_replaced_settings_leaves_the_parents_journa
     assert len({header.pid for header in headers}) == len(headers) == 2
 
 
-def test_a_forked_child_writes_while_its_parent_does(tmp_path: Path) -> None:
+def test_forked_children_and_their_parent_write_at_the_same_time(tmp_path: Path) -> None:
     code = """
         import os
         import flowprov

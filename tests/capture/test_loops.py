@@ -17,8 +17,8 @@ from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, tasks
 
 
-def _positions(found: list[records.Task]) -> list[int]:
-    return [task.used["i"] for task in found if task.used]
+def _positions(iterations: list[records.Task]) -> list[int]:
+    return [task.used["i"] for task in iterations if task.used]
 
 
 def test_every_iteration_is_one_record_with_position_and_item(buffer: Path) -> None:
@@ -61,16 +61,16 @@ def test_nothing_is_read_ahead(buffer: Path) -> None:
     assert _positions(tasks(buffer)) == [0, 1, 2, 3]
 
 
-def test_the_length_is_that_of_the_items_or_what_was_said() -> None:
+def test_the_length_is_that_of_the_items_or_the_given_total() -> None:
     assert len(flowprov.Loop([1, 2])) == 2
     assert len(flowprov.Loop(7)) == 7
     assert len(flowprov.Loop(iter([]), total=5)) == 5
     with pytest.raises(TypeError):
         len(flowprov.Loop(iter([])))
-    assert list(flowprov.Loop(iter([1]))) == [1], "list() asks for a length and takes no for an answer"
+    assert list(flowprov.Loop(iter([1]))) == [1], "list() asks for a length hint and does without one"
 
 
-def test_end_iter_merges_what_it_is_given(buffer: Path) -> None:
+def test_end_iter_merges_the_values_of_several_calls(buffer: Path) -> None:
     loop = flowprov.Loop(2)
     for i in loop:
         loop.end_iter({"loss": 1.0, "lr": 0.1})
@@ -82,7 +82,7 @@ def test_end_iter_merges_what_it_is_given(buffer: Path) -> None:
     assert second.generated == {"loss": 0.5, "lr": 0.1, "extra": True}
 
 
-def test_end_iter_takes_what_is_there_when_it_is_called(buffer: Path) -> None:
+def test_end_iter_copies_the_values_when_it_is_called(buffer: Path) -> None:
     results = {"loss": 1.0}
     loop = flowprov.Loop(1)
     for _ in loop:
@@ -104,7 +104,7 @@ def _by_return(loop: Any) -> None:
 
 
 @pytest.mark.parametrize("leave", [_by_break, _by_return])
-def test_a_loop_that_is_left_early_ends_finished_and_says_so(
+def test_an_iteration_that_is_left_early_is_finished_and_marked_so(
     buffer: Path, leave: Callable[[Any], None]
 ) -> None:
     leave(flowprov.Loop(5))
@@ -115,7 +115,7 @@ def test_a_loop_that_is_left_early_ends_finished_and_says_so(
 
 
 @pytest.mark.parametrize("wrap", [lambda loop: loop, tqdm], ids=["plain", "tqdm"])
-def test_an_exception_in_the_body_is_put_right_by_the_scope_that_sees_it(
+def test_the_scope_that_sees_an_exception_corrects_the_iterations_that_it_left(
     buffer: Path, wrap: Callable[[Any], Any]
 ) -> None:
     def body() -> None:
@@ -128,11 +128,11 @@ def test_an_exception_in_the_body_is_put_right_by_the_scope_that_sees_it(
 
     with pytest.raises(ValueError, match="diverged"), flowprov.workflow("W"):
         body()
-    found = {task.task_id: task for task in tasks(buffer)}
+    by_id = {task.task_id: task for task in tasks(buffer)}
     corrected = []
     for correction in of_type(lines(buffer), records.Correction):
         (journal,) = of_type(lines(buffer), records.Header)
-        task = found[f"{journal.journal_id}-{correction.task_id}"]
+        task = by_id[f"{journal.journal_id}-{correction.task_id}"]
         corrected.append((task.activity_id, task.used["i"]))  # type: ignore[index]
         assert correction.status == "ERROR"
         assert correction.error is not None
@@ -140,7 +140,7 @@ def test_an_exception_in_the_body_is_put_right_by_the_scope_that_sees_it(
     assert sorted(corrected) == [("inner_iteration", 2), ("outer_iteration", 1)]
 
 
-def test_an_exception_that_is_caught_around_the_loop_needs_no_correction(buffer: Path) -> None:
+def test_an_exception_that_is_caught_around_the_loop_writes_no_correction(buffer: Path) -> None:
     with flowprov.workflow("W"):
         try:
             for _ in flowprov.Loop(5):
@@ -151,7 +151,7 @@ def test_an_exception_that_is_caught_around_the_loop_needs_no_correction(buffer:
     assert only(tasks(buffer)).custom_metadata == {"left_early": True}
 
 
-def test_a_source_that_raises_raises_for_the_program(buffer: Path) -> None:
+def test_an_exception_of_the_iterable_reaches_the_program(buffer: Path) -> None:
     def source() -> Iterator[int]:
         yield 1
         raise OSError("disk gone")
@@ -171,9 +171,9 @@ def test_what_happens_in_an_iteration_is_its_child(buffer: Path) -> None:
         step()
         seen.append(loop.current_task_id)
     assert loop.current_task_id is None
-    found = tasks(buffer)
-    iterations = [task for task in found if task.activity_id == "loop_iteration"]
-    steps = [task for task in found if task.activity_id == "step"]
+    recorded = tasks(buffer)
+    iterations = [task for task in recorded if task.activity_id == "loop_iteration"]
+    steps = [task for task in recorded if task.activity_id == "step"]
     assert [task.parent_task_id for task in steps] == [task.task_id for task in iterations] == seen
 
 
@@ -192,11 +192,11 @@ def test_capture_off_makes_it_a_plain_loop(buffer: Path) -> None:
     assert lines(buffer) == []
 
 
-def test_a_fault_of_ours_costs_one_record_counted_and_the_loop_goes_on(
+def test_an_internal_error_costs_one_record_and_is_counted_and_the_loop_goes_on(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> bytes:
-        raise RuntimeError("our own fault")
+        raise RuntimeError("internal")
 
     loop = flowprov.Loop(3)
     for i in loop:
@@ -218,7 +218,7 @@ def test_a_loop_can_be_run_again_as_a_group_of_its_own(buffer: Path) -> None:
     assert len({task.group_id for task in tasks(buffer)}) == 2
 
 
-def test_the_context_is_restored_in_whatever_way_loops_are_mixed(buffer: Path) -> None:
+def test_the_context_is_restored_however_loops_are_interleaved(buffer: Path) -> None:
     with flowprov.workflow("W"):
         one, two = iter(flowprov.Loop(3, name="one")), iter(flowprov.Loop(3, name="two"))
         next(one)
@@ -229,7 +229,7 @@ def test_the_context_is_restored_in_whatever_way_loops_are_mixed(buffer: Path) -
     assert all(task.ended_at for task in tasks(buffer))
 
 
-def test_loops_in_eight_threads_keep_apart(buffer: Path) -> None:
+def test_loops_in_eight_threads_do_not_mix(buffer: Path) -> None:
     @flowprov.task
     def step(name: int) -> None: ...
 
@@ -243,12 +243,12 @@ def test_loops_in_eight_threads_keep_apart(buffer: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    found = tasks(buffer)
-    assert len(found) == 8 * 50 * 2
-    assert len({task.task_id for task in found}) == len(found)
-    assert {task.workflow_id for task in found} == {workflow.workflow_id}
-    by_id = {task.task_id: task for task in found}
-    for task in found:
+    recorded = tasks(buffer)
+    assert len(recorded) == 8 * 50 * 2
+    assert len({task.task_id for task in recorded}) == len(recorded)
+    assert {task.workflow_id for task in recorded} == {workflow.workflow_id}
+    by_id = {task.task_id: task for task in recorded}
+    for task in recorded:
         if task.activity_id == "step":
             assert task.used is not None
             assert by_id[task.parent_task_id].activity_id == f"loop{task.used['name']}_iteration"  # type: ignore[index]
@@ -264,17 +264,17 @@ def test_epochs_and_batches_are_linked(buffer: Path) -> None:
                 batches.end_iter({"loss": 0.1})
             list(flowprov.BatchLoop(["y"], step="eval"))
             epochs.end_iter({"val_loss": 0.2})
-    found = tasks(buffer)
-    root = found[-1]
-    epoch_rows = [task for task in found if task.activity_id == "epoch_iteration"]
+    recorded = tasks(buffer)
+    root = recorded[-1]
+    epoch_rows = [task for task in recorded if task.activity_id == "epoch_iteration"]
     assert [task.used for task in epoch_rows] == [{"i": 0, "epoch": 1}, {"i": 1, "epoch": 2}]
     assert {task.parent_task_id for task in epoch_rows} == {root.task_id}
     for activity in ("train_batch_iteration", "eval_batch_iteration"):
-        rows = [task for task in found if task.activity_id == activity]
+        rows = [task for task in recorded if task.activity_id == activity]
         assert [task.parent_task_id for task in rows] == [task.task_id for task in epoch_rows]
 
 
-def test_batches_thin_their_rows_and_what_is_in_them(buffer: Path) -> None:
+def test_a_batch_that_is_thinned_out_records_nothing_inside(buffer: Path) -> None:
     flowprov.configure(
         journal={"path": str(buffer)}, instrumentation={"torch": {"capture_batches_at_every": 3}}
     )
@@ -284,12 +284,12 @@ def test_batches_thin_their_rows_and_what_is_in_them(buffer: Path) -> None:
 
     for n in flowprov.BatchLoop(7):
         step(n)
-    found = tasks(buffer)
-    assert _positions([task for task in found if task.activity_id == "train_batch_iteration"]) == [0, 3, 6]
-    assert [task.used for task in found if task.activity_id == "step"] == [{"n": 0}, {"n": 3}, {"n": 6}]
+    recorded = tasks(buffer)
+    assert _positions([task for task in recorded if task.activity_id == "train_batch_iteration"]) == [0, 3, 6]
+    assert [task.used for task in recorded if task.activity_id == "step"] == [{"n": 0}, {"n": 3}, {"n": 6}]
 
 
-def test_loops_that_are_turned_off_leave_their_inside_to_the_enclosing_scope(buffer: Path) -> None:
+def test_what_is_inside_a_loop_that_is_turned_off_belongs_to_the_enclosing_scope(buffer: Path) -> None:
     flowprov.configure(
         journal={"path": str(buffer)}, instrumentation={"torch": {"epoch_loop": None, "batch_loop": None}}
     )
@@ -306,9 +306,9 @@ def test_loops_that_are_turned_off_leave_their_inside_to_the_enclosing_scope(buf
                 current = flowprov.current_task()
                 assert current is not None
                 assert current.task_id == train.task_id
-    found = tasks(buffer)
-    assert [task.activity_id for task in found] == ["step"] * 4 + ["train"]
-    assert {task.parent_task_id for task in found[:4]} == {train.task_id}
+    recorded = tasks(buffer)
+    assert [task.activity_id for task in recorded] == ["step"] * 4 + ["train"]
+    assert {task.parent_task_id for task in recorded[:4]} == {train.task_id}
 
 
 def test_a_handle_of_an_iteration_adds_to_it(buffer: Path) -> None:

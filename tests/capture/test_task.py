@@ -1,10 +1,11 @@
-"""``@task``: what is recorded of a call, and that the call is as it was without it."""
+"""``@task``: what is recorded of a call, and that it does not change the call."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import inspect
+import linecache
 import math
 import pickle
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 import flowprov
 from flowprov import records
+from flowprov.capture.function_spec import FunctionSpec
 from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, run, tasks
 
@@ -31,11 +33,11 @@ def last(buffer: Path) -> records.Task:
 def test_used_holds_every_argument_by_name_with_defaults(buffer: Path) -> None:
     assert add(1) == 3.0
     assert last(buffer).used == {"x": 1, "y": 2, "rest": [], "scale": 1.0}
-    add(1, 5, 6, 7, scale=2.0, colour="red")
-    assert last(buffer).used == {"x": 1, "y": 5, "rest": [6, 7], "scale": 2.0, "colour": "red"}
+    add(1, 5, 6, 7, scale=2.0, color="red")
+    assert last(buffer).used == {"x": 1, "y": 5, "rest": [6, 7], "scale": 2.0, "color": "red"}
 
 
-def test_a_record_says_what_when_and_where(buffer: Path) -> None:
+def test_a_record_holds_activity_times_and_place(buffer: Path) -> None:
     add(1)
     task = last(buffer)
     assert (task.activity_id, task.status) == ("add", "FINISHED")
@@ -102,7 +104,7 @@ def test_an_exception_passes_through_unchanged_and_is_recorded(
     assert last(buffer).parent_task_id is None, "the failed call is not current any more"
 
 
-def test_a_wrong_call_raises_the_error_of_the_function_itself(buffer: Path) -> None:
+def test_a_call_with_wrong_arguments_raises_the_error_of_the_function_itself(buffer: Path) -> None:
     with pytest.raises(TypeError, match=r"add\(\) missing 1 required positional argument: 'x'"):
         add()  # type: ignore[call-arg]
     task = last(buffer)
@@ -136,12 +138,12 @@ def test_output_names_name_the_elements_of_a_tuple(buffer: Path) -> None:
         (False, {"result": False}),
     ],
 )
-def test_generated_follows_the_kind_of_result(buffer: Path, result: Any, generated: Any) -> None:
+def test_generated_depends_on_the_type_of_the_result(buffer: Path, result: Any, generated: Any) -> None:
     @flowprov.task
-    def give() -> Any:
+    def return_it() -> Any:
         return result
 
-    assert give() is result
+    assert return_it() is result
     assert last(buffer).generated == generated
 
 
@@ -169,7 +171,7 @@ def test_options_are_recorded_with_every_call(buffer: Path) -> None:
     )
 
 
-def test_methods_leave_their_object_out(buffer: Path) -> None:
+def test_a_method_records_no_self_and_no_cls(buffer: Path) -> None:
     class Trainer:
         @flowprov.task
         def fit(self, epochs: int) -> int:
@@ -191,7 +193,7 @@ def test_methods_leave_their_object_out(buffer: Path) -> None:
     assert last(buffer).used == {"size": 4}
 
 
-def test_the_decorated_function_looks_like_the_one_inside() -> None:
+def test_the_decorated_function_keeps_name_signature_and_pickling() -> None:
     assert add.__name__ == "add"
     assert list(inspect.signature(add).parameters) == ["x", "y", "rest", "scale", "more"]
     assert pickle.loads(pickle.dumps(add)) is add
@@ -276,7 +278,7 @@ def test_a_generator_is_one_task_and_current_only_while_its_body_runs(buffer: Pa
     assert {task.parent_task_id for task in outer} == {None}
 
 
-def test_a_generator_that_is_dropped_or_breaks_is_recorded(buffer: Path) -> None:
+def test_a_generator_that_is_dropped_or_raises_is_recorded(buffer: Path) -> None:
     @flowprov.task
     def count() -> Iterator[int]:
         yield 1
@@ -322,7 +324,7 @@ def test_an_async_generator_is_one_task(buffer: Path) -> None:
     assert last(buffer).generated == {"yielded": 3}
 
 
-def test_the_handle_adds_to_the_record(buffer: Path) -> None:
+def test_a_handle_adds_to_the_record_of_its_task(buffer: Path) -> None:
     ids = []
 
     @flowprov.task(tags=["given"])
@@ -345,11 +347,11 @@ def test_the_handle_adds_to_the_record(buffer: Path) -> None:
 
 
 def test_task_scope_records_a_block(buffer: Path) -> None:
-    with flowprov.task_scope("tokenise", used={"files": 3}, subtype="step", tags=["t"]) as step:
+    with flowprov.task_scope("tokenize", used={"files": 3}, subtype="step", tags=["t"]) as step:
         add(1)
         step.set_generated(tokens=1_000)
     child, scope = tasks(buffer)
-    assert scope.activity_id == "tokenise"
+    assert scope.activity_id == "tokenize"
     assert (scope.used, scope.generated, scope.subtype, scope.tags) == (
         {"files": 3},
         {"tokens": 1_000},
@@ -363,7 +365,7 @@ def test_task_scope_records_a_block(buffer: Path) -> None:
 
 
 class Hostile:
-    """Raises whatever is asked of it."""
+    """An object that raises on every access."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -406,13 +408,13 @@ def test_any_object_gives_one_record_and_the_function_runs(buffer: Path) -> None
     assert captured == written == len(odd) + 1
 
 
-def test_a_fault_of_ours_is_counted_and_the_function_still_runs(
+def test_an_internal_error_is_counted_and_the_function_still_runs(
     buffer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(1)
 
     def broken(_mapping: Any) -> bytes:
-        raise RuntimeError("our own fault")
+        raise RuntimeError("internal")
 
     monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
     assert add(1) == 3.0
@@ -421,6 +423,36 @@ def test_a_fault_of_ours_is_counted_and_the_function_still_runs(
     captured, written, dropped = journal.counts()
     assert (captured, written, dropped) == (4, 2, {"fault": 2})
     assert caplog.text.count("flowprov met a fault of its own") == 1
+
+
+def test_a_traceback_shows_the_lines_of_the_generated_encoder(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_mapping: Any) -> bytes:
+        raise RuntimeError("internal")
+
+    monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
+    assert add(1) == 3.0
+    name = f"<flowprov encoder of '{add.__module__}.add'>"
+    assert f'File "{name}", line 5, in encode_used' in caplog.text
+    arguments = "{'x': x, 'y': y, 'rest': rest, 'scale': scale, **more}"
+    assert f"return _flowprov_json({arguments})" in caplog.text
+
+
+def test_each_generated_encoder_keeps_its_own_source_and_copies_share_it() -> None:
+    def one(first: int) -> None: ...
+
+    def other(second: int) -> None: ...
+
+    other.__qualname__ = one.__qualname__
+    specs = [FunctionSpec(one), FunctionSpec(other)]
+    sources = [inspect.getsource(spec.encode_used) for spec in specs]
+    assert ["def encode_used(first):" in source for source in sources] == [True, False]
+    assert ["def encode_used(second):" in source for source in sources] == [False, True]
+    kept = len(linecache.cache)
+    copies = [FunctionSpec(function) for function in (one, other) for _ in range(3)]
+    assert [inspect.getsource(spec.encode_used) for spec in copies[::3]] == sources
+    assert len(linecache.cache) == kept
 
 
 def test_disabled_by_environment_the_decorator_returns_the_function_itself(tmp_path: Path) -> None:
@@ -449,7 +481,7 @@ def test_disabled_by_settings_nothing_is_recorded(tmp_path: Path) -> None:
     assert not (tmp_path / "flowprov_buffer").exists()
 
 
-def test_a_function_of_main_can_be_sent_away_by_value(tmp_path: Path) -> None:
+def test_a_function_of_main_can_be_pickled_by_value_and_called_elsewhere(tmp_path: Path) -> None:
     code = """
         import cloudpickle, pickle, subprocess, sys
         import flowprov

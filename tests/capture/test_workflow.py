@@ -1,4 +1,4 @@
-"""Campaigns and workflows: who belongs to whom, and what is on disk when."""
+"""Campaigns and workflows: what belongs to which, and when it is on disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_workflow_inside_a_workflow_is_its_child_in_the_same_campaign(buffer: 
     assert only(tasks(buffer)).workflow_id == inner.workflow_id
 
 
-def test_an_exception_in_it_is_recorded_and_passes(buffer: Path) -> None:
+def test_an_exception_inside_is_recorded_and_passes_through(buffer: Path) -> None:
     with pytest.raises(ValueError, match="bad"), flowprov.workflow("W"):
         raise ValueError("bad")
     ended = _workflows(buffer)[-1]
@@ -80,12 +80,12 @@ def test_as_a_decorator_each_call_is_a_workflow(buffer: Path) -> None:
         flowprov.workflow(search)  # type: ignore[arg-type]
 
 
-def test_start_and_stop_do_the_same(buffer: Path) -> None:
+def test_start_and_stop_do_the_same_as_a_with_block(buffer: Path) -> None:
     wf = flowprov.workflow("W").start()
     step()
     wf.stop()
     wf.stop()
-    assert [each.status for each in _workflows(buffer)] == ["RUNNING", "FINISHED"]
+    assert [record.status for record in _workflows(buffer)] == ["RUNNING", "FINISHED"]
     assert only(tasks(buffer)).workflow_id == wf.workflow_id
 
 
@@ -98,7 +98,7 @@ def test_a_workflow_stopped_in_another_context_gets_no_more_tasks(buffer: Path) 
     assert only(tasks(buffer)).workflow_id != wf.workflow_id
 
 
-def test_a_thread_is_in_the_open_workflow_and_in_nobodys_task(buffer: Path) -> None:
+def test_a_thread_belongs_to_the_open_workflow_and_to_no_task(buffer: Path) -> None:
     with flowprov.workflow("W") as wf, flowprov.task_scope("outer") as outer:
         threads = [threading.Thread(target=target, name="T") for target in (step, flowprov.bind(step))]
         for thread in threads:
@@ -119,7 +119,7 @@ def test_given_ids_are_kept(buffer: Path) -> None:
     assert only(of_type(lines(buffer), records.Header)).campaign_id == "c-1"
 
 
-def test_a_campaign_is_named_and_holds_what_opens_in_it(buffer: Path) -> None:
+def test_a_campaign_is_recorded_by_name_and_holds_the_workflows_that_open_in_it(buffer: Path) -> None:
     with flowprov.campaign("paper") as paper, flowprov.workflow("W") as wf:
         assert wf.campaign_id == paper.campaign_id
     recorded = only(of_type(lines(buffer), records.Campaign))
@@ -148,11 +148,13 @@ def test_the_current_workflow_has_a_handle(buffer: Path) -> None:
     assert (ended.generated, ended.custom_metadata) == ({"best": 1}, {"note": "x"})
 
 
-def test_a_workflow_left_open_at_the_end_has_no_end_and_is_in_the_footer(tmp_path: Path) -> None:
+def test_a_workflow_that_is_open_when_the_process_ends_has_no_end_and_is_in_the_footer(
+    tmp_path: Path,
+) -> None:
     run("import flowprov; flowprov.workflow('W', workflow_id='w').start()", tmp_path)
-    found = lines(tmp_path)
-    assert [wf.status for wf in of_type(found, records.Workflow)] == ["RUNNING"]
-    assert only(of_type(found, records.Footer)).open == ["w"]
+    written = lines(tmp_path)
+    assert [wf.status for wf in of_type(written, records.Workflow)] == ["RUNNING"]
+    assert only(of_type(written, records.Footer)).open == ["w"]
 
 
 def test_the_implicit_workflow_is_named_after_the_program_and_ends_with_it(tmp_path: Path) -> None:
@@ -171,7 +173,9 @@ def test_the_implicit_workflow_is_named_after_the_program_and_ends_with_it(tmp_p
         assert ended.status == status
 
 
-def test_configuring_anew_sends_what_follows_elsewhere(buffer: Path, tmp_path: Path) -> None:
+def test_workflows_that_open_after_a_new_configuration_go_to_the_new_buffer(
+    buffer: Path, tmp_path: Path
+) -> None:
     with flowprov.workflow("A"):
         flowprov.configure(journal={"path": str(tmp_path / "other")})
         step()
@@ -190,9 +194,9 @@ def test_settings_that_cannot_be_used_stop_a_program_at_its_first_event(tmp_path
         f()
     """
     (tmp_path / "settings.yaml").write_text("flowprov: 1\njournal:\n  heartbeet: 3\n")
-    _, complaint = run(code, tmp_path, status=1)
-    assert "SettingsError" in complaint
-    assert "heartbeat" in complaint
+    _, errors = run(code, tmp_path, status=1)
+    assert "SettingsError" in errors
+    assert "heartbeat" in errors
 
 
 def test_captured_is_written_plus_dropped(buffer: Path) -> None:
@@ -201,9 +205,9 @@ def test_captured_is_written_plus_dropped(buffer: Path) -> None:
             step()
     (journal,) = runtime.get().journals()
     captured, written, dropped = journal.counts()
-    found = lines(buffer)
-    kept = len(of_type(found, records.Task)) + len(of_type(found, records.Workflow))
-    assert captured == written + sum(dropped.values()) == kept == 22
+    in_file = lines(buffer)
+    rows = len(of_type(in_file, records.Task)) + len(of_type(in_file, records.Workflow))
+    assert captured == written + sum(dropped.values()) == rows == 22
 
 
 def test_a_child_process_adds_to_the_workflow_of_its_parent(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from tests.dask.support import wait_until
 from tests.support import clean_environment, lines_of
 
 
-class Apart:
-    """A scheduler in this process' cluster, and workers that were started by hand.
+class RemoteCluster:
+    """A scheduler in this process, and workers that are started one by one.
 
     Parameters
     ----------
     folder
-        Where the folders of the workers are made.
+        The folder that holds those of the workers.
     host
         The address on which the scheduler listens.
     """
@@ -38,30 +38,30 @@ class Apart:
 
     @property
     def address(self) -> str:
-        """Where the scheduler is."""
+        """Address of the scheduler."""
         return str(self._cluster.scheduler_address)
 
     def start(self, name: str, *, buffer: str | None = None, prefix: tuple[str, ...] = (), **env: str) -> str:
-        """Start a worker with a folder of its own; gives its address.
+        """Start a worker with a folder of its own; return its address.
 
         Parameters
         ----------
         name
-            Its name, and that of its folder.
+            Name of the worker and of its folder.
         buffer
-            Its journal folder; by default one that its own folder has.
+            Its buffer folder; by default one in its own folder.
         prefix
-            A command that runs it.
+            A command that runs the worker's command.
         """
-        place = self.folder / name
-        place.mkdir()
+        home = self.folder / name
+        home.mkdir()
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--name", name]
-        options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(place)]
-        settings = {"FLOWPROV__JOURNAL__PATH": buffer or str(place / "buffer"), **env}
-        with (place / "log").open("wb") as log:
+        options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(home)]
+        settings = {"FLOWPROV__JOURNAL__PATH": buffer or str(home / "buffer"), **env}
+        with (home / "log").open("wb") as log:
             self.workers[name] = subprocess.Popen(
                 [*prefix, *command, *options],
-                cwd=place,
+                cwd=home,
                 env=clean_environment(**settings),
                 stdout=log,
                 stderr=log,
@@ -69,23 +69,23 @@ class Apart:
         return str(wait_until(lambda: self.addresses().get(name)))
 
     def addresses(self) -> dict[str, str]:
-        """Give the addresses of the workers that are there, by name."""
+        """Return the addresses of the connected workers, by name."""
         scheduler: Any = self._cluster.scheduler
         return {str(state.name): address for address, state in scheduler.workers.items()}
 
     def log(self, name: str) -> str:
-        """Give what a worker said."""
+        """Return the log of a worker."""
         return (self.folder / name / "log").read_text()
 
     def kill(self, name: str) -> None:
-        """Kill a worker, and wait until the scheduler knows."""
+        """Kill a worker, and wait until the scheduler has noticed."""
         worker = self.workers.pop(name)
         worker.kill()
         worker.wait()
         wait_until(lambda: name not in self.addresses())
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop the workers, the client and the scheduler."""
         for worker in self.workers.values():
             worker.terminate()
         self.client.close()
@@ -98,17 +98,17 @@ class Apart:
 
 
 @contextlib.contextmanager
-def apart(folder: Path, host: str = "127.0.0.1") -> Iterator[Apart]:
+def remote_cluster(folder: Path, host: str = "127.0.0.1") -> Iterator[RemoteCluster]:
     """Start a cluster without workers."""
-    made = Apart(folder, host)
+    cluster = RemoteCluster(folder, host)
     try:
-        yield made
+        yield cluster
     finally:
-        made.close()
+        cluster.close()
 
 
 def verified(buffer: Path, campaign_id: str | None = None) -> Verification:
-    """Verify what others wrote: the journal of this process is open as long as the tests run."""
+    """Verify a buffer."""
     return verify(buffer, campaign_id=campaign_id)
 
 
@@ -117,18 +117,18 @@ def check_of(buffer: Path, path: Path) -> JournalCheck:
     return next(check for check in verified(buffer).journals if check.report.path == path)
 
 
-def copies(buffer: Path) -> list[Path]:
-    """List the journals in a buffer that are not of this process."""
+def replicas(buffer: Path) -> list[Path]:
+    """List the journals in a buffer that other processes wrote."""
     return [path for path in find_journals(buffer) if not path.name.startswith(f"{os.getpid()}-")]
 
 
 def has_footer(path: Path) -> bool:
-    """Whether a journal says that it is complete."""
+    """Whether a journal has a footer: it is complete."""
     return any(isinstance(record, records.Footer) for record in lines_of(path))
 
 
-def original_of(copy: Path, folder: Path) -> Path:
-    """Find the journal of which a file is a copy."""
-    found: list[Any] = list(folder.rglob(copy.name))
-    assert len(found) == 1, found
-    return Path(found[0])
+def original_of(replica: Path, folder: Path) -> Path:
+    """Return the journal of which a file is the replica."""
+    originals: list[Any] = list(folder.rglob(replica.name))
+    assert len(originals) == 1, originals
+    return Path(originals[0])

@@ -16,27 +16,27 @@ from distributed import Client, LocalCluster
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """Start two worker processes with a thread each."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
-        yield made
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def client(cluster: Any) -> Iterator[Any]:
     """Connect to the shared cluster."""
-    with Client(cluster) as made:
-        yield made
+    with Client(cluster) as client:
+        yield client
 
 
 @pytest.fixture
 def threads() -> Iterator[Any]:
-    """Connect to a worker that lives in this process."""
+    """Connect to a worker in this process."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as made,
-        Client(made) as connected,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
     ):
-        yield connected
+        yield client
 
 
 @pytest.fixture(autouse=True)
 def recorded(buffer: Path) -> None:
-    """Have this process record into the buffer of the test."""
+    """Record the events of this process into the buffer of the test."""

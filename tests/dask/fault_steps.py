@@ -1,4 +1,4 @@
-"""What the tests of faults have Dask workers do. What ran is counted in a file, not by flowprov."""
+"""Functions that Dask workers run in the tests of faults; a file counts the executions, not flowprov."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowprov.journal import Journal
 
 
 def tick(counter: str) -> None:
-    """Count an execution; survives the death of this process."""
+    """Count an execution. The count survives the death of this process."""
     descriptor = os.open(counter, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -22,106 +22,106 @@ def tick(counter: str) -> None:
 
 
 def ticks_of(counter: Path) -> list[int]:
-    """Give the process of each execution so far."""
+    """Return the process id of each execution so far."""
     return [int(line) for line in counter.read_text().split()] if counter.exists() else []
 
 
 def counted(number: int, counter: str) -> int:
-    """Count itself, and double a number."""
+    """Count this execution, and double a number."""
     tick(counter)
     return 2 * number
 
 
 def hold(number: int, counter: str, go: str) -> int:
-    """Count itself, and double a number once a file is there."""
+    """Count this execution, and double a number once a file exists."""
     tick(counter)
     wait_for(go)
     return 2 * number
 
 
 def wait_for(path: str) -> None:
-    """Wait for a file, without the scheduler."""
+    """Wait until a file exists; the scheduler takes no part."""
     while not Path(path).exists():
         time.sleep(0.005)
 
 
-def devour(size: int, counter: str, go: str) -> int:
-    """Take memory, and keep it."""
+def allocate(size: int, counter: str, go: str) -> int:
+    """Allocate memory, and keep it until a file exists."""
     tick(counter)
-    taken = bytearray(size)
-    taken[::4096] = b"x" * len(range(0, size, 4096))
+    memory = bytearray(size)
+    memory[::4096] = b"x" * len(range(0, size, 4096))
     wait_for(go)
-    return len(taken)
+    return len(memory)
 
 
 class Unloadable:
-    """Something that cannot be pickled on its way back."""
+    """An object that cannot be pickled."""
 
     def __reduce__(self) -> Any:
         raise TypeError("not to be pickled")
 
 
 def make_unloadable(counter: str) -> Unloadable:
-    """Give a result that no client can have."""
+    """Return a result that cannot be sent to a client."""
     tick(counter)
     return Unloadable()
 
 
 def same(value: Any) -> Any:
-    """Give a value back."""
+    """Return a value as it is."""
     return value
 
 
 def make(kind: Any) -> Any:
-    """Make something."""
+    """Call a class."""
     return kind()
 
 
-def take_faults() -> dict[str, int]:
-    """Give the faults of ours that were counted in this process, and forget them."""
-    found = guard.internal_errors()
+def take_internal_errors() -> dict[str, int]:
+    """Return the internal errors that were counted in this process, and forget them."""
+    errors = guard.internal_errors()
     guard.reset()
-    return found
+    return errors
 
 
 def break_capture() -> None:
-    """Have every change of state raise inside of our plugin, in this process."""
+    """Make each start of a task raise inside the plugin, in this process."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("on purpose")
 
-    Executions._kept = Executions.start  # type: ignore[attr-defined]
+    Executions._original_start = Executions.start  # type: ignore[attr-defined]
     Executions.start = broken  # type: ignore[method-assign,assignment]
 
 
-def mend_capture() -> dict[str, int]:
-    """End that; gives the faults that were counted in this process."""
-    Executions.start = Executions._kept  # type: ignore[attr-defined,method-assign]
-    return take_faults()
+def restore_capture() -> dict[str, int]:
+    """Undo it; return the internal errors that were counted in this process."""
+    Executions.start = Executions._original_start  # type: ignore[attr-defined,method-assign]
+    return take_internal_errors()
 
 
 def slow_the_disk(seconds: float) -> None:
-    """Have every record take so long to write in this process, however short; 0 ends that."""
+    """Make the write of each record take this long in this process; 0 undoes it."""
     if seconds == 0:
-        Journal.append = Journal._quick  # type: ignore[attr-defined,method-assign]
+        Journal.append = Journal._original_append  # type: ignore[attr-defined,method-assign]
         return
-    quick = Journal._quick = Journal.append  # type: ignore[attr-defined]
+    append = Journal._original_append = Journal.append  # type: ignore[attr-defined]
 
     def slow(journal: Journal, line: bytes) -> None:
         time.sleep(seconds)
-        quick(journal, line)
+        append(journal, line)
 
     Journal.append = slow  # type: ignore[method-assign,assignment]
 
 
 class Poisoned:
-    """Something that only the process that made it can load."""
+    """An object that only the process that created it can unpickle."""
 
     def __reduce__(self) -> Any:
         return _load_poisoned, (os.getpid(),)
 
 
-def _load_poisoned(home: int) -> Poisoned:
-    if os.getpid() != home:
+def _load_poisoned(creator: int) -> Poisoned:
+    if os.getpid() != creator:
         raise ImportError("no module named antidote")
     return Poisoned()

@@ -1,4 +1,4 @@
-"""What the tests have Dask workers do; imported there by name."""
+"""Functions that Dask workers run in the tests; workers import them by name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def add(x: int, y: int = 2) -> int:
 
 
 def total(items: list[int], *more: int, **named: int) -> dict[str, int]:
-    """Add many numbers, and give the sum by name."""
+    """Add many numbers, and return the sum by name."""
     return {"total": sum(items) + sum(more) + sum(named.values())}
 
 
 def fail(message: str) -> None:
-    """Raise."""
+    """Raise ValueError."""
     raise ValueError(message)
 
 
-class Unpicklable(Exception):  # noqa: N818 - what it is matters here
+class Unpicklable(Exception):  # noqa: N818 - its name says what it is
     """An exception that pickle cannot carry."""
 
     def __init__(self, first: str, second: str) -> None:
@@ -38,25 +38,25 @@ class Unpicklable(Exception):  # noqa: N818 - what it is matters here
 
 
 def fail_unpicklably() -> None:
-    """Raise what Dask cannot send as it is."""
+    """Raise an exception that Dask cannot send as it is."""
     raise Unpicklable("one", "two")
 
 
 def hold(started: str, go: str) -> str:
-    """Say that it started, and wait for a word to end."""
+    """Set one event, and wait for another."""
     Event(started).set()
     Event(go).wait()
     return "held"
 
 
 def state_of(key: str, dask_worker: Any) -> str | None:
-    """Tell in which state a worker has a task."""
+    """Return the state of a task in a worker."""
     state = dask_worker.state.tasks.get(key)
     return None if state is None else str(state.state)
 
 
 def where_am_i() -> dict[str, Any]:
-    """Tell what is current."""
+    """Return the ids of the current task and workflow."""
     task, workflow = flowprov.current_task(), flowprov.current_workflow()
     return {
         "task": task and task.task_id,
@@ -66,7 +66,7 @@ def where_am_i() -> dict[str, Any]:
 
 
 async def where_is_a_coroutine() -> dict[str, Any]:
-    """Tell what is current in a coroutine, and in an asyncio task that it starts."""
+    """Return what is current in a coroutine, and in an asyncio task that it starts."""
     await asyncio.sleep(0)
     here = where_am_i()
     here["inside"] = await asyncio.create_task(_step_of_a_coroutine())
@@ -84,16 +84,16 @@ def square(number: int) -> int:
 
 
 def work(rounds: int) -> int:
-    """Do steps that flowprov records."""
-    done = 0
+    """Run tasks that flowprov records."""
+    total = 0
     for number in flowprov.Loop(range(rounds), name="round", item_name="number"):
-        done += square(number)
+        total += square(number)
     handle = flowprov.current_task()
     if handle is not None:
         handle.set_generated(rounds=rounds)
         handle.add_tags("worked")
         handle.custom_metadata["kind"] = "test"
-    return done
+    return total
 
 
 def fail_in_a_loop() -> None:
@@ -103,25 +103,25 @@ def fail_in_a_loop() -> None:
 
 
 def launch(number: int) -> int:
-    """Launch another task from inside this one."""
+    """Submit another task from inside this one."""
     return int(get_client().submit(add, number, pure=False).result())
 
 
 def launch_inside_a_scope(number: int) -> int:
-    """Launch another task from inside a step of this one."""
+    """Submit another task from inside a task_scope of this one."""
     with flowprov.task_scope("launching"):
         return launch(number)
 
 
 def secede_inside_a_scope(started: str, go: str) -> None:
-    """Give the worker's slot to the next task while a scope is open."""
+    """Secede while a scope is open, so that the worker starts its next task."""
     with flowprov.task_scope("seceding"):
         secede()
         hold(started, go)
 
 
 def work_in_a_thread() -> None:
-    """Have a thread do a step."""
+    """Run a recorded task in a thread."""
     thread = threading.Thread(target=square, args=(3,))
     thread.start()
     thread.join()
@@ -137,7 +137,7 @@ def die_once(marker: str) -> str:
 
 
 def launch_in_a_thread(number: int) -> None:
-    """Launch another task from a thread of this one."""
+    """Submit another task from a thread of this one."""
     client = get_client()
     thread = threading.Thread(target=lambda: client.submit(add, number, pure=False).result())
     thread.start()
@@ -159,7 +159,7 @@ def double(value: Any) -> Any:
 
 
 def is_small(number: int) -> bool:
-    """Tell small numbers."""
+    """Whether a number is small."""
     return number < 3
 
 
@@ -169,32 +169,32 @@ def with_double(table: Any) -> Any:
 
 
 def x_of(row: Any) -> Any:
-    """Give a field."""
+    """Return a field of a row."""
     return row.x
 
 
 def pair(number: int) -> tuple[int, int]:
-    """Give two numbers."""
+    """Return two numbers."""
     return number, number + 1
 
 
 def write(records: int) -> None:
-    """Record much."""
+    """Write many records."""
     for number in range(records):
         with flowprov.task_scope("written", used={"text": "x" * 300, "number": number}):
             pass
 
 
 def our_threads() -> list[str]:
-    """Name the threads of ours that are here."""
+    """List the names of flowprov's threads in this process."""
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("flowprov"))
 
 
-def break_handing() -> None:
-    """Have what hands journals over raise."""
-    worker._own = lambda _: 1 / 0  # type: ignore[assignment,return-value]
+def break_fetching() -> None:
+    """Make the function that sends journals raise."""
+    worker._journals_of_campaign = lambda _: 1 / 0  # type: ignore[assignment,return-value]
 
 
 def operations(dask_worker: Any) -> list[str]:
-    """Name what was added to what a worker answers."""
+    """List the operations that flowprov added to a worker."""
     return [name for name in dask_worker.handlers if name.startswith("flowprov")]

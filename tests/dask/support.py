@@ -1,4 +1,4 @@
-"""What the tests of Dask look for in a buffer."""
+"""What the tests of Dask read from a buffer, and how they wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 30.0  # seconds
 
 
 def dask_tasks(buffer: Path, activity: str | None = None) -> list[records.Task]:
-    """Read the records of Dask tasks, those of one activity, RUNNING ones too."""
+    """Read the records of Dask tasks, of one activity or all; RUNNING records too."""
     return [
         task for task in tasks(buffer) if task.subtype == "dask_task" and activity in (None, task.activity_id)
     ]
@@ -26,9 +26,9 @@ def ended(buffer: Path, activity: str | None = None) -> list[records.Task]:
     return [task for task in dask_tasks(buffer, activity) if task.status != "RUNNING"]
 
 
-def statuses(found: list[records.Task]) -> list[str]:
-    """Give the statuses of records, sorted."""
-    return sorted(str(task.status) for task in found)
+def statuses(of_tasks: list[records.Task]) -> list[str]:
+    """Return the statuses of records, sorted."""
+    return sorted(str(task.status) for task in of_tasks)
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -41,12 +41,12 @@ def wait_until(condition: Callable[[], Any]) -> Any:
 
 
 def metadata(task: records.Task, name: str) -> Any:
-    """Give one of the custom metadata of a record."""
+    """Return one of the custom metadata of a record."""
     assert task.custom_metadata is not None
     return task.custom_metadata[name]
 
 
 def rows(buffer: Path, activity: str) -> list[records.Task]:
-    """Read the Dask tasks of one activity as a reader has them: one row each."""
-    found = flowprov.Buffer(buffer).records(merge=True)
-    return [row for row in found if isinstance(row, records.Task) and row.activity_id == activity]
+    """Read the Dask tasks of one activity, merged: one row each."""
+    merged = flowprov.Buffer(buffer).records(merge=True)
+    return [row for row in merged if isinstance(row, records.Task) and row.activity_id == activity]

@@ -1,4 +1,4 @@
-"""Workers that come, go, die and are taken from us; each cluster here is a test's own."""
+"""Workers that start late, close and die; plugins that come and go. Each test has a cluster of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small() -> Iterator[Any]:
         yield client
 
 
-def test_a_worker_that_comes_late_records_too(small: Any, buffer: Path) -> None:
+def test_a_worker_that_starts_late_records_too(small: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=small):
         small.submit(steps.add, 1).result()
         early = set(small.scheduler_info()["workers"])
@@ -50,10 +50,10 @@ def test_an_execution_that_died_with_its_worker_has_no_end_and_the_next_one_has(
 ) -> None:
     with flowprov.workflow(dask_client=small):
         assert small.submit(steps.die_once, str(tmp_path / "marker")).result() == "survived"
-    found = dask_tasks(buffer)
-    assert statuses(found) == ["FINISHED", "RUNNING", "RUNNING"]
+    recorded = dask_tasks(buffer)
+    assert statuses(recorded) == ["FINISHED", "RUNNING", "RUNNING"]
     finished = only(ended(buffer))
-    dead = only([task for task in found if task.task_id != finished.task_id])
+    dead = only([task for task in recorded if task.task_id != finished.task_id])
     assert metadata(dead, "dask_key") == metadata(finished, "dask_key")
     assert dead.pid != finished.pid
 
@@ -69,7 +69,7 @@ def test_worker_processes_write_their_footer_when_the_cluster_closes(buffer: Pat
     assert (footer.captured, footer.written, footer.open) == (2, 2, None)
 
 
-def test_workers_that_were_started_inside_a_workflow_run_tasks_of_others(buffer: Path) -> None:
+def test_workers_that_were_started_inside_a_workflow_run_tasks_of_other_workflows(buffer: Path) -> None:
     with flowprov.workflow("Starts"), flowprov.task_scope("starting"):
         cluster = LocalCluster(n_workers=1, dashboard_address=":0")
     with cluster, Client(cluster) as client:
@@ -82,7 +82,7 @@ def test_workers_that_were_started_inside_a_workflow_run_tasks_of_others(buffer:
     assert {task.workflow_id for task in inside} == {workflow.workflow_id}
 
 
-def test_a_plugin_that_was_unregistered_records_nothing_and_comes_back_with_the_next_workflow(
+def test_a_plugin_that_was_unregistered_records_nothing_until_the_next_workflow(
     client: Any, buffer: Path
 ) -> None:
     with flowprov.workflow(dask_client=client):
@@ -94,7 +94,7 @@ def test_a_plugin_that_was_unregistered_records_nothing_and_comes_back_with_the_
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == [1, 3]
 
 
-def test_a_function_decorated_in_main_goes_to_a_worker_as_before(tmp_path: Path) -> None:
+def test_a_function_decorated_in_main_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     code = """
         import flowprov
         from distributed import Client, LocalCluster
@@ -111,12 +111,12 @@ def test_a_function_decorated_in_main_goes_to_a_worker_as_before(tmp_path: Path)
                 with flowprov.workflow("Main", dask_client=client):
                     print(client.submit(double, 4).result(), client.submit(through, 5).result())
     """
-    printed, complained = run(code, tmp_path)
+    printed, errors = run(code, tmp_path)
     assert printed.split() == ["8", "10"]
-    assert "flowprov" not in complained
-    found = tasks(tmp_path / "flowprov_buffer")
-    outer = {task.activity_id: task for task in found if task.subtype == "dask_task"}
-    inner = {task.parent_task_id: task for task in found if task.subtype is None}
+    assert "flowprov" not in errors
+    recorded = tasks(tmp_path / "flowprov_buffer")
+    outer = {task.activity_id: task for task in recorded if task.subtype == "dask_task"}
+    inner = {task.parent_task_id: task for task in recorded if task.subtype is None}
     assert inner[str(outer["double"].task_id)].generated == {"result": 8}
     assert inner[str(outer["through"].task_id)].generated == {"result": 10}
     assert outer["double"].used == {"number": 4}
@@ -129,9 +129,9 @@ def test_a_preloaded_plugin_records_the_tasks_of_a_client_without_flowprov(tmp_p
         from distributed import Client, LocalCluster
 
         if __name__ == "__main__":
-            given = {"FLOWPROV_CAMPAIGN_ID": "night", "FLOWPROV_WORKFLOW_ID": "shift"}
+            inherited = {"FLOWPROV_CAMPAIGN_ID": "night", "FLOWPROV_WORKFLOW_ID": "shift"}
             with LocalCluster(
-                n_workers=1, dashboard_address=":0", preload="flowprov.preload", env=given
+                n_workers=1, dashboard_address=":0", preload="flowprov.preload", env=inherited
             ) as cluster, Client(cluster) as client:
                 client.submit(neg, 3).result()
             assert "flowprov" not in sys.modules
@@ -153,22 +153,22 @@ def test_dasks_configuration_registers_the_plugin_in_workers_that_others_start(
     file = tmp_path / "scheduler.json"
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
     with (
-        ended_with_us([*dask, "--scheduler-file", str(file)], environment),
-        ended_with_us([*worker, "--scheduler-file", str(file)], environment),
+        running([*dask, "--scheduler-file", str(file)], environment),
+        running([*worker, "--scheduler-file", str(file)], environment),
     ):
         wait_until(file.exists)
         with Client(scheduler_file=str(file)) as client:
             client.wait_for_workers(1, timeout=60)
             assert client.run(plugins_of) == dict.fromkeys(client.scheduler_info()["workers"], 1)
-            with flowprov.workflow(dask_client=client):  # finds it there
+            with flowprov.workflow(dask_client=client):  # the plugin is there already
                 assert client.submit(steps.add, 1).result() == 3
             assert client.run(plugins_of) == dict.fromkeys(client.scheduler_info()["workers"], 1)
     assert statuses(dask_tasks(buffer)) == ["FINISHED", "RUNNING"]
 
 
 @contextlib.contextmanager
-def ended_with_us(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """Run a program until the block is left."""
+def running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """Run a program until the block ends."""
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             yield
@@ -177,7 +177,7 @@ def ended_with_us(command: list[str], environment: dict[str, str]) -> Iterator[N
 
 
 def plugins_of(dask_worker: Any) -> int:
-    """Count our plugins in a worker."""
+    """Count the plugins of flowprov in a worker."""
     return sum(name == "flowprov" for name in dask_worker.plugins)
 
 
@@ -195,13 +195,13 @@ def test_an_asynchronous_client_records_its_tasks(tmp_path: Path) -> None:
 
         asyncio.run(main())
     """
-    printed, complained = run(code, tmp_path)
+    printed, errors = run(code, tmp_path)
     assert printed.split() == ["-3"]
-    assert "flowprov" not in complained
+    assert "flowprov" not in errors
     assert statuses(dask_tasks(tmp_path / "flowprov_buffer")) == ["FINISHED", "RUNNING"]
 
 
-def test_the_plugin_can_be_pickled_and_brings_the_settings_of_its_client(buffer: Path) -> None:
+def test_the_plugin_can_be_pickled_and_carries_the_settings_of_its_client(buffer: Path) -> None:
     arrived = pickle.loads(pickle.dumps(DaskWorkerPlugin()))
     assert (arrived.name, arrived.idempotent) == ("flowprov", True)
     assert str(buffer).encode() in arrived._settings

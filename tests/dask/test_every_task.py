@@ -1,4 +1,4 @@
-"""Records = tasks exactly: each way to launch tasks, counted; on many versions by ``make dask-matrix``."""
+"""There are exactly as many records as tasks, for each way to submit them; on many versions of Dask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import only
 
 @pytest.fixture
 def equipped() -> Any:
-    """Start a worker that has something that tasks can ask for."""
+    """Start a worker with a resource that tasks can ask for."""
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=2, resources={"LENS": 1}, dashboard_address=":0"
@@ -41,29 +41,31 @@ def test_records_are_exactly_the_tasks_that_ran(client: Any, buffer: Path, tmp_p
         client.submit(steps.launch, 300).result()  # 1, and 1 add
         client.submit(steps.fail, "on purpose").exception()  # 1
     expected = {"add": 16, "total": 1, "double": 3, "fail_once": 2, "launch": 1, "fail": 1}
-    found = Counter(str(task.activity_id) for task in dask_tasks(buffer))
-    assert found == {name: 2 * count for name, count in expected.items()}
+    counts = Counter(str(task.activity_id) for task in dask_tasks(buffer))
+    assert counts == {name: 2 * count for name, count in expected.items()}
     by_status = Counter(task.status for task in dask_tasks(buffer))
     assert by_status == {"RUNNING": 24, "FINISHED": 22, "ERROR": 2}
     merged = [row for row in Buffer(buffer).records(merge=True) if isinstance(row, records.Task)]
     assert len(merged) == len({row.task_id for row in merged}) == 24
 
 
-def test_a_pure_key_that_is_held_runs_once_and_an_impure_one_twice(client: Any, buffer: Path) -> None:
+def test_a_pure_call_whose_result_is_kept_runs_once_and_an_impure_one_twice(
+    client: Any, buffer: Path
+) -> None:
     with flowprov.workflow(dask_client=client):
-        held = [client.submit(steps.add, 1) for _ in range(2)]
-        held += [client.submit(steps.double, 1, pure=False) for _ in range(2)]
-        client.gather(held)
+        futures = [client.submit(steps.add, 1) for _ in range(2)]
+        futures += [client.submit(steps.double, 1, pure=False) for _ in range(2)]
+        client.gather(futures)
     assert Counter(task.activity_id for task in ended(buffer)) == {"add": 1, "double": 2}
 
 
-def test_tasks_that_are_fed_while_others_complete_are_recorded(client: Any, buffer: Path) -> None:
+def test_tasks_that_are_submitted_while_others_complete_are_recorded(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
-        feed, results = as_completed([client.submit(steps.add, 0, 1)]), []
-        for future in feed:
+        completed, results = as_completed([client.submit(steps.add, 0, 1)]), []
+        for future in completed:
             results.append(future.result())
             if len(results) < 5:
-                feed.add(client.submit(steps.add, future, 1))
+                completed.add(client.submit(steps.add, future, 1))
     assert results == [1, 2, 3, 4, 5]
     rows = [row for row in Buffer(buffer).records(merge=True) if isinstance(row, records.Task)]
     rows.sort(key=lambda row: row.generated["result"])  # type: ignore[index]
@@ -79,7 +81,7 @@ def test_resources_that_a_task_asked_for_are_recorded(equipped: Any, buffer: Pat
     assert "resources" not in (only(ended(buffer, "double")).custom_metadata or {})
 
 
-def test_where_and_how_long_a_task_ran_is_recorded(client: Any, buffer: Path) -> None:
+def test_worker_and_durations_of_a_task_are_recorded(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
         addresses = sorted(client.scheduler_info()["workers"])
         first = client.submit(steps.add, 1, workers=addresses[:1])
@@ -114,7 +116,7 @@ def test_results_are_described_and_never_copied(threads: Any, buffer: Path) -> N
 
 
 class Uncopied:
-    """A result that notes who copies or pickles it."""
+    """A result that notes each copy and pickle of it."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -1,4 +1,4 @@
-"""The client gone, the scheduler lost, faults of our own, a slow disk, results that cannot travel."""
+"""A killed client, a lost scheduler, internal errors, a slow disk, results that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -73,29 +73,29 @@ def _started(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]
         process.wait()
 
 
-def test_a_lost_scheduler_ends_the_program_in_time_and_its_tasks_are_interrupted(
+def test_a_lost_scheduler_does_not_hold_up_the_program_and_its_tasks_are_interrupted(
     buffer: Path, tmp_path: Path
 ) -> None:
-    counter, go, told = tmp_path / "counter", tmp_path / "go", tmp_path / "scheduler.json"
-    known = ("--scheduler-file", str(told))
+    counter, go, address = tmp_path / "counter", tmp_path / "go", tmp_path / "scheduler.json"
+    connection = ("--scheduler-file", str(address))
     with (
         _started(
-            "scheduler", "--port", "0", "--dashboard-address", ":0", *known, folder=tmp_path
+            "scheduler", "--port", "0", "--dashboard-address", ":0", *connection, folder=tmp_path
         ) as scheduler,
         _started(
-            "worker", *known, "--no-nanny", "--nthreads", "1", "--death-timeout", "20", folder=tmp_path
+            "worker", *connection, "--no-nanny", "--nthreads", "1", "--death-timeout", "20", folder=tmp_path
         ) as worker,
     ):
-        wait_until(told.exists)
-        client = Client(scheduler_file=str(told), timeout=PATIENCE)
+        wait_until(address.exists)
+        client = Client(scheduler_file=str(address), timeout=PATIENCE)
         with flowprov.workflow("Lost", dask_client=client):
             assert client.submit(steps.counted, 4, str(counter)).result(PATIENCE) == 8
             future = client.submit(steps.hold, 1, str(counter), str(go))
             wait_until(lambda: len(steps.ticks_of(counter)) == 2)
             scheduler.kill()
-            wait_until(lambda: future.status != "pending")  # Dask gave it up
-            began = time.monotonic()
-        assert time.monotonic() - began < 10
+            wait_until(lambda: future.status != "pending")  # Dask has given it up
+            closing = time.monotonic()
+        assert time.monotonic() - closing < 10
         wait_until(lambda: statuses(rows(buffer, "hold")) == ["INTERRUPTED"])
         client.close(timeout=2)
         go.touch()
@@ -104,7 +104,7 @@ def test_a_lost_scheduler_ends_the_program_in_time_and_its_tasks_are_interrupted
     assert statuses(rows(buffer, "hold")) == ["INTERRUPTED"]
 
 
-def test_the_cluster_goes_on_while_our_plugin_raises_and_the_faults_are_counted(
+def test_the_cluster_goes_on_while_the_plugin_raises_and_the_internal_errors_are_counted(
     client: Any, buffer: Path
 ) -> None:
     with flowprov.workflow(dask_client=client):
@@ -112,9 +112,9 @@ def test_the_cluster_goes_on_while_our_plugin_raises_and_the_faults_are_counted(
         try:
             assert client.gather(client.map(steps.same, range(20), pure=False)) == list(range(20))
         finally:
-            faults = client.run(steps.mend_capture).values()
+            errors = client.run(steps.restore_capture).values()
         assert client.submit(steps.same, "after").result() == "after"
-    counts = sum((Counter(found) for found in faults), Counter[str]())
+    counts = sum((Counter(of_worker) for of_worker in errors), Counter[str]())
     assert set(counts) == {"recording a Dask task: RuntimeError"}
     assert counts.total() == 20
     assert [task.used for task in ended(buffer)] == [{"value": "after"}]
@@ -130,7 +130,7 @@ def test_a_slow_disk_under_the_journal_slows_the_cluster_and_loses_nothing(clien
     assert statuses(dask_tasks(buffer)) == ["FINISHED"] * 20 + ["RUNNING"] * 20
 
 
-def test_a_result_that_cannot_be_pickled_is_an_error_of_the_client_and_no_fault_of_ours(
+def test_a_result_that_cannot_be_pickled_is_an_error_of_the_client_and_the_task_is_finished(
     client: Any, buffer: Path, tmp_path: Path
 ) -> None:
     counter = tmp_path / "counter"
@@ -138,9 +138,9 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_the_client_and_no_fault_
         with pytest.raises(Exception, match=r"not to be pickled|Could not serialize"):
             client.submit(steps.make_unloadable, str(counter)).result(PATIENCE)
         assert client.submit(steps.same, 3).result() == 3
-    found = rows(buffer, "make_unloadable")
-    assert len(found) == len(steps.ticks_of(counter)) == 1
-    assert found[0].status == "FINISHED"  # the function did, and its result was there for others
+    recorded = rows(buffer, "make_unloadable")
+    assert len(recorded) == len(steps.ticks_of(counter)) == 1
+    assert recorded[0].status == "FINISHED"  # the function did, and other tasks could use its result
 
 
 def test_a_worker_that_is_frozen_for_a_while_loses_nothing(client: Any, buffer: Path) -> None:

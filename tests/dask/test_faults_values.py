@@ -1,4 +1,4 @@
-"""Arguments and results of every odd kind: they pass as they are, and each has its records."""
+"""Arguments and results of every odd kind: they pass unchanged, and each task has its records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.dask import fault_steps as steps
 from tests.dask.support import PATIENCE, rows, statuses
 
 
-class _Colour(enum.Enum):
+class _Color(enum.Enum):
     RED = "red"
 
 
@@ -35,7 +35,7 @@ class _Point:
 
 
 class _Rude:
-    """It raises whatever it is asked."""
+    """An object whose methods all raise."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -52,9 +52,9 @@ class _Rude:
 
 
 def _cycle() -> list[Any]:
-    made: list[Any] = [1]
-    made.append(made)
-    return made
+    items: list[Any] = [1]
+    items.append(items)
+    return items
 
 
 ODD: dict[str, Callable[[], Any]] = {
@@ -81,7 +81,7 @@ ODD: dict[str, Callable[[], Any]] = {
     "an array of objects": lambda: np.array([None, "a", _Point(1.0)], dtype=object),
     "a frame": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", None]}),
     "a series": lambda: pd.Series([1.0, float("nan")]),
-    "an enum": lambda: _Colour.RED,
+    "an enum": lambda: _Color.RED,
     "a dataclass": lambda: _Point(1.0, {"z": _Point(float("nan"))}),
     "a date": lambda: dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc),
     "a path": lambda: pathlib.PurePosixPath("a/b"),
@@ -94,18 +94,20 @@ ODD: dict[str, Callable[[], Any]] = {
     "an ellipsis": lambda: ...,
     "a slice": lambda: slice(1, None, 2),
     "a range": lambda: range(10**9),
-    "something rude": _Rude,
+    "an object that raises": _Rude,
 }
 
 
 class _Exiting:
-    """It ends whatever looks at it."""
+    """An object whose repr exits the process."""
 
     def __repr__(self) -> str:
         raise SystemExit(3)
 
 
-def test_arguments_and_results_of_every_odd_kind_pass_and_are_recorded(client: Any, buffer: Path) -> None:
+def test_arguments_and_results_of_every_odd_kind_pass_unchanged_and_are_recorded(
+    client: Any, buffer: Path
+) -> None:
     with flowprov.workflow(dask_client=client):
         futures = {
             name: client.submit(steps.same, make(), key=f"odd {name}", pure=False)
@@ -113,24 +115,24 @@ def test_arguments_and_results_of_every_odd_kind_pass_and_are_recorded(client: A
         }
         for name, future in futures.items():
             assert type(future.result(PATIENCE)) is type(ODD[name]()), name
-    found = rows(buffer, "same")
-    assert statuses(found) == ["FINISHED"] * len(ODD)
-    assert {str((task.custom_metadata or {})["dask_key"]) for task in found} == {
+    recorded = rows(buffer, "same")
+    assert statuses(recorded) == ["FINISHED"] * len(ODD)
+    assert {str((task.custom_metadata or {})["dask_key"]) for task in recorded} == {
         f"odd {name}" for name in ODD
     }
     assert "hunter2" not in "".join(path.read_text() for path in buffer.rglob("*.jsonl"))
-    assert all(faults == {} for faults in client.run(guard.internal_errors).values())
+    assert all(errors == {} for errors in client.run(guard.internal_errors).values())
 
 
-def test_a_value_that_exits_when_it_is_looked_at_does_not_end_the_worker(client: Any, buffer: Path) -> None:
+def test_a_value_whose_repr_exits_does_not_end_the_worker(client: Any, buffer: Path) -> None:
     pids = client.run(os.getpid)
     with flowprov.workflow(dask_client=client):
         assert type(client.submit(steps.same, _Exiting()).result(PATIENCE)) is _Exiting
         assert type(client.submit(steps.make, _Exiting).result(PATIENCE)) is _Exiting
         assert client.submit(steps.same, 3).result(PATIENCE) == 3
     assert client.run(os.getpid) == pids
-    found = sum((Counter(faults) for faults in client.run(steps.take_faults).values()), Counter[str]())
-    assert found == {
+    by_worker = client.run(steps.take_internal_errors).values()
+    assert sum((Counter(errors) for errors in by_worker), Counter[str]()) == {
         "recording the start of a Dask task: SystemExit": 1,
         "recording the end of a Dask task: SystemExit": 1,
     }

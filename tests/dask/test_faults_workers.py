@@ -1,4 +1,4 @@
-"""Workers that are killed, retired, robbed and starved: what ran is told by the program, and compared."""
+"""Workers that are killed, retired, or run out of memory: records are compared with the real executions."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Path:
-    """Name the file in which executions are counted."""
+    """Path of the file in which executions are counted."""
     return tmp_path / "counter"
 
 
 @pytest.fixture
 def go(tmp_path: Path) -> Path:
-    """Name the file for which tasks wait."""
+    """Path of the file for which tasks wait."""
     return tmp_path / "go"
 
 
 @pytest.fixture
 def two(buffer: Path) -> Iterator[Any]:
-    """Start two worker processes, and see that nothing is left of them or of ours."""
+    """Start two worker processes; in the end no process, thread or internal error is left."""
     before = set(psutil.Process().children(recursive=True))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
@@ -57,11 +57,11 @@ def two(buffer: Path) -> Iterator[Any]:
 
 
 def _workers(client: Any) -> dict[str, int]:
-    """Give the process of each worker."""
+    """Return the process id of each worker, by address."""
     return dict(client.run(os.getpid))
 
 
-def test_both_attempts_of_a_task_are_there_if_its_worker_was_killed(
+def test_both_attempts_of_a_task_are_recorded_if_its_worker_was_killed(
     two: Any, buffer: Path, counter: Path, go: Path
 ) -> None:
     with flowprov.workflow(dask_client=two):
@@ -71,18 +71,20 @@ def test_both_attempts_of_a_task_are_there_if_its_worker_was_killed(
         wait_until(lambda: len(steps.ticks_of(counter)) == 2)
         go.touch()
         assert future.result(60) == 42
-        two.wait_for_workers(2)  # the nanny started another one
-        risen = set(_workers(two).items())
-        done = two.gather([two.submit(steps.counted, 1, str(counter), workers=[name]) for name, _ in risen])
+        two.wait_for_workers(2)  # the nanny has started another one
+        present = set(_workers(two).items())
+        done = two.gather([two.submit(steps.counted, 1, str(counter), workers=[name]) for name, _ in present])
     assert done == [2, 2]
     first, second = sorted(rows(buffer, "hold"), key=lambda task: task.started_at or 0)
     assert [first.status, second.status] == ["INTERRUPTED", "FINISHED"]
     assert [first.pid, second.pid] == steps.ticks_of(counter)[:2]
     assert metadata(first, "dask_key") == metadata(second, "dask_key")
-    assert victim not in dict(risen).values()
+    assert victim not in dict(present).values()
 
 
-def test_tasks_of_a_worker_that_retires_are_told_as_they_ran(two: Any, buffer: Path, counter: Path) -> None:
+def test_tasks_of_a_worker_that_retires_are_recorded_as_they_ran(
+    two: Any, buffer: Path, counter: Path
+) -> None:
     with flowprov.workflow(dask_client=two):
         early = two.map(steps.counted, range(20), counter=str(counter))
         assert two.gather(early) == [2 * number for number in range(20)]
@@ -91,9 +93,9 @@ def test_tasks_of_a_worker_that_retires_are_told_as_they_ran(two: Any, buffer: P
         assert len(_workers(two)) == 1
         late = two.map(steps.counted, range(100, 110), counter=str(counter))
         assert sum(two.gather([*early, *late])) == 2 * (sum(range(20)) + sum(range(100, 110)))
-    found = rows(buffer, "counted")
-    assert Counter(task.pid for task in found) == Counter(steps.ticks_of(counter))
-    assert set(statuses(found)) == {"FINISHED"}
+    recorded = rows(buffer, "counted")
+    assert Counter(task.pid for task in recorded) == Counter(steps.ticks_of(counter))
+    assert set(statuses(recorded)) == {"FINISHED"}
 
 
 def test_a_task_whose_worker_is_scaled_away_has_an_end_and_another_attempt(
@@ -109,10 +111,10 @@ def test_a_task_whose_worker_is_scaled_away_has_an_end_and_another_attempt(
         wait_until(lambda: len(two.scheduler_info()["workers"]) == 1)
         go.touch()
         assert two.gather(futures) == [0, 2]
-    found = rows(buffer, "hold")
-    assert Counter(task.pid for task in found) == Counter(steps.ticks_of(counter))
-    assert statuses(found).count("FINISHED") >= 2
-    assert set(statuses(found)) <= {"FINISHED", "INTERRUPTED", "CANCELLED"}
+    recorded = rows(buffer, "hold")
+    assert Counter(task.pid for task in recorded) == Counter(steps.ticks_of(counter))
+    assert statuses(recorded).count("FINISHED") >= 2
+    assert set(statuses(recorded)) <= {"FINISHED", "INTERRUPTED", "CANCELLED"}
 
 
 def test_stolen_tasks_are_recorded_once_where_they_ran(
@@ -128,9 +130,9 @@ def test_stolen_tasks_are_recorded_once_where_they_ran(
         assert two.gather(futures) == [2 * number for number in range(20)]
         go.touch()
         assert blocker.result(30) == 0
-    found = rows(buffer, "counted")
-    assert Counter(task.pid for task in found) == {thief[1]: 20}
-    assert statuses(found) == ["FINISHED"] * 20
+    recorded = rows(buffer, "counted")
+    assert Counter(task.pid for task in recorded) == {thief[1]: 20}
+    assert statuses(recorded) == ["FINISHED"] * 20
 
 
 def test_a_task_that_takes_too_much_memory_is_interrupted_at_each_attempt(
@@ -145,10 +147,10 @@ def test_a_task_that_takes_too_much_memory_is_interrupted_at_each_attempt(
         flowprov.workflow(dask_client=client),
     ):
         with pytest.raises(KilledWorker):
-            client.submit(steps.devour, 600 << 20, str(counter), str(go)).result(60)
+            client.submit(steps.allocate, 600 << 20, str(counter), str(go)).result(60)
         assert client.submit(steps.counted, 4, str(counter)).result(60) == 8
-    assert statuses(rows(buffer, "devour")) == ["INTERRUPTED"] * 2
-    assert [task.pid for task in rows(buffer, "devour")] == steps.ticks_of(counter)[:2]
+    assert statuses(rows(buffer, "allocate")) == ["INTERRUPTED"] * 2
+    assert [task.pid for task in rows(buffer, "allocate")] == steps.ticks_of(counter)[:2]
     assert statuses(rows(buffer, "counted")) == ["FINISHED"]
 
 
@@ -159,7 +161,7 @@ def test_a_task_that_cannot_be_unpickled_never_ran_and_has_no_record(buffer: Pat
         Client(small) as client,
         flowprov.workflow(dask_client=client),
     ):
-        with pytest.raises(KilledWorker):  # Dask loads a task with its message, and its worker ends of it
+        with pytest.raises(KilledWorker):  # Dask unpickles a task with its message, and that ends the worker
             client.submit(steps.same, steps.Poisoned()).result(60)
         assert client.submit(steps.counted, 4, str(counter)).result(20) == 8
     assert rows(buffer, "same") == []

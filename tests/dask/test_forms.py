@@ -1,4 +1,4 @@
-"""The forms of tasks over the versions of Dask, read by their attributes."""
+"""The forms of a Dask task in all supported versions, read by their attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.dask.steps import add, total
 
 if not hasattr(_task_spec, "Dict"):
     pytest.skip(
-        "tasks look otherwise in this version of Dask, as the tests on clusters see", allow_module_level=True
+        "tasks of this version of Dask have another form, which the tests on clusters cover",
+        allow_module_level=True,
     )
 
 Alias, DataNode, Dict, List = _task_spec.Alias, _task_spec.DataNode, _task_spec.Dict, _task_spec.List
@@ -27,7 +28,7 @@ Task, TaskRef = _task_spec.Task, _task_spec.TaskRef
 
 def _used(run_spec: Any, *dependencies: Any) -> Any:
     call = task_spec.call_of(run_spec)
-    inputs = {key: encoding.dependency(key) for key in dependencies}
+    inputs = {key: encoding.dependency_name(key) for key in dependencies}
     return json.loads(encoding.encode_used(run_spec, call, inputs, Summarizer()))
 
 
@@ -38,21 +39,21 @@ def _helper(name: str, package: str) -> Any:
     return helper
 
 
-def test_a_tuple_of_the_old_form_is_read_like_a_node_of_the_new_one() -> None:
+def test_a_tuple_of_the_old_form_is_read_like_a_node_of_the_new_form() -> None:
     new = Task("k", add, TaskRef("first"), y=Alias("second"))
     old = (add, ("first",), {"y": "second"})
     expected = {"x": {"$task": "dask:first"}, "y": {"$task": "dask:second"}}
     assert _used(new, "first", "second") == _used(old, "first", "second") == expected
 
 
-def test_a_text_that_equals_a_key_is_a_text_in_the_new_form() -> None:
+def test_a_string_that_equals_a_key_is_a_string_in_the_new_form() -> None:
     assert _used(Task("k", add, "first", TaskRef("first")), "first") == {
         "x": "first",
         "y": {"$task": "dask:first"},
     }
 
 
-def test_helpers_around_the_function_are_looked_through() -> None:
+def test_the_user_function_is_found_behind_the_helpers_of_dask() -> None:
     mapped: Any = (_helper("execute_task", "distributed.worker"), ((add, 1, "key"),), {})
     applied: Any = (
         _helper("execute_task", "distributed.worker"),
@@ -64,11 +65,11 @@ def test_helpers_around_the_function_are_looked_through() -> None:
     partial = Task("k", functools.partial(add, y=second), 1)
     for run_spec in (mapped, applied, delayed, partial):
         call = task_spec.call_of(run_spec)
-        assert task_spec.name_of(call, "prefix") == "add"
+        assert task_spec.call_name(call, "prefix") == "add"
         assert _used(run_spec, "key") == {"x": 1, "y": {"$task": "dask:key"}}
 
 
-def test_containers_and_nested_tasks_are_opened() -> None:
+def test_references_in_containers_and_nested_tasks_are_found() -> None:
     inner = Task(None, add, TaskRef("a"), 1)
     run_spec = Task("k", total, List(TaskRef("a"), DataNode(None, 2)), inner, named=Dict({"b": TaskRef("b")}))
     assert _used(run_spec, "a", "b") == {
@@ -78,7 +79,7 @@ def test_containers_and_nested_tasks_are_opened() -> None:
     }
 
 
-def test_old_containers_are_opened_where_a_key_may_be_in_them() -> None:
+def test_references_in_containers_of_the_old_form_are_found() -> None:
     run_spec: Any = (total, (["a", {"deep": ["b"]}, (add, "a", 1)],), {})
     assert _used(run_spec, "a", "b") == {
         "items": [
@@ -90,17 +91,19 @@ def test_old_containers_are_opened_where_a_key_may_be_in_them() -> None:
     }
 
 
-def test_what_is_delayed_and_given_as_it_is_stays_a_value() -> None:
-    given = delayed(add)(1)
-    call = task_spec.call_of(Task("k", add, given))
-    assert internal_tasks.functions_of("k", call) == internal_tasks.functions_of(("k", 0), call) == ["add"]
-    assert "$call" not in _used(Task("k", add, given, TaskRef("a")), "a")["x"]
+def test_a_delayed_object_that_is_passed_as_it_is_stays_a_value() -> None:
+    passed = delayed(add)(1)
+    call = task_spec.call_of(Task("k", add, passed))
+    assert (
+        internal_tasks.user_functions("k", call) == internal_tasks.user_functions(("k", 0), call) == ["add"]
+    )
+    assert "$call" not in _used(Task("k", add, passed, TaskRef("a")), "a")["x"]
 
 
 def test_a_fused_graph_is_named_by_its_key_and_uses_its_inputs() -> None:
     fused = Task.fuse(Task("one", add, TaskRef("input"), 1), Task("two", add, TaskRef("one"), 1))
     call = task_spec.call_of(fused)
-    assert task_spec.name_of(call, "two") == "two"
+    assert task_spec.call_name(call, "two") == "two"
     assert _used(fused, "input") == {"inputs": [{"$task": "dask:input"}]}
 
 
@@ -129,15 +132,15 @@ _values = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers
 
 
 @given(st.lists(_values | st.sampled_from(["a", "b"]).map(TaskRef), min_size=4, max_size=4))
-def test_the_quick_way_writes_what_the_long_way_writes(args: list[Any]) -> None:
+def test_the_fast_encoder_writes_what_the_general_one_writes(args: list[Any]) -> None:
     named = dict(zip("abcd", args, strict=True))
-    quick = encoding._encode_flat(named, {"a": "dask:a"}, (), Summarizer())
-    assert quick is not None
-    assert json.loads(quick) == json.loads(encoding._Writer((), Summarizer()).encode(named))
+    fast = encoding._encode_flat(named, {"a": "dask:a"}, (), Summarizer())
+    assert fast is not None
+    assert json.loads(fast) == json.loads(encoding._ReferenceEncoder((), Summarizer()).encode(named))
 
 
 @pytest.mark.parametrize("key", [("block", 0, 1), 7, b"bytes"])
-def test_keys_that_are_no_texts_are_written_as_python_writes_them(key: Any) -> None:
+def test_keys_that_are_no_strings_are_written_as_their_repr(key: Any) -> None:
     assert _used((add, (key,), {}), key)["x"] == {"$task": f"dask:{key!r}"}
 
 
@@ -153,7 +156,7 @@ _json = st.recursive(
     kwargs=st.dictionaries(st.text(min_size=1), _json, max_size=3),
     key=st.text(),
 )
-def test_any_arguments_give_json(args: list[Any], kwargs: dict[str, Any], key: str) -> None:
+def test_any_arguments_are_encoded_as_json(args: list[Any], kwargs: dict[str, Any], key: str) -> None:
     old = (total, tuple(args), kwargs)
     new = Task("k", total, *args, TaskRef(key))
     for run_spec in (old, new):

@@ -1,4 +1,4 @@
-"""What is known of functions, and their arguments by name."""
+"""What is looked up of functions, and their arguments by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ functions = pytest.importorskip("flowprov.capture.dask.callables")
 def _plain(x: Any, y: Any = 2, z: Any = 3) -> None: ...
 
 
-def _of_kinds(x: Any, /, y: Any = 2, *more: Any, z: Any = 3, **others: Any) -> None: ...
+def _with_all_kinds(x: Any, /, y: Any = 2, *more: Any, z: Any = 3, **others: Any) -> None: ...
 
 
 @functools.wraps(_plain)
@@ -27,7 +27,7 @@ def _wrapping(*args: Any, **kwargs: Any) -> None:
 
 
 class _Signed:
-    """Has a signature of its own making."""
+    """A callable with a signature of its own."""
 
     __signature__ = inspect.signature(_plain)
 
@@ -35,28 +35,28 @@ class _Signed:
 
 
 def _sent(function: Any) -> Any:
-    """Send a function as Dask does where a worker cannot import it."""
-    here = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(here)
+    """Pickle a function by value, as Dask does if a worker cannot import it."""
+    this_module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(this_module)
     try:
         return cloudpickle.loads(cloudpickle.dumps(function))
     finally:
-        cloudpickle.unregister_pickle_by_value(here)
+        cloudpickle.unregister_pickle_by_value(this_module)
 
 
 @given(
-    function=st.sampled_from([_plain, _of_kinds, _wrapping, _Signed(), dict]),
+    function=st.sampled_from([_plain, _with_all_kinds, _wrapping, _Signed(), dict]),
     args=st.lists(st.integers(), max_size=4).map(tuple),
     kwargs=st.dictionaries(st.sampled_from(["x", "y", "z", "w"]), st.integers(), max_size=3),
 )
-def test_arguments_get_the_names_that_python_gives_them(
+def test_arguments_get_the_names_that_python_binds_them_to(
     function: Any, args: tuple[int, ...], kwargs: dict[str, int]
 ) -> None:
     named = functions.name_arguments(function, args, kwargs)
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):  # they do not fit, or there is no signature
-        assert named == {**{f"arg_{place}": value for place, value in enumerate(args)}, **kwargs}
+        assert named == {**{f"arg_{position}": value for position, value in enumerate(args)}, **kwargs}
         return
     bound.apply_defaults()
     expected = dict(bound.arguments)
@@ -64,25 +64,25 @@ def test_arguments_get_the_names_that_python_gives_them(
     assert named == expected
 
 
-def test_parameters_keep_their_order_where_defaults_stand_in() -> None:
+def test_parameters_keep_their_order_where_defaults_are_filled_in() -> None:
     assert list(functions.name_arguments(_plain, (1,), {"z": 5})) == ["x", "y", "z"]
 
 
-def test_a_function_that_is_sent_with_each_task_is_known_by_its_code() -> None:
+def test_copies_of_a_function_that_is_sent_with_each_task_share_one_entry() -> None:
     first, second = _sent(_plain), _sent(_plain)
     assert first is not second
     assert functions.function_info(first) is functions.function_info(second)
 
 
 def test_functions_of_the_same_code_keep_their_own_names_modules_and_defaults() -> None:
-    def made(default: Any) -> Any:
+    def create(default: Any) -> Any:
         def inner(x: Any, y: Any = default) -> None: ...
 
         return inner
 
-    one, two = made(1), made(2)
+    one, two = create(1), create(2)
     two.__name__, two.__module__ = "other", "dask.utils"
-    assert [functions.name_arguments(each, (0,), {}) for each in (one, two)] == [
+    assert [functions.name_arguments(function, (0,), {}) for function in (one, two)] == [
         {"x": 0, "y": 1},
         {"x": 0, "y": 2},
     ]
@@ -92,7 +92,7 @@ def test_functions_of_the_same_code_keep_their_own_names_modules_and_defaults() 
 
 def test_a_function_that_was_sent_is_not_kept_alive() -> None:
     functions.function_info(_sent(_plain))
-    before = len(functions._known)
+    before = len(functions._infos)
     for _ in range(10):
         functions.function_info(_sent(_plain))
-    assert len(functions._known) <= before
+    assert len(functions._infos) <= before

@@ -1,4 +1,4 @@
-"""Journals of workers that do not see the client's buffer: they are there when the workflow has closed."""
+"""Journals of workers that do not see the client's buffer: they are in it when the workflow has closed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ from flowprov import guard
 from flowprov.capture.dask import collect
 from flowprov.capture.dask.fetch import protocol, rpc
 from tests.dask import steps
-from tests.dask.apart import Apart, apart, check_of, copies, has_footer, original_of, verified
+from tests.dask.apart import (
+    RemoteCluster,
+    check_of,
+    has_footer,
+    original_of,
+    remote_cluster,
+    replicas,
+    verified,
+)
 from tests.dask.support import dask_tasks, ended, statuses, wait_until
 from tests.support import only, run
 
 
 @pytest.fixture
 def buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Record into a buffer whose path leads every other process into its own working folder."""
+    """Record into a buffer whose path leads each other process into its own working folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -33,14 +41,16 @@ def buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[Apart]:
+def far(tmp_path: Path) -> Iterator[RemoteCluster]:
     """Start a cluster to which workers with folders of their own are added."""
     (tmp_path / "far").mkdir()
-    with apart(tmp_path / "far") as made:
-        yield made
+    with remote_cluster(tmp_path / "far") as cluster:
+        yield cluster
 
 
-def test_what_workers_elsewhere_recorded_is_complete_after_close(far: Apart, buffer: Path) -> None:
+def test_the_records_of_remote_workers_are_complete_when_the_workflow_has_closed(
+    far: RemoteCluster, buffer: Path
+) -> None:
     for name in ("one", "two"):
         far.start(name)
     with flowprov.workflow("Far", dask_client=far.client) as workflow:
@@ -49,15 +59,17 @@ def test_what_workers_elsewhere_recorded_is_complete_after_close(far: Apart, buf
     assert sorted(task.used["x"] for task in finished if task.used) == list(range(40))
     assert {task.workflow_id for task in finished} == {workflow.workflow_id}
     assert statuses(dask_tasks(buffer)) == ["FINISHED"] * 40 + ["RUNNING"] * 40
-    found = copies(buffer)
-    assert len(found) == 2
-    for copy in found:
-        assert has_footer(copy)
-        assert copy.read_bytes() == original_of(copy, far.folder).read_bytes()
-        assert (check_of(buffer, copy).state, check_of(buffer, copy).reasons) == ("closed", [])
+    fetched = replicas(buffer)
+    assert len(fetched) == 2
+    for replica in fetched:
+        assert has_footer(replica)
+        assert replica.read_bytes() == original_of(replica, far.folder).read_bytes()
+        assert (check_of(buffer, replica).state, check_of(buffer, replica).reasons) == ("closed", [])
 
 
-def test_a_second_workflow_goes_on_in_new_journals_and_nothing_comes_twice(far: Apart, buffer: Path) -> None:
+def test_a_second_workflow_writes_new_journals_and_no_record_is_fetched_twice(
+    far: RemoteCluster, buffer: Path
+) -> None:
     far.start("one")
     for number in range(2):
         with flowprov.workflow(f"W{number}", dask_client=far.client):
@@ -65,21 +77,21 @@ def test_a_second_workflow_goes_on_in_new_journals_and_nothing_comes_twice(far: 
     assert collect(far.client) == []
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == [0, 1]
     assert len({task.task_id for task in ended(buffer)}) == 2
-    assert [has_footer(copy) for copy in copies(buffer)] == [True, True]
+    assert [has_footer(replica) for replica in replicas(buffer)] == [True, True]
 
 
-def test_a_worker_that_comes_late_is_gathered_too(far: Apart, buffer: Path) -> None:
+def test_the_journal_of_a_worker_that_starts_late_is_fetched_too(far: RemoteCluster, buffer: Path) -> None:
     far.start("one")
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
         far.start("two")
         far.client.submit(steps.add, 2, workers="two").result()
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == [1, 2]
-    assert all(map(has_footer, copies(buffer)))
+    assert all(map(has_footer, replicas(buffer)))
 
 
-def test_of_a_worker_that_died_after_a_collection_only_what_came_later_is_missing(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_only_records_after_the_last_collection_are_missing_of_a_worker_that_died(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     flowprov.configure(journal={"path": "/proc/self/cwd/buffer"}, dask={"collect_interval": 0.05})
     far.start("one")
@@ -89,18 +101,18 @@ def test_of_a_worker_that_died_after_a_collection_only_what_came_later_is_missin
     ):
         far.client.submit(steps.add, 1).result()
         wait_until(lambda: ended(buffer))
-        copy = only(copies(buffer))
-        assert check_of(buffer, copy).state == "running"
+        replica = only(replicas(buffer))
+        assert check_of(buffer, replica).state == "running"
         far.kill("one")
-        wait_until(lambda: check_of(buffer, copy).state == "gone")
+        wait_until(lambda: check_of(buffer, replica).state == "gone")
     assert only(ended(buffer)).workflow_id == workflow.workflow_id
     assert str(far.folder / "one" / "buffer") in caplog.text
     assert "the worker is gone" in caplog.text
     assert verified(buffer).verdict == "INCOMPLETE"
 
 
-def test_a_worker_that_died_before_it_was_ever_asked_is_missed(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_a_worker_that_died_before_the_first_request_is_reported_as_missing(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     far.start("one")
     with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow("Dies", dask_client=far.client):
@@ -110,10 +122,12 @@ def test_a_worker_that_died_before_it_was_ever_asked_is_missed(
         far.kill("two")
     assert only(ended(buffer)).used["x"] == 1
     assert str(far.folder / "two" / "buffer") in caplog.text
-    assert sorted(check_of(buffer, copy).state for copy in copies(buffer)) == ["closed", "gone"]
+    assert sorted(check_of(buffer, replica).state for replica in replicas(buffer)) == ["closed", "gone"]
 
 
-def test_what_a_dead_worker_left_is_handed_over_by_another_of_its_machine(far: Apart, buffer: Path) -> None:
+def test_the_journal_of_a_dead_worker_is_fetched_through_another_worker_of_its_machine(
+    far: RemoteCluster, buffer: Path
+) -> None:
     shared = str(far.folder / "shared")
     for name in ("one", "two"):
         far.start(name, buffer=shared)
@@ -122,47 +136,47 @@ def test_what_a_dead_worker_left_is_handed_over_by_another_of_its_machine(far: A
             far.client.submit(steps.add, number, workers=name).result()
         far.kill("one")
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == [0, 1]
-    assert sorted(check_of(buffer, copy).state for copy in copies(buffer)) == ["closed", "gone"]
+    assert sorted(check_of(buffer, replica).state for replica in replicas(buffer)) == ["closed", "gone"]
 
 
-def test_a_large_journal_comes_in_several_chunks(
-    far: Apart, buffer: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_large_journal_is_fetched_in_several_chunks(
+    far: RemoteCluster, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = _counted(monkeypatch)
+    requests = _count_requests(monkeypatch)
     far.start("one")
     with flowprov.workflow(dask_client=far.client):
         far.client.gather([far.client.submit(steps.write, 4000, pure=False) for _ in range(3)])
-    copy = only(copies(buffer))
-    assert copy.stat().st_size > 2 * protocol.CHUNK
-    assert copy.read_bytes() == original_of(copy, far.folder).read_bytes()
-    assert len(asked) >= 3
-    assert check_of(buffer, copy).reasons == []
+    replica = only(replicas(buffer))
+    assert replica.stat().st_size > 2 * protocol.CHUNK
+    assert replica.read_bytes() == original_of(replica, far.folder).read_bytes()
+    assert len(requests) >= 3
+    assert check_of(buffer, replica).reasons == []
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    asked: list[str] = []
-    ask = rpc.WorkerRPC.ask
+def _count_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    addresses: list[str] = []
+    request = rpc.WorkerRPC.request
 
     def counted(self: Any, address: str, *arguments: Any) -> Any:
-        asked.append(address)
-        return ask(self, address, *arguments)
+        addresses.append(address)
+        return request(self, address, *arguments)
 
-    monkeypatch.setattr(rpc.WorkerRPC, "ask", counted)
-    return asked
+    monkeypatch.setattr(rpc.WorkerRPC, "request", counted)
+    return addresses
 
 
 def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
-    far: Apart, buffer: Path, monkeypatch: pytest.MonkeyPatch
+    far: RemoteCluster, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broadcast, damaged = rpc.WorkerRPC._broadcast, list[bytes]()
 
-    async def unreliable(self: Any, addresses: list[str], question: protocol.FetchRequest) -> dict[str, Any]:
-        replies = await broadcast(self, addresses, question)
-        if question.held is not None and not damaged:
+    async def unreliable(self: Any, addresses: list[str], request: protocol.FetchRequest) -> dict[str, Any]:
+        replies = await broadcast(self, addresses, request)
+        if request.replicas is not None and not damaged:
             (reply,) = replies.values()
-            middle = len(reply["answer"]) // 2
-            damaged.append(reply["answer"])
-            reply["answer"] = reply["answer"][:middle] + b"?" + reply["answer"][middle + 1 :]
+            middle = len(reply["response"]) // 2
+            damaged.append(reply["response"])
+            reply["response"] = reply["response"][:middle] + b"?" + reply["response"][middle + 1 :]
         return replies
 
     monkeypatch.setattr(rpc.WorkerRPC, "_broadcast", unreliable)
@@ -170,12 +184,12 @@ def test_a_chunk_that_was_damaged_on_its_way_is_fetched_again(
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
     assert damaged
-    copy = only(copies(buffer))
-    assert copy.read_bytes() == original_of(copy, far.folder).read_bytes()
+    replica = only(replicas(buffer))
+    assert replica.read_bytes() == original_of(replica, far.folder).read_bytes()
 
 
-def test_a_client_that_is_closed_before_its_workflow_is_said(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_a_client_that_closes_before_its_workflow_gives_a_warning(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     far.start("one")
     other = Client(far.address, set_as_default=False)
@@ -187,7 +201,7 @@ def test_a_client_that_is_closed_before_its_workflow_is_said(
     assert only(ended(buffer)).used["x"] == 1
 
 
-def test_two_campaigns_at_once_stay_apart(far: Apart, buffer: Path) -> None:
+def test_two_campaigns_at_once_do_not_mix(far: RemoteCluster, buffer: Path) -> None:
     far.start("one")
     with (
         flowprov.workflow("A", campaign_id="first", dask_client=far.client),
@@ -198,11 +212,11 @@ def test_two_campaigns_at_once_stay_apart(far: Apart, buffer: Path) -> None:
             far.client.submit(steps.add, 1).result()
     for campaign, number in (("first", 1), ("second", 2)):
         assert only(ended(buffer / campaign)).used["x"] == number
-        assert has_footer(only(copies(buffer / campaign)))
+        assert has_footer(only(replicas(buffer / campaign)))
 
 
-def test_a_worker_that_hangs_holds_the_end_of_a_workflow_only_so_long_and_the_rest_comes(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_a_worker_that_hangs_delays_the_end_of_a_workflow_up_to_its_timeout_and_the_rest_is_fetched(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     flowprov.configure(journal={"path": "/proc/self/cwd/buffer"}, dask={"close_timeout": 4})
     for name in ("one", "two"):
@@ -215,9 +229,9 @@ def test_a_worker_that_hangs_holds_the_end_of_a_workflow_only_so_long_and_the_re
             hanging.send_signal(signal.SIGSTOP)
         try:
             assert {"x": 1, "y": 2} in [task.used for task in ended(buffer)]
-            assert True in map(has_footer, copies(buffer))
+            assert True in map(has_footer, replicas(buffer))
             assert f"worker {far.addresses()['one']}" in caplog.text
-            assert "(no answer)" in caplog.text
+            assert "(no response)" in caplog.text
             assert workflow.campaign_id in caplog.text
         finally:
             hanging.send_signal(signal.SIGCONT)
@@ -225,23 +239,23 @@ def test_a_worker_that_hangs_holds_the_end_of_a_workflow_only_so_long_and_the_re
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == [0, 1]
 
 
-def test_a_task_that_goes_on_after_its_workflow_is_said_and_fetched_later(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_a_task_that_runs_on_after_its_workflow_gives_a_warning_and_is_fetched_later(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     far.start("one")
     with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow(dask_client=far.client):
-        going_on = far.client.submit(steps.hold, "started", "go")
+        future = far.client.submit(steps.hold, "started", "go")
         Event("started", far.client).wait()
     assert "(1 still open)" in caplog.text
-    assert check_of(buffer, only(copies(buffer))).state == "running"
+    assert check_of(buffer, only(replicas(buffer))).state == "running"
     Event("go", far.client).set()
-    going_on.result()
+    future.result()
     assert collect(far.client) == []
     assert statuses(dask_tasks(buffer)) == ["FINISHED", "RUNNING"]
-    assert check_of(buffer, only(copies(buffer))).state == "closed"
+    assert check_of(buffer, only(replicas(buffer))).state == "closed"
 
 
-def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
+def test_no_thread_file_or_operation_of_flowprov_stays_behind(far: RemoteCluster, buffer: Path) -> None:
     far.start("one")
     before = {thread.name for thread in threading.enumerate()}
     with flowprov.workflow(dask_client=far.client):
@@ -257,40 +271,42 @@ def test_nothing_of_ours_stays_behind(far: Apart, buffer: Path) -> None:
     assert "Traceback" not in far.log("one")
 
 
-def test_a_fault_of_ours_on_a_worker_is_counted_there_and_said_here(
-    far: Apart, buffer: Path, caplog: pytest.LogCaptureFixture
+def test_an_internal_error_on_a_worker_is_counted_there_and_gives_a_warning_here(
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     far.start("one")
     with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow(dask_client=far.client) as workflow:
         far.client.submit(steps.add, 1).result()
-        far.client.run(steps.break_handing)
+        far.client.run(steps.break_fetching)
     assert far.client.submit(steps.add, 2).result() == 4
     assert set(far.client.run(guard.internal_errors)[far.addresses()["one"]]) == {
-        "handing journals to a Dask client: ZeroDivisionError"
+        "sending journals to a Dask client: ZeroDivisionError"
     }
     assert workflow.campaign_id in caplog.text
 
 
-def test_a_worker_keeps_the_folder_that_its_environment_names(far: Apart, buffer: Path) -> None:
+def test_a_worker_keeps_the_buffer_folder_that_its_environment_names(
+    far: RemoteCluster, buffer: Path
+) -> None:
     far.start("one", buffer="relative")
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
-    copy = only(copies(buffer))
-    assert original_of(copy, far.folder / "one" / "relative").is_file()
+    replica = only(replicas(buffer))
+    assert original_of(replica, far.folder / "one" / "relative").is_file()
 
 
-def test_a_workflow_on_a_cluster_that_sees_the_buffer_copies_nothing(client: Any, buffer: Path) -> None:
+def test_a_workflow_on_a_cluster_that_sees_the_buffer_fetches_nothing(client: Any, buffer: Path) -> None:
     flowprov.configure(journal={"path": str(buffer)}, dask={"collect_interval": 0.05})
     with flowprov.workflow(dask_client=client):
         for number in range(20):
             client.submit(steps.add, number, pure=False).result()
     assert collect(client) == []
     assert sorted(task.used["x"] for task in ended(buffer) if task.used) == list(range(20))
-    assert not any(map(has_footer, copies(buffer)))
+    assert not any(map(has_footer, replicas(buffer)))
 
 
-def test_an_asynchronous_program_awaits_what_workers_elsewhere_recorded(
-    far: Apart, buffer: Path, tmp_path: Path
+def test_an_asynchronous_program_awaits_the_records_of_remote_workers(
+    far: RemoteCluster, buffer: Path, tmp_path: Path
 ) -> None:
     code = """
         import asyncio, sys
@@ -310,9 +326,9 @@ def test_an_asynchronous_program_awaits_what_workers_elsewhere_recorded(
         asyncio.run(main())
     """
     far.start("one")
-    printed, complained = run(code, tmp_path, far.address)
+    printed, errors = run(code, tmp_path, far.address)
     assert printed.split() == ["-3", "[]"]
-    assert "flowprov" not in complained
-    found = tmp_path / "asynchronous"
-    assert statuses(dask_tasks(found)) == ["FINISHED", "RUNNING"]
-    assert verified(found).verdict == "COMPLETE"
+    assert "flowprov" not in errors
+    folder = tmp_path / "asynchronous"
+    assert statuses(dask_tasks(folder)) == ["FINISHED", "RUNNING"]
+    assert verified(folder).verdict == "COMPLETE"

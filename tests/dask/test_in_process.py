@@ -1,4 +1,4 @@
-"""Workers that share the client's process: their tasks stay apart from what the client does."""
+"""Workers in the client's process: their tasks do not mix with the client's own events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_tasks_in_the_clients_process_are_recorded(threads: Any, buffer: Path) -
     assert guard.internal_errors() == {}
 
 
-def test_a_cluster_that_was_started_inside_a_step_does_not_draw_tasks_into_it(buffer: Path) -> None:
+def test_a_cluster_that_was_started_inside_a_task_does_not_put_its_tasks_into_it(buffer: Path) -> None:
     with (
         flowprov.workflow("W"),
         flowprov.task_scope("starting"),
@@ -69,7 +69,7 @@ def test_a_task_that_starts_because_another_seceded_is_not_inside_it(buffer: Pat
     assert only(ended(buffer, "secede_inside_a_scope")).status == "FINISHED"
 
 
-def test_a_fault_of_ours_costs_its_record_and_is_counted(
+def test_an_internal_error_costs_one_record_and_is_counted(
     threads: Any, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
@@ -129,7 +129,7 @@ def test_closing_a_cluster_does_not_close_the_journal_of_the_clients_process(buf
 
 def test_results_that_were_spilled_are_described_without_being_loaded(threads: Any, buffer: Path) -> None:
     class Spilling(dict[str, Any]):
-        """Data of which none is in memory."""
+        """Results none of which is in memory."""
 
         memory: ClassVar[dict[str, Any]] = {}
 
@@ -147,7 +147,7 @@ def test_a_plugin_registered_under_two_names_records_each_task_once(threads: Any
     assert statuses(dask_tasks(buffer)) == ["FINISHED", "RUNNING"]
 
 
-def test_no_record_is_open_after_the_tasks(threads: Any, buffer: Path) -> None:
+def test_no_execution_runs_after_the_tasks_have_ended(threads: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=threads):
         threads.gather(threads.map(steps.add, range(20)))
         worker = only(list(threads.cluster.workers.values()))

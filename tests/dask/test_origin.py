@@ -1,4 +1,4 @@
-"""To which workflow, campaign and parent a Dask task belongs, however it was submitted."""
+"""The workflow, campaign and parent of a Dask task, however it was submitted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _in_threads(*functions: Any) -> None:
         thread.join()
 
 
-def test_workflows_of_several_threads_on_one_client_stay_apart(client: Any, buffer: Path) -> None:
+def test_workflows_of_several_threads_on_one_client_do_not_mix(client: Any, buffer: Path) -> None:
     together = threading.Barrier(3)
     expected: dict[str, list[int]] = {}
 
@@ -40,11 +40,11 @@ def test_workflows_of_several_threads_on_one_client_stay_apart(client: Any, buff
             expected[workflow.workflow_id] = [number] * 5
 
     _in_threads(*(lambda n=n: run(n) for n in range(3)))
-    found: dict[str, list[int]] = {}
+    recorded: dict[str, list[int]] = {}
     for task in ended(buffer):
         assert task.used is not None
-        found.setdefault(str(task.workflow_id), []).append(task.used["x"])
-    assert found == expected
+        recorded.setdefault(str(task.workflow_id), []).append(task.used["x"])
+    assert recorded == expected
 
 
 def test_campaigns_on_one_cluster_have_journals_of_their_own(client: Any, cluster: Any, buffer: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_submission_from_a_thread_belongs_to_the_only_workflow(client: Any, bu
     assert only(ended(buffer)).workflow_id == workflow.workflow_id
 
 
-def test_a_submission_from_a_thread_that_two_workflows_could_have_made_is_said_and_not_guessed(
+def test_a_submission_from_a_thread_that_two_workflows_could_have_made_gives_a_warning_and_no_record(
     client: Any, buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -103,7 +103,7 @@ def test_a_submission_from_a_thread_that_two_workflows_could_have_made_is_said_a
     assert finished.workflow_id == inner.workflow_id
 
 
-def test_a_task_launched_by_a_task_is_its_child(client: Any, buffer: Path) -> None:
+def test_a_task_that_a_task_submits_is_its_child(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client) as workflow:
         client.submit(steps.launch, 5).result()
         client.submit(steps.launch_inside_a_scope, 6).result()
@@ -114,14 +114,14 @@ def test_a_task_launched_by_a_task_is_its_child(client: Any, buffer: Path) -> No
     assert {task.workflow_id for task in tasks(buffer)} == {workflow.workflow_id}
 
 
-def test_a_task_launched_by_a_thread_of_a_task_belongs_to_its_workflow(client: Any, buffer: Path) -> None:
+def test_a_task_that_a_thread_of_a_task_submits_belongs_to_its_workflow(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client) as workflow:
         client.submit(steps.launch_in_a_thread, 5).result()
     launched = only(ended(buffer, "add"))
     assert (launched.workflow_id, launched.parent_task_id) == (workflow.workflow_id, None)
 
 
-def test_a_task_submitted_inside_a_step_of_the_program_is_its_child(client: Any, buffer: Path) -> None:
+def test_a_task_submitted_inside_a_task_scope_is_its_child(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client), flowprov.task_scope("sweep") as step:
         client.submit(steps.add, 1).result()
     assert only(ended(buffer)).parent_task_id == step.task_id
@@ -136,20 +136,20 @@ def test_a_task_of_no_workflow_is_not_recorded(client: Any, buffer: Path) -> Non
     assert only(ended(buffer)).used == {"x": 1, "y": 2}
 
 
-def test_annotations_of_the_user_are_kept_and_ours_are_seen_by_nobody_else(client: Any) -> None:
+def test_annotations_of_the_user_are_kept_and_only_the_client_sees_the_one_of_flowprov(client: Any) -> None:
     with flowprov.workflow(dask_client=client), annotate(priority=3):
-        asked: Any = dask
-        assert asked.get_annotations() == {"priority": 3}
+        module: Any = dask
+        assert module.get_annotations() == {"priority": 3}
         future = client.submit(steps.add, 7)
         future.result()
         annotations = client.run_on_scheduler(
             lambda key, dask_scheduler: dict(dask_scheduler.tasks[key].annotations), key=future.key
         )
-    assert annotations.pop(origin.KEY)["workflow_id"]
+    assert annotations.pop(origin.ANNOTATION_KEY)["workflow_id"]
     assert annotations == {"priority": 3}
 
 
-def test_a_fault_of_ours_at_a_submission_is_counted_and_the_task_runs(
+def test_an_internal_error_at_a_submission_is_counted_and_the_task_runs(
     client: Any, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_client: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_fault_of_ours_at_a_submission_is_counted_and_the_task_runs(
     assert dask_tasks(buffer) == []
 
 
-def test_annotations_of_dask_carry_the_workflow_where_submissions_cannot_be_asked(
+def test_annotations_of_dask_carry_the_workflow_where_clients_do_not_ask_the_wrapper(
     client: Any, buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowprov.capture.dask.submission.install", lambda: False)
@@ -174,13 +174,15 @@ def test_annotations_of_dask_carry_the_workflow_where_submissions_cannot_be_aske
 def test_a_worker_that_does_not_see_the_buffer_writes_to_its_own(
     buffer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = origin.TaskContext(
+    task_context = origin.TaskContext(
         "campaign", "workflow", buffer=str(tmp_path / "elsewhere"), nonce="c/h/1-a.jsonl"
     )
     with caplog.at_level(logging.WARNING, "flowprov"):
-        assert origin.journal_of(given).settings.path == str(buffer)
+        assert origin.journal_of(task_context).settings.path == str(buffer)
     assert str(buffer) in caplog.text
     (tmp_path / "seen" / "c" / "h").mkdir(parents=True)
     (tmp_path / "seen" / "c" / "h" / "1-a.jsonl").touch()
-    given = origin.TaskContext("campaign", "workflow", buffer=str(tmp_path / "seen"), nonce="c/h/1-a.jsonl")
-    assert origin.journal_of(given).settings.path == str(tmp_path / "seen")
+    task_context = origin.TaskContext(
+        "campaign", "workflow", buffer=str(tmp_path / "seen"), nonce="c/h/1-a.jsonl"
+    )
+    assert origin.journal_of(task_context).settings.path == str(tmp_path / "seen")

@@ -1,4 +1,4 @@
-"""What is recorded of a Dask task: two records with one id, its inputs, its result, its end."""
+"""What is recorded of a Dask task: two records with one id, its inputs, its outputs, its end."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support import lines, of_type, only, tasks
 def test_a_task_has_a_running_and_a_finished_record_with_one_id(client: Any, buffer: Path) -> None:
     with flowprov.workflow("Sums", dask_client=client) as workflow:
         assert client.submit(steps.add, 1).result() == 3
-        found = dask_tasks(buffer)  # both are there before the result is
-    running, finished = found
-    assert [task.status for task in found] == ["RUNNING", "FINISHED"]
+        recorded = dask_tasks(buffer)  # both records are there before the result is
+    running, finished = recorded
+    assert [task.status for task in recorded] == ["RUNNING", "FINISHED"]
     assert running.task_id == finished.task_id
-    assert {task.workflow_id for task in found} == {workflow.workflow_id}
-    assert {task.campaign_id for task in found} == {workflow.campaign_id}
-    assert {task.activity_id for task in found} == {"add"}
+    assert {task.workflow_id for task in recorded} == {workflow.workflow_id}
+    assert {task.campaign_id for task in recorded} == {workflow.campaign_id}
+    assert {task.activity_id for task in recorded} == {"add"}
     assert running.used == finished.used == {"x": 1, "y": 2}
     assert running.generated is None
     assert finished.generated == {"result": 3}
@@ -39,15 +39,15 @@ def test_inputs_are_named_and_futures_among_them_are_references(client: Any, buf
     with flowprov.workflow(dask_client=client):
         one, two = client.submit(steps.add, 1), client.submit(steps.add, 2)
         assert client.submit(steps.total, [one, two, 3], one, bonus=two).result() == {"total": 17}
-    mark = {future: f"dask:{future.key}" for future in (one, two)}
+    names = {future: f"dask:{future.key}" for future in (one, two)}
     finished = only(ended(buffer, "total"))
     assert finished.used == {
-        "items": [{"$task": mark[one]}, {"$task": mark[two]}, 3],
-        "more": [{"$task": mark[one]}],
-        "bonus": {"$task": mark[two]},
+        "items": [{"$task": names[one]}, {"$task": names[two]}, 3],
+        "more": [{"$task": names[one]}],
+        "bonus": {"$task": names[two]},
     }
     assert finished.generated == {"total": 17}
-    assert set(finished.dependencies or ()) == set(mark.values())
+    assert set(finished.dependencies or ()) == set(names.values())
 
 
 def test_an_exception_is_recorded_with_its_traceback_and_reaches_the_client(
@@ -73,7 +73,7 @@ def test_an_exception_that_cannot_be_pickled_is_recorded_by_its_text(client: Any
     assert "fail_unpicklably" in error.traceback
 
 
-def test_a_task_that_was_cancelled_is_over_when_its_function_is(client: Any, buffer: Path) -> None:
+def test_a_cancelled_task_ends_when_its_function_returns(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
         future = client.submit(steps.hold, "cancel started", "cancel go")
         assert Event("cancel started", client=client).wait(30)
@@ -90,10 +90,14 @@ def test_map_and_delayed_give_each_task_its_records(client: Any, buffer: Path) -
         assert client.gather(client.map(steps.add, range(10), y=5)) == list(range(5, 15))
         graph = delayed(steps.add)(delayed(steps.add)(100), y=1)
         assert graph.compute() == 103
-    found = ended(buffer, "add")
-    assert sorted(task.generated["result"] for task in found if task.generated) == [*range(5, 15), 102, 103]
+    recorded = ended(buffer, "add")
+    assert sorted(task.generated["result"] for task in recorded if task.generated) == [
+        *range(5, 15),
+        102,
+        103,
+    ]
     assert len(dask_tasks(buffer)) == 2 * 12
-    assert len({task.task_id for task in found}) == 12
+    assert len({task.task_id for task in recorded}) == 12
 
 
 def test_a_key_that_runs_twice_is_two_executions(client: Any, buffer: Path) -> None:
@@ -137,13 +141,13 @@ def test_what_happens_inside_a_task_belongs_to_it(client: Any, buffer: Path) -> 
     assert here["workflow"] == workflow.workflow_id
 
 
-def test_inside_a_coroutine_its_task_is_current(client: Any, buffer: Path) -> None:
+def test_the_task_of_a_coroutine_is_current_inside_it(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
         here = client.submit(steps.where_is_a_coroutine).result()
     assert here["task"] == here["inside"]["task"] == only(ended(buffer)).task_id
 
 
-def test_a_thread_of_a_task_is_in_its_workflow(client: Any, buffer: Path) -> None:
+def test_a_thread_of_a_task_belongs_to_its_workflow(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client) as workflow:
         client.submit(steps.work_in_a_thread).result()
     square = only([task for task in tasks(buffer) if task.activity_id == "square"])
@@ -151,7 +155,7 @@ def test_a_thread_of_a_task_is_in_its_workflow(client: Any, buffer: Path) -> Non
     assert square.parent_task_id is None
 
 
-def test_an_iteration_that_the_exception_of_its_task_ended_is_corrected(client: Any, buffer: Path) -> None:
+def test_an_iteration_that_ended_by_the_exception_of_its_task_is_corrected(client: Any, buffer: Path) -> None:
     with flowprov.workflow(dask_client=client):
         wait(client.submit(steps.fail_in_a_loop))
     correction = only(of_type(lines(buffer), records.Correction))
@@ -159,9 +163,7 @@ def test_an_iteration_that_the_exception_of_its_task_ended_is_corrected(client: 
     assert correction.error.message == "in the loop"
 
 
-def test_only_the_tasks_themselves_are_recorded_where_instrumentation_is_off(
-    client: Any, buffer: Path
-) -> None:
+def test_only_dask_tasks_are_recorded_where_instrumentation_is_off(client: Any, buffer: Path) -> None:
     flowprov.configure(journal={"path": str(buffer)}, instrumentation={"enabled": False})
     with flowprov.workflow(dask_client=client):
         client.submit(steps.work, 2).result()

@@ -1,6 +1,6 @@
 """The adapter for Dask: a plugin in the workers, and the client's side of a workflow.
 
-Flows in: what a worker's state machine does with tasks, and the clients that workflows are opened with. Flows
+Flows in: the changes of state of a worker's tasks, and the clients with which workflows are opened. Flows
 out: two records per execution of a task, in the journal of the worker's process.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from flowprov.errors import MissingExtraError
 
 try:
-    import distributed as _distributed  # noqa: F401 - only to say early, and in our words, what is missing
+    import distributed as _distributed  # noqa: F401 - only to name the missing extra early
 except ImportError as error:
     raise MissingExtraError("distributed", "dask", "record Dask tasks") from error
 

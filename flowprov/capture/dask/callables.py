@@ -1,10 +1,11 @@
-"""What is known of the functions that tasks run, looked up once.
+"""The functions that Dask tasks run: their names, their parameters, and whether they are the user's.
 
-Flows in: functions, and the arguments they are called with. Flows out: whose they are, and the arguments by
-name.
+Flows in: functions, and the arguments of a call. Flows out: what was looked up of a function, once, and the
+arguments by parameter name.
 
-What a worker cannot import (the functions of a script, lambdas) Dask sends with each task, and each time it
-is a new function there. Its code is equal to that of the one before, and is what such a function is known by.
+Dask sends a function that workers cannot import (of a script, or a lambda) with each task. Each time it
+arrives as a new function object. Its code object equals that of the one before, so what is known of such a
+function is kept by its code.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from collections.abc import Mapping
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-DASK = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
-# What collections of Dask are built from.
-LIBRARIES = DASK | {
+DASK_PACKAGES = frozenset({"dask", "distributed", "dask_expr", "toolz", "cytoolz", "tlz"})
+# Dask builds its collections from functions of these packages.
+LIBRARY_PACKAGES = DASK_PACKAGES | {
     "_functools",
     "_operator",
     "builtins",
@@ -29,8 +30,8 @@ LIBRARIES = DASK | {
     "pandas",
     "pyarrow",
 }
-_DEEPEST = 8  # wrappers around a function
-_NOT_SIMPLE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+_MAX_WRAPPERS = 8  # around one function
+_VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
 class FunctionInfo(NamedTuple):
@@ -39,53 +40,53 @@ class FunctionInfo(NamedTuple):
     Attributes
     ----------
     name
-        Its name.
-    simple
-        Its parameters, where each simply takes one argument; else None.
+        Name of the function.
+    parameters
+        Names of its parameters, if each takes one argument, by position or by name; else None.
     is_users
-        Whether it is the user's own, and no helper of a library that runs another one.
+        Whether the function is the user's own, and not a library's helper that runs another function.
     signature
-        Its signature, where that was asked for; None too where it has none.
+        Its signature, if it was looked up; None also if it has none.
     code
-        The code by which it is known, as it was met first.
+        The code object under which it is kept.
     """
 
     name: str
-    simple: Mapping[str, None] | None
+    parameters: Mapping[str, None] | None
     is_users: bool
     signature: inspect.Signature | None = None
     code: CodeType | None = None
 
 
 class VarArgs(tuple[Any, ...]):
-    """What ``*args`` took: each of them an argument by itself."""
+    """The arguments that ``*args`` took. Each of them is an argument by itself."""
 
     __slots__ = ()
 
 
 def function_info(function: Any) -> FunctionInfo:
-    """Look up what is known of a function, or of anything else that can be called."""
+    """Return what is known of a function, or of any other callable."""
     try:
-        found = _known.get(function)
-        if found is None:
-            plain = _unwrap_function(function)
-            if plain is None:
-                found = _known[function] = _inspected(function)
+        info = _infos.get(function)
+        if info is None:
+            innermost = _unwrap_function(function)
+            if innermost is None:
+                info = _infos[function] = _inspect_callable(function)
             else:
-                found = _of_code(plain.__code__, function.__name__, function.__module__)
-                if found.code is plain.__code__:  # it was not sent once more: it may stay
-                    _known[function] = found
-    except TypeError:  # no hash, or no weak references to it
-        return _inspected(function)
-    return found
+                info = _inspect_code(innermost.__code__, function.__name__, function.__module__)
+                if info.code is innermost.__code__:  # not a copy that was sent again: keep it
+                    _infos[function] = info
+    except TypeError:  # it has no hash, or takes no weak references
+        return _inspect_callable(function)
+    return info
 
 
-_known: weakref.WeakKeyDictionary[Any, FunctionInfo] = weakref.WeakKeyDictionary()
+_infos: weakref.WeakKeyDictionary[Any, FunctionInfo] = weakref.WeakKeyDictionary()
 
 
 def _unwrap_function(function: Any) -> FunctionType | None:
-    """Give the plain function whose parameters a function has: itself, or the one that it wraps."""
-    for _ in range(_DEEPEST):
+    """Return the plain function whose parameters a function has: itself, or the one that it wraps."""
+    for _ in range(_MAX_WRAPPERS):
         if type(function) is not FunctionType:
             return None
         attributes = function.__dict__
@@ -98,80 +99,82 @@ def _unwrap_function(function: Any) -> FunctionType | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _of_code(code: CodeType, name: str, module: str | None) -> FunctionInfo:
+def _inspect_code(code: CodeType, name: str, module: str | None) -> FunctionInfo:
     names = code.co_varnames[: code.co_argcount]
-    simple = not (code.co_posonlyargcount or code.co_kwonlyargcount or code.co_flags & _NOT_SIMPLE)
-    is_users = _is_users(_package(module))
-    return FunctionInfo(name, dict.fromkeys(names) if simple else None, is_users=is_users, code=code)
+    is_plain = not (code.co_posonlyargcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC)
+    is_users = _is_users(_top_package(module))
+    return FunctionInfo(name, dict.fromkeys(names) if is_plain else None, is_users=is_users, code=code)
 
 
-def _inspected(function: Any) -> FunctionInfo:
+def _inspect_callable(function: Any) -> FunctionInfo:
     name = str(getattr(function, "__name__", ""))
     try:
         signature = inspect.signature(function)
-    except Exception:  # builtins have none, and what a user put in its place may do anything
+    except Exception:  # builtins have none, and a user's own __signature__ may do anything
         return FunctionInfo(name, None, is_users=False)
     return FunctionInfo(name, None, _is_users(package_of(function)), signature)
 
 
 def _is_users(package: str) -> bool:
-    return bool(package) and package not in LIBRARIES
+    return bool(package) and package not in LIBRARY_PACKAGES
 
 
-def package_of(thing: Any) -> str:
-    """Name the top package in which a function or class was defined."""
-    return _package(getattr(thing, "__module__", None))
+def package_of(definition: Any) -> str:
+    """Return the top package in which a function or class was defined."""
+    return _top_package(getattr(definition, "__module__", None))
 
 
-def _package(module: object) -> str:
+def _top_package(module: object) -> str:
     return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def name_arguments(
-    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], known: FunctionInfo | None = None
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], info: FunctionInfo | None = None
 ) -> dict[str, Any]:
-    """Give the arguments of a call by parameter name, defaults included; by position where names fail.
+    """Return the arguments of a call by parameter name, defaults included.
+
+    Arguments that do not fit the function, or whose function has no signature, are named by position.
 
     Parameters
     ----------
     function, args, kwargs
         The call.
-    known
-        What is known of the function, where that was looked up before.
+    info
+        What is known of the function, if it was looked up before.
     """
     try:
-        known = known or function_info(function)
-        if known.simple is not None:
-            named = _simply_named(function, known.simple, args, kwargs)
+        info = info or function_info(function)
+        if info.parameters is not None:
+            named = _bind_plain(function, info.parameters, args, kwargs)
             if named is not None:
                 return named
-        signature = known.signature or inspect.signature(function)
+        signature = info.signature or inspect.signature(function)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-    except Exception:  # builtins have no signature, calls may not fit it, and a user's own may do anything
+    except Exception:  # no signature, arguments that do not fit, or whatever a user's own signature raises
         return {**{f"arg_{position}": value for position, value in enumerate(args)}, **kwargs}
     named = {}
     for name, value in bound.arguments.items():
         if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             named.update(value)
         else:
-            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
-            named[name] = VarArgs(value) if several else value
+            is_var_args = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            named[name] = VarArgs(value) if is_var_args else value
     return named
 
 
-def _simply_named(
-    function: Any, simple: Mapping[str, None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+def _bind_plain(
+    function: Any, parameters: Mapping[str, None], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Name arguments where each parameter simply takes one; None if they do not fit."""
-    named = {**dict(zip(simple, args, strict=False)), **kwargs}
+    """Bind arguments to parameters that take one each; return None if they do not fit."""
+    named = {**dict(zip(parameters, args, strict=False)), **kwargs}
     if len(named) != len(args) + len(kwargs):
-        return None  # there are too many, or one was given twice
-    if len(named) < len(simple):
-        plain = _unwrap_function(function)
-        defaults = plain and plain.__defaults__
+        return None  # too many arguments, or one of them twice
+    if len(named) < len(parameters):
+        innermost = _unwrap_function(function)
+        defaults = innermost and innermost.__defaults__
         if not defaults:
             return None
-        given = {**dict(zip(list(simple)[-len(defaults) :], defaults, strict=True)), **named}
-        return {name: given[name] for name in simple} if given.keys() == simple.keys() else None
-    return named if named.keys() == simple.keys() else None
+        bound = {**dict(zip(list(parameters)[-len(defaults) :], defaults, strict=True)), **named}
+        return {name: bound[name] for name in parameters} if bound.keys() == parameters.keys() else None
+    return named if named.keys() == parameters.keys() else None

@@ -1,7 +1,7 @@
 """The client's side of a workflow: ``connect``, which ``flowprov.workflow(dask_client=...)`` calls.
 
-Flows in: an open workflow and its Dask client. Flows out: the plugin on the client's cluster, and word to
-``submission`` of where the tasks belong that this client submits, and to ``gather`` of what it has to fetch.
+Flows in: an open workflow and its Dask client. Flows out: the plugin on the client's cluster. ``submission``
+learns where the tasks belong that this client submits, and ``fetch`` which journals to fetch.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from flowprov.runtime.context import Scope
 
 @contextlib.contextmanager
 def connect(client: Any, scope: Scope) -> Iterator[None]:
-    """Have the tasks that are submitted through a client recorded as tasks of a workflow.
+    """Record the tasks that are submitted through a client as tasks of a workflow.
 
     Parameters
     ----------
     client
-        A ``distributed.Client``. The plugin is registered on its cluster if it is not there yet. With an
-        asynchronous client that happens in the background, so register it before:
-        ``await client.register_plugin(flowprov.DaskWorkerPlugin())``.
+        A ``distributed.Client``. The plugin is registered on its cluster, if it is not there yet. An
+        asynchronous client registers it in the background. To have it there before the first task, run
+        ``await client.register_plugin(flowprov.DaskWorkerPlugin())`` first.
     scope
-        The workflow, open.
+        The scope of the workflow, open.
     """
-    connection = submission.ClientWorkflow(client, scope)
+    client_workflow = submission.ClientWorkflow(client, scope)
     with contextlib.ExitStack() as stack:
         with guard.guarded("connecting a workflow to a Dask client"):
-            stack.enter_context(fetching(client, connection.origin))
+            stack.enter_context(fetching(client, client_workflow.task_context))
             if not submission.install():
-                stack.enter_context(annotate(**{origin.KEY: origin.annotation(connection.origin)}))
-            submission.client_workflows.append(connection)
-            stack.callback(_disconnect, connection)
-            _register(client)
+                annotation = origin.to_annotation(client_workflow.task_context)
+                stack.enter_context(annotate(**{origin.ANNOTATION_KEY: annotation}))
+            submission.client_workflows.append(client_workflow)
+            stack.callback(_disconnect, client_workflow)
+            _register_plugin(client)
         yield
 
 
-def _disconnect(connection: submission.ClientWorkflow) -> None:
-    if connection in submission.client_workflows:
-        submission.client_workflows.remove(connection)
+def _disconnect(client_workflow: submission.ClientWorkflow) -> None:
+    if client_workflow in submission.client_workflows:
+        submission.client_workflows.remove(client_workflow)
 
 
-def _register(client: Any) -> None:
-    plugin = DaskWorkerPlugin()
-    registering = client.register_plugin(plugin)
-    if hasattr(registering, "add_done_callback"):  # of an asynchronous client
-        registering.add_done_callback(_registered)
-    elif hasattr(registering, "__await__"):
-        asyncio.ensure_future(registering).add_done_callback(_registered)
+def _register_plugin(client: Any) -> None:
+    registration = client.register_plugin(DaskWorkerPlugin())
+    if hasattr(registration, "add_done_callback"):  # of an asynchronous client
+        registration.add_done_callback(_check_registration)
+    elif hasattr(registration, "__await__"):
+        asyncio.ensure_future(registration).add_done_callback(_check_registration)
 
 
-def _registered(registering: Any) -> None:
+def _check_registration(registration: Any) -> None:
     with guard.guarded("registering the plugin on a Dask cluster"):
-        registering.result()
+        registration.result()

@@ -1,7 +1,10 @@
-"""What a Dask task used and what became of it, as a record keeps it.
+"""What a Dask task used and generated, encoded for its records.
 
-Flows in: a worker's task, before and after it ran. Flows out: encoded inputs with a reference in the place of
-each result of another task, the encoded result, or a description of the exception.
+Flows in: a worker's task, before and after it ran. Flows out: encoded inputs, with a reference in the place
+of each result of another task; the outputs, or the description of the exception.
+
+Most attributes of a worker and its tasks that are read here are private parts of Dask: ``_dask_private``
+lists them.
 """
 
 from __future__ import annotations
@@ -13,34 +16,34 @@ from types import CodeType
 from typing import Any
 
 import msgspec
-from distributed.core import clean_exception
 
 from flowprov.capture.dask import task_spec
+from flowprov.capture.dask._dask_private import clean_exception
 from flowprov.capture.dask.callables import VarArgs, name_arguments
 from flowprov.capture.failures import describe_exception, sanitize_text, was_left_at
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime.context import Scope
 from flowprov.values import Summarizer
 
-_DEEPEST = 8
-_MOST_ITEMS = 100
-_ABSENT = object()
-_NOTHING: Mapping[Any, Any] = {}
+_MAX_DEPTH = 8
+_MAX_ITEMS = 100
+_MISSING = object()
+_NO_RESULTS: Mapping[Any, Any] = {}
 
 
 def encode_used(
-    run_spec: Any, call: task_spec.Call | None, inputs: Mapping[Any, str], summariser: Summarizer
+    run_spec: Any, call: task_spec.Call | None, inputs: Mapping[Any, str], summarizer: Summarizer
 ) -> bytes:
     """Encode what a task uses, by parameter name.
 
     Parameters
     ----------
     run_spec, call
-        The task, and what it calls.
+        The task as Dask holds it, and what it calls.
     inputs
-        The names of its inputs, by key: see :func:`dependency`.
-    summariser
-        Makes values recordable.
+        The names of its dependencies, by key: see :func:`dependency_name`.
+    summarizer
+        Encodes values.
     """
     if call is None:
         named: Mapping[str, Any] = {"value": run_spec}
@@ -49,34 +52,34 @@ def encode_used(
     else:
         named = name_arguments(*call)
     keys: Collection[Any] = inputs if isinstance(run_spec, tuple) else ()
-    # Most tasks take scalars alone: for these nothing is searched.
+    # Most tasks take only scalars, which hold no references: nothing is searched then.
     if not keys and task_spec.SCALARS.issuperset(map(type, named.values())):
-        return summariser.encode_mapping(named)
-    return _encode_flat(named, inputs, keys, summariser) or _Writer(keys, summariser).encode(named)
+        return summarizer.encode_mapping(named)
+    return _encode_flat(named, inputs, keys, summarizer) or _ReferenceEncoder(keys, summarizer).encode(named)
 
 
 def _encode_flat(
-    named: Mapping[str, Any], inputs: Mapping[Any, str], keys: Collection[Any], summariser: Summarizer
+    named: Mapping[str, Any], inputs: Mapping[Any, str], keys: Collection[Any], summarizer: Summarizer
 ) -> bytes | None:
-    """Encode arguments each of which is a reference, or holds none; None where one holds some."""
+    """Encode arguments each of which is a reference or holds none; return None if one holds some."""
     parts: list[bytes] = []
-    plain: dict[str, Any] = {}  # what was met of either kind since the last part
-    marks: dict[str, Any] = {}
+    values: dict[str, Any] = {}  # one of these two holds what came since the last part
+    references: dict[str, Any] = {}
     for name, value in named.items():
-        key = task_spec.key_behind(value, keys)
-        if key is not None and name.isidentifier() and len(named) <= _MOST_ITEMS:
-            if plain:
-                parts.append(summariser.encode_mapping(plain)[1:-1])
-                plain = {}
-            marks[name] = {"$task": inputs.get(key) or dependency(key)}
+        key = task_spec.referenced_key(value, keys)
+        if key is not None and name.isidentifier() and len(named) <= _MAX_ITEMS:
+            if values:
+                parts.append(summarizer.encode_mapping(values)[1:-1])
+                values = {}
+            references[name] = {"$task": inputs.get(key) or dependency_name(key)}
         elif key is not None or _holds_references(value, keys):
             return None
         else:
-            if marks:
-                parts.append(msgspec.json.encode(marks)[1:-1])
-                marks = {}
-            plain[name] = task_spec.unwrap(value)
-    parts.append((summariser.encode_mapping(plain) if plain else msgspec.json.encode(marks))[1:-1])
+            if references:
+                parts.append(msgspec.json.encode(references)[1:-1])
+                references = {}
+            values[name] = task_spec.unwrap(value)
+    parts.append((summarizer.encode_mapping(values) if values else msgspec.json.encode(references))[1:-1])
     return b"{%b}" % b",".join(parts)
 
 
@@ -85,132 +88,137 @@ def _holds_references(value: Any, keys: Collection[Any]) -> bool:
         return False
     if type(value) is VarArgs:
         return any(
-            task_spec.key_behind(item, keys) is not None or _holds_references(item, keys) for item in value
+            task_spec.referenced_key(item, keys) is not None or _holds_references(item, keys)
+            for item in value
         )
     return task_spec.children_of(value, keys) is not None
 
 
-class _Writer:
-    """Writes values among which there are references."""
+class _ReferenceEncoder:
+    """Encodes values that hold references to other tasks."""
 
-    def __init__(self, keys: Collection[Any], summariser: Summarizer) -> None:
+    def __init__(self, keys: Collection[Any], summarizer: Summarizer) -> None:
         self._keys = keys
-        self._summariser = summariser
+        self._summarizer = summarizer
 
     def encode(self, named: Mapping[str, Any]) -> bytes:
-        return msgspec.json.encode(self._pairs(named, 0))
+        return msgspec.json.encode(self._convert_items(named, 0))
 
-    def _form(self, value: Any, name: str | None, depth: int) -> Any:
-        key = task_spec.key_behind(value, self._keys)
+    def _convert(self, value: Any, name: str | None, depth: int) -> Any:
+        key = task_spec.referenced_key(value, self._keys)
         if key is not None:
-            return {"$task": dependency(key)}
-        held = task_spec.children_of(value, self._keys)
-        if held is None:
-            return self._summariser.summarize(task_spec.unwrap(value), key=name)
-        if depth >= _DEEPEST:
+            return {"$task": dependency_name(key)}
+        children = task_spec.children_of(value, self._keys)
+        if children is None:
+            return self._summarizer.summarize(task_spec.unwrap(value), key=name)
+        if depth >= _MAX_DEPTH:
             return {"$depth": type(value).__name__}
-        if isinstance(held, task_spec.Call):
-            named = self._pairs(name_arguments(*held), depth + 1)
-            return {"$call": task_spec.name_of(held, "graph"), "used": named}
-        if isinstance(held, dict):
-            return self._pairs(held, depth + 1)
-        kept = [self._form(item, None, depth + 1) for item in held[:_MOST_ITEMS]]
-        return kept if len(kept) == len(held) else [*kept, {"$cut": len(held)}]
+        if isinstance(children, task_spec.Call):
+            named = self._convert_items(name_arguments(*children), depth + 1)
+            return {"$call": task_spec.call_name(children, "graph"), "used": named}
+        if isinstance(children, dict):
+            return self._convert_items(children, depth + 1)
+        items = [self._convert(item, None, depth + 1) for item in children[:_MAX_ITEMS]]
+        return items if len(items) == len(children) else [*items, {"$cut": len(children)}]
 
-    def _pairs(self, named: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for key, value in islice(named.items(), _MOST_ITEMS):
+    def _convert_items(self, named: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        converted: dict[str, Any] = {}
+        for key, value in islice(named.items(), _MAX_ITEMS):
             name = sanitize_text(str(key))
-            made["$" + name if name.startswith("$") else name] = self._form(value, name, depth)
-        if len(named) > _MOST_ITEMS:
-            made["$cut"] = len(named)
-        return made
+            converted["$" + name if name.startswith("$") else name] = self._convert(value, name, depth)
+        if len(named) > _MAX_ITEMS:
+            converted["$cut"] = len(named)
+        return converted
 
 
-def dependency(key: Any) -> str:
-    """Name the task that makes an input; reading finds the execution that this was."""
-    return "dask:" + sanitize_text(task_spec.text_of(key))
+def dependency_name(key: Any) -> str:
+    """Return the name of a dependency. Readers find the execution that made its result."""
+    return "dask:" + sanitize_text(task_spec.key_text(key))
 
 
 def generated_of(worker: Any, key: Any, task_state: Any) -> dict[str, Any] | None:
-    """Give what a task that finished made, by name; None if that was None.
+    """Return the outputs of a finished task by name; None if it returned None.
 
-    Only what lies in memory is looked at, and beneath what notes who was read last: reading a result that was
-    spilled would load it from the disk, and keep it there rather than another.
+    Only a result that is in memory is read, and beneath the layer that orders results by their latest reader.
+    To read a spilled result would load it from disk, and keep it in memory rather than another one.
     """
     if key in worker.state.actors:
         return {"result": worker.state.actors[key]}
-    held = worker.data
-    if type(held) is not dict:
-        held = getattr(held, "fast", _NOTHING)  # zict.Buffer, of which Dask's own is one
-        held = getattr(held, "d", held)  # zict.LRU
-        if type(held) is not dict and not isinstance(held, Mapping):
-            held = _NOTHING
-    result = held.get(key, _ABSENT)
-    if result is _ABSENT:
-        kind = getattr(task_state.type, "__qualname__", "?")
-        return {"result": f"<{kind} of {task_state.nbytes} bytes, spilled>"}
+    results = worker.data
+    if type(results) is not dict:
+        results = getattr(results, "fast", _NO_RESULTS)  # of zict.Buffer, the base of Dask's SpillBuffer
+        results = getattr(results, "d", results)  # of zict.LRU
+        if type(results) is not dict and not isinstance(results, Mapping):
+            results = _NO_RESULTS
+    result = results.get(key, _MISSING)
+    if result is _MISSING:
+        type_name = getattr(task_state.type, "__qualname__", "?")
+        return {"result": f"<{type_name} of {task_state.nbytes} bytes, spilled>"}
     if result is None:
         return None
     return result if type(result) is dict else {"result": result}
 
 
-def times_of(task_state: Any) -> dict[str, float]:
-    """Give the seconds that Dask measured of the latest attempt at a task, by what they went into.
+def durations_of(task_state: Any) -> dict[str, float]:
+    """Return how long the latest attempt at a task took, in seconds, by the names that Dask gives.
 
-    That is ``compute``, and where it applies ``transfer`` (of inputs from other workers, of those that were
-    fetched for this task), ``deserialize``, ``disk-read`` and the like.
+    There is ``compute``, and where it applies ``transfer`` (of inputs that came from other workers for this
+    task), ``deserialize``, ``disk-read`` and the like.
     """
-    made: dict[str, float] = {}
+    durations: dict[str, float] = {}
     for span in reversed(getattr(task_state, "startstops", ())):
         action = str(span["action"])
-        if action == "compute" and action in made:
-            break  # what lies before belongs to an attempt before
-        made[action] = made.get(action, 0.0) + max(span["stop"] - span["start"], 0.0)
-    return made
+        if action == "compute" and action in durations:
+            break  # the rest belongs to an earlier attempt
+        durations[action] = durations.get(action, 0.0) + max(span["stop"] - span["start"], 0.0)
+    return durations
 
 
 def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
-    """Describe the exception that ended a task; with the exception itself where it could be loaded."""
-    named = str(task_state.exception_text or "")
+    """Return the description of the exception that ended a task, and the exception if it can be loaded."""
+    text = str(task_state.exception_text or "")
     frames = sanitize_text(str(task_state.traceback_text or "")) or None
     try:
-        _, error, trace = clean_exception(_content(task_state.exception), _content(task_state.traceback))
-    except Exception:  # loading it runs code of the user's
+        _, error, trace = clean_exception(
+            _serialized(task_state.exception), _serialized(task_state.traceback)
+        )
+    except Exception:  # loading it runs the user's code
         error, trace = None, None
-    kind = named.partition("(")[0]
-    if error is None or (type(error) is Exception and kind != "Exception"):
-        # Dask replaces an exception that cannot be pickled by a plain one that holds its repr.
+    type_name = text.partition("(")[0]
+    if error is None or (type(error) is Exception and type_name != "Exception"):
+        # In the place of an exception that cannot be pickled, Dask sends a plain one with its repr.
         return Error(
-            type=sanitize_text(kind) or "Exception", message=sanitize_text(named), traceback=frames
+            type=sanitize_text(type_name) or "Exception", message=sanitize_text(text), traceback=frames
         ), None
     if trace is not None:
         error = error.with_traceback(trace)
-    described = describe_exception(error)
+    description = describe_exception(error)
     if error.__traceback__ is None:
-        described = msgspec.structs.replace(described, traceback=frames)
-    return described, error
+        description = msgspec.structs.replace(description, traceback=frames)
+    return description, error
 
 
-def _content(serialized: Any) -> Any:
-    return getattr(serialized, "data", serialized)
+def _serialized(wrapper: Any) -> Any:
+    return getattr(wrapper, "data", wrapper)
 
 
-def correct_left_early(scope: Scope, error: BaseException | None, described: Error) -> None:
-    """Say of iterations that were left early whether it was by the exception that ended the task.
+def correct_left_early(scope: Scope, error: BaseException | None, description: Error) -> None:
+    """Write a correction for each iteration in a task that was left early by the task's exception.
 
-    An exception that comes from another thread by way of pickle has lost its code objects: places are
+    The exception comes from another thread by way of pickle, which loses code objects. So locations are
     compared by file, function and line.
     """
     if error is None or not scope.left_early:
         return
-    passed = [(_name(frame.f_code), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    passed = [
+        (_function_in_file(frame.f_code), line) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
     for left in scope.left_early:
-        if was_left_at([(_name(code), line) for code, line in left.locations], passed):
+        if was_left_at([(_function_in_file(code), line) for code, line in left.locations], passed):
             scope.journal.write_control(
-                Correction(task_id=left.key, status=Status.ERROR.value, error=described),
+                Correction(task_id=left.key, status=Status.ERROR.value, error=description),
             )
 
 
-def _name(code: CodeType) -> tuple[str, str]:
+def _function_in_file(code: CodeType) -> tuple[str, str]:
     return code.co_filename, code.co_name

@@ -1,11 +1,12 @@
-"""Which tasks of Dask run a function of the user's, and which only keep the collections of Dask together.
+"""Which Dask tasks run a function of the user's, and which are internal: they hold a collection together.
 
-Flows in: a task's key and what it calls. Flows out: the user's functions in it, none for plumbing.
+Flows in: a task's key and what it calls. Flows out: the user's functions in it; none for an internal task.
 
-A task is judged by where its functions were defined. What is submitted by itself (``submit``, ``map``,
-``delayed``) has a text as its key and runs what the user named, a function of Python's or of numpy's too. The
-pieces of a collection have tuples as keys: there what Dask builds collections from (operators, numpy, pandas)
-is Dask's, as ``array.map_blocks(numpy.sin)`` and ``da.sin(array)`` make the same task.
+A task is judged by where its functions were defined. A task that was submitted by itself (``submit``,
+``map``, ``delayed``) has a string as its key. It runs what the user named, be it a function of Python or
+numpy. The tasks of a collection have tuples as keys. There the functions from which Dask builds collections
+(operators, numpy, pandas) count as Dask's, as ``array.map_blocks(numpy.sin)`` and ``da.sin(array)`` make the
+same task.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from dask.utils import key_split
-
 from flowprov import guard
 from flowprov.capture.dask import task_spec
-from flowprov.capture.dask.callables import DASK, LIBRARIES, package_of
+from flowprov.capture.dask._dask_private import BAG_MAPPERS, METHOD_CALLER, key_split
+from flowprov.capture.dask.callables import DASK_PACKAGES, LIBRARY_PACKAGES, package_of
 
-_MOVING = frozenset({"getitem", "getattr", "itemgetter", "list", "tuple", "dict", "set", "slice"})
-_HANDED_ON = frozenset({"map_chunk", "starmap_chunk"})  # bags: their first argument is what the user maps
-_DEEPEST = 8
-_MOST_ITEMS = 100
+_SELECTING = frozenset({"getitem", "getattr", "itemgetter", "list", "tuple", "dict", "set", "slice"})
+_MAX_DEPTH = 8
+_MAX_ITEMS = 100
 
 
-def functions_of(key: Any, call: task_spec.Call | None) -> list[str]:
-    """Name the functions of the user's that a task runs, each once; none for plumbing.
+def user_functions(key: Any, call: task_spec.Call | None) -> list[str]:
+    """Return the names of the user's functions that a task runs, each once; none for an internal task.
 
     Parameters
     ----------
@@ -37,42 +36,42 @@ def functions_of(key: Any, call: task_spec.Call | None) -> list[str]:
     """
     if call is None:
         return []
-    if call.known is not None:
-        return [call.known.name]
+    if call.info is not None:
+        return [call.info.name]
     try:
         if not _is_users(call.function, direct=not isinstance(key, tuple)):
             return list(dict.fromkeys(_in_call(call, 0)))
-    except Exception:  # values of the user's are looked at, and they may do anything: then it is no plumbing
+    except Exception:  # it looks at the user's values, which may do anything; the task counts as the user's
         guard.logger.debug("flowprov could not look into a Dask task", exc_info=True)
-    return [activity_of(key, call)]
+    return [activity_name(key, call)]
 
 
-def activity_of(key: Any, call: task_spec.Call | None) -> str:
-    """Name what a task does: the function's name, or else the part of its key that says what it is."""
-    return task_spec.name_of(call, "") or key_split(key)
+def activity_name(key: Any, call: task_spec.Call | None) -> str:
+    """Return the activity of a task: the function's name, or else the prefix of its key."""
+    return task_spec.call_name(call, "") or key_split(key)
 
 
 def _in_call(call: task_spec.Call, depth: int) -> Iterator[str]:
     args = list(call.args)
-    handed_on: Any = None
-    if args and getattr(call.function, "__name__", "") in _HANDED_ON and _is_users(args[0], direct=True):
-        handed_on = args.pop(0)
+    mapped: Any = None
+    if args and getattr(call.function, "__name__", "") in BAG_MAPPERS and _is_users(args[0], direct=True):
+        mapped = args.pop(0)
     values = [*args, *call.kwargs.values(), call.function]
-    values.sort(key=_is_function)  # what is called comes behind what makes its arguments
+    values.sort(key=_is_function)  # the function that is called comes after those that make its arguments
     yield from _in_values(values, depth)
-    if handed_on is not None:
-        yield _name(handed_on)
+    if mapped is not None:
+        yield _function_name(mapped)
 
 
 def _in_values(values: Iterable[Any], depth: int) -> Iterator[str]:
-    if depth < _DEEPEST:
-        for value in islice(values, _MOST_ITEMS):
+    if depth < _MAX_DEPTH:
+        for value in islice(values, _MAX_ITEMS):
             yield from _in_value(value, depth + 1)
 
 
 def _in_value(value: Any, depth: int) -> Iterator[str]:
-    """Search what may hold functions: calls, containers, helpers that make one function of several."""
-    call = task_spec.call_within(value)
+    """Search what may hold functions: calls, containers, and helpers that make one function of several."""
+    call = task_spec.nested_call(value)
     if call is not None:
         yield from _in_call(call, depth)
         return
@@ -80,11 +79,11 @@ def _in_value(value: Any, depth: int) -> Iterator[str]:
     if parts is not None:
         yield from _in_values(parts, depth)
     elif callable(value) and _is_users(value, direct=False):
-        yield _name(value)
+        yield _function_name(value)
 
 
 def _parts(value: Any) -> Iterable[Any] | None:
-    """Give what a container or helper is made of; None for a plain value or function."""
+    """Return the parts of a container or helper; None for a plain value or function."""
     kind = type(value)
     if kind in (list, tuple):
         return value  # type: ignore[no-any-return]
@@ -92,31 +91,40 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return value.values()  # type: ignore[no-any-return]
     if isinstance(value, functools.partial) or kind.__name__ == "curry":
         return [value.func, *value.args, *(value.keywords or {}).values()]
-    if package_of(kind) not in DASK or hasattr(kind, "__dask_graph__"):
+    if package_of(kind) not in DASK_PACKAGES or hasattr(kind, "__dask_graph__"):
         return None
-    return _parts_of_dasks(value)
+    return _parts_of_dask_object(value)
 
 
-def _parts_of_dasks(value: Any) -> Iterable[Any] | None:
+def _parts_of_dask_object(value: Any) -> Iterable[Any] | None:
     if hasattr(value, "first") and hasattr(value, "funcs"):  # toolz.compose
         return [value.first, *value.funcs]
     graph = getattr(value, "dsk", None)
-    if isinstance(graph, dict):  # of many tasks Dask made one, before 2025
+    if isinstance(graph, dict):  # SubgraphCallable: a fused task, before 2025
         return graph.values()
     wrapped = getattr(value, "value", None)
-    if type(wrapped) in (list, dict) and task_spec.holds_nodes(wrapped):  # the same, in versions of 2024
+    if type(wrapped) in (list, dict) and task_spec.contains_nodes(wrapped):  # the same, in versions of 2024
         return [wrapped]
     return [wrapped] if callable(wrapped) else None
 
 
 def _is_users(function: Any, *, direct: bool) -> bool:
+    """Whether a function counts as the user's.
+
+    Parameters
+    ----------
+    function
+        The function.
+    direct
+        The user named it: the task was submitted by itself, or a bag maps the function.
+    """
     package = package_of(function) or package_of(type(function))
     if not callable(function):
         return False
-    if package in DASK:
-        return direct and type(function).__name__ == "methodcaller"  # a method of something delayed
-    if package in LIBRARIES:
-        return direct and _name(function) not in _MOVING
+    if package in DASK_PACKAGES:
+        return direct and type(function).__name__ == METHOD_CALLER  # a method of something delayed
+    if package in LIBRARY_PACKAGES:
+        return direct and _function_name(function) not in _SELECTING
     return True
 
 
@@ -124,6 +132,6 @@ def _is_function(value: Any) -> bool:
     return callable(value) and not task_spec.is_node(value)
 
 
-def _name(function: Callable[..., Any]) -> str:
+def _function_name(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", None)
     return name if isinstance(name, str) else type(function).__name__

@@ -1,7 +1,7 @@
 """The plugin that Dask runs in each worker.
 
-Flows in: the settings of the client, and every change of state of a task in the worker. Flows out: what
-``executions`` records of them.
+Flows in: the settings of the client, and every change of state of a task in the worker. Flows out: calls to
+``task_recorder``, which records them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from flowprov import guard
 from flowprov.capture.dask import current_task, submission
+from flowprov.capture.dask._dask_private import ERROR, EXECUTING, is_closing
 from flowprov.capture.dask.fetch.worker import serve_journals, stop_serving_journals
 from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import runtime
@@ -22,39 +23,39 @@ from flowprov.settings import Settings, load_settings, settings_from_json, setti
 class DaskWorkerPlugin(WorkerPlugin):
     """Record the tasks of a Dask cluster: ``client.register_plugin(flowprov.DaskWorkerPlugin())``.
 
-    ``flowprov.workflow(dask_client=client)`` registers it by itself. It carries the settings of the process
-    in which it was made; a worker process that has settings of its own by then keeps them, and the buffer
-    folder that its environment names (``FLOWPROV__JOURNAL__PATH``). Tasks are recorded if they belong to a
-    workflow that was opened with a Dask client, or whose id stands in the
-    environment of the worker (``FLOWPROV_WORKFLOW_ID``).
+    ``flowprov.workflow(dask_client=client)`` registers it by itself. The plugin carries the settings of the
+    process that created it. A worker process that has settings already keeps them. It also keeps the buffer
+    folder that its environment names (``FLOWPROV__JOURNAL__PATH``). A task is recorded if it belongs to a
+    workflow: one that was opened with a Dask client, or one that the environment of the worker names
+    (``FLOWPROV_WORKFLOW_ID``).
 
     Raises
     ------
     SettingsError
-        If the settings that were found cannot be used.
+        If the settings cannot be used.
     """
 
     name = "flowprov"
     idempotent = True
 
     def __init__(self) -> None:
-        held = runtime.peek()
+        active = runtime.peek()
         self._settings: bytes | None = None
-        if held is not None or not runtime.disabled():
-            self._settings = settings_to_json(load_settings() if held is None else held.settings)
+        if active is not None or not runtime.disabled():
+            self._settings = settings_to_json(load_settings() if active is None else active.settings)
         self._executions: Executions | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_with_settings, (type(self), self._settings))
+        return (_restore_plugin, (type(self), self._settings))
 
     def setup(self, worker: Any) -> None:
-        """Prepare the worker's process; called when a worker and the plugin meet."""
+        """Prepare the worker's process, when the plugin is registered or a worker starts."""
         if runtime.disabled():
             return
         with guard.guarded("setting up on a Dask worker"):
             if runtime.peek() is None and self._settings is not None:
                 _configure(settings_from_json(self._settings))
-            submission.install()  # for what is launched inside tasks
+            submission.install()  # for tasks that are submitted inside tasks
             current_task.install()
             executions = current_task.executions_of(worker)
             executions.owner = self
@@ -63,34 +64,34 @@ class DaskWorkerPlugin(WorkerPlugin):
             executions.adopt_running()
 
     def teardown(self, worker: Any) -> None:
-        """Leave the worker: it closes, or the plugin is taken off or replaced."""
+        """Leave the worker. It closes, or the plugin is unregistered or replaced."""
         executions, self._executions = self._executions, None
         if executions is None or executions.owner is not self:
             return
         executions.owner = None
         with guard.guarded("leaving a Dask worker"):
             stop_serving_journals(worker)
-            if getattr(worker.status, "name", "") in ("closing", "closed", "failed"):
+            if is_closing(worker):
                 executions.interrupt_running()
 
-    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:  # noqa: ARG002 - Dask's form
-        """Take notice of a task that changed its state; never raises."""
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:  # noqa: ARG002 - Dask's signature
+        """Record a task that changed its state, if that starts or ends it. It never raises."""
         executions = self._executions
         if executions is None or executions.owner is not self:
             return
         try:
-            if finish == "executing":
+            if finish == EXECUTING:
                 executions.start(key)
             elif key in executions.running:
-                executions.finish_if_done(key, finish)
-            elif finish == "error":
+                executions.end_if_done(key, finish)
+            elif finish == ERROR:
                 executions.record_failed(key)
         except Exception as error:  # the guard: a plugin that raises can freeze a cluster
             guard.report_internal_error("recording a Dask task", error)
 
 
 def _configure(settings: Settings) -> None:
-    """Use the client's settings; a buffer folder that the worker's machine was given stays its own."""
+    """Use the client's settings, with the buffer folder of this machine if its environment names one."""
     own = os.environ.get("FLOWPROV__JOURNAL__PATH")
     if own:
         runtime.configure(settings, journal__path=own)
@@ -98,8 +99,8 @@ def _configure(settings: Settings) -> None:
         runtime.configure(settings)
 
 
-def _with_settings(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
+def _restore_plugin(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
     plugin = cls.__new__(cls)
-    plugin._settings = settings  # noqa: SLF001 - made anew on the worker, as __init__ made it on the client
+    plugin._settings = settings  # noqa: SLF001 - what __init__ set on the client
     plugin._executions = None  # noqa: SLF001 - as above
     return plugin

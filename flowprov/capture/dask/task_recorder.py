@@ -1,9 +1,12 @@
-"""The executions of tasks that are going on in one worker.
+"""The records of the tasks that run in one worker.
 
-Flows in: that a task's state has changed. Flows out: a RUNNING record when it starts, before its function
-does, and a record of the end when it ends. What counts is executions: a key that runs again is another one.
+Flows in: a task whose state has changed. Flows out: a RUNNING record when the task starts, before its
+function does, and a record of its end. Each execution has records of its own: a key that runs again is
+another execution.
 
-All of this runs in the worker's event loop, and nothing of it does more than append to the journal.
+All of this runs in the worker's event loop. It does no I/O but the append to the journal. It reads private
+attributes of the worker and its tasks without a function between, as a call would cost each task:
+``_dask_private`` lists them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,16 @@ import msgspec
 
 from flowprov import guard
 from flowprov.capture.dask import encoding, internal_tasks, origin, task_spec
-from flowprov.capture.dask.fetch.worker import announce
+from flowprov.capture.dask._dask_private import (
+    CANCELLED,
+    CANCELLED_STATES,
+    ERROR,
+    FORGOTTEN,
+    MEMORY,
+    RESCHEDULED,
+    RUNNING_STATES,
+)
+from flowprov.capture.dask.fetch.worker import announce_journal
 from flowprov.capture.failures import count_lost_event, run_end_callbacks, sanitize_text
 from flowprov.capture.function_spec import encode
 from flowprov.capture.recorder import open_scope, telemetry_at_end_field, thread_field
@@ -30,86 +42,85 @@ from flowprov.records import encode as encode_record
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
-_RUNS = ("executing", "long-running")
-_encode_ours = msgspec.json.Encoder(enc_hook=str).encode  # what we say ourselves of a task holds no secrets
+_encode_json = msgspec.json.Encoder(enc_hook=str).encode  # for names and numbers of Dask: none is a secret
 
 
 class Execution(msgspec.Struct, eq=False):
-    """A task that runs now: the scope of what is in it, where it comes from, and what its end repeats.
+    """A task that runs now.
 
     Attributes
     ----------
     scope
-        Its ``place`` holds what both of its records say.
-    origin
-        Where it belongs.
+        The scope of what is inside. Its ``line_prefix`` holds the fields that both records of the task share.
+    task_context
+        Where the task belongs.
     metadata
-        What is said of it, encoded.
-    began
-        Start by the wall clock.
+        Its custom metadata, encoded.
+    started_at
+        Start by the wall clock, in nanoseconds.
     """
 
     scope: Scope
-    origin: origin.TaskContext
+    task_context: origin.TaskContext
     metadata: bytes
-    began: int
+    started_at: int
 
-    def line(self, status: Status, metadata: bytes, rest: bytes) -> bytes:
-        """Give a record of it, put together like those of ``capture.lines``: ``Task`` says what it means."""
+    def line(self, status: Status, metadata: bytes, tail: bytes) -> bytes:
+        """Return a line of the task. The arguments are fields of :class:`~flowprov.records.Task`, encoded."""
         key: Any = self.scope.key
         return DASK_TASK % (
             key,
             self.scope.line_prefix,
-            self.began,
+            self.started_at,
             _STATUS[status],
             metadata,
-            rest,
+            tail,
         )
 
 
 _STATUS = {status: status.value.encode() for status in Status}
+_STATUS_AT_END = {MEMORY: Status.FINISHED, ERROR: Status.ERROR}  # by the task's state
 _MAX_DESTINATIONS = (
-    4  # submissions whose tasks take turns on a worker, as those of a map and of one of its results do
+    4  # submissions whose tasks take turns on a worker, as those of a map and of its results do
 )
-_ENDED = {"memory": Status.FINISHED, "error": Status.ERROR}  # by Dask's name for it
 
 
 class _Destination(NamedTuple):
-    """Where tasks belong whose annotation is the same.
+    """Where the tasks of one annotation belong.
 
     Attributes
     ----------
     annotation, runtime
-        The annotation, and what the process had of flowprov when it was read.
-    origin
-        What it says.
+        The annotation, and the runtime that was active when it was read.
+    task_context
+        The annotation, decoded.
     journal
-        Where their records go.
-    fragment
-        The part of their lines that says it.
+        The journal of the tasks' records.
+    fields
+        The part of their lines that holds the task context.
     """
 
     annotation: Any
     runtime: runtime.Runtime
-    origin: origin.TaskContext
+    task_context: origin.TaskContext
     journal: Journal
-    fragment: bytes
+    fields: bytes
 
 
 class Executions:
-    """What runs in one worker.
+    """The executions of one worker.
 
     Parameters
     ----------
     worker
-        The worker; not kept alive by this.
+        The worker. This holds only a weak reference to it.
 
     Attributes
     ----------
     running
-        The executions that are going on, by key.
+        The executions that run now, by key.
     owner
-        The plugin that reports to this; there is one, however often it is registered.
+        The plugin that reports here. There is only one, however often the plugin is registered.
     """
 
     def __init__(self, worker: Any) -> None:
@@ -117,187 +128,199 @@ class Executions:
         self.running: dict[Any, Execution] = {}
         self.owner: object = None
         self._destinations: deque[_Destination] = deque(maxlen=_MAX_DESTINATIONS)
-        self._of_worker = b""  # what the metadata says of the worker
+        self._worker_fields = b""  # the metadata that names the worker, encoded
 
-    def finish_if_done(self, key: Any, finish: str = "") -> None:
-        """Record the end of an execution if it has ended.
+    def end_if_done(self, key: Any, finish: str = "") -> None:
+        """Record the end of an execution, if it has ended.
 
-        A task that was cancelled goes on until its function returns: only then is it over, and it may be
-        wanted again before.
+        A cancelled task runs until its function returns. Only then is it over, and a client may want it again
+        before.
         """
         worker = self._worker()
-        state: Any = None if worker is None else worker.state.tasks.get(key)
-        now = getattr(state, "state", "forgotten")
-        if now in _RUNS:
+        task: Any = None if worker is None else worker.state.tasks.get(key)  # private: see _dask_private
+        state = getattr(task, "state", FORGOTTEN)
+        if state in RUNNING_STATES:
             return
-        if now in ("cancelled", "resumed") and state.previous in _RUNS and not state.done:
+        if state in CANCELLED_STATES and task.previous in RUNNING_STATES and not task.done:
             return
-        added = {"rescheduled": True} if finish == "rescheduled" else {}
-        self._end(key, _ENDED.get(now, Status.CANCELLED), state, added)
+        added = {"rescheduled": True} if finish == RESCHEDULED else {}
+        self._end(key, _STATUS_AT_END.get(state, Status.CANCELLED), task, added)
 
     def adopt_running(self) -> None:
-        """Take over what runs already, and let go of what ended unseen, when a plugin joins."""
+        """Record tasks that started or ended while no plugin was registered."""
         worker = self._worker()
         for key in list(self.running):
-            self.finish_if_done(key)
-        for key, state in list(worker.state.tasks.items()) if worker is not None else ():
-            if state.state in _RUNS and key not in self.running:
+            self.end_if_done(key)
+        for key, task in list(worker.state.tasks.items()) if worker is not None else ():
+            if task.state in RUNNING_STATES and key not in self.running:
                 self.start(key)
 
     def interrupt_running(self) -> None:
-        """Record what still runs in a worker that closes: nobody will see its end."""
+        """Record the tasks that still run in a worker that closes. Nothing will report their end."""
         worker = self._worker()
         for key in list(self.running):
-            state: Any = None if worker is None else worker.state.tasks.get(key)
-            cancelled = getattr(state, "state", "") == "cancelled"
+            task: Any = None if worker is None else worker.state.tasks.get(key)
+            is_cancelled = getattr(task, "state", "") == CANCELLED
+            status = Status.CANCELLED if is_cancelled else Status.INTERRUPTED
             with guard.guarded("closing a Dask worker's tasks"):
-                self._end(key, Status.CANCELLED if cancelled else Status.INTERRUPTED, state, {}, forget=False)
+                self._end(key, status, task, {}, forget=False)
 
     # -- the start ----------------------------------------------------------------------------------------
 
     def start(self, key: Any) -> None:
         """Record the start of an execution."""
-        # The asyncio task that will run this one copies the present context right after this: it must not
-        # inherit a scope of whoever happened to wake the worker (a task that seceded, an in-process client).
+        # Right after this, the asyncio task that will run this one copies the present context. It must not
+        # inherit the scope of whatever woke the worker (a task that seceded, a client in this process).
         context.current.set(None)
         worker = self._worker()
         if worker is None:
             return
         if key in self.running:
             self._end(key, Status.INTERRUPTED, None, {})
-        state = worker.state.tasks[key]
-        home = self._destination_of(state.annotations)
-        if home is None:
+        task = worker.state.tasks[key]  # private: see _dask_private
+        destination = self._destination_of(task.annotations)
+        if destination is None:
             return
-        journal = home.journal
-        workflow = Scope(journal, None, home.origin.workflow_id)
+        journal = destination.journal
+        workflow = Scope(journal, None, destination.task_context.workflow_id)
         try:
-            execution = self._open(worker, state, home, workflow)
+            execution = self._open(worker, task, destination, workflow)
         except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
             count_lost_event(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
-            journal.append(execution.line(Status.RUNNING, execution.metadata, _thread_here(journal)))
+            journal.append(execution.line(Status.RUNNING, execution.metadata, _current_thread_field(journal)))
             self.running[key] = execution
-        announce(worker, journal, home.origin)
+        announce_journal(worker, journal, destination.task_context)
 
     def _destination_of(self, annotations: Mapping[str, Any] | None) -> _Destination | None:
-        """Find where a task belongs: most come from a submission that others came from just before."""
-        held = runtime.get()
-        told = (annotations or {}).get(origin.KEY)
-        for home in self._destinations:
-            if home.runtime is held and home.annotation == told:
-                return home
-        given = origin.context_of_task(annotations)
-        if given is None:
+        """Return where a task belongs. Most tasks share the annotation of one that came just before."""
+        active = runtime.get()
+        annotation = (annotations or {}).get(origin.ANNOTATION_KEY)
+        for destination in self._destinations:
+            if destination.runtime is active and destination.annotation == annotation:
+                return destination
+        task_context = origin.context_of_task(annotations)
+        if task_context is None:
             return None
-        home = _make_destination(told, held, given)
-        if told is not None:  # what the environment says is asked anew
-            self._destinations.appendleft(home)
-        return home
+        destination = _make_destination(annotation, active, task_context)
+        if annotation is not None:  # the environment is read anew each time
+            self._destinations.appendleft(destination)
+        return destination
 
     def record_failed(self, key: Any) -> None:
-        """Record the end of a task that was left out, as it failed: that is no plumbing any more."""
+        """Record an internal task that failed. It was left out when it started."""
         worker = self._worker()
-        state: Any = None if worker is None else worker.state.tasks.get(key)
-        home = None if state is None else self._destination_of(state.annotations)
-        if home is None:
+        task: Any = None if worker is None else worker.state.tasks.get(key)
+        destination = None if task is None else self._destination_of(task.annotations)
+        if destination is None:
             return
-        workflow = Scope(home.journal, None, home.origin.workflow_id)
+        workflow = Scope(destination.journal, None, destination.task_context.workflow_id)
         try:
-            execution = self._open(worker, state, home, workflow, plumbing_too=True)
+            execution = self._open(worker, task, destination, workflow, even_internal=True)
         except (Exception, SystemExit) as error:  # the guard, as above
             count_lost_event(workflow, "recording a Dask task that failed", error)
             return
         if execution is None:
             return
-        execution.began -= int(encoding.times_of(state).get("compute", 0.0) * 1e9)
+        execution.started_at -= int(encoding.durations_of(task).get("compute", 0.0) * 1e9)
         self.running[key] = execution
-        self._end(key, Status.ERROR, state, {})
+        self._end(key, Status.ERROR, task, {})
 
     def _open(
-        self, worker: Any, state: Any, home: _Destination, workflow: Scope, *, plumbing_too: bool = False
+        self,
+        worker: Any,
+        task: Any,
+        destination: _Destination,
+        workflow: Scope,
+        *,
+        even_internal: bool = False,
     ) -> Execution | None:
-        """Make an execution; None of a task of Dask's own that is left out, but for what it depends on."""
-        held, given, journal = home.runtime, home.origin, home.journal
-        workflow.muted = given.muted or not held.capturing
-        call = task_spec.call_of(state.run_spec)
-        inputs = {task.key: encoding.dependency(task.key) for task in state.dependencies}
-        functions = internal_tasks.functions_of(state.key, call)
-        if not (functions or plumbing_too or held.settings.dask.internal_tasks):
-            journal.append(encode_record(_left_out(state.key, inputs, given)))
+        """Open an execution. Return None for an internal task, of which only the dependencies are written."""
+        active, task_context, journal = destination.runtime, destination.task_context, destination.journal
+        workflow.muted = task_context.muted or not active.capturing
+        call = task_spec.call_of(task.run_spec)
+        inputs = {other.key: encoding.dependency_name(other.key) for other in task.dependencies}
+        functions = internal_tasks.user_functions(task.key, call)
+        if not (functions or even_internal or active.settings.dask.internal_tasks):
+            journal.append(encode_record(_create_left_out(task.key, inputs, task_context)))
             return None
-        place = b'%b,"activity_id":%b,"used":%b' % (
-            home.fragment,
-            _encode_ours(sanitize_text("-".join(functions) or internal_tasks.activity_of(state.key, call))),
-            encoding.encode_used(state.run_spec, call, inputs, held.summarizer),
+        line_prefix = b'%b,"activity_id":%b,"used":%b' % (
+            destination.fields,
+            _encode_json(sanitize_text("-".join(functions) or internal_tasks.activity_name(task.key, call))),
+            encoding.encode_used(task.run_spec, call, inputs, active.summarizer),
         )
         if inputs:
-            place += _field(b"dependencies", list(inputs.values()))
-        metadata = self._metadata_of(worker, state)
-        number, wall = journal.next_number(), clock.now()
+            line_prefix += _field(b"dependencies", list(inputs.values()))
+        metadata = self._metadata_of(worker, task)
+        number, now = journal.next_number(), clock.now()
         scope = Scope(
             journal,
             number,
-            given.workflow_id,
-            place,
-            wall_started=wall,
+            task_context.workflow_id,
+            line_prefix,
+            wall_started=now,
             parent=workflow,
             muted=workflow.muted,
         )
         open_scope(scope, current=False)
-        return Execution(scope, given, metadata, wall)
+        return Execution(scope, task_context, metadata, now)
 
-    def _metadata_of(self, worker: Any, state: Any) -> bytes:
-        """Say which execution of which task this is, and where."""
-        here = self._of_worker
-        if not here:
-            here = _field(b"worker", worker.address) + b',"worker_name":' + _encode_ours(worker.name)
-            self._of_worker = here
-        if state.resource_restrictions:
-            here += _field(b"resources", dict(state.resource_restrictions))
+    def _metadata_of(self, worker: Any, task: Any) -> bytes:
+        """Encode the custom metadata of an execution: its key and run, the worker, the resources."""
+        fields = self._worker_fields
+        if not fields:
+            fields = _field(b"worker", worker.address) + b',"worker_name":' + _encode_json(worker.name)
+            self._worker_fields = fields
+        if task.resource_restrictions:
+            fields += _field(b"resources", dict(task.resource_restrictions))
         return b'{"dask_key":%b,"run_id":%b%b}' % (
-            _encode_ours(sanitize_text(task_spec.text_of(state.key))),
-            _encode_ours(getattr(state, "run_id", None)),
-            here,
+            _encode_json(sanitize_text(task_spec.key_text(task.key))),
+            _encode_json(getattr(task, "run_id", None)),
+            fields,
         )
 
     # -- the end ------------------------------------------------------------------------------------------
 
     def _end(
-        self, key: Any, status: Status, state: Any, added: dict[str, Any], *, forget: bool = True
+        self, key: Any, status: Status, task: Any, added: dict[str, Any], *, forget: bool = True
     ) -> None:
+        """Record the end of an execution.
+
+        This is what ``close_task`` is for other tasks. It has a template of its own, as the start of a Dask
+        task is a record already and the custom metadata grow until the end.
+        """
         execution = self.running.pop(key) if forget else self.running[key]
         scope = execution.scope
         journal = scope.journal
         ended = scope.wall_started + ticks() - scope.started
         if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
-            return  # ended before
+            return  # it ended before
         try:
-            line = self._closed(execution, status, ended, state, added)
+            line = self._encode_end(execution, status, ended, task, added)
         except (Exception, SystemExit) as error:  # the guard, as above
             count_lost_event(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
 
-    def _closed(
-        self, execution: Execution, status: Status, ended: int, state: Any, added: dict[str, Any]
+    def _encode_end(
+        self, execution: Execution, status: Status, ended: int, task: Any, added: dict[str, Any]
     ) -> bytes:
-        """Give the record of an execution with what is known at its end."""
-        added = {**encoding.times_of(state), **added}
+        """Encode the record of the end of an execution."""
+        added = {**encoding.durations_of(task), **added}
         worker = self._worker()
         scope = execution.scope
         generated: dict[str, Any] | None = None
         error: Error | None = None
         exception: BaseException | None = None
         if status is Status.FINISHED and worker is not None:
-            generated = encoding.generated_of(worker, state.key, state)
+            generated = encoding.generated_of(worker, task.key, task)
         elif status is Status.ERROR:
-            error, exception = encoding.error_of(state)
+            error, exception = encoding.error_of(task)
             encoding.correct_left_early(scope, exception, error)
         metadata = execution.metadata
         if added:
-            metadata = metadata[:-1] + b"," + _encode_ours(added)[1:]  # none of its names is in there yet
+            metadata = metadata[:-1] + b"," + _encode_json(added)[1:]  # the names differ from those in there
         tags: list[str] = []
         extras = scope.extras
         if extras is not None:
@@ -307,58 +330,60 @@ class Executions:
                 metadata = encode({**msgspec.json.decode(metadata), **extras.custom_metadata})
             tags = [sanitize_text(tag) for tag in extras.tags]
             if exception is None and error is not None:
-                exception = RuntimeError(error.message)  # what ends inside ends by an error too
+                exception = RuntimeError(error.message)  # what ends with the task ends with an error too
             run_end_callbacks(extras, exception)
-        rest = b',"ended_at":%d%b' % (
+        tail = b',"ended_at":%d%b' % (
             ended,
             b"" if generated is None else b',"generated":' + encode(generated),
         )
-        rest += self._thread_of(execution, state)
+        tail += self._thread_field(execution, task)
         if error is not None or tags:
-            rest += _field(b"error", error) + _field(b"tags", tags or None)
+            tail += _field(b"error", error) + _field(b"tags", tags or None)
         if scope.exact:
-            rest += telemetry_at_end_field(scope)
-        return execution.line(status, metadata, rest)
+            tail += telemetry_at_end_field(scope)
+        return execution.line(status, metadata, tail)
 
-    def _thread_of(self, execution: Execution, state: Any) -> bytes:
-        """Name the thread in which a task ran, unless it is the one that the header names."""
+    def _thread_field(self, execution: Execution, task: Any) -> bytes:
+        """Return the field that names the thread of a task, unless the header names it."""
         worker = self._worker()
-        ident = None if worker is None or state is None else worker.state.threads.get(state.key)
+        ident = None if worker is None or task is None else worker.state.threads.get(task.key)
         if ident is None:
-            return _thread_here(execution.scope.journal)
+            return _current_thread_field(execution.scope.journal)
         if ident == execution.scope.journal.main_thread:
             return b""
-        thread = _threads_now().get(ident)
+        thread = _threads_by_ident().get(ident)
         return b"" if thread is None else _field(b"thread", thread.name)
 
 
-def _make_destination(told: Any, held: runtime.Runtime, given: origin.TaskContext) -> _Destination:
-    fragment = _field(b"workflow_id", given.workflow_id) + b',"subtype":"dask_task"'
-    fragment += _field(b"parent_task_id", given.parent_task_id)
-    fragment += _field(b"submitted_at", given.submitted_at)
-    return _Destination(told, held, given, origin.journal_of(given), fragment)
+def _make_destination(
+    annotation: Any, active: runtime.Runtime, task_context: origin.TaskContext
+) -> _Destination:
+    fields = _field(b"workflow_id", task_context.workflow_id) + b',"subtype":"dask_task"'
+    fields += _field(b"parent_task_id", task_context.parent_task_id)
+    fields += _field(b"submitted_at", task_context.submitted_at)
+    return _Destination(annotation, active, task_context, origin.journal_of(task_context), fields)
 
 
-def _threads_now() -> Mapping[int | None, threading.Thread]:
-    """Give the threads that run, by identifier."""
-    kept = getattr(threading, "_active", None)  # what enumerate lists; asked for at each task
-    return kept if type(kept) is dict else {thread.ident: thread for thread in threading.enumerate()}
+def _threads_by_ident() -> Mapping[int | None, threading.Thread]:
+    """Return the threads of this process by identifier."""
+    active = getattr(threading, "_active", None)  # the private table behind enumerate: no copy for each task
+    return active if type(active) is dict else {thread.ident: thread for thread in threading.enumerate()}
 
 
-def _left_out(key: Any, inputs: Mapping[Any, str], given: origin.TaskContext) -> LeftOut:
+def _create_left_out(key: Any, inputs: Mapping[Any, str], task_context: origin.TaskContext) -> LeftOut:
     return LeftOut(
-        workflow_id=given.workflow_id,
-        dask_key=sanitize_text(task_spec.text_of(key)),
+        workflow_id=task_context.workflow_id,
+        dask_key=sanitize_text(task_spec.key_text(key)),
         at=clock.now(),
         dependencies=list(inputs.values()),
     )
 
 
-def _thread_here(journal: Journal) -> bytes:
-    """Name the present thread, unless it is the one that the header names."""
+def _current_thread_field(journal: Journal) -> bytes:
+    """Return the field that names the current thread, unless the header names it."""
     return b"" if threading.get_ident() == journal.main_thread else thread_field()
 
 
 def _field(name: bytes, value: object) -> bytes:
-    """Give a field of a line with its comma in front; nothing where there is no value."""
-    return b"" if value is None else b',"%b":%b' % (name, _encode_ours(value))
+    """Return a field of a line, with its comma in front; nothing if there is no value."""
+    return b"" if value is None else b',"%b":%b' % (name, _encode_json(value))

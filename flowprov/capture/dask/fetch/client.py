@@ -1,11 +1,11 @@
-"""The client's side of gathering: it fetches the journals of workers that do not see its buffer.
+"""The client's side of fetching: it gets the journals of workers that do not see its buffer.
 
-Flows in: an open workflow and its Dask client. Flows out: copies of those journals in the client's buffer, at
-``campaign/host/`` as everywhere, and one line that says what is missing when the workflow closes.
+Flows in: an open workflow and its Dask client. Flows out: replicas of those journals in the client's buffer,
+at ``campaign/host/`` as everywhere, and one warning that names what is missing when the workflow closes.
 
-Every journal stays a file of its own, in one folder per host: a record is known, to readers and to sinks, by
-its journal and its position there, and a copy keeps both. What is sent is gathered: one question for each
-machine fetches what is new in all journals of all workers there.
+Each journal stays a file of its own, in one folder per host. Readers and sinks know a record by its journal
+and its position there, and a replica keeps both. One request per machine fetches what is new in all journals
+of all workers there.
 """
 
 from __future__ import annotations
@@ -22,303 +22,320 @@ from pathlib import Path
 from typing import Any
 
 from flowprov import guard
-from flowprov.capture.dask import origin
+from flowprov.capture.dask import _dask_private, origin
 from flowprov.capture.dask.fetch.protocol import FetchRequest, FetchResponse
-from flowprov.capture.dask.fetch.rpc import NoAnswerError, WorkerRPC
+from flowprov.capture.dask.fetch.rpc import NoResponseError, WorkerRPC
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import expect_writer_until, is_writer_expected
 from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, replica_state
 from flowprov.runtime import runtime
 
 _NAME = re.compile(r"\d+-[0-9a-f]+" + re.escape(SUFFIX))
-_MISSED = 3  # collections that may fail before a writer of which nothing was heard counts as gone
-_SHORTEST_S = 30.0  # the least time for which it counts as there
-_FIRST_S = 1.0
-_STRANGERS_ASKED = 3  # times that a worker is asked which does not know us
-_SHOWN = 4
-_PATIENCE = 2.0  # seconds for what is under way when the time of the last collection is over
-_SHARE = 0.75  # of the time that is left is for one machine
+_MAX_MISSED = 3  # collections that may fail before a writer counts as gone
+_MIN_EXPECTED_S = 30.0  # a writer counts as there for at least this time after a collection
+_FIRST_S = 1.0  # until the first collection
+_MAX_WITHOUT_PLUGIN = 3  # requests to a worker without the plugin
+_MAX_SHOWN = 4  # missing workers that a warning names
+_GRACE_S = 2.0  # for calls that are pending when the time of the last collection is over
+_SHARE = 0.75  # of the remaining time is for one machine
 
 
 class JournalFetcher:
-    """What one workflow's client knows of the journals of its workers, and how it gets them.
+    """What the client of a workflow knows of its workers' journals, and how it gets them.
 
     Parameters
     ----------
     client
         A ``distributed.Client``.
-    given
-        The workflow, as its workers are told of it.
+    task_context
+        The context of the workflow's tasks.
     interval
         Seconds between two collections.
 
     Attributes
     ----------
     missing
-        What the last collection could not bring, one phrase each.
+        What the last collection could not fetch, one phrase each.
     """
 
-    def __init__(self, client: Any, given: origin.TaskContext, interval: float) -> None:
+    def __init__(self, client: Any, task_context: origin.TaskContext, interval: float) -> None:
         self.missing: list[str] = []
-        self._connection = WorkerRPC(client)
-        self._origin = given
-        self._folder = Path(str(given.buffer)) / folder_name(given.campaign_id)
+        self._rpc = WorkerRPC(client)
+        self._task_context = task_context
+        self._folder = Path(str(task_context.buffer)) / folder_name(task_context.campaign_id)
         self._interval = interval
-        self._shared_workers: set[str] = set()  # workers that record into our buffer
-        self._without_plugin: dict[str, int] = {}
-        self._remote_workers: dict[str, FetchResponse] = {}  # workers that do not
-        self._open: dict[str, str] = {}  # journals that are written still: the place they are fetched from
+        self._shared_workers: set[str] = set()  # workers that record into the client's buffer
+        self._remote_workers: dict[str, FetchResponse] = {}  # workers that record elsewhere
+        self._without_plugin: dict[str, int] = {}  # requests to workers without the plugin
+        self._open: dict[str, str] = {}  # journals that are still written: the machine that has them
         self._stopping = threading.Event()
 
     # -- while a workflow is open -------------------------------------------------------------------------
 
     def run(self, close_timeout: float) -> None:
-        """Collect from time to time until told to stop, then once more: the life of our thread."""
-        # Not at once: the plugin is on its way to the workers, which complain of questions they do not know.
+        """Collect from time to time until :meth:`stop`, then once more. This is what the thread runs."""
+        # Not at once: the plugin is on its way to the workers, which log requests that they do not know.
         self._stopping.wait(min(self._interval, _FIRST_S))
         while not self._stopping.is_set():
             self.collect(time.monotonic() + max(self._interval, 10.0))
             self._stopping.wait(self._interval)
-        self._connection.resume()
+        self._rpc.resume()
         self.finish(close_timeout)
 
     def stop(self) -> None:
-        """Have :meth:`run` come to its end; returns at once."""
+        """Have :meth:`run` come to its end; return at once."""
         self._stopping.set()
-        self._connection.interrupt()
+        self._rpc.interrupt()
 
     def finish(self, timeout: float) -> None:
-        """Collect for the last time, and say what is missing."""
-        with guard.guarded("gathering the journals of Dask workers"):
+        """Collect for the last time, and warn of what is missing."""
+        with guard.guarded("fetching the journals of Dask workers"):
             self.collect(time.monotonic() + timeout, last=True)
             if self.missing:
                 self._warn_missing()
 
     def _warn_missing(self) -> None:
-        more = f"; and {len(self.missing) - _SHOWN} more" if len(self.missing) > _SHOWN else ""
+        more = f"; and {len(self.missing) - _MAX_SHOWN} more" if len(self.missing) > _MAX_SHOWN else ""
         guard.logger.warning(
             "flowprov: not all records of Dask workers are in %s: %s%s. They are safe where they are. "
             "flowprov.capture.dask.collect(client, campaign_id=%r) fetches them as long as the workers are "
             "there; later, copy the folders named here into that one.",
             self._folder,
-            "; ".join(self.missing[:_SHOWN]),
+            "; ".join(self.missing[:_MAX_SHOWN]),
             more,
-            self._origin.campaign_id,
+            self._task_context.campaign_id,
         )
 
     # -- one collection -----------------------------------------------------------------------------------
 
     def collect(self, deadline: float, *, last: bool = False) -> None:
-        """Fetch what is new; never raises.
+        """Fetch what is new. It never raises.
 
         Parameters
         ----------
         deadline
             When to be done, by the monotonic clock.
         last
-            The workflow has ended: have the journals closed, and notice what is missing.
+            The workflow has ended: have the journals closed, and note what is missing.
         """
         self.missing = []
         try:
             self._collect(deadline, last=last)
-        except NoAnswerError as error:
-            self.missing = [f"{self._where(each)} ({error})" for each in self._remote_workers]
-            if last and not self._remote_workers and not self._others():
+        except NoResponseError as error:
+            self.missing = [f"{self._describe_worker(address)} ({error})" for address in self._remote_workers]
+            if last and not self._remote_workers and not self._other_writers_exist():
                 self.missing = [f"no worker could be asked ({error})"]
         except Exception as error:  # the guard: the program goes on
-            guard.report_internal_error("gathering the journals of Dask workers", error)
-            self.missing = [f"{self._where(each)} (a fault of ours)" for each in self._remote_workers]
+            guard.report_internal_error("fetching the journals of Dask workers", error)
+            self.missing = [
+                f"{self._describe_worker(address)} (an internal error of flowprov)"
+                for address in self._remote_workers
+            ]
 
     def _collect(self, deadline: float, *, last: bool) -> None:
-        addresses = self._connection.workers(deadline)
+        addresses = self._rpc.workers(deadline)
         asked = [
             address
             for address in addresses
             if address not in self._shared_workers
-            and (last or self._without_plugin.get(address, 0) < _STRANGERS_ASKED)
+            and (last or self._without_plugin.get(address, 0) < _MAX_WITHOUT_PLUGIN)
         ]
-        answers = self._connection.ask_all(asked, self._request(close=last), deadline)
-        reached: dict[str, list[str]] = {}
-        silent = asked if last else self._remote_workers
+        responses = self._rpc.request_all(asked, self._request(close=last), deadline)
+        workers_by_machine: dict[str, list[str]] = {}
+        expected = asked if last else self._remote_workers
         self.missing += [
-            f"{self._where(each)} (no answer)" for each in asked if each in silent and each not in answers
+            f"{self._describe_worker(address)} (no response)"
+            for address in asked
+            if address in expected and address not in responses
         ]
-        for address, answer in answers.items():
-            if answer is None:
+        for address, response in responses.items():
+            if response is None:
                 self._without_plugin[address] = self._without_plugin.get(address, 0) + 1
                 if address in self._remote_workers:
-                    self.missing.append(f"{self._where(address)} (a fault of ours there)")
-            elif answer.folders:
-                self._remote_workers[address] = answer
-                reached.setdefault(answer.machine_key, []).append(address)
-                if last and answer.running:
-                    self.missing.append(f"{self._where(address)} ({answer.running} still open)")
-            elif answer.sees:
+                    self.missing.append(
+                        f"{self._describe_worker(address)} (an internal error of flowprov there)"
+                    )
+            elif response.folders:
+                self._remote_workers[address] = response
+                workers_by_machine.setdefault(response.machine_key, []).append(address)
+                if last and response.open_scopes:
+                    self.missing.append(
+                        f"{self._describe_worker(address)} ({response.open_scopes} still open)"
+                    )
+            elif response.sees_buffer:
                 self._shared_workers.add(address)
-        for workers in reached.values():
+        for workers in workers_by_machine.values():
             self._fetch(workers, deadline, last=last)
-        self._forget_departed(addresses, reached)
+        self._forget_departed(addresses, workers_by_machine)
         if last:
             self._create_placeholders(addresses, deadline)
 
-    def _others(self) -> bool:
-        """Whether somebody else recorded into our folder, as workers that see it do."""
-        own = Path(str(self._origin.nonce)).name
+    def _other_writers_exist(self) -> bool:
+        """Whether other processes recorded into the client's folder, as workers do that see it."""
+        own = Path(str(self._task_context.nonce)).name
         return any(path.name != own for path in self._folder.glob(f"*/*{SUFFIX}"))
 
-    def _request(self, *, close: bool = False, held: dict[str, ReplicaState] | None = None) -> FetchRequest:
-        given = self._origin
+    def _request(
+        self, *, close: bool = False, replicas: dict[str, ReplicaState] | None = None
+    ) -> FetchRequest:
+        context = self._task_context
         return FetchRequest(
-            given.campaign_id, str(given.buffer), given.nonce, given.workflow_id, close=close, held=held
+            context.campaign_id,
+            str(context.buffer),
+            context.nonce,
+            context.workflow_id,
+            close=close,
+            replicas=replicas,
         )
 
     def _fetch(self, workers: list[str], deadline: float, *, last: bool) -> None:
-        """Fetch what is new on a machine from one of its workers, or from the next if that fails."""
-        trouble: object = "no answer"
+        """Fetch what is new on a machine from one of its workers, or from the next one if that fails."""
+        failure: object = "no response"
         for address in workers:
             now = time.monotonic()
             try:
-                # A machine that hangs leaves time for the others.
+                # A machine that hangs must leave time for the others.
                 self._fetch_from(address, now + (deadline - now) * _SHARE, last=last)
-            except (NoAnswerError, OSError) as error:
-                trouble = error
+            except (NoResponseError, OSError) as error:
+                failure = error
             else:
                 return
-        self.missing.append(f"{self._where(workers[0])} ({trouble})")
+        self.missing.append(f"{self._describe_worker(workers[0])} ({failure})")
 
     def _fetch_from(self, address: str, deadline: float, *, last: bool) -> None:
-        first = self._remote_workers[address]
-        before, held = None, self._replica_states(first.hosts)
-        while held != before:  # what does not grow is written by somebody else
+        hosts = self._remote_workers[address].hosts
+        previous, replicas = None, self._replica_states(hosts)
+        while replicas != previous:  # a replica that does not grow is written by another process
             if self._stopping.is_set() and not last:
                 return
             if time.monotonic() > deadline:
-                raise NoAnswerError("time is over")
-            answer = self._connection.ask(address, self._request(held=held), deadline)
-            self._store(answer)
-            if not answer.more:
+                raise NoResponseError("the time is over")
+            response = self._rpc.request(address, self._request(replicas=replicas), deadline)
+            self._store(response)
+            if not response.more:
                 return
-            before, held = held, self._replica_states(first.hosts)
+            previous, replicas = replicas, self._replica_states(hosts)
 
     def _replica_states(self, hosts: list[str]) -> dict[str, ReplicaState]:
-        """Say what is here of the journals of some hosts."""
-        held: dict[str, ReplicaState] = {}
+        """Return the states of the replicas of some hosts."""
+        states: dict[str, ReplicaState] = {}
         for host in hosts:
             for path in (self._folder / folder_name(host)).glob(f"*{SUFFIX}"):
-                with contextlib.suppress(OSError):  # of another user: it cannot be a copy of ours
-                    held[f"{host}/{path.name}"] = replica_state(path)
-        return held
+                with contextlib.suppress(OSError):  # a file of another user: it cannot be a replica of ours
+                    states[f"{host}/{path.name}"] = replica_state(path)
+        return states
 
-    def _store(self, answer: FetchResponse) -> None:
-        """Add what arrived to the copies, and say of each whether more of it will come."""
-        for name, piece in answer.chunks:
+    def _store(self, response: FetchResponse) -> None:
+        """Append the chunks to their replicas, and mark the replicas of journals that are still written."""
+        for name, chunk in response.chunks:
             path = self._path(name)
             if path is not None:
-                append_chunks(path, [piece], self._awaited(answer.states.get(name)))
-        for name, state in answer.states.items():
+                append_chunks(path, [chunk], self._expected_for(response.states.get(name)))
+        for name, state in response.states.items():
             path = self._path(name)
             if path is None or not (state == "open" or is_writer_expected(path)):
                 continue
             self._open.pop(name, None)
             if state == "open":
-                self._open[name] = answer.machine_key
-            with contextlib.suppress(OSError):  # gone, or nothing of it came yet
-                expect_writer_until(path, self._awaited(state))
+                self._open[name] = response.machine_key
+            with contextlib.suppress(OSError):  # the replica is gone, or nothing of it has arrived
+                expect_writer_until(path, self._expected_for(state))
 
-    def _awaited(self, state: str | None) -> float:
-        return max(_MISSED * self._interval, _SHORTEST_S) if state == "open" else 0.0
+    def _expected_for(self, state: str | None) -> float:
+        """Return for how many seconds the writer of a journal counts as there."""
+        return max(_MAX_MISSED * self._interval, _MIN_EXPECTED_S) if state == "open" else 0.0
 
     def _create_placeholders(self, present: list[str], deadline: float) -> None:
-        """Begin a copy of each journal of which nothing came, so that whoever verifies the run misses it."""
-        for told in self._connection.announcements(deadline):
-            path = self._path(told.name) if told.campaign_id == self._origin.campaign_id else None
+        """Create a replica for each journal of which nothing arrived, so that ``verify`` misses the rest."""
+        for notice in self._rpc.journal_notices(deadline):
+            is_of_campaign = notice.campaign_id == self._task_context.campaign_id
+            path = self._path(notice.name) if is_of_campaign else None
             if path is None or path.exists():
                 continue
-            append_chunks(
-                path, [Chunk(0, told.header)], self._awaited("open" if told.worker in present else "gone")
-            )
-            if told.worker not in self._remote_workers:
+            state = "open" if notice.worker in present else "gone"
+            append_chunks(path, [Chunk(0, notice.header)], self._expected_for(state))
+            if notice.worker not in self._remote_workers:
                 self.missing.append(
-                    f"worker {told.worker} on {told.hostname}, in {told.folder} (nothing came)"
+                    f"worker {notice.worker} on {notice.hostname}, in {notice.folder} (nothing arrived)"
                 )
 
-    def _where(self, address: str) -> str:
-        known = self._remote_workers.get(address)
-        where = "" if known is None else f" on {known.hostname}, in {', '.join(known.folders)}"
+    def _describe_worker(self, address: str) -> str:
+        response = self._remote_workers.get(address)
+        where = "" if response is None else f" on {response.hostname}, in {', '.join(response.folders)}"
         return f"worker {address}{where}"
 
     def _path(self, name: str) -> Path | None:
-        """Say where a copy stands; None for what cannot be the name of a journal."""
+        """Return the path of a replica; None for what cannot be the name of a journal."""
         host, _, file = name.partition("/")
         return self._folder / folder_name(host) / file if _NAME.fullmatch(file) else None
 
-    def _forget_departed(self, present: list[str], reached: dict[str, list[str]]) -> None:
-        """Take notice of workers that are gone, and of machines on which nobody is left to ask."""
+    def _forget_departed(self, present: list[str], workers_by_machine: dict[str, list[str]]) -> None:
+        """Forget workers that are gone, and the open journals of machines without a worker to ask."""
         for address in self._remote_workers.keys() - set(present):
-            answer = self._remote_workers[address]
-            if answer.machine_key in reached:  # another worker there handed over what it left
+            response = self._remote_workers[address]
+            if response.machine_key in workers_by_machine:  # another worker there sent what this one left
                 del self._remote_workers[address]
             else:
-                self.missing.append(f"{self._where(address)} (the worker is gone)")
-        alive = {
+                self.missing.append(f"{self._describe_worker(address)} (the worker is gone)")
+        machines = {
             self._remote_workers[address].machine_key
             for address in self._remote_workers.keys() & set(present)
         }
-        for name, place in list(self._open.items()):
-            if place not in alive and (path := self._path(name)) is not None:
+        for name, machine_key in list(self._open.items()):
+            if machine_key not in machines and (path := self._path(name)) is not None:
                 del self._open[name]
-                with contextlib.suppress(OSError):  # gone
+                with contextlib.suppress(OSError):  # the replica is gone
                     expect_writer_until(path, 0)
 
 
 @contextlib.contextmanager
-def fetching(client: Any, given: origin.TaskContext) -> Iterator[None]:
-    """Gather while a workflow is open, and wait for the last of it a little when that closes.
+def fetching(client: Any, task_context: origin.TaskContext) -> Iterator[None]:
+    """Fetch journals while a workflow is open, and wait a little for the last of them when it closes.
 
-    With an asynchronous client, in whose event loop the workflow closes, nothing is waited for: that goes on
-    in the background. ``await flowprov.capture.dask.collect(client)`` waits.
+    With an asynchronous client the workflow closes in the client's event loop, and must not wait there. The
+    last collection runs in the background; ``await flowprov.capture.dask.collect(client)`` waits for it.
     """
     settings = runtime.get().settings.dask
-    if given.buffer is None or given.nonce is None or _shares_our_process(client):
+    if task_context.buffer is None or task_context.nonce is None or _runs_workers_in_process(client):
         yield
         return
-    gathered = JournalFetcher(client, given, settings.collect_interval)
+    fetcher = JournalFetcher(client, task_context, settings.collect_interval)
     thread = threading.Thread(
-        target=gathered.run, args=(settings.close_timeout,), name="flowprov-gathering", daemon=True
+        target=fetcher.run, args=(settings.close_timeout,), name="flowprov-fetch-journals", daemon=True
     )
     process = os.getpid()
-    _ending[:] = [each for each in _ending if each[1].is_alive()]
-    with guard.guarded("starting to gather the journals of Dask workers"):
+    _closing[:] = [(other, waiting) for other, waiting in _closing if waiting.is_alive()]
+    with guard.guarded("starting to fetch the journals of Dask workers"):
         thread.start()
     try:
         yield
     finally:
         if os.getpid() == process:
-            gathered.stop()
+            fetcher.stop()
             if client.asynchronous:
-                _ending.append((client, thread))
+                _closing.append((client, thread))
             elif thread.ident is not None:
-                thread.join(settings.close_timeout + _PATIENCE)
+                thread.join(settings.close_timeout + _GRACE_S)
 
 
-# Of asynchronous clients: what goes on in the background after a workflow closed.
-_ending: list[tuple[Any, threading.Thread]] = []
+# Asynchronous clients and the threads that run their last collections in the background.
+_closing: list[tuple[Any, threading.Thread]] = []
 
 
-def _shares_our_process(client: Any) -> bool:
-    return str(getattr(getattr(client, "scheduler", None), "address", "")).startswith("inproc:")
+def _runs_workers_in_process(client: Any) -> bool:
+    return str(_dask_private.scheduler_address(client) or "").startswith("inproc:")
 
 
 def collect(client: Any, *, campaign_id: str | None = None, timeout: float = 60.0) -> Any:
     """Fetch the journals of workers that do not see the buffer of this process.
 
     ``flowprov.workflow(dask_client=...)`` does it by itself, while it is open and when it closes. This is for
-    what was left then, and for asynchronous programs: ``await`` it before the client is closed.
+    journals that were missing then, and for asynchronous programs: ``await`` it before the client closes.
 
     Parameters
     ----------
     client
-        A ``distributed.Client``. With an asynchronous one the result is awaited.
+        A ``distributed.Client``. For an asynchronous one the result must be awaited.
     campaign_id
         The campaign; by default that of this process.
     timeout
@@ -327,7 +344,7 @@ def collect(client: Any, *, campaign_id: str | None = None, timeout: float = 60.
     Returns
     -------
     list of str
-        What is missing, one phrase each; empty if all is here.
+        What is missing, one phrase each; empty if everything is here.
     """
     if getattr(client, "asynchronous", False):
         return asyncio.get_running_loop().run_in_executor(None, _collect, client, campaign_id, timeout)
@@ -336,15 +353,15 @@ def collect(client: Any, *, campaign_id: str | None = None, timeout: float = 60.
 
 def _collect(client: Any, campaign_id: str | None, timeout: float) -> list[str]:
     deadline = time.monotonic() + timeout
-    for _, thread in [each for each in _ending if each[0] is client]:
+    for thread in [thread for other, thread in _closing if other is client]:
         thread.join(max(0.0, deadline - time.monotonic()))
-    held = runtime.get()
-    campaign = campaign_id or held.campaign_id()
-    written = [journal.path for journal in held.journals() if journal.identity.campaign_id == campaign]
-    buffer = next((path.parents[2] for path in written if path), Path(held.settings.journal.path))
+    active = runtime.get()
+    campaign = campaign_id or active.campaign_id()
+    paths = [journal.path for journal in active.journals() if journal.identity.campaign_id == campaign]
+    buffer = next((path.parents[2] for path in paths if path), Path(active.settings.journal.path))
     buffer.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=".dask-", dir=buffer) as nonce:
-        given = origin.TaskContext(campaign, "", buffer=str(buffer), nonce=Path(nonce.name).name)
-        gathered = JournalFetcher(client, given, held.settings.dask.collect_interval)
-        gathered.collect(deadline, last=True)
-    return gathered.missing
+        task_context = origin.TaskContext(campaign, "", buffer=str(buffer), nonce=Path(nonce.name).name)
+        fetcher = JournalFetcher(client, task_context, active.settings.dask.collect_interval)
+        fetcher.collect(deadline, last=True)
+    return fetcher.missing

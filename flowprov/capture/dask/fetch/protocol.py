@@ -1,6 +1,6 @@
 """The messages between a client that fetches journals and the workers that hold them.
 
-Flows in: nothing. Flows out: the types of what is sent, so that neither end need know the other.
+Flows in: nothing. Flows out: the types of the messages, so that neither end needs to import the other.
 """
 
 from __future__ import annotations
@@ -11,24 +11,26 @@ from flowprov.journal.replica import Chunk, JournalState, ReplicaState
 
 OPERATION = "flowprov_journals"
 TOPIC = "flowprov-journals"
-CHUNK = 2 << 20  # bytes of journals in one answer
+CHUNK = 2 << 20  # bytes of journals in one response
 
 
 class FetchRequest(msgspec.Struct, frozen=True):
-    """What a client asks of a worker.
+    """What a client asks a worker for.
 
     Attributes
     ----------
-    campaign_id, buffer, nonce
-        The campaign; the client's buffer folder and a file in it whose name exists once in the world.
+    campaign_id
+        The campaign whose journals are fetched.
+    buffer, nonce
+        The client's buffer folder, and a file in it whose name exists only once.
     workflow_id
-        The workflow that is gathered; "" for all of the campaign.
+        The workflow whose journals are fetched; "" for all of the campaign.
     close
-        Close what journals the campaign has here, where nothing is open in them: its workflow has ended.
-    held
-        What the client holds, by ``host/name``; None: it only wants to know who is here.
+        The workflow has ended: close the campaign's journals in which nothing is open.
+    replicas
+        The replicas that the client has, by ``host/name``; None to ask only which journals are here.
     limit
-        At most so many bytes are wanted.
+        The client takes at most this many bytes.
     """
 
     campaign_id: str
@@ -36,21 +38,21 @@ class FetchRequest(msgspec.Struct, frozen=True):
     nonce: str | None = None
     workflow_id: str = ""
     close: bool = False
-    held: dict[str, ReplicaState] | None = None
+    replicas: dict[str, ReplicaState] | None = None
     limit: int = CHUNK
 
 
 class JournalNotice(msgspec.Struct, frozen=True):
-    """What a worker has the scheduler keep of a journal that its client does not see.
+    """What the scheduler keeps of a journal that the client does not see.
 
     Attributes
     ----------
     campaign_id
-        The campaign.
+        Campaign of the journal.
     name
-        ``host/name``, as it stands in the folder.
+        ``host/name`` of its file in the buffer folder.
     worker, hostname, folder
-        Who writes it, and where.
+        The worker that writes it, and where.
     header
         Its first line.
     """
@@ -64,37 +66,37 @@ class JournalNotice(msgspec.Struct, frozen=True):
 
 
 class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says.
+    """What a worker answers.
 
     Attributes
     ----------
     hostname, pid
-        Where it is.
-    sees
+        Host and process of the worker.
+    sees_buffer
         Whether it sees the client's buffer and records into it.
     folders
-        Where journals of the campaign lie that the client may not see; none where it has none.
+        Folders with journals of the campaign that the client may not see; empty if there are none.
     hosts
         The folders of hosts in them.
     machine_key
-        Tells these folders from those of other machines.
-    running
-        How many steps of the workflow go on in this process.
+        Identifies these folders among those of all machines.
+    open_scopes
+        How many scopes of the workflow are open in this process.
     states
-        Of each journal, by ``host/name``, whether it is written still.
+        Whether each journal is still written, by ``host/name``.
     chunks
-        What the client lacks of them, as far as it fits.
+        Bytes of the journals that the client does not have, as far as the limit allows.
     more
-        Whether it lacks more.
+        Whether there are more.
     """
 
     hostname: str
     pid: int
-    sees: bool = False
+    sees_buffer: bool = False
     folders: list[str] = []
     hosts: list[str] = []
     machine_key: str = ""
-    running: int = 0
+    open_scopes: int = 0
     states: dict[str, JournalState] = {}
     chunks: list[tuple[str, Chunk]] = []
     more: bool = False

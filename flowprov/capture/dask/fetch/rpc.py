@@ -1,7 +1,7 @@
-"""How a thread of ours asks the workers of a Dask client, by way of its scheduler.
+"""Requests of a flowprov thread to the workers of a Dask client, by way of its scheduler.
 
-Flows in: questions. Flows out: answers that arrived whole; a worker that gave none stands there with None.
-Nothing waits longer than it is told to, and one worker that hangs does not keep the answers of others.
+Flows in: requests. Flows out: responses that arrived whole; a worker that has no response stands there with
+None. Each call has a deadline, and one worker that hangs does not keep the responses of others back.
 """
 
 from __future__ import annotations
@@ -16,164 +16,167 @@ from typing import Any
 import msgspec
 
 from flowprov import guard
+from flowprov.capture.dask import _dask_private
 from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
 
 _ATTEMPTS = 3
-_AT_ONCE = 32  # questions to single workers
-_SHARE = 0.33  # of the time is for a question to all at once, as much for questions to each
+_MAX_CONCURRENT = 32  # requests to single workers at a time
+_SHARE = 0.33  # of the time is for a request to all workers at once, as much for requests to each of them
 
 
-class NoAnswerError(Exception):
-    """The scheduler, or a worker, cannot be asked, or gave no whole answer."""
+class NoResponseError(Exception):
+    """The scheduler, or a worker, cannot be reached, or sent no response that arrived whole."""
 
 
 class WorkerRPC:
-    """The way to the workers of a client.
+    """The connection to the workers of a client.
 
     Parameters
     ----------
     client
-        A ``distributed.Client``, of either kind. It is not to be called from its own event loop's thread.
+        A ``distributed.Client``, synchronous or asynchronous. Do not call this from the thread of its event
+        loop.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._interrupted = False
-        self._waiting: concurrent.futures.Future[Any] | None = None
+        self._pending: concurrent.futures.Future[Any] | None = None
 
     def interrupt(self) -> None:
-        """Have what is asked now, from another thread, and what is asked later fail at once."""
+        """Fail the call that another thread waits for, and all later ones."""
         self._interrupted = True
-        if (waiting := self._waiting) is not None:
-            waiting.cancel()
+        if (pending := self._pending) is not None:
+            pending.cancel()
 
     def resume(self) -> None:
-        """Take an interruption back."""
+        """Undo an interruption."""
         self._interrupted = False
 
     def workers(self, deadline: float) -> list[str]:
-        """List the workers that the scheduler knows.
+        """List the addresses of the workers that the scheduler knows.
 
         Raises
         ------
-        NoAnswerError
-            If it does not answer.
+        NoResponseError
+            If the scheduler does not respond.
         """
-        return list(self._call(self._workers, deadline))
+        addresses: list[str] = self._call(lambda: _dask_private.worker_addresses(self._client), deadline)
+        return addresses
 
-    def announcements(self, deadline: float) -> list[JournalNotice]:
-        """List the journals that workers told the scheduler of; it keeps the latest thousand.
+    def journal_notices(self, deadline: float) -> list[JournalNotice]:
+        """List the journals that workers announced to the scheduler. It keeps the latest thousand.
 
         Raises
         ------
-        NoAnswerError
-            If it does not answer.
+        NoResponseError
+            If the scheduler does not respond.
         """
-        events = self._call(lambda: self._client.scheduler.events(topic=TOPIC), deadline)
-        return [msgspec.json.decode(told, type=JournalNotice) for _, told in events]
+        events = self._call(lambda: _dask_private.events(self._client, TOPIC), deadline)
+        return [msgspec.json.decode(event, type=JournalNotice) for event in events]
 
-    def ask_all(
-        self, addresses: list[str], question: FetchRequest, deadline: float
+    def request_all(
+        self, addresses: list[str], request: FetchRequest, deadline: float
     ) -> dict[str, FetchResponse | None]:
-        """Ask workers; those who do not know us have None, those who did not answer in time are left out.
+        """Send a request to workers.
+
+        Returns
+        -------
+        dict
+            The response of each worker; None for a worker without the plugin. A worker that did not respond
+            in time is left out.
 
         Raises
         ------
-        NoAnswerError
-            If the scheduler does not answer.
+        NoResponseError
+            If the scheduler does not respond.
         """
         if not addresses:
             return {}
         now = time.monotonic()
         share = (deadline - now) * _SHARE
         try:
-            replies = self._call(lambda: self._broadcast(addresses, question), now + share)
-        except NoAnswerError:
-            # One of them hangs, and nobody's answer came: each is asked by itself.
+            replies = self._call(lambda: self._broadcast(addresses, request), now + share)
+        except NoResponseError:
+            # One of the workers hangs, so no response came at all: send the request to each by itself.
             until = time.monotonic() + share
-            replies = self._call(lambda: self._each(addresses, question, until), until + 1)
+            replies = self._call(lambda: self._request_each(addresses, request, until), until + 1)
         return {address: unpack_response(reply) for address, reply in replies.items()}
 
-    def ask(self, address: str, question: FetchRequest, deadline: float) -> FetchResponse:
-        """Ask one worker, again if its answer was damaged on its way.
+    def request(self, address: str, request: FetchRequest, deadline: float) -> FetchResponse:
+        """Send a request to one worker, and again if the response was damaged on its way.
 
         Raises
         ------
-        NoAnswerError
-            If there was none.
+        NoResponseError
+            If there was no response.
         """
         for _ in range(_ATTEMPTS):
-            replies = self._call(lambda: self._broadcast([address], question), deadline)
-            if (answer := unpack_response(replies.get(address))) is not None:
-                return answer
-        raise NoAnswerError(f"{address} gave no answer that arrived whole")
+            replies = self._call(lambda: self._broadcast([address], request), deadline)
+            if (response := unpack_response(replies.get(address))) is not None:
+                return response
+        raise NoResponseError(f"{address} sent no response that arrived whole")
 
-    async def _workers(self) -> Any:
-        return await self._client.scheduler.ncores()  # a client that was closed has no scheduler
+    async def _broadcast(self, addresses: list[str], request: FetchRequest) -> dict[str, Any]:
+        message = {"op": OPERATION, "request": msgspec.msgpack.encode(request)}
+        return await _dask_private.broadcast(self._client, message, addresses)
 
-    async def _broadcast(self, addresses: list[str], question: FetchRequest) -> dict[str, Any]:
-        message = {"op": OPERATION, "question": msgspec.msgpack.encode(question)}
-        replies: dict[str, Any] = await self._client.scheduler.broadcast(
-            msg=message, workers=addresses, on_error="ignore"
-        )
-        return replies
-
-    async def _each(
-        self, addresses: Iterable[str], question: FetchRequest, deadline: float
+    async def _request_each(
+        self, addresses: Iterable[str], request: FetchRequest, deadline: float
     ) -> dict[str, Any]:
-        places = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
-        async def one(address: str) -> dict[str, Any]:
-            async with places:
+        async def request_one(address: str) -> dict[str, Any]:
+            async with slots:
                 try:
-                    left = max(0.0, deadline - time.monotonic())
-                    return await asyncio.wait_for(self._broadcast([address], question), left)
-                except Exception as error:  # whatever it is, the others are asked
-                    guard.logger.debug("flowprov got no answer from %s: %s", address, error)
+                    remaining = max(0.0, deadline - time.monotonic())
+                    return await asyncio.wait_for(self._broadcast([address], request), remaining)
+                except Exception as error:  # whatever it is, the other workers are asked
+                    guard.logger.debug("flowprov got no response from %s: %s", address, error)
                     return {}
 
-        found: dict[str, Any] = {}
-        for reply in await asyncio.gather(*map(one, addresses)):
-            found.update(reply)
-        return found
+        replies: dict[str, Any] = {}
+        for reply in await asyncio.gather(*map(request_one, addresses)):
+            replies.update(reply)
+        return replies
 
-    def _call(self, make: Callable[[], Coroutine[Any, Any, Any]], deadline: float) -> Any:
-        """Run a coroutine in the client's event loop, and wait for it here."""
-        if getattr(self._client, "status", "") != "running":
-            raise NoAnswerError("the client is closed")
+    def _call(self, create: Callable[[], Coroutine[Any, Any, Any]], deadline: float) -> Any:
+        """Run a coroutine in the client's event loop, and wait for it in this thread."""
+        if not _dask_private.is_connected(self._client):
+            raise NoResponseError("the client is closed")
 
         async def run() -> Any:
-            return await make()
+            return await create()  # created in the event loop: a client that was closed has no scheduler
 
         coroutine = run()
         try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
+            future = asyncio.run_coroutine_threadsafe(coroutine, _dask_private.event_loop(self._client))
         except RuntimeError as error:  # the loop is closed
             coroutine.close()
-            raise NoAnswerError(str(error)) from error
-        self._waiting = future
+            raise NoResponseError(str(error)) from error
+        self._pending = future
         if self._interrupted:
             future.cancel()
         try:
             return future.result(max(0.0, deadline - time.monotonic()))
         except concurrent.futures.TimeoutError as error:
             future.cancel()
-            raise NoAnswerError("it took too long") from error
+            raise NoResponseError("it took too long") from error
         except concurrent.futures.CancelledError as error:
-            raise NoAnswerError("it was broken off") from error
-        except Exception as error:  # what a connection can raise is many things
-            raise NoAnswerError(str(error) or type(error).__name__) from error
+            raise NoResponseError("it was interrupted") from error
+        except Exception as error:  # a connection can raise many things
+            raise NoResponseError(str(error) or type(error).__name__) from error
 
 
 def unpack_response(reply: Any) -> FetchResponse | None:
-    """Unpack an answer; None if there is none, or if it was damaged on its way."""
+    """Unpack a response; return None if there is none, or if it was damaged on its way."""
     if not isinstance(reply, dict):
         return None
-    packed = reply.get("answer")
+    packed = reply.get("response")
     if packed is None:
-        guard.logger.debug("flowprov met a fault on a Dask worker: %s", reply.get("fault"))
+        guard.logger.debug("flowprov met an internal error on a Dask worker: %s", reply.get("error"))
         return None
     if hashlib.sha256(packed).hexdigest() != reply.get("digest"):
-        guard.logger.debug("flowprov got a damaged answer from a Dask worker")
+        guard.logger.debug("flowprov got a damaged response from a Dask worker")
         return None
     return msgspec.msgpack.decode(packed, type=FetchResponse)
