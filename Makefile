@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix faults soak benchmark dask-scale clean
+.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix python-matrix faults soak benchmark dask-scale clean
 
 campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -59,6 +59,12 @@ dask-matrix:
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider $(DASK_TESTS); \
 	  rm -rf $$place; \
 	done
+
+# The tests that need no torch with other Pythons, in places that are thrown away: suites of Debian (trixie has
+# Python 3.13, sid 3.14; this needs root and debootstrap), or commands and paths of interpreters that are here.
+PYTHONS ?= trixie sid
+python-matrix:
+	@tests/python_matrix.sh $(PYTHONS)
 
 faults: $(READY) servers  ## every fault of delivery, played and counted; writes docs/explanation/faults.md
 	$(BIN)/python -m tests.faults

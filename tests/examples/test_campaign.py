@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")  # each configuration trains a model
+
 from tests.examples.support import RunScript
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llm_campaign"

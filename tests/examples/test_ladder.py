@@ -21,6 +21,7 @@ def climb(run_script: RunScript) -> RunScript:
 
 @pytest.mark.timeout(600)
 def test_each_step_records_exactly_what_it_promises(climb: RunScript) -> None:
+    pytest.importorskip("torch")
     done = climb()
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^(\d) .*?(\d+) +(\d+)  (\w+)$", done.stdout, re.MULTILINE)
@@ -51,6 +52,7 @@ def test_a_folder_with_an_earlier_ladder_is_left_alone(climb: RunScript, tmp_pat
 def test_the_ladder_ends_with_the_winner_and_three_commands_that_work(
     climb: RunScript, tmp_path: Path
 ) -> None:
+    pytest.importorskip("torch")
     done = climb("--only", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     ending = done.stdout.partition("the configuration that won, of 1 that ended well:\n")[2]

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 from llm_config import PARAMETERS
 from llm_dataprep import dataprep_workflow

@@ -60,8 +60,10 @@ def _blocks() -> list[Block]:
     "block", [block for block in _blocks() if block.not_run is None], ids=lambda block: block.where
 )
 def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
-    if "from transformers import" in block.code and find_spec("transformers") is None:
-        pytest.skip('NO TRANSFORMERS: install it (pip install -e ".[dev]")')
+    for library in ("torch", "transformers"):
+        imports_it = re.search(rf"^(import|from) {library}\b", block.code, re.MULTILINE)
+        if imports_it and find_spec(library) is None:
+            pytest.skip(f'NO {library.upper()}: install it (pip install -e ".[dev]")')
     script = tmp_path / "block.py"
     script.write_text(block.code)
     done = subprocess.run(

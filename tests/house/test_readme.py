@@ -7,6 +7,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import flowprov
 from tests.support import REPOSITORY, run
 
@@ -43,6 +45,7 @@ def _shape(text: str) -> list[list[str]]:
 
 
 def test_the_ten_lines_print_the_table_that_the_readme_shows(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     printed, complaints = run(_program(), tmp_path)
     assert _shape(printed) == _shape(_shown()[1])
     assert complaints == ""
@@ -54,6 +57,7 @@ def test_the_ten_lines_are_ten() -> None:
 
 
 def test_the_commands_say_of_the_killed_program_what_the_readme_shows(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     killed = _program().replace(_END_OF_AN_EPOCH, _KILL)
     assert killed != _program()
     run(killed, tmp_path, env={"FLOWPROV__JOURNAL__HEARTBEAT": "600"}, status=-signal.SIGKILL)

@@ -9,6 +9,9 @@ from queue import Queue
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from flowprov import guard
