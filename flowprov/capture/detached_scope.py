@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 from flowprov.capture.failures import close_abandoned
-from flowprov.capture.recorder import close_task, open_scope
+from flowprov.capture.task_records import close_task, open_scope
 from flowprov.clock import ticks
 from flowprov.runtime.context import Scope, open_around
 

@@ -21,7 +21,7 @@ import msgspec
 from flowprov import line_templates
 from flowprov.capture.failures import close_after_fault, close_all_abandoned, count_lost_event
 from flowprov.capture.function_spec import generated_field
-from flowprov.capture.recorder import (
+from flowprov.capture.task_records import (
     close_task,
     enclosing_scope,
     encode_outputs_and_extras,

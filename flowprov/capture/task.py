@@ -18,7 +18,7 @@ import msgspec
 from flowprov.capture.failures import close_after_fault, count_lost_event
 from flowprov.capture.function_spec import FunctionSpec, encode
 from flowprov.capture.handles import TaskHandle
-from flowprov.capture.recorder import (
+from flowprov.capture.task_records import (
     close_task,
     enclosing_scope,
     encode_outputs_and_extras,

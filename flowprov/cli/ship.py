@@ -15,8 +15,8 @@ import click
 
 from flowprov.cli.output import Failure
 from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json
+from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
-from flowprov.shipping.shipment import silence_stamina
 from flowprov.shipping.status import ShipperFiles
 
 _GIVE_UP_AFTER_S = 8.0  # short, as a person waits for it

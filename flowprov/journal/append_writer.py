@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from flowprov.journal.writer import JournalFull
+from flowprov.journal.write_failures import JournalFull
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.write.restype = ctypes.c_ssize_t

@@ -29,6 +29,7 @@ from flowprov.journal.header import Identity, make_header
 from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.journal.write_failures import drop_reason, warn_stopped
 from flowprov.settings import JournalSettings
 
 _OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names
@@ -182,24 +183,9 @@ class Journal:
         """Stop journaling for a reason that will not pass by itself, and warn once."""
         if self._stop_reason is not None:
             return
-        if self.closed:
-            self._stop_reason = "closed"
-        else:
-            self._stop_reason = error.reason if isinstance(error, writer.JournalFull) else "write_error"
+        self._stop_reason = drop_reason(error, closed=self.closed)
         self.fast_append = _raise_stopped
-        cause = {
-            "disk_full": "the disk is full",
-            "max_bytes": "journal.max_bytes is reached",
-            "closed": "it was closed before, at the end of the process",
-        }.get(self._stop_reason, f"writing fails ({error})")
-        guard.warn_once(
-            f"stopped {self.journal_id}",
-            "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
-            "dropped (%s). Records written so far are safe.",
-            self.path or self.settings.path,
-            cause,
-            self._stop_reason,
-        )
+        warn_stopped(self.journal_id, self.path or self.settings.path, self._stop_reason, error)
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and could not be made a record."""

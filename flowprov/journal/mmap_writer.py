@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 
 from flowprov.journal.format import padding_line
-from flowprov.journal.writer import JournalFull
+from flowprov.journal.write_failures import JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)

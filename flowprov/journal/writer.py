@@ -14,14 +14,6 @@ from typing import Protocol
 _MAPPED_FILE_SYSTEMS = frozenset({"ext4", "xfs", "tmpfs"})
 
 
-class JournalFull(Exception):  # noqa: N818 - a condition that the journal handles, not an error for people
-    """The journal can grow no more; losses are counted under ``reason``."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 class Writer(Protocol):
     """One way to append lines to a file that this process alone writes."""
 

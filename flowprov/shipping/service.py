@@ -15,7 +15,8 @@ from pathlib import Path
 
 from flowprov.errors import FlowprovError
 from flowprov.settings import Settings, redact_uri
-from flowprov.shipping.shipment import Shipment, follow
+from flowprov.shipping.retries import follow
+from flowprov.shipping.shipment import Shipment
 from flowprov.shipping.status import Progress, Report, ShipperFiles, shorten
 from flowprov.sinks.registry import open_sink
 

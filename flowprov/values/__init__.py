@@ -7,10 +7,10 @@ its type and a short repr. Secrets are concealed. `markers` lists the forms of w
 
 from __future__ import annotations
 
-from flowprov.values.arrays import array_summary, tensor_json, tensor_raw
 from flowprov.values.markers import JSONable, restore
 from flowprov.values.redaction import is_secret_key, redact_urls
 from flowprov.values.summarizer import Summarizer
+from flowprov.values.tensors import array_summary, tensor_json, tensor_raw
 from flowprov.values.walker import Limits
 
 __all__ = [

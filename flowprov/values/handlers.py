@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from flowprov.values.arrays import array_summary, frame_summary
 from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
+from flowprov.values.tensors import array_summary, frame_summary
 from flowprov.values.walker import Handler, UnreadableAttribute, Walker, exception_text, take
 
 _MAX_DIGEST_BYTES = 2**20

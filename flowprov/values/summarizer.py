@@ -12,9 +12,9 @@ from typing import Any, cast
 import msgspec
 
 from flowprov.values import handlers
-from flowprov.values.arrays import tensor_raw
 from flowprov.values.handlers import keep_array
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
+from flowprov.values.tensors import tensor_raw
 from flowprov.values.walker import (
     Handler,
     HandlerTable,

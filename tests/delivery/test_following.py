@@ -10,7 +10,8 @@ from pathlib import Path
 import flowprov
 from flowprov.records import Header
 from flowprov.runtime import runtime
-from flowprov.shipping.shipment import Shipment, follow
+from flowprov.shipping.retries import follow
+from flowprov.shipping.shipment import Shipment
 from flowprov.sinks.base import Entry
 
 

@@ -15,7 +15,8 @@ from flowprov.journal import mmap_writer
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import lines
 from flowprov.journal.mmap_writer import MmapWriter
-from flowprov.journal.writer import JournalFull, Writer, choose_writer, file_system
+from flowprov.journal.write_failures import JournalFull
+from flowprov.journal.writer import Writer, choose_writer, file_system
 
 Open = Callable[..., Writer]
 

@@ -74,11 +74,11 @@ def test_an_attribute_that_an_array_lacks_is_left_out() -> None:
 
 
 def test_the_json_cache_is_bounded() -> None:
-    from flowprov.values import arrays
+    from flowprov.values import tensors
 
     for size in range(5_000):
         tensor_json(Duck(shape=(size,), dtype="f", device="cpu", nbytes=4 * size))
-    assert len(arrays._json_cache) <= 4_096
+    assert len(tensors._json_cache) <= 4_096
 
 
 def test_arrays_under_the_name_of_a_secret_are_kept_because_they_reveal_nothing() -> None:

@@ -26,7 +26,7 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.detached_scope import DetachedScope
-from flowprov.capture.recorder import enclosing_scope, thread_field
+from flowprov.capture.task_records import enclosing_scope, thread_field
 from flowprov.capture.torch._torch_private import (
     FORWARD_HOOKS,
     DisableTorchFunction,

@@ -18,10 +18,11 @@ import msgspec
 import torch
 
 from flowprov import guard
-from flowprov.capture.recorder import enclosing_scope
+from flowprov.capture.task_records import enclosing_scope
 from flowprov.capture.torch import optimizer
 from flowprov.capture.torch.compile import original_module
-from flowprov.capture.torch.install import captured_model_of, install_hooks, refuses_hooks, release_model
+from flowprov.capture.torch.hook_installation import install_hooks, refuses_hooks
+from flowprov.capture.torch.hook_removal import captured_model_of, release_model
 from flowprov.capture.torch.model import ConstructorOptions, Model
 from flowprov.capture.torch.selection import ModuleSelection, original_name
 from flowprov.errors import UsageError
@@ -99,12 +100,10 @@ def torch_capture(
     children_mode
         What is recorded of the forwards of child modules: ``"lightweight"``, ``"tensor_inspection"``,
         ``"telemetry"`` or ``"telemetry_and_tensor_inspection"``.
-    depth
-        How many levels of child modules are recorded: a number, or ``"all"``.
-    include, exclude
-        Patterns over the paths of child modules, as in ``encoder.layers.*.self_attn`` ("*" stands for dots
-        too). A child module within ``depth`` is recorded if it fits a pattern to include, where there are
-        any, and no pattern to exclude.
+    depth, include, exclude
+        How many levels of child modules are recorded (a number, or ``"all"``), and patterns over their paths,
+        as in ``encoder.layers.*.self_attn`` ("*" stands for dots too). A child within ``depth`` is recorded
+        if it fits a pattern to include, where there are any, and no pattern to exclude.
     get_profile
         Whether the workflow describes the model (``custom_metadata.model_profile``).
 
@@ -122,19 +121,15 @@ def torch_capture(
     Calls ``model(x)`` are recorded. Calls ``model.forward(x)`` are not, as torch runs no hooks for them. The
     child modules are those that a model has when it is captured, and again at its first forward. A copy that
     ``deepcopy``, ``pickle`` or ``torch.load`` makes is not captured. ``torch.jit.script`` refuses modules
-    with such hooks: call :func:`torch_release` with the model (or its copy) first. Nothing is recorded while
-    a model is traced or exported. Of a compiled model the call is recorded, and nothing in the graph. If the
-    settings cannot be used, constructing a model raises ``SettingsError``; nothing is raised later.
+    with such hooks: :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is
+    traced or exported. Of a compiled model the call is recorded, nothing in the graph. Constructing a model
+    raises ``SettingsError`` if the settings cannot be used; nothing is raised later.
     """
+    included, excluded = _as_patterns(include), _as_patterns(exclude)
     options = Options(
-        name=name,
-        what=what,
-        children_mode=children_mode,
-        depth=depth,
-        include=_as_patterns(include),
-        exclude=_as_patterns(exclude),
-        get_profile=get_profile,
-    )
+        name=name, what=what, children_mode=children_mode, depth=depth, get_profile=get_profile,
+        include=included, exclude=excluded,
+    )  # fmt: skip
     _check(options)
     return functools.partial(_apply, options) if cls_or_model is None else _apply(options, cls_or_model)
 

@@ -21,7 +21,7 @@ import torch
 from flowprov import guard
 from flowprov.capture.failures import close_after_fault, close_all_abandoned, count_lost_event
 from flowprov.capture.function_spec import tags_and_metadata_fields
-from flowprov.capture.recorder import (
+from flowprov.capture.task_records import (
     close_task,
     enclosing_scope,
     encode_outputs_and_extras,

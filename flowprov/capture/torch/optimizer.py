@@ -27,7 +27,7 @@ from torch.optim.optimizer import (
 from flowprov import guard
 from flowprov.capture.detached_scope import DetachedScope
 from flowprov.capture.function_spec import encode
-from flowprov.capture.recorder import enclosing_scope, thread_field
+from flowprov.capture.task_records import enclosing_scope, thread_field
 from flowprov.capture.torch._torch_private import GRAD_SCALER, GRADIENT_SCALE, LOSS_SCALE
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.modes import is_computable, suspended_modes

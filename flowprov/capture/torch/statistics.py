@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from flowprov.capture.recorder import close_task, encode_outputs_and_extras
+from flowprov.capture.task_records import close_task, encode_outputs_and_extras
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.encoding import Detail, Inputs, encode, name_outputs
 from flowprov.capture.torch.hooks import CapturedModule, Forward
