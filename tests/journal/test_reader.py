@@ -31,7 +31,7 @@ plain_tasks = st.builds(
 
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(written=st.lists(plain_tasks, min_size=1, max_size=20), close=st.booleans())
 def test_any_records_are_read_back_equal_and_in_order(
     writer: str, written: list[Task], *, close: bool

@@ -60,7 +60,7 @@ class _ModuleWith:
         return getattr(self._module, name)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     begin=st.integers(1, 30),
     moments=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40)), max_size=40),

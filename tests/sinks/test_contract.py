@@ -89,7 +89,7 @@ def test_positions_may_have_gaps(kind: Kind, sink: Sink, uri: str) -> None:
 
 
 # The fixtures are for all examples: each has a journal of its own.
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lines=LINES, repeated=st.integers(0, 30))
 def test_any_bytes_are_stored_unchanged(
     kind: Kind, sink: Sink, uri: str, lines: list[bytes], repeated: int

@@ -146,7 +146,7 @@ CONTENTS = LINES | st.binary()
 
 
 @given(groups=CONTENTS, mounts=CONTENTS, cpu=CONTENTS, memory=CONTENTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_content_of_the_files_makes_reading_raise(
     groups: bytes, mounts: bytes, cpu: bytes, memory: bytes
 ) -> None:

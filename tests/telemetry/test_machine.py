@@ -99,7 +99,7 @@ def test_cores_that_cpuinfo_does_not_list_are_counted_by_their_siblings(tmp_path
 
 
 @given(content=st.binary() | st.from_regex(rb"\A((physical id|core id|model name|MemTotal)[:\t ]*\w*\n)*\Z"))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_content_of_procfs_makes_reading_raise(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -157,7 +157,7 @@ NAMES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=20)
 
 
 @given(names=st.lists(NAMES, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_other_variable_of_the_environment_is_told(names: list[str]) -> None:
     allowed = {variable for part in machine.VARIABLES.values() for variable in part.values()}
     private = [

@@ -230,7 +230,7 @@ def _kinds() -> Any:
     )
 
 
-@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(
     value=_kinds(), keyed=strategies.dictionaries(strategies.text(max_size=4), _kinds(), max_size=2)
 )
