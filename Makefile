@@ -18,8 +18,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Two processes share the tests, file by file: servers and clusters of a file are started once. WORKERS=0 takes one.
+WORKERS ?= 2
 tests: $(READY) servers
-	$(BIN)/pytest -q -m "not soak and not gpu"
+	$(BIN)/pytest -q -m "not soak and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 gpu: $(READY)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -q -m gpu
@@ -38,7 +40,7 @@ sinks-matrix:
 	  place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
 	  $(PYTHON) -m venv $$place; \
 	  $$place/bin/pip install -q --disable-pip-version-check "redis==$$version.*" \
-	    msgspec PyYAML uuid-utils click stamina pymongo pandas pytest pytest-timeout hypothesis; \
+	    msgspec PyYAML uuid-utils click stamina pymongo pandas psutil pytest pytest-timeout hypothesis; \
 	  $$place/bin/python -c 'import redis; print("redis-py", redis.__version__)'; \
 	  PYTHONPATH=$(CURDIR) $$place/bin/python -m pytest -q -p no:cacheprovider tests/sinks -k "redis and not shipping"; \
 	  rm -rf $$place; \

@@ -413,7 +413,7 @@ def test_an_instance_that_is_removed_is_lost_alone(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    "function", set(METRICS) - {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates"}
+    "function", sorted({*METRICS} - {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetUtilizationRates"})
 )
 def test_a_metric_of_a_divided_gpu_fails_alone(
     monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, function: str
