@@ -7,9 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import flowprov
 from flowprov.runtime import runtime
+from tests.servers import own_mongodb, own_redis, shared_mongodb, shared_redis
+
+__all__ = ["own_mongodb", "own_redis", "shared_mongodb", "shared_redis"]
+
+# With several test processes each has one core. More threads for torch than cores cost a fifth of the time:
+# they spin while they wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is slow, so neither an example nor its generation has a deadline. All else is Hypothesis's:
+# on CI, which it detects by itself, the examples are the same in every run.
+settings.register_profile(
+    "flowprov", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("flowprov")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What many tests need: programs that run in a process of their own, and the plain lines of a buffer."""
+"""What many tests need: programs in processes of their own, waiting, and the plain lines of a buffer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flowprov import records
 from flowprov.journal import format as journal_format
 
 REPOSITORY = Path(__file__).parent.parent
+PATIENCE_S = 60.0  # far beyond what a busy machine needs
 
 
 def clean_environment(**added: str) -> dict[str, str]:
@@ -58,6 +60,29 @@ def run(
     if status is not None:
         assert process.returncode == status, stderr
     return stdout, stderr
+
+
+def start_command(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start ``python -m flowprov``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flowprov", *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(**(env or {})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
+    """Wait until a condition holds that something else brings about; return the value of the condition."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition does not come true"
+        time.sleep(0.02)
+    return value
 
 
 def lines(folder: Path) -> list[records.Record]:

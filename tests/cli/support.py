@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support import clean_environment, start
+from tests.support import start, start_command
 
 ENDLESS = """
     import time
@@ -52,22 +51,21 @@ class CommandResult(NamedTuple):
 
 def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> CommandResult:
     """Run ``python -m flowprov`` with some arguments."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flowprov", *map(str, arguments)],
-        cwd=cwd,
-        env=clean_environment(**(env or {})),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return CommandResult(done.returncode, done.stdout, done.stderr)
+    with start_command(*arguments, cwd=cwd, env=env) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=120)
+        finally:
+            process.kill()  # so that one that hangs does not hang the test
+    assert "Traceback" not in stderr
+    return CommandResult(process.returncode, stdout, stderr)
 
 
 def start_endless(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a program that never ends; when this returns, it is inside a task."""
-    process = start(ENDLESS, folder, env=env)
+    """Start a program that never ends; when this returns, it is inside a task.
+
+    It writes no heartbeat unless ``env`` says so: on a slow machine one would come while a test looks.
+    """
+    process = start(ENDLESS, folder, env={"FLOWPROV__JOURNAL__HEARTBEAT": "3600", **(env or {})})
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     return process

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -11,7 +9,7 @@ import click
 import flowprov as package
 from flowprov.cli import main
 from tests.cli.support import flowprov
-from tests.support import REPOSITORY, clean_environment, run
+from tests.support import REPOSITORY, run
 
 _PROGRAM = "import flowprov\nwith flowprov.workflow('Elsewhere'):\n    pass"
 
@@ -45,10 +43,7 @@ def test_wrong_settings_give_one_error_message(tmp_path: Path) -> None:
         assert result.err.startswith("Error: ")
 
 
-def test_importing_it_loads_no_framework() -> None:
-    code = "import sys, flowprov.cli; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
-    )
-    loaded = {name.split(".")[0] for name in done.stdout.split()}
+def test_importing_it_loads_no_framework(tmp_path: Path) -> None:
+    printed, _ = run("import sys, flowprov.cli; print(*sys.modules)", tmp_path)
+    loaded = {name.split(".")[0] for name in printed.split()}
     assert not {"pandas", "numpy", "torch", "dask", "distributed"} & loaded

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +12,7 @@ from flowprov import records
 from flowprov.journal.format import find_journals
 from flowprov.read.buffer import Buffer
 from tests.cli.support import CommandResult, flowprov, run_and_kill, start_endless
-from tests.support import lines, of_type, only, run, start
+from tests.support import lines, of_type, only, run, start, wait_until
 
 _FINISHED = """
     import flowprov
@@ -86,9 +86,8 @@ def test_a_killed_run_names_its_interrupted_scopes_and_gives_counts_as_at_least(
 
 def test_a_task_that_a_heartbeat_saw_open_is_named_after_a_kill(tmp_path: Path) -> None:
     with start_endless(tmp_path, env=_FAST_HEARTBEAT) as process:
-        deadline = time.monotonic() + 30
-        while not of_type(lines(tmp_path), records.OpenTask) and time.monotonic() < deadline:
-            time.sleep(0.01)  # the other process writes the heartbeat: only its file shows it
+        # The other process writes the heartbeat: only its file shows it.
+        wait_until(lambda: of_type(lines(tmp_path), records.OpenTask))
         alive = _verify(tmp_path, "--json").json
         process.kill()
     assert [(each["name"], each["status"]) for each in alive["open"]] == [
@@ -206,9 +205,7 @@ def test_a_running_process_with_a_full_journal_reports_its_dropped_events(tmp_pa
     with start(endless, tmp_path, env={**_FAST_HEARTBEAT, "FLOWPROV__JOURNAL__MAX_BYTES": "8192"}) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
-        deadline = time.monotonic() + 30
-        while not (report := only(_verify(tmp_path, "--json").json["journals"]))["dropped"]:
-            assert time.monotonic() < deadline
+        report = wait_until(lambda: _journal_with_drops(tmp_path))
         result = _verify(tmp_path)
         process.kill()
     assert (report["state"], report["captured"], report["damages"]) == ("running", 101, [])
@@ -216,6 +213,11 @@ def test_a_running_process_with_a_full_journal_reports_its_dropped_events(tmp_pa
     assert (result.status, result.verdict) == (1, "INCOMPLETE")
     after = only(_verify(tmp_path, "--json").json["journals"])
     assert (after["state"], after["dropped"]) == ("gone", report["dropped"])
+
+
+def _journal_with_drops(folder: Path) -> Any:
+    journal = only(_verify(folder, "--json").json["journals"])
+    return journal if journal["dropped"] else None
 
 
 _FAULTY = """

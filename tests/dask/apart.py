@@ -15,8 +15,7 @@ from distributed import Client, LocalCluster
 from flowprov import records
 from flowprov.journal.format import find_journals
 from flowprov.read.verify import JournalCheck, Verification, verify
-from tests.dask.support import wait_until
-from tests.support import clean_environment, lines_of
+from tests.support import clean_environment, lines_of, wait_until
 
 
 class RemoteCluster:

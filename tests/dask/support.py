@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import flowprov
 from flowprov import records
-from tests.support import tasks
+from tests.support import clean_environment, tasks
 
 PATIENCE = 30.0  # seconds
 
@@ -31,13 +33,27 @@ def statuses(of_tasks: list[records.Task]) -> list[str]:
     return sorted(str(task.status) for task in of_tasks)
 
 
-def wait_until(condition: Callable[[], Any]) -> Any:
-    """Wait for something that happens elsewhere to be true, and give it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
+@contextlib.contextmanager
+def dask_program(
+    *arguments: str, folder: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``dask scheduler`` or ``dask worker`` until the end of the block; its output goes to the folder."""
+    with (folder / f"{arguments[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=folder,
+            env=clean_environment(**(env or {})),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
 
 
 def metadata(task: records.Task, name: str) -> Any:

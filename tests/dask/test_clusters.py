@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +15,8 @@ import flowprov
 from flowprov import records
 from flowprov.capture.dask import DaskWorkerPlugin
 from tests.dask import steps
-from tests.dask.support import dask_tasks, ended, metadata, statuses, wait_until
-from tests.support import clean_environment, lines, of_type, only, run, tasks
+from tests.dask.support import dask_program, dask_tasks, ended, metadata, statuses
+from tests.support import lines, of_type, only, run, tasks, wait_until
 
 
 @pytest.fixture
@@ -145,16 +142,15 @@ def test_a_preloaded_plugin_records_the_tasks_of_a_client_without_flowprov(tmp_p
 def test_dasks_configuration_registers_the_plugin_in_workers_that_others_start(
     buffer: Path, tmp_path: Path
 ) -> None:
-    environment = clean_environment(
-        DASK_DISTRIBUTED__WORKER__PRELOAD="['flowprov.preload']",
-        FLOWPROV__JOURNAL__PATH=str(buffer),
-    )
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    environment = {
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": "['flowprov.preload']",
+        "FLOWPROV__JOURNAL__PATH": str(buffer),
+    }
     file = tmp_path / "scheduler.json"
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard"]
+    known = ("--scheduler-file", str(file), "--no-dashboard")
     with (
-        running([*dask, "--scheduler-file", str(file)], environment),
-        running([*worker, "--scheduler-file", str(file)], environment),
+        dask_program("scheduler", *known, "--port", "0", folder=tmp_path, env=environment),
+        dask_program("worker", *known, "--nthreads", "1", folder=tmp_path, env=environment),
     ):
         wait_until(file.exists)
         with Client(scheduler_file=str(file)) as client:
@@ -164,16 +160,6 @@ def test_dasks_configuration_registers_the_plugin_in_workers_that_others_start(
                 assert client.submit(steps.add, 1).result() == 3
             assert client.run(plugins_of) == dict.fromkeys(client.scheduler_info()["workers"], 1)
     assert statuses(dask_tasks(buffer)) == ["FINISHED", "RUNNING"]
-
-
-@contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """Run a program until the block ends."""
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
 
 
 def plugins_of(dask_worker: Any) -> int:

@@ -13,8 +13,8 @@ from distributed import Client, LocalCluster, as_completed
 import flowprov
 from flowprov import Buffer, records
 from tests.dask import steps
-from tests.dask.support import dask_tasks, ended, metadata, wait_until
-from tests.support import only
+from tests.dask.support import dask_tasks, ended, metadata
+from tests.support import only, wait_until
 
 
 @pytest.fixture

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ from distributed import Client
 import flowprov
 from flowprov import records
 from tests.dask import fault_steps as steps
-from tests.dask.support import PATIENCE, dask_tasks, ended, rows, statuses, wait_until
-from tests.support import clean_environment, only, start
+from tests.dask.support import PATIENCE, dask_program, dask_tasks, ended, rows, statuses
+from tests.support import only, start, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,33 +52,16 @@ def test_a_task_whose_client_was_killed_is_cancelled_when_its_function_is_over(
     assert client.submit(steps.same, 3).result() == 3
 
 
-@contextmanager
-def _started(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / f"{arguments[0]}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments],
-            cwd=folder,
-            env=clean_environment(),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_lost_scheduler_does_not_hold_up_the_program_and_its_tasks_are_interrupted(
     buffer: Path, tmp_path: Path
 ) -> None:
     counter, go, address = tmp_path / "counter", tmp_path / "go", tmp_path / "scheduler.json"
     connection = ("--scheduler-file", str(address))
     with (
-        _started(
+        dask_program(
             "scheduler", "--port", "0", "--dashboard-address", ":0", *connection, folder=tmp_path
         ) as scheduler,
-        _started(
+        dask_program(
             "worker", *connection, "--no-nanny", "--nthreads", "1", "--death-timeout", "20", folder=tmp_path
         ) as worker,
     ):
@@ -95,7 +74,7 @@ def test_a_lost_scheduler_does_not_hold_up_the_program_and_its_tasks_are_interru
             scheduler.kill()
             wait_until(lambda: future.status != "pending")  # Dask has given it up
             closing = time.monotonic()
-        assert time.monotonic() - closing < 10
+        assert time.monotonic() - closing < 25, "flowprov waits for 7 s at most, Dask itself for 30 s"
         wait_until(lambda: statuses(rows(buffer, "hold")) == ["INTERRUPTED"])
         client.close(timeout=2)
         go.touch()

@@ -18,8 +18,8 @@ from distributed import Client, KilledWorker, LocalCluster
 import flowprov
 from flowprov import guard
 from tests.dask import fault_steps as steps
-from tests.dask.support import metadata, rows, statuses, wait_until
-from tests.support import only
+from tests.dask.support import metadata, rows, statuses
+from tests.support import only, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

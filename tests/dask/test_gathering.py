@@ -26,8 +26,8 @@ from tests.dask.apart import (
     replicas,
     verified,
 )
-from tests.dask.support import dask_tasks, ended, statuses, wait_until
-from tests.support import only, run
+from tests.dask.support import dask_tasks, ended, statuses
+from tests.support import only, run, wait_until
 
 
 @pytest.fixture

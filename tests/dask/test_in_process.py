@@ -14,8 +14,8 @@ from flowprov import guard, records
 from flowprov.capture.dask import DaskWorkerPlugin, current_task, encoding, origin
 from flowprov.runtime import runtime
 from tests.dask import steps
-from tests.dask.support import dask_tasks, ended, statuses, wait_until
-from tests.support import lines, of_type, only, tasks
+from tests.dask.support import dask_tasks, ended, statuses
+from tests.support import lines, of_type, only, tasks, wait_until
 
 _started, _go = threading.Event(), threading.Event()
 

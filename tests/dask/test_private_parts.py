@@ -32,8 +32,8 @@ from flowprov.capture.dask._dask_private import PRIVATE_PARTS, VERIFIED, Private
 from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import runtime
 from tests.dask import steps
-from tests.dask.support import dask_tasks, metadata, wait_until
-from tests.support import lines, of_type, only
+from tests.dask.support import dask_tasks, metadata
+from tests.support import lines, of_type, only, wait_until
 
 
 class Observed(NamedTuple):

@@ -11,8 +11,8 @@ from distributed import Event, wait
 import flowprov
 from flowprov import records
 from tests.dask import steps
-from tests.dask.support import dask_tasks, ended, metadata, statuses, wait_until
-from tests.support import lines, of_type, only, tasks
+from tests.dask.support import dask_tasks, ended, metadata, statuses
+from tests.support import lines, of_type, only, tasks, wait_until
 
 
 def test_a_task_has_a_running_and_a_finished_record_with_one_id(client: Any, buffer: Path) -> None:

@@ -13,6 +13,7 @@ from flowprov.runtime import runtime
 from flowprov.shipping.retries import follow
 from flowprov.shipping.shipment import Shipment
 from flowprov.sinks.base import Entry
+from tests.support import wait_until
 
 
 class Counting:
@@ -53,11 +54,9 @@ def test_a_steady_program_is_not_followed_line_by_line(buffer: Path) -> None:
             time.sleep(0.002)
         taken = time.monotonic() - began
     runtime.reset()
-    deadline = time.monotonic() + 30
-    while not shipment.idle:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: shipment.idle)
     over.set()
     following.join(30)
     assert len({entry.position for entry in sink.entries}) == len(sink.entries) > 400
+    # On a slow machine the program takes longer, and the bound grows with it.
     assert sink.deliveries <= 2 + taken / 0.2 + 2, "one at a time, with a rest after each"

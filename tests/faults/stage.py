@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import psutil
 
 from tests.faults.servers import Row, make_server
+from tests.processes import has_delivery_error, processes_of, shippers
 from tests.sinks.proxy import Proxy
-from tests.support import clean_environment
+from tests.support import clean_environment, start_command, wait_until
 
 _PROGRAM = Path(__file__).with_name("program.py")
 _LINE = re.compile(rb"[^\0\n]+\n")
@@ -211,14 +212,7 @@ class Stage:
 
     def command(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a flowprov command, as a person would."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flowprov", *arguments],
-            cwd=self.folder,
-            env=clean_environment(**self.environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start_command(*arguments, cwd=self.folder, env=self.environment)
         self._cleanup.callback(process.wait)
         self._cleanup.callback(process.kill)
         return process
@@ -242,18 +236,11 @@ class Stage:
 
     def await_delivery_error(self) -> None:
         """Wait until the shipper reports an error."""
-        wait_until(self._trouble)
-
-    def _trouble(self) -> bool:
-        for path in self.buffer.glob(".ship-*.json"):
-            with contextlib.suppress(OSError, ValueError):
-                report = json.loads(path.read_bytes())
-                return any(sink.get("last_error") for sink in report["sinks"].values())
-        return False
+        wait_until(lambda: has_delivery_error(self.buffer))
 
     def shippers(self) -> list[psutil.Process]:
         """List the processes that deliver by themselves."""
-        return [each for each in processes_of(self.folder) if "--handed-over" in each.cmdline()]
+        return shippers(self.folder)
 
     def await_shippers_gone(self) -> None:
         """Wait until no process of the scenario runs: all is delivered, or given up."""
@@ -311,25 +298,6 @@ def is_task(line: bytes) -> bool:
     """Whether a line is the record of a step that ended."""
     parsed = _parse(line)
     return parsed is not None and parsed.get("type") == "task"
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """List the processes that run in a folder or name it."""
-    found, text = [], str(folder)
-    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-        about = process.info
-        words = [*(about["cmdline"] or []), about["cwd"] or ""]
-        if about["status"] != psutil.STATUS_ZOMBIE and any(word.startswith(text) for word in words):
-            found.append(process)
-    return found
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

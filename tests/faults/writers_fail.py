@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from tests.faults.stage import Stage, wait_until
+from tests.faults.stage import Stage
+from tests.support import wait_until
 
 
 def program_killed(stage: Stage) -> None:

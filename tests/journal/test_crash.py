@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowprov import records
-from tests.support import lines, of_type, only, start, tasks
+from tests.support import lines, of_type, only, start, tasks, wait_until
 
 # Each call is acknowledged on a pipe after it returned: every call on the pipe must be in the journal.
 _ACKNOWLEDGING = """
@@ -106,9 +106,8 @@ def test_a_long_task_that_a_heartbeat_saw_is_known_after_a_kill(tmp_path: Path) 
     with start(code, tmp_path, env={"FLOWPROV__JOURNAL__HEARTBEAT": "0.05"}) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        deadline = time.monotonic() + 30
-        while not of_type(lines(tmp_path), records.OpenTask) and time.monotonic() < deadline:
-            time.sleep(0.01)  # the other process writes the heartbeat: only its file shows it
+        # The other process writes the heartbeat: only its file shows it.
+        wait_until(lambda: of_type(lines(tmp_path), records.OpenTask))
         process.kill()
     opened = only(of_type(lines(tmp_path), records.OpenTask))
     assert opened.activity_id == "long"

@@ -9,27 +9,10 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from tests.read.places import REAL, Location, fresh_database
-from tests.sinks.conftest import own_mongodb, shared, shared_mongodb
-from tests.sinks.redis_server import RedisServer
-
-__all__ = ["own_mongodb", "shared", "shared_mongodb"]
+from tests.read.places import Location, fresh_database
+from tests.servers import REAL
 
 Uris = Callable[[str], str]
-
-
-@pytest.fixture(scope="session")
-def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address, without a database, of a server that no test harms."""
-    if REAL["redis"]:
-        yield REAL["redis"]
-        return
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--databases", "1000")
-    try:
-        server.start()
-        yield f"redis://127.0.0.1:{server.port}"
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")

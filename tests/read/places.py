@@ -1,12 +1,11 @@
 """Locations of a campaign: the folder of its journals, and servers to which they were delivered.
 
-``FLOWPROV_TEST_REDIS_URI`` and ``FLOWPROV_TEST_MONGODB_URI`` name real servers for the tests that do no harm
-to theirs: those deliver under fresh ids, ask for these, and flush nothing.
+The servers may be real ones that others use too (see ``tests/servers.py``): the tests deliver under fresh
+ids, ask for these, and flush nothing.
 """
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +14,10 @@ from urllib.parse import urlsplit
 from flowprov.read import Buffer
 from flowprov.shipping.shipment import Shipment
 from flowprov.sinks.registry import open_sink
+from tests.servers import REAL
 
 KINDS = ("folder", "redis", "mongodb")
 SERVERS = KINDS[1:]
-REAL = {kind: os.environ.get(f"FLOWPROV_TEST_{kind.upper()}_URI") for kind in SERVERS}
 
 
 class Location(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.read.places import SERVERS, Location, deliver
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import free_port
+from tests.support import wait_until
 
 
 class Server:
@@ -45,16 +45,8 @@ class Server:
 
 
 @pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    if request.param == "mongodb":
-        yield Server(request.getfixturevalue("own_mongodb"))
-        return
-    redis = RedisServer(tmp_path / "redis")
-    try:
-        redis.start()
-        yield Server(redis)
-    finally:
-        redis.kill()
+def server(request: pytest.FixtureRequest) -> Server:
+    return Server(request.getfixturevalue(f"own_{request.param}"))
 
 
 class GrowingJournal:
@@ -85,13 +77,6 @@ def available(follower: Follower) -> list[int]:
     return numbers(list(follower.available()))
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_server_that_restarts_is_waited_for_and_logged_once(
     server: Server, journal: GrowingJournal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,7 +87,7 @@ def test_a_server_that_restarts_is_waited_for_and_logged_once(
     reader = threading.Thread(target=lambda: messages.extend(next(follower) for _ in range(2)), daemon=True)
     with caplog.at_level(logging.INFO, "flowprov"):
         reader.start()
-        wait_for(lambda: "away" in caplog.text)
+        wait_until(lambda: "away" in caplog.text)
         server.start()
         journal.add(1, 2)
         deliver(server.uri, journal.folder)

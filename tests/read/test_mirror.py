@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +117,6 @@ def test_the_copy_and_the_connection_are_removed_with_the_last_reader_and_only_b
     gc.collect()
     assert not any(folder.exists() for folder in folders)
     assert remote._connection._client is None
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
 
 
 def test_a_journal_whose_beginning_was_trimmed_is_read_and_reported_as_incomplete(

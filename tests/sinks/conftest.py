@@ -1,17 +1,15 @@
-"""Servers for the tests of sinks: one of each kind that all tests share, and servers of single tests."""
+"""What the tests of sinks run over: each kind of sink, with a shared server or one of a single test."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from flowprov.sinks.base import Sink
-from tests.sinks.kinds import Kind, MongoKind, RedisKind, configured_uri
-from tests.sinks.mongodb_server import MongoServer
+from tests.sinks.kinds import Kind, MongoKind, RedisKind
 from tests.sinks.server_process import ServerProcess
 
 KINDS: list[Callable[[], Kind]] = [RedisKind, MongoKind]
@@ -25,30 +23,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Kind], str]]:
-    """Where the server of a kind is that all tests share; it is started when it is first asked for."""
-    known: dict[str, str] = {}
-    with ExitStack() as ends:
-
-        def address(kind: Kind) -> str:
-            if kind.name not in known:
-                uri = configured_uri(kind)
-                if uri is None:
-                    server = kind.server(tmp_path_factory.mktemp(kind.name) / "server")
-                    ends.callback(server.kill)
-                    server.start()
-                    uri = server.uri()
-                ends.callback(kind.clean, uri)
-                known[kind.name] = uri
-            return known[kind.name]
-
-        yield address
-
-
-@pytest.fixture
-def uri(kind: Kind, shared: Callable[[Kind], str]) -> str:
+def uri(kind: Kind, request: pytest.FixtureRequest) -> Iterator[str]:
     """A server that all tests share and none harms."""
-    return shared(kind)
+    address: str = request.getfixturevalue(f"shared_{kind.name}")
+    yield address
+    kind.clean(address)
 
 
 @pytest.fixture
@@ -65,23 +44,6 @@ def server(kind: Kind, tmp_path: Path) -> Iterator[ServerProcess]:
     made = kind.server(tmp_path / "server")
     yield made
     made.kill()
-
-
-@pytest.fixture(scope="session")
-def shared_mongodb(shared: Callable[[Kind], str]) -> str:
-    """The MongoDB that all tests share and none harms."""
-    return shared(MongoKind())
-
-
-@pytest.fixture
-def own_mongodb(tmp_path: Path) -> Iterator[MongoServer]:
-    """A MongoDB that the test may freeze and kill; it runs."""
-    server = MongoServer(tmp_path / "mongodb")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -38,7 +37,6 @@ class Kind(Protocol):
     """One kind of sink."""
 
     name: str
-    uri_variable: str
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
         """Create a server for one test, not started."""
@@ -60,7 +58,6 @@ class RedisKind:
     """Redis Streams."""
 
     name = "redis"
-    uri_variable = "FLOWPROV_TEST_REDIS_URI"
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
         """Create a server for one test, not started."""
@@ -94,7 +91,6 @@ class MongoKind:
     """MongoDB, in a database of the tests' own."""
 
     name = "mongodb"
-    uri_variable = "FLOWPROV_TEST_MONGODB_URI"
 
     def server(self, folder: Path, password: str | None = None) -> ServerProcess:
         """Create a server for one test, not started."""
@@ -118,11 +114,6 @@ class MongoKind:
         """Remove from a server what this run of tests created."""
         with pymongo.MongoClient[dict[str, object]](uri) as client:
             client.drop_database(RUN)
-
-
-def configured_uri(kind: Kind) -> str | None:
-    """Give the server that whoever runs the tests named for those that do it no harm."""
-    return os.environ.get(kind.uri_variable)
 
 
 def new_header(campaign_id: str | None = None) -> Header:

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pymongo
 import pytest
 
 from tests.sinks.server_process import ServerProcess
@@ -49,6 +48,8 @@ class MongoServer(ServerProcess):
             self._serve(*options)
             return
         if not (self.folder / "data").exists():
+            import pymongo  # here: all tests know the servers, and some run where it is not installed
+
             self._serve()
             with pymongo.MongoClient[dict[str, Any]](self.address()) as client:
                 client.admin.command("createUser", USER, pwd=self.password, roles=["readWriteAnyDatabase"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from tests.sinks.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    import redis
 
 
 class RedisServer(ServerProcess):
@@ -33,4 +36,6 @@ class RedisServer(ServerProcess):
 
     def client(self) -> redis.Redis:
         """Connect to it."""
+        import redis  # here: all tests know the servers, and some run where it is not installed
+
         return redis.Redis.from_url(self.uri())

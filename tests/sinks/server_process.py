@@ -6,11 +6,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-_START_TIMEOUT_S = 60.0
+from tests.support import wait_until
 
 
 def free_port() -> int:
@@ -72,16 +73,28 @@ class ServerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._answers(greeting):
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline, f"{command[0]} does not answer"
-            time.sleep(0.02)
+        wait_until(lambda: self._is_up(greeting))
 
-    def _answers(self, greeting: bytes) -> bool:
+    def _is_up(self, greeting: bytes) -> bool:
+        """Whether it answers. A server that ended is a failure, and its log says why."""
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(greeting)
                 return not greeting or bool(connection.recv(100))
         except OSError:
             return False
+
+
+ServerT = TypeVar("ServerT", bound=ServerProcess)
+
+
+@contextmanager
+def started(server: ServerT, *options: str) -> Iterator[ServerT]:
+    """Start a server, and kill it at the end of the block."""
+    try:
+        server.start(*options)
+        yield server
+    finally:
+        server.kill()

@@ -20,6 +20,7 @@ from flowprov.sinks.mongodb.connection import MongoConnection, insert_new
 from flowprov.sinks.mongodb.reader import MongoReader
 from flowprov.sinks.mongodb.sink import MongoSink
 from tests.sinks.mongodb_server import MongoServer
+from tests.sinks.server_process import started
 from tests.sinks.test_mongodb import Database, entries_of, header_of, tasks
 
 TIMEOUT = 1.0
@@ -182,24 +183,20 @@ def test_a_document_that_is_stored_is_distinguished_from_one_with_an_equal_key(
 
 
 def test_a_server_with_a_full_disk_refuses_and_later_takes_whole_documents(tmp_path: Path) -> None:
-    server = MongoServer(tmp_path / "mongodb")
-    try:
-        server.start("--enable-test-commands")
-        with (
-            pymongo.MongoClient[dict[str, Any]](server.uri()) as client,
-            closing(MongoSink(server.uri(), timeout=20)) as sink,
-        ):
-            sink.deliver(HEADER, MIXED[:2])
-            full = {"failCommands": ["insert"], "errorCode": 14031}
-            client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=full)
-            with pytest.raises(SinkRefusedError):
-                sink.deliver(HEADER, MIXED)
-            client.admin.command("configureFailPoint", "failCommand", mode="off")
-            assert sink.resume_after(HEADER) == MIXED[1].position
+    with (
+        started(MongoServer(tmp_path / "mongodb"), "--enable-test-commands") as server,
+        pymongo.MongoClient[dict[str, Any]](server.uri()) as client,
+        closing(MongoSink(server.uri(), timeout=20)) as sink,
+    ):
+        sink.deliver(HEADER, MIXED[:2])
+        full = {"failCommands": ["insert"], "errorCode": 14031}
+        client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=full)
+        with pytest.raises(SinkRefusedError):
             sink.deliver(HEADER, MIXED)
-            assert client.flowprov.tasks.count_documents({"hostname": "node7"}) == 6
-    finally:
-        server.kill()
+        client.admin.command("configureFailPoint", "failCommand", mode="off")
+        assert sink.resume_after(HEADER) == MIXED[1].position
+        sink.deliver(HEADER, MIXED)
+        assert client.flowprov.tasks.count_documents({"hostname": "node7"}) == 6
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,15 @@ from flowprov.sinks.base import Entry
 from flowprov.sinks.redis import RedisReader, RedisSink, journal_key
 from tests.sinks.kinds import RedisKind, at_positions, new_header, numbered
 from tests.sinks.redis_server import RedisServer
+from tests.sinks.server_process import started
 
 HEADER = new_header()
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    made = RedisServer(tmp_path / "redis")
-    try:
-        made.start()
-        yield made
-    finally:
-        made.kill()
+def server(own_redis: RedisServer) -> RedisServer:
+    """Return a running Redis instead of a server of each kind."""
+    return own_redis
 
 
 @pytest.fixture
@@ -135,16 +132,12 @@ def test_a_server_that_runs_full_holds_a_beginning_without_gaps(
 
 
 def test_a_server_without_scripts_refuses_and_quotes_no_record(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "redis", "--rename-command", "EVAL", "")
-    try:
-        server.start()
+    with started(RedisServer(tmp_path / "redis", "--rename-command", "EVAL", "")) as server:
         sink = RedisSink(server.uri())
         with pytest.raises(SinkRefusedError, match=r"(?i)unknown command .EVAL") as caught:
             sink.deliver(HEADER, at_positions(b"geheim"))
         assert not any(word in str(caught.value) for word in ("geheim", "XADD", HEADER.journal_id))
         sink.close()
-    finally:
-        server.kill()
 
 
 def test_a_user_without_the_right_to_run_scripts_is_refused_with_the_reason(server: RedisServer) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import flowprov
+from tests.cli.support import flowprov as command_line
+from tests.processes import has_delivery_error
 from tests.sinks.kinds import RedisKind
 from tests.sinks.server_process import ServerProcess
-from tests.support import clean_environment, run, start
+from tests.support import run, start, start_command, wait_until
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def server(server: ServerProcess) -> ServerProcess:
 
 
 _PROGRAM = """
-    import os, sys
+    import os, sys, time
     import flowprov
 
     @flowprov.task
@@ -38,25 +38,18 @@ _PROGRAM = """
             loop.end_iter({"loss": 1 / (number + 1)})
             if sys.argv[2:] == ["die"] and number == 20:
                 os.kill(os.getpid(), 9)
+            if sys.argv[2:] == ["slowly"]:
+                time.sleep(0.004)
+                if number == 200:
+                    print("step 200", flush=True)
+                    sys.stdin.readline()
         workflow.set_generated(best=1)
 """
 
 
-def ship(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flowprov", "ship", *arguments],
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def shipped(folder: Path, *arguments: str) -> tuple[int, str]:
-    with ship(folder, *arguments) as process:
-        printed, complained = process.communicate(timeout=90)
-    return process.returncode, printed + complained
+    result = command_line("ship", *arguments, cwd=folder)
+    return result.status, result.out + result.err
 
 
 def assert_equal_frames(uri: str, folder: Path) -> pd.DataFrame:
@@ -90,20 +83,16 @@ def test_a_killed_run_is_delivered_and_reads_interrupted(server: ServerProcess, 
 def test_following_a_run_delivers_it_while_the_server_dies_and_comes_back(
     server: ServerProcess, tmp_path: Path
 ) -> None:
-    slow = (
-        _PROGRAM.replace("step(number)\n", "step(number); time.sleep(0.004)\n", 2)
-        .replace("import os, sys", "import os, sys, time")
-        .replace("def step(number); time.sleep(0.004)", "def step(number)")
-    )
-    with start(slow, tmp_path, "700") as program:
-        deadline = time.monotonic() + 30
-        while not list(tmp_path.rglob("*.jsonl")):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        with ship(tmp_path, "--follow", "--to", server.uri(), "flowprov_buffer") as follower:
-            time.sleep(0.8)  # let it be in the middle of it
+    with start(_PROGRAM, tmp_path, "700", "slowly", stdin=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdin is not None
+        assert program.stdout.readline() == "step 200\n"
+        arguments = ("ship", "--follow", "--to", server.uri(), "flowprov_buffer")
+        with start_command(*arguments, cwd=tmp_path) as follower:
+            wait_until(lambda: flowprov.Buffer(server.uri()).campaigns())
+            program.stdin.close()
             server.kill()
-            time.sleep(0.5)
+            wait_until(lambda: has_delivery_error(tmp_path / "flowprov_buffer"))
             server.start()
             assert program.wait(60) == 0
             printed, complained = follower.communicate(timeout=60)

@@ -16,6 +16,7 @@ from flowprov.sinks.registry import open_reader, open_sink
 from tests.sinks.kinds import Kind, MongoKind, RedisKind, new_header, numbered
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
+from tests.sinks.server_process import started
 
 
 class TlsAddresses(NamedTuple):
@@ -67,11 +68,8 @@ def secured(kind: Kind, tmp_path: Path, certificate: Path) -> Iterator[TlsAddres
         options = ["--tls-cert-file", cert, "--tls-key-file", key]
         unknown = f"{server.uri()}&tls=true"
         trusted = f"{unknown}&tlsCAFile={quote(cert, safe='')}"
-    try:
-        server.start(*options)
+    with started(server, *options):
         yield TlsAddresses(trusted, unknown)
-    finally:
-        server.kill()
 
 
 def test_records_are_delivered_and_read_back_through_tls(secured: TlsAddresses) -> None:

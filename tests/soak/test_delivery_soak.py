@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pymongo
 import pytest
 
 from flowprov.journal.format import find_journals
 from flowprov.journal.reader import JournalReader
 from flowprov.sinks.redis import RedisReader
+from tests.processes import shippers
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
-from tests.support import only, start
+from tests.sinks.server_process import started
+from tests.support import only, start, wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3 * 3600)]
 
@@ -83,18 +83,14 @@ class Sample(NamedTuple):
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis", "--appendfsync", "everysec")
-    server.start()
-    yield server
-    server.kill()
+    with started(RedisServer(tmp_path / "redis", "--appendfsync", "everysec")) as server:
+        yield server
 
 
 @pytest.fixture
 def mongodb_server(tmp_path: Path) -> Iterator[MongoServer]:
-    server = MongoServer(tmp_path / "mongodb")
-    server.start("--oplog-max-entries", "1000")
-    yield server
-    server.kill()
+    with started(MongoServer(tmp_path / "mongodb"), "--oplog-max-entries", "1000") as server:
+        yield server
 
 
 def test_memory_is_flat_while_two_million_events_go_to_two_servers(
@@ -121,19 +117,8 @@ def test_memory_is_flat_while_two_million_events_go_to_two_servers(
     for what in ("program_anonymous", "shipper_anonymous"):
         sizes = [getattr(sample, what) for sample in settled]
         assert max(sizes) - sizes[0] < _GROWTH_KB, f"{what} grew: {sizes} kB"
-    _wait_for_the_end(tmp_path)
+    wait_until(lambda: not shippers(tmp_path), 120)
     _all_is_there_once(redis_server, mongodb_server, tmp_path / "flowprov_buffer")
-
-
-def _wait_for_the_end(folder: Path) -> None:
-    """Wait until nobody delivers a buffer below a folder."""
-    deadline = time.monotonic() + 120
-    while any(
-        "--handed-over" in (process.info["cmdline"] or []) and str(folder) in process.info["cmdline"][-1]
-        for process in psutil.process_iter(["cmdline"])
-    ):
-        assert time.monotonic() < deadline, "delivery does not end"
-        time.sleep(0.2)
 
 
 def _all_is_there_once(redis_server: RedisServer, mongodb_server: MongoServer, buffer: Path) -> None:

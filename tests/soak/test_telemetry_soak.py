@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -64,6 +65,8 @@ def _seconds_to_read(folder: Path, tasks: int, samples: int) -> float:
 
 
 def test_twice_the_tasks_and_samples_take_twice_the_time(tmp_path: Path) -> None:
-    half = min(_seconds_to_read(tmp_path / f"half{turn}", 500_000, 3_600) for turn in range(2))
-    whole = min(_seconds_to_read(tmp_path / f"whole{turn}", 1_000_000, 7_200) for turn in range(2))
-    assert whole / half <= 2.6
+    halves, wholes = [], []
+    for turn in range(3):  # alternating, so that a machine that becomes slower slows both
+        halves.append(_seconds_to_read(tmp_path / f"half{turn}", 500_000, 3_600))
+        wholes.append(_seconds_to_read(tmp_path / f"whole{turn}", 1_000_000, 7_200))
+    assert median(wholes) / median(halves) <= 2.6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from flowprov.journal.format import find_journals
 from flowprov.journal.merge_patch import apply
 from flowprov.records import Sample
-from tests.support import lines_of
+from tests.support import lines_of, wait_until
 
 ALL_HOST = {"cpu": True, "mem": True, "swap": True, "disk": True, "network": True, "process": True}
 
@@ -54,10 +53,7 @@ def all_samples(folder: Path) -> list[dict[str, Any]]:
 
 def await_samples(buffer: Path, count: int) -> None:
     """Wait until the journals under a folder hold so many samples."""
-    deadline = time.monotonic() + 20
-    while len(all_samples(buffer)) < count:
-        assert time.monotonic() < deadline, "no sample came"
-        time.sleep(0.005)
+    wait_until(lambda: len(all_samples(buffer)) >= count)
 
 
 def sampler_threads() -> list[str]:

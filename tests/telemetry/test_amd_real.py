@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import clean_environment
+from tests.support import run
 from tests.telemetry.amd_smi import AmdSmi, names_to_check
 
 pytestmark = pytest.mark.skipif(
@@ -65,15 +65,7 @@ def test_importing_amdsmi_without_rocm_gives_a_reason_and_prints_nothing(tmp_pat
     if Path("/dev/kfd").exists():
         pytest.skip("ROCm is here")
     code = "from flowprov.telemetry.gpu.discovery import load_adapters; print(load_adapters().reasons)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        cwd=tmp_path,
-        env=clean_environment(),
-    )
-    (line,) = done.stdout.splitlines()
+    printed, stderr = run(code, tmp_path)
+    (line,) = printed.splitlines()
     assert "AMD: amdsmi cannot be used here" in line
-    assert done.stderr == ""
+    assert stderr == ""

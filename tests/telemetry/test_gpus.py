@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -22,7 +21,7 @@ from flowprov.telemetry.gpu.discovery import (
 )
 from flowprov.telemetry.gpu.nvidia import NvidiaProbe
 from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe
-from tests.support import clean_environment
+from tests.support import run
 from tests.telemetry import amd_smi
 from tests.telemetry.nvml import UUIDS, Gpu, Nvml
 from tests.telemetry.support import import_anew
@@ -196,8 +195,4 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.parametrize("nvml_of", ["stand-in", pytest.param("the machine", marks=no_driver)])
 def test_a_forked_child_reads_with_probes_of_its_own(nvml_of: str, tmp_path: Path) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(FORK)
-    subprocess.run(
-        [sys.executable, str(script), nvml_of], check=True, timeout=60, cwd=tmp_path, env=clean_environment()
-    )
+    run(FORK, tmp_path, nvml_of)

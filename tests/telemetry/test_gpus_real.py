@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowprov.telemetry.gpu.discovery import create_gpu_probes, describe_gpus
-from tests.support import clean_environment
+from tests.support import clean_environment, run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -162,8 +162,4 @@ assert reading["peak_reserved_bytes"] == torch.cuda.max_memory_reserved(), readi
 
 
 def test_the_memory_that_torch_holds_is_read_without_starting_cuda(tmp_path: Path) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(ALLOCATOR)
-    subprocess.run(
-        [sys.executable, str(script)], check=True, timeout=300, cwd=tmp_path, env=clean_environment()
-    )
+    run(ALLOCATOR, tmp_path, timeout=300)

@@ -16,7 +16,7 @@ from flowprov.records import Footer, Machine, Sample, Task, Workflow
 from flowprov.runtime import runtime
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.sampler import Sampler
-from tests.support import lines, lines_of, of_type, only, run
+from tests.support import PATIENCE_S, lines, lines_of, of_type, only, run, wait_until
 from tests.telemetry.support import (
     ALL_HOST,
     FakeProbe,
@@ -187,7 +187,7 @@ def test_a_probe_that_hangs_blocks_neither_the_program_nor_its_end(buffer: Path)
         assert flowprov.task(len)("abc") == 3
     started = time.monotonic()
     runtime.reset()
-    assert time.monotonic() - started < 5, "it is waited for a second"
+    assert time.monotonic() - started < 30, "it is waited for a second, and not for its minute"
     release.set()
     records = lines(buffer)
     assert only(of_type(records, Footer)).written == 3
@@ -270,7 +270,7 @@ def test_without_procfs_and_psutil_one_line_says_what_to_install(
 
 def test_samples_are_taken_while_the_main_thread_is_busy(sampling: Path) -> None:
     with flowprov.workflow("W"):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while len(of_type(lines(sampling), Sample)) < 3:
             assert time.monotonic() < deadline
             sum(range(100_000))
@@ -288,10 +288,7 @@ def test_an_internal_error_of_the_sampler_is_logged_once_and_the_thread_goes_on(
     caplog.set_level(logging.WARNING)
     sampler = Sampler(TelemetrySettings(interval=0.01), journals, probes=[FakeProbe("mem", dict)])
     sampler.start()
-    deadline = time.monotonic() + 10
-    while len(calls) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: len(calls) >= 3)
     sampler.stop(5)
     assert caplog.text.count("met a fault of its own while sampling telemetry") == 1
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe, initialized_backends
-from tests.support import clean_environment
+from tests.support import run
 
 READING = {
     "allocated_bytes": 100,
@@ -84,12 +84,12 @@ def test_if_the_statistics_lack_a_counter_the_others_are_read(monkeypatch: pytes
     assert reading == {name: value for name, value in READING.items() if "allocated" not in name}
 
 
-def test_the_probe_does_not_import_torch() -> None:
-    code = (
+def test_the_probe_does_not_import_torch(tmp_path: Path) -> None:
+    run(
         "import sys; from flowprov.telemetry.gpu.torch_allocator import TorchAllocatorProbe; "
-        "assert TorchAllocatorProbe().read() == {}; assert 'torch' not in sys.modules"
+        "assert TorchAllocatorProbe().read() == {}; assert 'torch' not in sys.modules",
+        tmp_path,
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=clean_environment())
 
 
 def test_the_probe_does_not_start_cuda_in_the_real_torch() -> None:

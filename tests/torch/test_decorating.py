@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch
 
 import flowprov
 from flowprov.errors import MissingExtraError, SettingsError, UsageError
-from tests.support import clean_environment, only
+from tests.support import only, run
 from tests.torch.support import Net, Plain, batch, forwards, hooks, metadata, openings
 
 
@@ -107,11 +105,9 @@ try:
 except ImportError as error:
     print(type(error).__name__, error)
 """
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
-    )
-    assert shown.stdout.startswith(MissingExtraError.__name__)
-    assert 'pip install "flowprov[torch]"' in shown.stdout
+    printed, _ = run(code, tmp_path)
+    assert printed.startswith(MissingExtraError.__name__)
+    assert 'pip install "flowprov[torch]"' in printed
 
 
 # -- options of the constructor ----------------------------------------------------------------------------

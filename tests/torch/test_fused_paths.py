@@ -6,9 +6,6 @@ import collections
 import copy
 import io
 import pickle
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import pytest
 import torch
 
 import flowprov
-from tests.support import clean_environment, run
+from tests.support import run
 from tests.torch.fusing import LAYER, computed, encoder_layer
 from tests.torch.support import children, forwards, hooks, paths
 
@@ -242,9 +239,7 @@ def test_a_saved_encoder_takes_the_fast_path_where_flowprov_is_not_installed(tmp
         names = [event.key for event in profile.key_averages()]
         assert "aten::_transformer_encoder_layer_fwd" in names, names
         """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, env=clean_environment(), check=True
-    )
+    run(code, tmp_path)
 
 
 @pytest.mark.parametrize("options", [{}, {"what": "parent_and_children", "depth": "all"}])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import torch
 from torch.nn.modules import module as module_hooks
 
 import flowprov
-from tests.support import clean_environment, only, run
+from tests.support import only, run
 from tests.torch.support import Plain, batch, children, forwards, summary
 
 OPTIONS: list[dict[str, Any]] = [
@@ -181,6 +178,4 @@ def test_hooks_put_on_a_loaded_model_are_called_with_their_own_arguments(tmp_pat
         model(torch.ones(1, 3))
         assert seen == ["before"] * 16 + ["after"] * 16, seen
         """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, env=clean_environment(), check=True
-    )
+    run(code, tmp_path)

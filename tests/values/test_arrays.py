@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from flowprov.values import Summarizer, tensor_json
+from tests.support import run
 from tests.values.support import SUMMARIZER, recorded
 
 
@@ -200,18 +202,13 @@ def test_modules_loaders_and_optimizers_are_recorded_by_type(torch: Any) -> None
     ]
 
 
-def test_frameworks_are_not_imported_to_recognize_values() -> None:
-    import subprocess
-    import sys
-
-    code = (
+def test_frameworks_are_not_imported_to_recognize_values(tmp_path: Path) -> None:
+    printed, _ = run(
         "import sys; from flowprov.values import Summarizer; Summarizer().encode([object(), 1.5, {1: 2}]);"
-        "print(sorted({'numpy', 'torch', 'pandas', 'argparse', 'hashlib'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'torch', 'pandas', 'argparse', 'hashlib'} & set(sys.modules)))",
+        tmp_path,
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert printed == "[]\n"
 
 
 def test_a_summarizer_without_redaction_returns_the_same_summaries_of_tensors() -> None:
