@@ -1,1 +1,1 @@
-"""The tests of flowprov; one folder for each room."""
+"""The tests of flowprov; one folder for each package."""

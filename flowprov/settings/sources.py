@@ -42,14 +42,14 @@ class SourceNode(Protocol):
     def line(self) -> int | None:
         """The line on which it begins, from 1; None outside files."""
 
-    def entries(self) -> list[Entry] | None:
+    def entries(self) -> list[MappingEntry] | None:
         """Return the entries of a mapping, duplicates included; None if it is no mapping."""
 
     def to_python(self) -> Any:
         """Return the Python value. In a list, a mapping or list may be returned empty."""
 
 
-class Entry(NamedTuple):
+class MappingEntry(NamedTuple):
     """One key with its value."""
 
     key: Any
@@ -65,13 +65,13 @@ class PythonNode:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def entries(self) -> list[Entry] | None:
+    def entries(self) -> list[MappingEntry] | None:
         """Return the entries of a mapping or the fields of a section."""
         if isinstance(self._value, Section):
             names = self._value.__struct_fields__
-            return [Entry(name, None, PythonNode(getattr(self._value, name))) for name in names]
+            return [MappingEntry(name, None, PythonNode(getattr(self._value, name))) for name in names]
         if isinstance(self._value, Mapping):
-            return [Entry(key, None, PythonNode(value)) for key, value in self._value.items()]
+            return [MappingEntry(key, None, PythonNode(value)) for key, value in self._value.items()]
         return None
 
     def to_python(self) -> Any:
@@ -82,14 +82,14 @@ class PythonNode:
 class OverrideNode(PythonNode):
     """A mapping of overrides. At every level, its keys may be dotted or joined by double underscores."""
 
-    def entries(self) -> list[Entry] | None:
+    def entries(self) -> list[MappingEntry] | None:
         """Return the entries under the first part of each key; the other parts are nested below it."""
         if not isinstance(self._value, Mapping):
             return super().entries()
         entries = []
         for key, value in self._value.items():
             first, *rest = re.split(r"\.|__", key) if isinstance(key, str) else [key]
-            entries.append(Entry(first, None, OverrideNode(nest(rest, value))))
+            entries.append(MappingEntry(first, None, OverrideNode(nest(rest, value))))
         return entries
 
 
@@ -104,12 +104,12 @@ class YamlNode:
         """The line on which the node begins."""
         return int(self._node.start_mark.line) + 1
 
-    def entries(self) -> list[Entry] | None:
+    def entries(self) -> list[MappingEntry] | None:
         """Return the pairs of a mapping node in their order."""
         if not isinstance(self._node, yaml.MappingNode):
             return None
         return [
-            Entry(_read_key(key), int(key.start_mark.line) + 1, YamlNode(value))
+            MappingEntry(_read_key(key), int(key.start_mark.line) + 1, YamlNode(value))
             for key, value in self._node.value
         ]
 

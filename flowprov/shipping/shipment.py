@@ -56,7 +56,7 @@ class Shipment:
         self.scan_seconds = 0.0
         self._folder = folder
         self._host = None if host is None else folder_name(host)
-        self._journals: dict[Path, _Journal] = {}
+        self._journals: dict[Path, _JournalDelivery] = {}
 
     def try_deliver(self) -> None:
         """Call :meth:`deliver_once`; a failure after some entries were delivered raises nothing.
@@ -96,7 +96,7 @@ class Shipment:
         self.scan_seconds = 0.0
         began, counted = time.monotonic(), before
         for path in self._paths():
-            journal = self._journals.setdefault(path, _Journal(path))
+            journal = self._journals.setdefault(path, _JournalDelivery(path))
             if journal.done:
                 continue
             try:
@@ -133,7 +133,7 @@ class Shipment:
         """Return the number of entries that the sink has not taken yet."""
         count = 0
         for path in self._paths():
-            journal = self._journals.get(path) or _Journal(path)
+            journal = self._journals.get(path) or _JournalDelivery(path)
             count += sum(1 for _ in journal.entries(journal.delivered_to))
         return count
 
@@ -142,7 +142,7 @@ class Shipment:
         return [path for path in paths if self._host in (None, path.parent.name)]
 
 
-class _Journal:
+class _JournalDelivery:
     """The delivery of one journal.
 
     Attributes

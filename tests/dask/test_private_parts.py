@@ -28,7 +28,7 @@ from distributed import Client, LocalCluster, get_worker, wait
 
 from flowprov import guard, records
 from flowprov.capture.dask import DaskWorkerPlugin, _dask_private, current_task, origin
-from flowprov.capture.dask._dask_private import PRIVATE_PARTS, VERIFIED, PrivatePart
+from flowprov.capture.dask._dask_private import PRIVATE_PARTS, VERIFIED, DaskPart
 from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import runtime
 from tests.dask import steps
@@ -246,7 +246,7 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in version.split(".")[:3]]
 
 
-def _is_expected(part: PrivatePart) -> bool:
+def _is_expected(part: DaskPart) -> bool:
     """Whether the table has a part in this version; a version between two of them counts as the earlier."""
     installed = _numbers(importlib.metadata.version("distributed"))
     earlier = [version for version in VERIFIED if _numbers(version) <= installed]
@@ -254,7 +254,7 @@ def _is_expected(part: PrivatePart) -> bool:
 
 
 @pytest.mark.parametrize("part", PRIVATE_PARTS, ids=lambda part: part.name)
-def test_a_private_part_is_where_flowprov_looks_for_it(part: PrivatePart, observed: Observed) -> None:
+def test_a_private_part_is_where_flowprov_looks_for_it(part: DaskPart, observed: Observed) -> None:
     library = f"{part.library} {importlib.metadata.version(part.library)}"
     try:
         is_there = CHECKS[part.name](observed)

@@ -34,8 +34,8 @@ NOT_RUN = {
         "it needs a server; tests/read/test_following_servers.py does the same",
     ],
     "docs/how-to/record-dask-cluster.md": [
-        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
-        "it needs a cluster; tests/dask/test_gathering.py does the same with workers that share no folder",
+        "it needs a cluster; tests/dask/test_fetch.py does the same with workers that share no folder",
+        "it needs a cluster; tests/dask/test_fetch.py does the same with workers that share no folder",
     ],
     "docs/how-to/record-dask-tasks.md": [
         "it starts a cluster; examples/llm_campaign runs the same in a test",

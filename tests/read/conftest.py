@@ -9,7 +9,7 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from tests.read.places import Location, fresh_database
+from tests.read.locations import Location, fresh_database
 from tests.servers import REAL
 
 Uris = Callable[[str], str]

@@ -20,7 +20,7 @@ from flowprov.sinks.base import Entry
 from flowprov.sinks.mongodb.documents import document_of
 from flowprov.sinks.mongodb.sink import MongoSink
 from tests.journal.support import NS, header, step, write
-from tests.read.places import SERVERS, Location, deliver
+from tests.read.locations import SERVERS, Location, deliver
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import free_port

@@ -19,7 +19,7 @@ from flowprov.records import Campaign, Footer
 from flowprov.sinks.mongodb.reader import MongoReader
 from flowprov.sinks.redis import RedisReader
 from tests.journal.support import NS, header, step, write
-from tests.read.places import SERVERS, Location
+from tests.read.locations import SERVERS, Location
 from tests.sinks.redis_server import RedisServer
 from tests.support import only
 

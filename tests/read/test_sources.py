@@ -31,7 +31,7 @@ from flowprov.records import Task, Workflow
 from tests.journal.support import header, step, write
 from tests.read import campaigns
 from tests.read.campaigns import Campaigns
-from tests.read.places import KINDS, SERVERS, Location
+from tests.read.locations import KINDS, SERVERS, Location
 from tests.support import only
 
 LocationOf = Callable[[str], Location]

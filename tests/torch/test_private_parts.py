@@ -16,7 +16,7 @@ import torch
 
 import flowprov
 from flowprov.capture.torch import _torch_private, backward
-from flowprov.capture.torch._torch_private import PARTS, PrivatePart
+from flowprov.capture.torch._torch_private import PARTS, TorchPart
 from tests.support import run, tasks
 from tests.torch.compiling import anew
 from tests.torch.fusing import encoder_layer
@@ -63,7 +63,7 @@ def exists(name: str) -> bool:
     return True
 
 
-def check(part: PrivatePart) -> None:
+def check(part: TorchPart) -> None:
     """Fail if torch no longer has a part, and say what that means."""
     if torch.__version__ < part.seen[0]:
         pytest.skip(f"torch {torch.__version__} is older than {part.name}, which came with {part.seen[0]}")
@@ -77,12 +77,12 @@ def check(part: PrivatePart) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_torch_has_the_part(part: PrivatePart) -> None:
+def test_torch_has_the_part(part: TorchPart) -> None:
     check(part)
 
 
 def test_a_part_that_moved_is_named_with_its_use_and_what_happens_without_it() -> None:
-    part = PrivatePart("torch._C._moved", "see that torch traces", "traced forwards are recorded", ("2.4",))
+    part = TorchPart("torch._C._moved", "see that torch traces", "traced forwards are recorded", ("2.4",))
     with pytest.raises(pytest.fail.Exception) as failure:
         check(part)
     assert str(failure.value) == (
@@ -305,7 +305,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     "part", [part for part in PARTS if part.name not in NEVER_MISSING], ids=lambda part: part.name
 )
 def test_without_the_part_capture_imports_and_a_forward_is_recorded(
-    part: PrivatePart, without: dict[str, Any]
+    part: TorchPart, without: dict[str, Any]
 ) -> None:
     assert without[part.name] == {"forwards": ["FINISHED"], "faults": {}}
 

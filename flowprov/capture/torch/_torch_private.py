@@ -23,7 +23,7 @@ import torch
 _ALL = ("2.4", "2.6", "2.9", "2.13", "2.14")
 
 
-class PrivatePart(NamedTuple):
+class TorchPart(NamedTuple):
     """A private or undocumented part of torch.
 
     Attributes
@@ -47,12 +47,12 @@ class PrivatePart(NamedTuple):
     replaced_by: str | None = None
 
 
-PARTS: list[PrivatePart] = []
+PARTS: list[TorchPart] = []
 
 
 def _find(name: str, default: Any, used_for: str, if_missing: str, seen: tuple[str, ...] = _ALL) -> Any:
     """Return a part of torch, or the default where this version has none."""
-    PARTS.append(PrivatePart(name, used_for, if_missing, seen))
+    PARTS.append(TorchPart(name, used_for, if_missing, seen))
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -67,7 +67,7 @@ def _name(
     replaced_by: str | None = None,
 ) -> str:
     """Return the last word of a part's name, for what is looked up where it is used."""
-    PARTS.append(PrivatePart(name, used_for, if_missing, seen, replaced_by))
+    PARTS.append(TorchPart(name, used_for, if_missing, seen, replaced_by))
     return name.rpartition(".")[2]
 
 

@@ -69,8 +69,8 @@ def test_summaries_are_fresh_objects() -> None:
 
 def test_an_attribute_that_an_array_lacks_is_left_out() -> None:
     duck = Duck(shape=(2, None, 2.5), dtype=RuntimeError(), device=KeyError("no"), nbytes=float("nan"))
-    assert recorded(duck) == {"type": "tests.values.test_arrays.Duck", "shape": [2, None, None]}
-    assert recorded(Duck()) == {"type": "tests.values.test_arrays.Duck"}
+    assert recorded(duck) == {"type": "tests.values.test_tensors.Duck", "shape": [2, None, None]}
+    assert recorded(Duck()) == {"type": "tests.values.test_tensors.Duck"}
     unhashable = Duck(shape=([1],), dtype="f", device="cpu", nbytes=4)
     assert recorded(unhashable)["shape"] == [None]
 
