@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_fault_in_a_killed_process_is_in_its_last_heartbeat(tmp_path: Path) ->
             print("beaten", flush=True)
             sys.stdin.read()
     """
-    with start(code, tmp_path) as process:
+    with start(code, tmp_path, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "beaten\n"
         process.kill()
