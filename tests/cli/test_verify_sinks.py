@@ -30,8 +30,8 @@ Server = RedisServer | MongoServer
 @pytest.fixture(params=["redis", "mongodb"])
 def server(request: pytest.FixtureRequest) -> Server:
     """A server of each kind."""
-    made: Server = request.getfixturevalue(f"own_{request.param}")
-    return made
+    running_server: Server = request.getfixturevalue(f"own_{request.param}")
+    return running_server
 
 
 def _verify(folder: Path, *arguments: str, **env: str) -> CommandResult:
@@ -82,8 +82,8 @@ def test_records_after_the_delivery_wait_and_are_no_problem_while_the_run_goes_o
         assert (result.status, result.verdict) == (0, "RUNNING")
         assert f"records wait for {server.uri()}, nothing amiss." in result.out
         _ship(tmp_path, server.uri())
-        lines, held, waiting, *_ = _counts(tmp_path, server.uri())
-        assert (held, waiting) == (lines, 0)
+        lines, stored, waiting, *_ = _counts(tmp_path, server.uri())
+        assert (stored, waiting) == (lines, 0)
         process.kill()
     path = only(find_journals(tmp_path / "flowprov_buffer"))
     with path.open("ab") as file:

@@ -177,19 +177,19 @@ def test_an_event_loop_is_not_held_up(tmp_path: Path) -> None:
         import asyncio, time
         import flowprov
 
-        async def ticks(found):
+        async def ticks(times):
             while True:
-                found.append(time.monotonic())
+                times.append(time.monotonic())
                 await asyncio.sleep(0.01)
 
         async def main():
-            found = []
-            ticking = asyncio.create_task(ticks(found))
+            times = []
+            ticking = asyncio.create_task(ticks(times))
             with flowprov.workflow("W"), flowprov.task_scope("t"):
                 await asyncio.sleep(0.1)
             await asyncio.sleep(0.1)
             ticking.cancel()
-            print("longest pause", max(b - a for a, b in zip(found, found[1:])), flush=True)
+            print("longest pause", max(b - a for a, b in zip(times, times[1:])), flush=True)
 
         asyncio.run(main())
     """

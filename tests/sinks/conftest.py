@@ -18,8 +18,8 @@ KINDS: list[Callable[[], Kind]] = [RedisKind, MongoKind]
 @pytest.fixture(scope="session", params=KINDS, ids=["redis", "mongodb"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each kind of sink."""
-    made: Kind = request.param()
-    return made
+    instance: Kind = request.param()
+    return instance
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +33,17 @@ def uri(kind: Kind, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def sink(kind: Kind, uri: str) -> Iterator[Sink]:
     """A sink on the shared server."""
-    made = kind.sink(uri, 20.0)
-    yield made
-    made.close()
+    opened = kind.sink(uri, 20.0)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 def server(kind: Kind, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server of the test's own, not started."""
-    made = kind.server(tmp_path / "server")
-    yield made
-    made.kill()
+    created = kind.server(tmp_path / "server")
+    yield created
+    created.kill()
 
 
 @pytest.fixture

@@ -37,15 +37,15 @@ def full_text(error: SinkError) -> str:
 @pytest.fixture(scope="module")
 def behind(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that runs behind the proxies of these tests."""
-    with started(kind.server(tmp_path_factory.mktemp("behind") / "server")) as made:
-        yield made
+    with started(kind.server(tmp_path_factory.mktemp("behind") / "server")) as running:
+        yield running
 
 
 @pytest.fixture
 def proxy(behind: ServerProcess) -> Iterator[Proxy]:
-    made = Proxy(behind)
-    yield made
-    made.close()
+    opened = Proxy(behind)
+    yield opened
+    opened.close()
 
 
 def test_creating_and_closing_a_sink_connects_to_nothing(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +108,8 @@ def test_a_frozen_server_is_unavailable_in_time(
     patient.resume_after(header)
     patient.deliver(header, numbered(20))
     assert kind.stored(server.uri(), header.journal_id) == numbered(20)
-    for made in (sink, patient):
-        made.close()
+    for opened in (sink, patient):
+        opened.close()
 
 
 def test_nothing_is_lost_or_doubled_when_the_server_is_killed_and_comes_back(
@@ -127,8 +127,8 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_and_comes_back(
         server.start()
         assert hasty.resume_after(header) == sent[begin + 199].position
     assert kind.stored(server.uri(), header.journal_id) == sent
-    for made in (hasty, sink):
-        made.close()
+    for opened in (hasty, sink):
+        opened.close()
 
 
 def test_a_server_that_comes_back_empty_is_filled_again(kind: Kind, server: ServerProcess) -> None:
@@ -160,8 +160,8 @@ def test_a_wrong_password_is_refused_and_never_printed(kind: Kind, tmp_path: Pat
         right = kind.sink(server.uri(), 20.0)
         right.deliver(header, numbered(1))
         assert right.resume_after(header) == 0
-        for made in (sink, right):
-            made.close()
+        for opened in (sink, right):
+            opened.close()
 
 
 def test_a_network_that_is_slow_at_every_answer_is_no_failure(kind: Kind, proxy: Proxy) -> None:
@@ -186,8 +186,8 @@ def test_entries_that_were_stored_but_not_confirmed_in_time_are_not_doubled(kind
     assert patient.resume_after(header) in (sent[9].position, sent[19].position)
     patient.deliver(header, sent[10:])
     assert kind.stored(proxy.uri(), header.journal_id) == sent
-    for made in (sink, patient):
-        made.close()
+    for opened in (sink, patient):
+        opened.close()
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -216,5 +216,5 @@ def test_a_connection_that_is_cut_anywhere_loses_and_doubles_nothing(
     patient.deliver(header, [entry for entry in sent if reached is None or entry.position > reached])
     assert kind.stored(proxy.uri(), header.journal_id) == sent
     assert kind.journals(proxy.uri(), header.campaign_id) == [header.journal_id]
-    for made in (sink, patient):
-        made.close()
+    for opened in (sink, patient):
+        opened.close()

@@ -28,9 +28,9 @@ def server(own_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def sink(server: RedisServer) -> Iterator[RedisSink]:
-    made = RedisSink(server.uri(), timeout=1.0)
-    yield made
-    made.close()
+    opened = RedisSink(server.uri(), timeout=1.0)
+    yield opened
+    opened.close()
 
 
 def stored(server: RedisServer) -> list[Entry]:

@@ -52,8 +52,8 @@ def _seconds_to_read(folder: Path, tasks: int, samples: int) -> float:
     path = write(folder, header())
     lines = map(records.encode, _journal(tasks, samples))
     with path.open("ab") as file:
-        while piece := b"".join(islice(lines, 10_000)):
-            file.write(piece)
+        while block := b"".join(islice(lines, 10_000)):
+            file.write(block)
     journal = summarize(path)
     assert journal is not None
     begun = time.process_time()
