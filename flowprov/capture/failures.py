@@ -155,5 +155,5 @@ def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:
 def run_end_callbacks(extras: Extras, error: BaseException | None) -> None:
     """Call what was registered to run at the end of a scope."""
     while extras.on_end:
-        with guard.guarded("ending what a scope held"):
+        with guard.guarded("calling back at the end of a scope"):
             extras.on_end.pop()(error)

@@ -33,7 +33,7 @@ VERIFIED = ("2024.10.0", "2024.11.2", "2025.1.0", "2025.7.0", "2026.8.0")
 EXECUTING, MEMORY, ERROR, RESCHEDULED, FORGOTTEN = "executing", "memory", "error", "rescheduled", "forgotten"
 RUNNING_STATES = (EXECUTING, "long-running")
 CANCELLED = "cancelled"
-CANCELLED_STATES = (CANCELLED, "resumed")  # of a task that nobody wants any more, or that is wanted again
+CANCELLED_STATES = (CANCELLED, "resumed")  # no client wants the task, or one wants it again
 
 # Classes of graph nodes and other objects that refer to the result of a task.
 ALIAS, TASK_REF, DATA_NODE, FUTURE = "Alias", "TaskRef", "DataNode", "Future"

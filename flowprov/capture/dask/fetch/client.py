@@ -221,7 +221,7 @@ class JournalFetcher:
         states: dict[str, ReplicaState] = {}
         for host in hosts:
             for path in (self._folder / folder_name(host)).glob(f"*{SUFFIX}"):
-                with contextlib.suppress(OSError):  # a file of another user: it cannot be a replica of ours
+                with contextlib.suppress(OSError):  # a file of another user is no replica
                     states[f"{host}/{path.name}"] = replica_state(path)
         return states
 
