@@ -15,7 +15,7 @@ from flowprov.read.lineage import tree
 from flowprov.read.source import Source
 
 
-@click.command()
+@click.command(short_help="Show the recorded tree.")
 @source_options
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="How many levels are shown.")
 @click.option(

@@ -26,7 +26,7 @@ from flowprov.settings import load_settings, parse_assignment, redact_uri
 _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "FOUND")
 
 
-@click.command()
+@click.command(short_help="Check that nothing is missing: in the buffer, and on the sinks.")
 @source_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
