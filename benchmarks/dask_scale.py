@@ -7,7 +7,7 @@ time that capture adds to a run::
     python -m benchmarks.dask_scale --tasks 100000 --pairs 20
 
 One run measures the share. In it the CPU clock of the thread times every call into the capture, in the
-workers and in the client. The CPU time of the keeper thread is added. The time for reading the clock is
+workers and in the client. The CPU time of the maintenance thread is added. The time for reading the clock is
 included. The cluster consists of its workers, its scheduler and the client. Pairs of runs without such clocks
 measure what capture adds: one run with a workflow and one without, in alternating order. A task computes for
 a millisecond, a hundredth of what Dask advises; with ``--milliseconds 0`` tasks compute nothing.
@@ -153,7 +153,7 @@ def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cpu_here() -> tuple[float, float]:
-    """Return the CPU seconds of this process: all, and inside capture (if timed) with its keeper thread."""
+    """Return the CPU seconds of this process: all, and those of capture with its maintenance thread."""
     inside = sum(_spent.values())
     for thread in threading.enumerate():
         if thread.name == "flowprov-maintenance" and thread.ident is not None:
