@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
-from flowprov.capture.failures import count_lost_event
 from flowprov.capture.workflow_records import close_workflow, new_workflow_id, write_opening
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
@@ -149,10 +148,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         scope, self._scope = self._scope, None
         try:
             if scope is not None:
-                try:
-                    close_workflow(scope, self._generated, self._options["custom_metadata"], error)
-                except Exception as fault:  # the guard
-                    count_lost_event(scope, "closing a workflow", fault)
+                close_workflow(scope, self._generated, self._options["custom_metadata"], error)
         finally:
             # After the end was written: the time that an adapter waits is not the workflow's.
             with guard.guarded("leaving a Dask client's workflow"):

@@ -101,12 +101,15 @@ def close_workflow(
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Close an open workflow, and the tasks in it that never reached their own end."""
-    close_all_abandoned([inner for inner in context.deactivate(scope) if inner.key is not None])
-    if scope in context.open_workflows:
-        context.open_workflows.remove(scope)
-    scope.closed = scope.muted = True
-    write_ending(scope, generated, custom_metadata, error)
+    """Close an open workflow, and the tasks in it that never reached their own end; never raises."""
+    try:
+        close_all_abandoned([inner for inner in context.deactivate(scope) if inner.key is not None])
+        if scope in context.open_workflows:
+            context.open_workflows.remove(scope)
+        scope.closed = scope.muted = True
+        write_ending(scope, generated, custom_metadata, error)
+    except Exception as fault:  # the guard
+        count_lost_event(scope, "closing a workflow", fault)
 
 
 def write_addition(
@@ -159,10 +162,7 @@ def _open_implicit(active: runtime.Runtime) -> None:
 
 
 def _close_implicit(scope: Scope) -> None:
-    try:
-        close_workflow(scope, error=error_of_program())
-    except Exception as fault:  # the guard
-        count_lost_event(scope, "closing a workflow", fault)
+    close_workflow(scope, error=error_of_program())
 
 
 def error_of_program() -> BaseException | None:

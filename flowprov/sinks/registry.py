@@ -6,8 +6,8 @@ loaded only when a sink of its kind is opened.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import NamedTuple
 
 from flowprov.errors import JournalError
 from flowprov.settings import redact_uri
@@ -57,7 +57,7 @@ def open_sink(uri: str, *, maxlen: int | None = None) -> Sink:
             "mongodb+srv://…"
         )
     options = {"maxlen": maxlen} if kind.trims else {}
-    sink: Sink = _load(kind.sink)(uri, **options)
+    sink: Sink = resolve_name(kind.sink)(uri, **options)
     return sink
 
 
@@ -77,7 +77,7 @@ def open_reader(uri: str) -> SinkReader:
             f"{_scheme(uri)}:// cannot be read. Give the path of a buffer folder, a campaign folder, a host "
             "folder or one .jsonl journal, or the URI of a sink: redis://… or mongodb://…"
         )
-    reader: SinkReader = _load(kind.reader)(uri)
+    reader: SinkReader = resolve_name(kind.reader)(uri)
     return reader
 
 
@@ -89,8 +89,3 @@ def trims(uri: str) -> bool:
 
 def _scheme(uri: str) -> str:
     return uri.partition("://")[0]
-
-
-def _load(qualified_name: str) -> Any:
-    module, _, name = qualified_name.partition(":")
-    return getattr(import_module(module), name)
