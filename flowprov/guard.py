@@ -1,7 +1,8 @@
 """The guard: it keeps faults of flowprov away from the program that flowprov watches.
 
-Flows in: exceptions that flowprov's own code raised while it captured. Flows out: how many there were of each
-activity and type, and one log line for the first of each. Nothing is raised from here into the program.
+Flows in: exceptions that were caught in flowprov's own code. Flows out: how many internal errors there were
+of each activity and type, and one log line for the first of each. An internal error is not raised into the
+program. An exception that arrived from outside is: the program waits for it (see ``asynchronous``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
+
+from flowprov.asynchronous import came_from_outside
 
 logger = logging.getLogger("flowprov")
 
@@ -27,6 +30,11 @@ def guarded(activity: str) -> Iterator[None]:
     ----------
     activity
         What flowprov does in the block, as for :func:`report_internal_error`.
+
+    Raises
+    ------
+    BaseException
+        An exception that came from outside.
     """
     try:
         yield
@@ -43,7 +51,14 @@ def report_internal_error(activity: str, error: BaseException) -> None:
         What flowprov was doing, in words for a person ("starting a task").
     error
         The exception.
+
+    Raises
+    ------
+    BaseException
+        ``error`` itself, if it is none of flowprov's: it came from outside. So the caller first puts its own
+        state in order, and then calls this.
     """
+    pass_on(error)
     key = f"{activity}: {type(error).__name__}"
     with _lock:
         _errors[key] += 1
@@ -54,6 +69,18 @@ def report_internal_error(activity: str, error: BaseException) -> None:
         activity,
         error=error,
     )
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise an exception again if it came from outside; else return.
+
+    Raises
+    ------
+    BaseException
+        ``error`` itself.
+    """
+    if came_from_outside(error):
+        raise error
 
 
 def warn_once(key: str, message: str, *arguments: object, error: BaseException | None = None) -> None:

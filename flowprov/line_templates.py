@@ -12,15 +12,19 @@ START_FIELDS = b'"task_id":%d%b,"started_at":%d,"used":%b'
 """The fields of a :class:`~flowprov.records.Task` that are known at its start: number, further fields, start
 time, encoded inputs."""
 
-OPEN_TASK = b'{"type":"open_task",%b,"status":"RUNNING"}\n'
-"""An :class:`~flowprov.records.OpenTask`: the start fields."""
+OPEN_TASK = b'{"type":"open_task",%b,"status":"RUNNING"%b}\n'
+"""An :class:`~flowprov.records.OpenTask`: the start fields, further fields."""
+
+ADDITION = b'{"type":"open_task","task_id":%d%b}\n'
+"""An :class:`~flowprov.records.OpenTask` that adds to an earlier one: number, further fields."""
 
 TASK = b'{"type":"task",' + START_FIELDS + b',"status":"%b","ended_at":%d%b%b}\n'
 """A :class:`~flowprov.records.Task` that ended: the start fields, status, end time, the field of its outputs,
 further fields."""
 
-ABANDONED_TASK = b'{"type":"task",%b,"status":"ERROR","ended_at":%d,"error":%b}\n'
-"""A :class:`~flowprov.records.Task` that was abandoned: the start fields, end time, error."""
+UNFINISHED_TASK = b'{"type":"task",%b,"status":"%b","ended_at":%d%b}\n'
+"""A :class:`~flowprov.records.Task` that did not end by itself: the start fields, status, end time, further
+fields."""
 
 DASK_TASK = b'{"type":"task","task_id":%d%b,"started_at":%d,"status":"%b","custom_metadata":%b%b}\n'
 """A :class:`~flowprov.records.Task` that Dask runs: number, further fields, start time, status, custom
@@ -39,6 +43,21 @@ def iteration(prefix: bytes) -> bytes:
         b'{"type":"task","task_id":%d'
         + literal(prefix)
         + b',"started_at":%d,"used":%b,"status":"FINISHED","ended_at":%d%b}\n'
+    )
+
+
+def open_iteration(prefix: bytes) -> bytes:
+    """Return the template of a loop's open iterations: number, start time, inputs, outputs.
+
+    Parameters
+    ----------
+    prefix
+        As for :func:`iteration`.
+    """
+    return (
+        b'{"type":"open_task","task_id":%d'
+        + literal(prefix)
+        + b',"started_at":%d,"used":%b,"status":"RUNNING","generated":%b}\n'
     )
 
 

@@ -119,7 +119,11 @@ class Task(_Record, frozen=True, kw_only=True, tag="task"):
 
 
 class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
-    """A control record: a task that was open at a heartbeat. It is read as a row only if no end follows."""
+    """A control record: a task that was open at a heartbeat, or to which the program gave something.
+
+    It is read as a row only if no end follows: the record of the end repeats what was given. Further records
+    of the same task add to the first one, and may leave out what is known from it.
+    """
 
 
 class Header(_Record, frozen=True, kw_only=True, tag="header"):
@@ -191,6 +195,8 @@ class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
     error: Error | None = None
     used: JsonObject | None = None
     generated: JsonObject | None = None
+    custom_metadata: JsonObject | None = None
+    tags: list[str] | None = None
 
 
 class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from flowprov import guard
+from flowprov.asynchronous import came_from_outside
+from flowprov.capture.additions import encode_extras
 from flowprov.clock import clock
-from flowprov.line_templates import ABANDONED_TASK
+from flowprov.line_templates import UNFINISHED_TASK
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime import context, runtime
 from flowprov.values import redact_urls
@@ -35,10 +37,12 @@ def describe_exception(error: BaseException) -> Error:
     try:
         message = str(error)
     except Exception as broken:  # the user's __str__ may do anything
+        guard.pass_on(broken)
         message = f"(its message cannot be read: {type(broken).__name__})"
     try:
         text = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    except Exception:  # as above
+    except Exception as broken:  # as above
+        guard.pass_on(broken)
         text = ""
     if len(text) > _MAX_TRACEBACK:
         text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
@@ -115,18 +119,52 @@ def close_abandoned(scope: Scope, error: BaseException | None) -> None:
     error
         The exception that ended it; None if none is known.
     """
-    journal = scope.journal
-    if scope.key is None or journal.open_scopes.pop(scope.key, None) is None:
-        return
-    if scope.extras is not None:
-        run_end_callbacks(scope.extras, error)
     description = (
         describe_exception(error) if error else Error(type="Unknown", message="left without reaching its end")
     )
-    journal.append(ABANDONED_TASK % (scope.start_fields(), clock.now(), msgspec.json.encode(description)))
+    _close_unfinished(scope, Status.ERROR, error, b',"error":' + msgspec.json.encode(description))
 
 
-def close_after_fault(scope: Scope, activity: str, error: Exception) -> None:
+def close_held(scope: Scope) -> None:
+    """Record a task that is open when its workflow ends, as one that was left early."""
+    _close_unfinished(scope, Status.FINISHED, None, b"", left_early=True)
+
+
+def _close_unfinished(
+    scope: Scope, status: Status, error: BaseException | None, fields: bytes, **metadata: Any
+) -> None:
+    if not list_as_open(scope):
+        return
+    journal = scope.journal
+    if scope.extras is not None:
+        run_end_callbacks(scope.extras, error)
+    generated, tail = encode_extras(scope, None, (), metadata)
+    journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
+    journal.append(
+        UNFINISHED_TASK
+        % (scope.start_fields(), status.value.encode(), clock.now(), generated + tail + fields)
+    )
+
+
+def list_as_open(scope: Scope) -> bool:
+    """List an open task by its number, whoever holds it; return whether this process is to record its end.
+
+    A journal lists the iterations of a loop by their pass. The loop gives up an iteration that is listed by
+    its number.
+    """
+    key, open_scopes = scope.key, scope.journal.open_scopes
+    if key is None:
+        return False
+    if key not in open_scopes:
+        holder = next((held for held in list(open_scopes.values()) if held.current_scope() is scope), None)
+        if holder is None:
+            return False
+        holder.give_up()
+        open_scopes[key] = scope
+    return True
+
+
+def close_after_fault(scope: Scope, activity: str, error: BaseException) -> None:
     """Close a scope whose record could not be written, and count the lost event.
 
     Parameters
@@ -136,20 +174,30 @@ def close_after_fault(scope: Scope, activity: str, error: Exception) -> None:
     activity
         What flowprov was doing, as :func:`flowprov.guard.report_internal_error` takes it.
     error
-        The internal error.
+        The internal error, or an exception from outside.
+
+    Raises
+    ------
+    BaseException
+        ``error``, if it came from outside.
     """
     context.deactivate(scope)
-    unrecorded = scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None
-    if unrecorded:
+    if scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None:
         count_lost_event(scope, activity, error)
     else:
         guard.report_internal_error(activity, error)
 
 
 def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:
-    """Count an internal error and the event that it cost."""
+    """Count an internal error and the event that it cost.
+
+    Raises
+    ------
+    BaseException
+        ``error``, if it came from outside. The event that it cost is counted before.
+    """
+    scope.journal.drop("interrupted" if came_from_outside(error) else "fault")
     guard.report_internal_error(activity, error)
-    scope.journal.drop("fault")
 
 
 def run_end_callbacks(extras: Extras, error: BaseException | None) -> None:

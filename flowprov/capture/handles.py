@@ -1,19 +1,23 @@
 """Handles: how the program reads and extends the current task or workflow.
 
-Flows in: outputs, tags and metadata that the program adds. Flows out: the scope keeps them until its record
-is written, at its end.
+Flows in: outputs, tags and metadata that the program adds. Flows out: additions, which are written at once.
+The scope keeps them until its end, and the record of the end repeats them.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ParamSpec, TypeVar
 
 from flowprov import guard
-from flowprov.capture.workflow_records import write_addition
+from flowprov.capture import additions
+from flowprov.capture.additions import Metadata, collect_values
+from flowprov.capture.failures import sanitize_text
+from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import Extras, Scope
+from flowprov.runtime.context import Scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,12 +36,7 @@ class _Handle:
 
     def __init__(self, scope: Scope | None) -> None:
         self._scope = scope
-        self._discarded = Extras() if scope is None else None
-
-    @property
-    def _extras(self) -> Extras:
-        # A task that is not recorded accepts everything and keeps nothing.
-        return self._discarded or self._scope.ensure_extras()  # type: ignore[union-attr]
+        self._discarded: dict[str, Any] = {}
 
     @property
     def workflow_id(self) -> str | None:
@@ -50,28 +49,61 @@ class _Handle:
         return None if self._scope is None else self._scope.journal.identity.campaign_id
 
     @property
-    def custom_metadata(self) -> dict[str, Any]:
-        """Metadata that is recorded at the end: a dictionary to add to."""
-        return self._extras.custom_metadata
+    def custom_metadata(self) -> MutableMapping[str, Any]:
+        """Metadata: a dictionary to add to. What is added is in the journal at once."""
+        scope = self._scope
+        if scope is None:
+            return self._discarded  # a task that is not recorded accepts everything and keeps nothing
+        return Metadata(scope.ensure_extras().custom_metadata, self._add_metadata)
 
-    def set_generated(self, **values: Any) -> None:
-        """Record values as generated. A further call adds names and overwrites earlier values."""
-        self._extras.generated.update(values)
+    def set_generated(self, generated: Any = None, /, **values: Any) -> None:
+        """Record values as generated: a mapping, keywords, or both. They are in the journal at once.
+
+        A further call adds names and overwrites earlier values.
+        """
+        if self._scope is not None:
+            with guard.guarded("recording what was generated"):
+                self._add(collect_values("set_generated", generated, values))
 
     def add_tags(self, *tags: str) -> None:
-        """Add tags."""
-        self._extras.tags.extend(str(tag) for tag in tags)
+        """Add tags. They are in the journal at once."""
+        if self._scope is not None and tags:
+            with guard.guarded("adding tags"):
+                self._add_tags([sanitize_text(str(tag)) for tag in tags])
+
+    def _add_metadata(self, values: Mapping[str, Any]) -> None:
+        with guard.guarded("adding metadata"):
+            self._write_metadata(values)
+
+    def _add(self, values: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _add_tags(self, tags: list[str]) -> None:
+        raise NotImplementedError
+
+    def _write_metadata(self, values: Mapping[str, Any]) -> None:
+        raise NotImplementedError
 
 
 class TaskHandle(_Handle):
     """The current task."""
 
     __slots__ = ()
+    _scope: Scope
 
     @property
     def task_id(self) -> str | None:
         """Id of the task; None if the task is not recorded."""
         return None if self._scope is None else self._scope.full_task_id()
+
+    def _add(self, values: dict[str, Any]) -> None:
+        additions.add_generated(self._scope, values)
+
+    def _add_tags(self, tags: list[str]) -> None:
+        additions.add_tags(self._scope, tags)
+
+    def _write_metadata(self, values: Mapping[str, Any]) -> None:
+        additions.write_metadata(self._scope, values)
 
     def __repr__(self) -> str:
         return f"<flowprov task {self.task_id}>"
@@ -80,20 +112,21 @@ class TaskHandle(_Handle):
 class WorkflowHandle(_Handle):
     """The current workflow.
 
-    In the process that opened the workflow, additions are written with the record of its end. In any other
-    process (a Dask worker, a child) they are written at once, and readers merge them.
+    Any process may add to it: a Dask worker and a child as well as the process that opened it.
     """
 
     __slots__ = ()
+    _scope: Scope
 
-    def set_generated(self, **values: Any) -> None:
-        """Record values as generated. A further call adds names and overwrites earlier values."""
-        scope = self._scope
-        if scope is None or scope.workflow_id in scope.journal.open_scopes:
-            super().set_generated(**values)
-            return
-        with guard.guarded("adding to a workflow of another process"):
-            write_addition(scope.journal, scope.workflow_id, generated=values)
+    def _add(self, values: dict[str, Any]) -> None:
+        add_to_workflow(self._scope, generated=values)
+
+    def _add_tags(self, tags: list[str]) -> None:
+        self._scope.ensure_extras().tags.extend(tags)
+        add_to_workflow(self._scope, custom_metadata=tags_as_metadata(tags))
+
+    def _write_metadata(self, values: Mapping[str, Any]) -> None:
+        add_to_workflow(self._scope, custom_metadata=values)
 
     def __repr__(self) -> str:
         return f"<flowprov workflow {self.workflow_id}>"
@@ -122,6 +155,8 @@ def _open_scope() -> Scope | None:
     scope = context.current.get()
     while scope is not None and scope.closed:
         scope = scope.previous
+    if scope is None and runtime.peek() is None and context.inherited_ids(os.environ)[1] is not None:
+        runtime.get()  # a child process, before its first event: it joins the workflow of its parent
     return scope or context.resolve_scope()
 
 

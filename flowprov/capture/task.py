@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
+from flowprov import guard
 from flowprov.capture.failures import close_after_fault, count_lost_event
 from flowprov.capture.function_spec import FunctionSpec, encode
+from flowprov.capture.generators import wrap_async_generator, wrap_generator
 from flowprov.capture.handles import TaskHandle
 from flowprov.capture.task_records import (
     close_task,
@@ -26,10 +28,14 @@ from flowprov.capture.task_records import (
     end_with_error,
     open_task,
     start_call,
+    undo_returned_start,
+    undo_start,
 )
 from flowprov.clock import ticks
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import Scope
+from flowprov.runtime.context import HeldScope, Scope
+
+get_current = context.current.get
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,18 +86,22 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return type(function)(_decorate(function.__func__, options))
     spec = FunctionSpec(function, **options)
     if inspect.isasyncgenfunction(function):
-        return _wrap_async_generator(function, spec)
+        return wrap_async_generator(function, spec)
     if inspect.iscoroutinefunction(function):
         return _wrap_coroutine(function, spec)
     if inspect.isgeneratorfunction(function):
-        return _wrap_generator(function, spec)
+        return wrap_generator(function, spec)
     return _wrap_function(function, spec)
 
 
 def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(spec, args, kwargs)
+        try:
+            scope = start_call(spec, args, kwargs)
+        except BaseException as error:  # from outside, raised on unchanged
+            undo_returned_start(error)
+            raise
         if scope is None:
             return function(*args, **kwargs)
         try:
@@ -108,7 +118,11 @@ def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
 def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(spec, args, kwargs)
+        try:
+            scope = start_call(spec, args, kwargs)
+        except BaseException as error:  # from outside, raised on unchanged
+            undo_returned_start(error)
+            raise
         if scope is None:
             return await function(*args, **kwargs)
         try:
@@ -120,119 +134,6 @@ def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
         return result
 
     return wrapper
-
-
-def _wrap_generator(function: Any, spec: FunctionSpec) -> Any:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = start_call(spec, args, kwargs)
-        if scope is None:
-            return (yield from function(*args, **kwargs))
-        suspend(scope)
-        return (yield from RecordedGenerator(function(*args, **kwargs), scope, spec))
-
-    return wrapper
-
-
-def _wrap_async_generator(function: Any, spec: FunctionSpec) -> Any:
-    @functools.wraps(function)
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope = start_call(spec, args, kwargs)
-        generator = function(*args, **kwargs)
-        if scope is not None:
-            suspend(scope)
-        sent, count = None, 0
-        try:
-            while True:
-                if scope is not None:
-                    resume(scope)
-                try:
-                    value = await generator.asend(sent)
-                finally:
-                    if scope is not None:
-                        suspend(scope)
-                count += 1
-                sent = yield value
-        except StopAsyncIteration:
-            end_generator(scope, spec, count, None, left_early=False)
-        except GeneratorExit:
-            await generator.aclose()
-            end_generator(scope, spec, count, None, left_early=True)
-            raise
-        except BaseException as error:  # recorded, and raised on unchanged
-            if scope is not None:
-                end_with_error(scope, error, spec.tags, spec.custom_metadata)
-            raise
-
-    return wrapper
-
-
-class RecordedGenerator(Generator[Any, Any, Any]):
-    """A generator whose scope is current while its body runs, and only then."""
-
-    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope, spec: FunctionSpec) -> None:
-        self._generator = generator
-        self._scope = scope
-        self._spec = spec
-        self._count = 0
-
-    def send(self, value: Any) -> Any:
-        """Run the body up to its next yield."""
-        return self._step(self._generator.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        """Raise an exception in the body, at the yield where it waits."""
-        return self._step(self._generator.throw, *error)
-
-    def close(self) -> None:
-        """Close the body before its end."""
-        resume(self._scope)
-        try:
-            self._generator.close()
-        except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(self._scope, error, self._spec.tags, self._spec.custom_metadata)
-            raise
-        end_generator(self._scope, self._spec, self._count, None, left_early=True)
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
-        resume(self._scope)
-        try:
-            value = step(*args)
-        except StopIteration as stop:
-            end_generator(self._scope, self._spec, self._count, stop.value, left_early=False)
-            raise
-        except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(self._scope, error, self._spec.tags, self._spec.custom_metadata)
-            raise
-        suspend(self._scope)
-        self._count += 1
-        return value
-
-
-def suspend(scope: Scope) -> None:
-    """Take a generator's scope out of the context while its body waits."""
-    context.deactivate(scope)
-
-
-def resume(scope: Scope) -> None:
-    """Make a generator's scope current, inside the scope that is current where it resumes."""
-    scope.previous = context.current.get()
-    context.current.set(scope)
-
-
-def end_generator(
-    scope: Scope | None, spec: FunctionSpec, count: int, result: Any, *, left_early: bool
-) -> None:
-    """Record the end of a generator: how many values it yielded, and what it returned."""
-    if scope is None:
-        return
-    ended = ticks()
-    try:
-        outputs = {"yielded": count, **(spec.name_outputs(result) or {})}
-        metadata = {**spec.custom_metadata, "left_early": True} if left_early else spec.custom_metadata
-        close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, metadata))
-    except Exception as error:  # the guard
-        close_after_fault(scope, "recording the end of a generator", error)
 
 
 class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
@@ -270,17 +171,22 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         self._scope: Scope | None = None
 
     def __enter__(self) -> TaskHandle:
-        previous = context.current.get()
+        previous = get_current()
         parent = None if runtime.disabled() else enclosing_scope(previous)
+        handle = TaskHandle(None)
         if parent is not None:
             try:
                 fields = b',"activity_id":' + msgspec.json.encode(str(self._name))
                 if self._subtype is not None:
                     fields += b',"subtype":' + msgspec.json.encode(str(self._subtype))
-                self._scope = open_task(parent, previous, fields, encode(self._used))
-            except Exception as error:  # the guard
+                self._scope = open_task(parent, previous, fields, encode(self._used), HeldScope)
+                handle = TaskHandle(self._scope)
+            except BaseException as error:  # the guard; what came from outside passes on
+                undo_start(previous, error)
+                self._scope = None
+                guard.pass_on(error)
                 count_lost_event(parent, "recording the start of a task_scope", error)
-        return TaskHandle(self._scope)
+        return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -291,10 +197,10 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         if error is not None:
             end_with_error(scope, error, self._tags, self._custom_metadata)
             return
-        ended = ticks()
         try:
+            ended = ticks()
             close_task(
                 scope, ended, *encode_outputs_and_extras(scope, None, self._tags, self._custom_metadata)
             )
-        except Exception as fault:  # the guard
+        except BaseException as fault:  # the guard; what came from outside passes on from there
             close_after_fault(scope, "recording the end of a task_scope", fault)

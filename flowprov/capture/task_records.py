@@ -10,6 +10,10 @@ price of a call. Dask tasks end in a way of their own, as their start was writte
 
 :func:`start_call` raises into the program only if the settings cannot be used. These stop a program at its
 first event, because the alternative is days of work without a record.
+
+An exception from outside (see ``asynchronous``) can arrive at every call in here. It passes on. The order of
+the steps is such that each scope and each event is accounted for wherever it arrives: a scope that is current
+can be taken back, and a scope that is listed as open has no record yet.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flowprov import guard
+from flowprov.asynchronous import came_from_outside
+from flowprov.capture.additions import encode_extras
 from flowprov.capture.failures import (
     close_after_fault,
     close_all_abandoned,
@@ -28,7 +35,6 @@ from flowprov.capture.failures import (
     describe_exception,
     run_end_callbacks,
 )
-from flowprov.capture.function_spec import generated_field, tags_and_metadata_fields
 from flowprov.capture.workflow_records import implicit_workflow
 from flowprov.clock import clock, ticks
 from flowprov.line_templates import TASK
@@ -45,7 +51,15 @@ _thread_ident = threading.get_ident
 
 
 def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
-    """Open the scope of a call; return None if the call is not recorded."""
+    """Open the scope of a call; return None if the call is not recorded.
+
+    Raises
+    ------
+    SettingsError
+        If the settings cannot be used.
+    BaseException
+        An exception from outside. The caller passes it to :func:`undo_returned_start`.
+    """
     parent = previous = _get()
     if parent is None or parent.muted:
         parent = enclosing_scope(parent)
@@ -54,12 +68,50 @@ def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
     try:
         try:
             used = spec.encode_used(*args, **kwargs)
-        except TypeError:
+        except TypeError as error:
+            guard.pass_on(error)
             used = spec.encode_unbound(args, kwargs)
-        return open_task(parent, previous, spec.activity_fields, used)
-    except Exception as error:  # the guard: the user's function runs whatever fails here
+        scope = open_task(parent, previous, spec.activity_fields, used)
+    except BaseException as error:  # the guard: the user's function runs whatever fails here
+        undo_start(previous, error)
+        guard.pass_on(error)
         count_lost_event(parent, "recording the start of a task", error)
         return None
+    return scope
+
+
+def undo_start(previous: Scope | None, error: BaseException) -> None:
+    """Take back the scope of a task that could not be opened to the end.
+
+    Parameters
+    ----------
+    previous
+        The scope that was current before.
+    error
+        What prevented it. A task that an exception from outside prevented is counted as dropped.
+    """
+    scope = _get()
+    if scope is None or scope is previous or scope.previous is not previous:
+        return
+    _set(previous)
+    scope.journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
+    if came_from_outside(error):
+        scope.journal.drop("interrupted")
+
+
+def undo_returned_start(error: BaseException) -> None:
+    """Take back the scope that :func:`start_call` returned, if an exception from outside came just then.
+
+    Parameters
+    ----------
+    error
+        What the caller of ``start_call`` caught around that one call. It may have come before the return:
+        then ``start_call`` has taken back what there was.
+    """
+    trace = error.__traceback__
+    came_before = trace and trace.tb_next and trace.tb_next.tb_frame.f_code is start_call.__code__
+    if not came_before and (scope := _get()) is not None:
+        undo_start(scope.previous, error)
 
 
 def enclosing_scope(scope: Scope | None) -> Scope | None:
@@ -82,7 +134,13 @@ def enclosing_scope(scope: Scope | None) -> Scope | None:
     return None if scope is None or scope.muted else scope
 
 
-def open_task(parent: Scope, previous: Scope | None, activity_fields: bytes, used: bytes) -> Scope:
+def open_task(
+    parent: Scope,
+    previous: Scope | None,
+    activity_fields: bytes,
+    used: bytes,
+    kind: type[Scope] = Scope,
+) -> Scope:
     """Open the scope of a task whose inputs are encoded, and make it current.
 
     Parameters
@@ -95,13 +153,15 @@ def open_task(parent: Scope, previous: Scope | None, activity_fields: bytes, use
         The part of the line that holds activity and subtype.
     used
         The inputs, encoded.
+    kind
+        The class of the scope.
     """
     journal = parent.journal
     number = journal.next_number()
     line_prefix = (parent.parent_fields or parent_fields_of(parent)) + activity_fields
     if _thread_ident() != journal.main_thread:
         line_prefix += thread_field()
-    scope = Scope(
+    scope = kind(
         journal,
         number,
         parent.workflow_id,
@@ -116,10 +176,10 @@ def open_task(parent: Scope, previous: Scope | None, activity_fields: bytes, use
         parent.epoch,
     )
     # open_scope, written out: its call takes 3.6 % of the instructions of a task.
+    _set(scope)  # before anything can be interrupted: undo_start finds the scope there
     journal.open_scopes[number] = scope
     if journal.exact_reader is not None:
         read_telemetry_at_start(scope)
-    _set(scope)
     scope.started = _ticks()
     return scope
 
@@ -137,11 +197,11 @@ def open_scope(scope: Scope, *, current: bool = True, telemetry: bool = True) ->
         Whether to read telemetry for its record, if ``telemetry_capture.mode`` is ``exact``.
     """
     journal = scope.journal
+    if current:
+        _set(scope)
     journal.open_scopes[scope.key] = scope  # type: ignore[index]
     if telemetry and journal.exact_reader is not None:
         read_telemetry_at_start(scope)
-    if current:
-        _set(scope)
     scope.started = _ticks()
 
 
@@ -161,8 +221,8 @@ def telemetry_at_end_field(scope: Scope) -> bytes:
 
 def end_call(scope: Scope, spec: FunctionSpec, result: Any) -> None:
     """Record a call that returned."""
-    ended = _ticks()
     try:
+        ended = _ticks()
         if scope.extras is None:
             close_task(scope, ended, spec.encode_outputs(result), spec.tail)
         else:
@@ -170,7 +230,7 @@ def end_call(scope: Scope, spec: FunctionSpec, result: Any) -> None:
             close_task(
                 scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, spec.custom_metadata)
             )
-    except Exception as error:  # the guard
+    except BaseException as error:  # the guard; what came from outside passes on from there
         close_after_fault(scope, "recording the end of a task", error)
 
 
@@ -181,13 +241,13 @@ def end_with_error(
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Record a task that an exception ended. The caller raises the exception again."""
-    ended = _ticks()
     try:
+        ended = _ticks()
         description = describe_exception(error)
         correct_left_early(scope, error, description)
         generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)
         close_task(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(description), b"ERROR")
-    except Exception as fault:  # the guard
+    except BaseException as fault:  # as in end_call
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
@@ -210,9 +270,9 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
     if _get() is scope:
         _set(scope.previous)
     else:
-        close_all_abandoned(context.deactivate(scope))
+        close_all_abandoned(context.deactivate(scope, failed=status != b"FINISHED"))
     journal = scope.journal
-    if journal.open_scopes.pop(scope.key, None) is None:  # type: ignore[arg-type]
+    if scope.key not in journal.open_scopes:
         return  # it ended before, or the process from which this one was forked opened it
     if scope.exact:
         tail += telemetry_at_end_field(scope)
@@ -229,11 +289,14 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
         generated,
         tail,
     )
-    journal.count()  # journal.append, written out: the call costs 1 % of a @task (2.0 µs)
     try:
+        journal.count()  # journal.append, written out: the call costs 1 % of a @task (2.0 µs)
         journal.fast_append(line)
-    except Exception as error:  # whatever the disk does, the program goes on; the loss is counted
+    except BaseException as error:  # whatever the disk does, the program goes on; the loss is counted
+        journal.open_scopes.pop(key, None)  # the journal records it or counts it
         journal.append_slowly(line, error)
+        return
+    journal.open_scopes.pop(key, None)  # not before: a scope that is listed is not written yet
 
 
 def encode_outputs_and_extras(
@@ -243,15 +306,11 @@ def encode_outputs_and_extras(
     custom_metadata: Mapping[str, Any],
     error: BaseException | None = None,
 ) -> tuple[bytes, bytes]:
-    """Encode the ``generated`` field and the tail of a line, with what handles added to the scope."""
-    extras = scope.extras
-    if extras is not None:
-        if extras.generated:
-            generated = {**(generated or {}), **extras.generated}
-        tags = [*tags, *extras.tags]
-        custom_metadata = {**custom_metadata, **extras.custom_metadata}
-        run_end_callbacks(extras, error)
-    return generated_field(generated), tags_and_metadata_fields(tags, custom_metadata)
+    """Encode the ``generated`` field and the tail of a line, with what was given to the scope."""
+    encoded = encode_extras(scope, generated, tags, custom_metadata)
+    if scope.extras is not None:
+        run_end_callbacks(scope.extras, error)
+    return encoded
 
 
 def no_telemetry_field() -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flowprov.capture.loops import Loop, LoopPass, T
+from flowprov.capture.loop_pass import LoopPass
+from flowprov.capture.loops import Loop, T
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
@@ -59,7 +60,7 @@ class EpochLoop(Loop[T]):
     def _open_iteration(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
         if settings.epoch_loop is None:
-            scope = open_unrecorded_scope(parent)
+            scope = one_pass.scope = open_unrecorded_scope(parent)
         else:
             scope = super()._open_iteration(parent, one_pass, position, item)
         scope.forwards = position % settings.capture_epochs_at_every == 0
@@ -120,7 +121,7 @@ class BatchLoop(Loop[T]):
         is_skipped = position % settings.capture_batches_at_every != 0
         if settings.batch_loop is not None and not is_skipped:
             return super()._open_iteration(parent, one_pass, position, item)
-        scope = open_unrecorded_scope(parent)
+        scope = one_pass.scope = open_unrecorded_scope(parent)
         scope.muted = is_skipped
         return scope
 

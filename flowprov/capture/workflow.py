@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
-from flowprov.capture.workflow_records import close_workflow, new_workflow_id, write_opening
+from flowprov.capture.additions import collect_values
+from flowprov.capture.workflow_records import (
+    add_to_workflow,
+    close_workflow,
+    new_workflow_id,
+    write_opening,
+)
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
@@ -80,6 +86,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         self._workflow_id = workflow_id
         self._campaign_id = campaign_id
         self._scope: Scope | None = None
+        self._ended: Scope | None = None
         self._resources = contextlib.ExitStack()
         self._generated: dict[str, Any] = {}
 
@@ -100,9 +107,19 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             self._workflow_id = new_workflow_id(self.campaign_id, str(self.name))
         return self._workflow_id
 
-    def set_generated(self, **values: Any) -> None:
-        """Record values as generated. A further call adds names and overwrites earlier values."""
-        self._generated.update(values)
+    def set_generated(self, generated: Any = None, /, **values: Any) -> None:
+        """Record values as generated: a mapping, keywords, or both. They are in the journal at once.
+
+        A further call adds names and overwrites earlier values. What is given before the workflow opens is
+        written when it opens.
+        """
+        with guard.guarded("recording what a workflow generated"):
+            given = collect_values("set_generated", generated, values)
+            scope = self._scope or self._ended
+            if scope is None:
+                self._generated.update(given)
+            else:
+                add_to_workflow(scope, generated=given)
 
     def start(self) -> Self:
         """Open the workflow, where a ``with`` block does not fit."""
@@ -136,6 +153,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         context.open_workflows.append(scope)
         context.current.set(scope)
         self._scope = scope
+        if self._generated:
+            add_to_workflow(scope, generated=self._generated)
 
     def stop(self, error: BaseException | None = None) -> None:
         """Close the workflow. The last open one of a process waits a little for delivery to the sinks.
@@ -146,9 +165,10 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             The exception that ended the workflow, if one did.
         """
         scope, self._scope = self._scope, None
+        self._ended = scope or self._ended
         try:
             if scope is not None:
-                close_workflow(scope, self._generated, self._options["custom_metadata"], error)
+                close_workflow(scope, self._options["custom_metadata"], error)
         finally:
             # After the end was written: the time that an adapter waits is not the workflow's.
             with guard.guarded("leaving a Dask client's workflow"):

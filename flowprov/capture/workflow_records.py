@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from flowprov import guard, records
+from flowprov.capture.additions import encode_values
 from flowprov.capture.failures import (
     close_all_abandoned,
+    close_held,
     correct_left_early,
     count_lost_event,
     describe_exception,
@@ -30,7 +32,7 @@ from flowprov.environment import code, host, launchers
 from flowprov.journal import Journal
 from flowprov.records import Status, new_id
 from flowprov.runtime import context, propagation, runtime
-from flowprov.runtime.context import Scope
+from flowprov.runtime.context import HeldScope, Scope
 
 
 def write_opening(
@@ -68,7 +70,6 @@ def write_opening(
 
 def write_ending(
     scope: Scope,
-    generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
@@ -83,10 +84,10 @@ def write_ending(
     extras = scope.ensure_extras()
     run_end_callbacks(extras, error)
     # The metadata of the opening is written again only if something was added to it.
-    added = _metadata_with_tags(extras)
+    added = {**extras.custom_metadata, **tags_as_metadata(extras.tags)}
     ending: Any = records.Workflow(
         workflow_id=scope.workflow_id,
-        generated=_encode_field({**(generated or {}), **extras.generated} or None),
+        generated=_encode_field(extras.generated or None),
         custom_metadata=_encode_field({**(custom_metadata or {}), **added} if added else None),
         ended_at=ended,
         status=(Status.ERROR if error is not None else Status.FINISHED).value,
@@ -97,17 +98,24 @@ def write_ending(
 
 def close_workflow(
     scope: Scope,
-    generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
     error: BaseException | None = None,
 ) -> None:
-    """Close an open workflow, and the tasks in it that never reached their own end; never raises."""
+    """Close an open workflow, and the tasks in it that are still open.
+
+    An exception that came from outside passes through; nothing else is raised.
+    """
     try:
-        close_all_abandoned([inner for inner in context.deactivate(scope) if inner.key is not None])
+        inner_scopes = context.deactivate(scope, failed=error is not None)
+        close_all_abandoned([inner for inner in inner_scopes if inner.key is not None])
+        for holder in list(scope.journal.open_scopes.values()):
+            held = holder.current_scope()
+            if isinstance(held, HeldScope) and context.is_inside(held, scope):
+                close_held(held)
         if scope in context.open_workflows:
             context.open_workflows.remove(scope)
         scope.closed = scope.muted = True
-        write_ending(scope, generated, custom_metadata, error)
+        write_ending(scope, custom_metadata, error)
     except Exception as fault:  # the guard
         count_lost_event(scope, "closing a workflow", fault)
 
@@ -126,6 +134,20 @@ def write_addition(
         custom_metadata=_encode_field(custom_metadata),
     )
     journal.append(records.encode(addition))
+
+
+def add_to_workflow(
+    scope: Scope,
+    *,
+    generated: Mapping[str, Any] | None = None,
+    custom_metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what the program gave to a workflow; the process that opened it repeats it at the end."""
+    if generated is not None:
+        encoded = encode_values(generated)
+        scope.ensure_extras().generated.update(encoded)
+        generated = encoded
+    write_addition(scope.journal, scope.workflow_id, generated=generated, custom_metadata=custom_metadata)
 
 
 def implicit_workflow() -> Scope | None:
@@ -191,5 +213,6 @@ def _encode_field(mapping: Mapping[str, Any] | None) -> Any:
     return None if mapping is None else msgspec.Raw(encode(mapping))
 
 
-def _metadata_with_tags(extras: context.Extras) -> dict[str, Any]:
-    return {**extras.custom_metadata, **({"tags": list(extras.tags)} if extras.tags else {})}
+def tags_as_metadata(tags: list[str]) -> dict[str, Any]:
+    """Return the tags of a workflow as metadata; encoded, so that none is cut."""
+    return {"tags": msgspec.Raw(msgspec.json.encode(tags))} if tags else {}

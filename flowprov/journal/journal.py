@@ -56,6 +56,9 @@ class Journal:
     count, fast_append
         The two steps of :meth:`append`, for the hot path, which saves the call: count a record, then pass it
         to the writer. Where ``fast_append`` raises, the caller calls :meth:`append_slowly`.
+    own_from
+        The first number that this process gave. A forked child inherits the scopes of its parent with smaller
+        numbers, and the parent records their ends.
     open_scopes
         What is open now, by task number or workflow id: scopes, and loops, which know their iteration.
         Heartbeats read it.
@@ -75,6 +78,7 @@ class Journal:
         self.path: Path | None = None
         self.main_thread = threading.main_thread().ident
         self.first_number = 0
+        self.own_from = 0
         self.ancestors: list[tuple[str, int]] = []
         self.next_number = itertools.count().__next__
         self._maintenance = maintenance
@@ -85,7 +89,6 @@ class Journal:
 
     def _reset(self) -> None:
         self.closed = False
-        self._written_open: set[records.LocalId] = set()
         self.count = itertools.count(1).__next__
         self._count_reads = 0
         self._dropped: Counter[str] = Counter()
@@ -108,8 +111,9 @@ class Journal:
 
     # -- everything else ----------------------------------------------------------------------------------
 
-    def append_slowly(self, line: bytes, error: Exception) -> None:
+    def append_slowly(self, line: bytes, error: BaseException) -> None:
         """Append a line that ``fast_append`` refused: no file yet, a full segment, or a failed write."""
+        guard.pass_on(error)
         with self._lock:
             try:
                 if self._stop_reason is None and not self.closed:
@@ -179,7 +183,7 @@ class Journal:
         current_writer.append(line)
         current_writer.sync()
 
-    def _stop(self, error: Exception) -> None:
+    def _stop(self, error: BaseException) -> None:
         """Stop journaling for a reason that will not pass by itself, and warn once."""
         if self._stop_reason is not None:
             return
@@ -205,6 +209,10 @@ class Journal:
     def write_control(self, record: records.Record) -> bool:
         """Append a control record, which no count includes; return False, and warn once, if that failed."""
         error = self._append_control(records.encode(record))
+        self._warn_not_written(error)
+        return error is None
+
+    def _warn_not_written(self, error: Exception | None) -> None:
         if error is not None and self._stop_reason is None and not self.closed:
             guard.warn_once(
                 f"control {self.journal_id}",
@@ -213,7 +221,18 @@ class Journal:
                 self.path,
                 error,
             )
-        return error is None
+
+    def append_addition(self, line: bytes) -> None:
+        """Append what the program gave to a task: a control line, which creates the file if there is none."""
+        try:
+            self.fast_append(line)
+        except Exception as error:  # whatever the disk does, the program goes on; a warning says so
+            guard.pass_on(error)
+            with self._lock:
+                if self._writer is None and self._stop_reason is None and not self.closed:
+                    with guard.guarded("creating a journal"):
+                        self._create_file()
+            self._warn_not_written(self._append_control(line))
 
     def _append_control(self, line: bytes) -> Exception | None:
         """Append a control line; return the error if that failed, else None.
@@ -253,14 +272,13 @@ class Journal:
         clock.follow_wall_clock()
         scopes = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in scopes]
-        not_written = {
-            key
-            for key, scope in still_open
-            if key not in self._written_open
-            and (line := scope.open_line()) is not None
-            and self._append_control(line) is not None
-        }
-        self._written_open = {key for key, _ in still_open} - not_written
+        for _, scope in still_open:
+            if (
+                scope.open_in != self.journal_id
+                and (line := scope.open_line()) is not None
+                and self._append_control(line) is None
+            ):
+                scope.open_in = self.journal_id
         captured, written, dropped = self.counts()
         heartbeat = records.Heartbeat(
             at=clock.now(),
@@ -326,6 +344,7 @@ class Journal:
         self._lock = threading.RLock()
         self.open_scopes = {}
         self._rotate()
+        self.own_from = self.first_number
 
     def close_if_idle(self) -> bool:
         """Close the file if no scope is open in it, else return False; a later event creates a new file."""

@@ -19,10 +19,13 @@ class OpenScope(Protocol):
         A task's number in its journal, the full id of a task of another process, None for a workflow.
     workflow_id
         The workflow, or that of the task.
+    open_in
+        Id of the journal file that holds its open record, if one was written.
     """
 
     key: LocalId | None
     workflow_id: str
+    open_in: str | None
 
     def open_line(self) -> bytes | None:
         """Return the open record of this scope; None if a record was written when it opened."""
@@ -33,6 +36,9 @@ class ScopeHolder(Protocol):
 
     def current_scope(self) -> OpenScope | None:
         """Return the scope that is open now; None if there is none."""
+
+    def give_up(self) -> None:
+        """Leave the scope that is open now to be recorded by others."""
 
 
 class Maintenance(Protocol):

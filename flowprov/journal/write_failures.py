@@ -24,7 +24,7 @@ _CAUSES = {
 }
 
 
-def drop_reason(error: Exception, *, closed: bool) -> str:
+def drop_reason(error: BaseException, *, closed: bool) -> str:
     """Return the reason under which events are dropped after an append failed.
 
     Parameters
@@ -39,7 +39,7 @@ def drop_reason(error: Exception, *, closed: bool) -> str:
     return error.reason if isinstance(error, JournalFull) else "write_error"
 
 
-def warn_stopped(journal_id: str, path: object, reason: str, error: Exception) -> None:
+def warn_stopped(journal_id: str, path: object, reason: str, error: BaseException) -> None:
     """Warn once that a journal stops, why, and that events are counted as dropped from now on."""
     guard.warn_once(
         f"stopped {journal_id}",

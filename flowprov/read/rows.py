@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ from flowprov.records import (
 )
 
 Row: TypeAlias = Task | Workflow
+R = TypeVar("R", Task, OpenTask, Row)
 
 MERGED_FIELDS = ("used", "generated", "custom_metadata")
 _NO_TIME = sys.maxsize  # rows without any time come last
@@ -86,8 +87,8 @@ class _Folding:
                 if task.telemetry_at_end is not None:
                     task = with_exact_energy(task)
                 rows.append(task)
-                if task.status in OPEN_STATUSES:
-                    self._started_in[str(task.task_id)] = journal
+                if self._open_tasks or task.status in OPEN_STATUSES:
+                    self._note_start_or_end(task, journal)
             elif kind is LeftOut:
                 self.left_out.append(record)  # type: ignore[arg-type]
             elif kind is Sample:
@@ -100,6 +101,12 @@ class _Folding:
         if samples is not None:
             self._join_tasks(samples, telemetry, first)
 
+    def _note_start_or_end(self, task: Task, journal: JournalSummary) -> None:
+        if task.status in OPEN_STATUSES:
+            self._started_in[str(task.task_id)] = journal
+        else:  # the record of its end repeats what was given to it while it was open
+            self._open_tasks.pop(str(task.task_id), None)
+
     def _add_other(
         self, journal: JournalSummary, record: Row | Correction, telemetry: JournalTelemetry
     ) -> None:
@@ -110,7 +117,10 @@ class _Folding:
             if (run := self._workflows[record.workflow_id][1].add(record, journal)) is not None:
                 telemetry.runs.append(run)
         elif isinstance(record, OpenTask):
-            self._open_tasks[str(record.task_id)] = (record, journal)
+            task_id = str(record.task_id)
+            if task_id in self._open_tasks:
+                record = _add_to(self._open_tasks[task_id][0], record)
+            self._open_tasks[task_id] = (record, journal)
             telemetry.open_task_ids.add(str(record.task_id))
         elif isinstance(record, Correction):
             self._corrections.append(record)
@@ -121,7 +131,7 @@ class _Folding:
         for index in range(first, len(rows)):
             if isinstance(row := rows[index], Task):
                 rows[index] = samples.join(row)
-        for task_id in telemetry.open_task_ids:
+        for task_id in telemetry.open_task_ids & self._open_tasks.keys():
             task, journal = self._open_tasks[task_id]
             self._open_tasks[task_id] = (samples.join(task), journal)
         if samples.counters:
@@ -135,7 +145,11 @@ class _Folding:
         self._fold_workflows()
         starts, ends = self._index_rows()
         for task_id, (task, journal) in self._open_tasks.items():
-            if task_id not in starts and task_id not in ends:
+            if task_id in ends:
+                continue
+            if task_id in starts:
+                rows[starts[task_id]] = _add_to(rows[starts[task_id]], task)
+            else:
                 starts[task_id] = len(rows)
                 rows.append(_running_task(task))
                 self._started_in[task_id] = journal
@@ -146,7 +160,7 @@ class _Folding:
         for correction in self._corrections:
             row_index = ends.get(str(correction.task_id), starts.get(str(correction.task_id)))
             if row_index is not None:
-                rows[row_index] = _apply_correction(rows[row_index], correction)
+                rows[row_index] = _add_to(rows[row_index], correction)
         return rows
 
     def _fold_workflows(self) -> None:
@@ -199,10 +213,14 @@ def _running_task(task: Task) -> Task:
     return Task(**{**fields, "status": Status.RUNNING.value})
 
 
-def _apply_correction(row: Row, correction: Correction) -> Row:
-    changed = overlay_fields(row, correction, MERGED_FIELDS)
-    del changed["task_id"]  # row and correction have the same full id
-    return msgspec.structs.replace(row, **changed)
+def _add_to(task: R, addition: OpenTask | Correction) -> R:
+    """Return a task with what was given to it later, or became known later."""
+    changed: dict[str, Any] = overlay_fields(task, addition, MERGED_FIELDS)
+    del changed["task_id"]  # both have the same full id
+    if "tags" in changed:
+        tags: list[str] = getattr(task, "tags", None) or []
+        changed["tags"] = [*tags, *(tag for tag in changed["tags"] if tag not in tags)]
+    return msgspec.structs.replace(task, **changed)
 
 
 def _sort_time(row: Row) -> int:

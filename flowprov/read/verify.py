@@ -27,7 +27,18 @@ from flowprov.read.rows import Row, fold
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source, campaign_key
 from flowprov.read.workflows import OPEN_STATUSES
-from flowprov.records import Campaign, Correction, Header, OpenTask, Record, Status, Task, Workflow, full_id
+from flowprov.records import (
+    Campaign,
+    Correction,
+    Header,
+    LocalId,
+    OpenTask,
+    Record,
+    Status,
+    Task,
+    Workflow,
+    full_id,
+)
 
 State: TypeAlias = Literal["closed", "running", "gone"]
 Verdict: TypeAlias = Literal["COMPLETE", "RUNNING", "INCOMPLETE"]
@@ -186,7 +197,7 @@ def verify(
         report = report_on(journal, open_filter.add)
         deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
-        open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.records))
+        open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.all()))
     return Verification(
         campaign=campaign_of(journals),
         journals=checks,
@@ -242,15 +253,26 @@ class _OpenRecordFilter:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
+        # Each task to which something was given has an open record: most are dropped again at its end.
+        self._open_tasks: dict[LocalId, OpenTask] = {}
+
     def add(self, record: Record) -> None:
         if type(record) is Task:
             if record.status in _WITHOUT_END:
                 self.records.append(record)
+            elif self._open_tasks:
+                self._open_tasks.pop(record.task_id, None)
         elif isinstance(record, Correction):
             if record.status is not None:  # corrections without a status add statistics; there may be many
                 self.records.append(record)
-        elif isinstance(record, (Workflow, OpenTask)):
+        elif isinstance(record, OpenTask):
+            self._open_tasks.setdefault(record.task_id, record)
+        elif isinstance(record, Workflow):
             self.records.append(record)
+
+    def all(self) -> list[Record]:
+        """Return the records that were kept."""
+        return [*self.records, *self._open_tasks.values()]
 
 
 def _fold_open(open_records: list[tuple[JournalSummary, list[Record]]]) -> list[Row]:

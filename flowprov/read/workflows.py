@@ -7,6 +7,7 @@ process that took part in it. Flows out: one record per workflow id.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -58,12 +59,13 @@ class WorkflowRuns:
 
     def __init__(self) -> None:
         self._runs: list[WorkflowRun] = []
-        self._additions: list[Workflow] = []
+        self._additions: dict[Path, Workflow] = {}  # by journal
 
     def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
         """Add an opening, an ending, or fields from another process; return the run if this starts one."""
         if message.status is None and message.started_at is None and message.ended_at is None:
-            self._additions.append(message)
+            earlier = self._additions.get(journal.path)
+            self._additions[journal.path] = message if earlier is None else _add(earlier, message)
             return None
         is_ending = message.status not in OPEN_STATUSES
         if is_ending:
@@ -79,13 +81,15 @@ class WorkflowRuns:
 
         The other fields come from the lowest rank that has them. The record has no end while a run has none.
         """
-        folded = self._fold_runs() if self._runs else self._additions[0]
-        for addition in self._additions:
+        additions = list(self._additions.values())
+        folded = self._fold_runs() if self._runs else additions[0]
+        for addition in additions:
             # What the process that opened the workflow recorded goes above what others added.
             merged = {
                 name: fill_missing(getattr(addition, name), getattr(folded, name)) for name in MERGED_FIELDS
             }
-            folded = msgspec.structs.replace(folded, **merged)
+            tags = _tags_of(folded)
+            folded = _with_tags(msgspec.structs.replace(folded, **merged), tags, _tags_of(addition))
         return folded
 
     def _fold_runs(self) -> Workflow:
@@ -110,6 +114,24 @@ class WorkflowRuns:
 def _overlay(below: Workflow, above: Workflow) -> Workflow:
     """Return the fields of ``above``, and those of ``below`` where ``above`` has None."""
     return msgspec.structs.replace(below, **overlay_fields(below, above, MERGED_FIELDS))
+
+
+def _add(addition: Workflow, later: Workflow) -> Workflow:
+    """Return one addition for two that one process made: names go above earlier ones, tags are added."""
+    return _with_tags(_overlay(addition, later), _tags_of(addition), _tags_of(later))
+
+
+def _tags_of(workflow: Workflow) -> list[Any]:
+    tags = (workflow.custom_metadata or {}).get("tags")
+    return tags if isinstance(tags, list) else []
+
+
+def _with_tags(workflow: Workflow, tags: list[Any], more: list[Any]) -> Workflow:
+    if not more:
+        return workflow
+    joined = [*tags, *(tag for tag in more if tag not in tags)]
+    metadata = {**(workflow.custom_metadata or {}), "tags": joined}
+    return msgspec.structs.replace(workflow, custom_metadata=metadata)
 
 
 def fill_missing(below: Any, above: Any) -> Any:

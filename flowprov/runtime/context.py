@@ -38,14 +38,16 @@ class Extras(msgspec.Struct):
 
     Attributes
     ----------
-    generated, tags, custom_metadata
-        What the program added through the handle.
+    generated
+        What the program added through the handle, by name, encoded when it was added.
+    tags, custom_metadata
+        What the program added besides.
     on_end
         Callbacks. Each is called just before the end record of the scope is written, with the exception that
         ended the scope, or None. A workflow of a model, which lives as long as the scope, ends there.
     """
 
-    generated: dict[str, Any] = {}
+    generated: dict[str, msgspec.Raw] = {}
     tags: list[str] = []
     custom_metadata: dict[str, Any] = {}
     on_end: list[Callable[[BaseException | None], None]] = []
@@ -90,6 +92,8 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
         The object that opened it, if its end must find that again (the capture of a module).
     exact
         Whether telemetry was read at its start, and must be read at its end.
+    open_in
+        Id of the journal file that holds its open record, if one was written.
     """
 
     journal: Journal
@@ -111,16 +115,30 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
     closed: bool = False
     opener: object = None
     exact: bool = False
+    open_in: str | None = None
 
     def current_scope(self) -> Scope | None:
         """Return itself."""
         return self
 
-    def open_line(self) -> bytes | None:
-        """Return the open record of this scope; None if a record was written when it opened."""
+    def give_up(self) -> None:
+        """Do nothing: nothing but itself holds it open."""
+
+    def is_running(self) -> bool:
+        """Whether it may still reach its end. A forward may not: an exception can jump over its end."""
+        return True
+
+    def open_line(self, additions: bytes = b"") -> bytes | None:
+        """Return the open record of this scope; None if a record was written when it opened.
+
+        Parameters
+        ----------
+        additions
+            Further fields, each with its comma in front.
+        """
         if self.used is None:
             return None
-        return OPEN_TASK % self.start_fields()
+        return OPEN_TASK % (self.start_fields(), additions)
 
     def start_fields(self) -> bytes:
         """Return the fields of a task's record that are known at its start."""
@@ -136,6 +154,14 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
     def full_task_id(self) -> str | None:
         """Return the full task id; None for a workflow."""
         return None if self.key is None else self.journal.full_id(self.key)
+
+
+class HeldScope(Scope):
+    """A scope that an object of the program holds open: an iteration of a loop, a ``task_scope``.
+
+    It ends when that object says so, at the latest with its workflow. Such scopes need not nest: the program
+    may go on with one loop while an iteration of another one is open.
+    """
 
 
 class LeftEarly(msgspec.Struct):
@@ -169,6 +195,13 @@ def current_scope() -> Scope | None:
     return current.get() or resolve_scope()
 
 
+def is_inside(scope: Scope | None, enclosing: Scope) -> bool:
+    """Whether a scope belongs to another one, directly or not, or is that one."""
+    while scope is not None and scope is not enclosing:
+        scope = scope.parent
+    return scope is not None
+
+
 def is_open(scope: Scope) -> bool:
     """Whether this process opened a scope and has not ended it, so that it must write the scope's record."""
     return any(holder.current_scope() is scope for holder in list(scope.journal.open_scopes.values()))
@@ -197,27 +230,46 @@ def parent_fields_of(scope: Scope) -> bytes:
     return encoded
 
 
-def deactivate(scope: Scope) -> list[Scope]:
-    """Make the scope that was current before ``scope`` current again.
+def deactivate(scope: Scope, *, failed: bool = False) -> list[Scope]:
+    """Take a scope that ends out of the context.
+
+    Parameters
+    ----------
+    scope
+        The scope.
+    failed
+        Whether an exception ended it, and so all that is inside.
 
     Returns
     -------
     list of Scope
-        Scopes inside it that never closed, innermost first; their records are not written yet. A
-        KeyboardInterrupt, for one, can jump over the end of a forward.
+        Scopes inside it that will not reach an end of their own, innermost first; their records are not
+        written yet. A KeyboardInterrupt, for one, can jump over the end of a forward.
+
+    Notes
+    -----
+    A call that ends takes everything out of the context that was opened in it. A held scope takes itself
+    out: what was opened later may go on.
     """
-    open_now = current.get()
-    if open_now is scope:
+    innermost = current.get()
+    if innermost is scope:
         current.set(scope.previous)
         return []
     inner: list[Scope] = []
-    while open_now is not None and open_now is not scope:
-        inner.append(open_now)
-        open_now = open_now.previous
-    if open_now is None:
-        return []  # another context, or closed out of order: leave the current scope as it is
-    current.set(scope.previous)
-    return inner
+    opened = innermost
+    while opened is not None and opened is not scope:
+        inner.append(opened)
+        opened = opened.previous
+    if opened is None:
+        return []  # another context, or closed before: leave the current scope as it is
+    if failed or not isinstance(scope, HeldScope):
+        current.set(scope.previous)
+        return [held for held in inner if failed or not isinstance(held, HeldScope)]
+    running = [other for other in inner if other.is_running()]
+    for outer, nested in zip([*running[1:], scope.previous], running, strict=True):
+        nested.previous = outer
+    current.set(running[0] if running else scope.previous)
+    return [other for other in inner if other not in running]
 
 
 def propagated_variables() -> dict[str, str]:

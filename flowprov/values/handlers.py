@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from flowprov.asynchronous import interrupted_reading
 from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
 from flowprov.values.tensors import array_summary, frame_summary
 from flowprov.values.walker import Handler, UnreadableAttribute, Walker, exception_text, take
@@ -191,7 +192,9 @@ def _build_mapping(walker: Walker, items: Any, depth: int) -> JSONable:
     if total is None:
         try:
             total = max(len(items()), limit + 1)
-        except Exception:  # foreign code; the marker then says that items were cut, but not how many
+        except Exception as error:  # foreign code; the marker then says that items were cut, but not how many
+            if interrupted_reading(error):
+                raise
             total = None
     return walker.build_object(pairs[:limit], total, depth)
 
@@ -213,9 +216,9 @@ def _build_fields(walker: Walker, value: Any, names: tuple[str, ...], depth: int
             pairs.append((name, object.__getattribute__(value, name)))
         except AttributeError:  # noqa: PERF203 - each field may fail alone
             unset += 1
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # a property is foreign code
+            if interrupted_reading(error):
+                raise
             pairs.append((name, UnreadableAttribute(error)))
     return walker.build_object(pairs, len(names) - unset, depth)
 
@@ -259,6 +262,13 @@ def keep_frame(walker: Walker, value: Any, depth: int) -> JSONable:
     for name in ("columns", "dtypes"):
         summary[name] = walker.build_list(summary[name], total, depth + 1)
     return summary
+
+
+def keep_encoded(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep what was encoded before."""
+    if walker.arrays is None:
+        return cast("JSONable", msgspec.json.decode(value))
+    return cast("JSONable", value)
 
 
 def keep_type_only(_walker: Walker, value: Any, _depth: int) -> JSONable:
@@ -311,9 +321,9 @@ def keep_exception(walker: Walker, value: Any, _depth: int) -> JSONable:
     marker: dict[str, JSONable] = {"$exception": type_name(type(value))}
     try:
         marker["message"] = walker.short_text(str(value))
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:  # its __str__ is foreign code
+        if interrupted_reading(error):
+            raise
         marker["message_error"] = exception_text(error)
     return marker
 
@@ -338,8 +348,8 @@ def keep_other(walker: Walker, value: Any, _depth: int) -> JSONable:
         marker["repr"] = walker.short_text(
             _ADDRESS.sub("", text[: walker.limits.max_repr * 8]) if " at 0x" in text else text
         )
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:  # its __repr__ is foreign code
+        if interrupted_reading(error):
+            raise
         marker["repr_error"] = exception_text(error)
     return marker

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
+from flowprov.asynchronous import interrupted_reading
 from flowprov.values import handlers
 from flowprov.values.handlers import keep_array
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
@@ -76,6 +77,7 @@ _HANDLERS_OF_CLASSES: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_exception, "builtins:BaseException"),
     (handlers.keep_environment, "os:_Environ"),
     (handlers.keep_unreadable, f"flowprov:{UnreadableAttribute.__qualname__}"),
+    (handlers.keep_encoded, "msgspec:Raw"),
     (handlers.keep_type_only, "weakref:ProxyType weakref:CallableProxyType"),
     (handlers.keep_type_only, "builtins:weakproxy builtins:weakcallableproxy"),
 )
@@ -234,18 +236,18 @@ class Summarizer:
         """
         try:
             return self._form(self._create_walker(raw=False), value, key)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # the stack or the memory is exhausted: nothing may be raised into the program
+        except BaseException as error:  # the stack or the memory is exhausted: it is not raised
+            if interrupted_reading(error):
+                raise
             return dict(_UNRECORDABLE)
 
     def encode(self, value: object, *, key: str | None = None) -> bytes:
         """Return the recordable form of a value as JSON: one line of valid UTF-8."""
         try:
             return _encode(self._form(self._create_walker(raw=True), value, key))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # as in summarize
+        except BaseException as error:  # as in summarize
+            if interrupted_reading(error):
+                raise
             return _UNRECORDABLE_JSON
 
     def encode_mapping(self, mapping: Mapping[str, object]) -> bytes:
@@ -274,9 +276,9 @@ class Summarizer:
                 else:
                     return _encode(mapping)
             return self._encode_mixed(mapping)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # a strange key, a lone surrogate, a change by another thread
+        except BaseException as error:  # a strange key, a lone surrogate, a change by another thread
+            if interrupted_reading(error):
+                raise
             return self._encode_carefully(mapping)
 
     def _encode_mixed(self, mapping: Mapping[str, object]) -> bytes:
@@ -307,9 +309,9 @@ class Summarizer:
                     walker.nodes = 0
                     entries[key] = walker.node(value, 0)
             return _encode(entries)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # a strange key, a lone surrogate, a change by another thread
+        except BaseException as error:  # a strange key, a lone surrogate, a change by another thread
+            if interrupted_reading(error):
+                raise
             return self._encode_carefully(mapping)
 
     def _create_walker(self, *, raw: bool) -> Walker:
@@ -329,9 +331,9 @@ class Summarizer:
         """Encode any mapping, entry by entry."""
         try:
             return _encode(self._object_of(mapping))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # as in summarize
+        except BaseException as error:  # as in summarize
+            if interrupted_reading(error):
+                raise
             return _UNRECORDABLE_JSON
 
     def _object_of(self, mapping: Mapping[str, object]) -> JSONable:
@@ -339,8 +341,8 @@ class Summarizer:
         try:
             pairs = take(mapping.items, limit + 1)
             total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # a mapping of the user's may raise anything
+            if interrupted_reading(error):
+                raise
             return {"$type": type_name(type(mapping)), "read_error": exception_text(error)}
         return self._create_walker(raw=True).build_object(pairs[:limit], total, -1, reset_nodes=True)

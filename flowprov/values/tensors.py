@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from flowprov.asynchronous import interrupted_reading
 from flowprov.values.markers import JSONable, escape_surrogates, type_name
 
 _MAX_CACHED = 4096
@@ -47,9 +48,9 @@ def tensor_raw(tensor: Any) -> msgspec.Raw:
         cached = _json_cache.get(key)
         if cached is not None:
             return cached
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # the attributes are foreign code; a native extension may panic in any of them
+    except BaseException as error:  # foreign code; a native extension may panic in any of them
+        if interrupted_reading(error):
+            raise
         return msgspec.Raw(_encode(array_summary(tensor)))
     summary = array_summary(tensor)
     raw = msgspec.Raw(_encode(summary))
@@ -70,9 +71,9 @@ def array_summary(array: Any) -> dict[str, JSONable]:
     for attribute, read in (("shape", _shape), ("dtype", _dtype), ("device", _text), ("nbytes", _size)):
         try:
             summary[attribute] = read(getattr(array, attribute))
-        except (KeyboardInterrupt, SystemExit):  # noqa: PERF203 - each attribute may fail alone
-            raise
-        except BaseException:  # tensors without storage raise in attributes; foreign code may raise anything
+        except BaseException as error:  # noqa: PERF203 - tensors without storage raise; foreign code may raise anything
+            if interrupted_reading(error):
+                raise
             if attribute == "device" and name.startswith("numpy."):
                 summary[attribute] = "cpu"  # before numpy 2.0 arrays have no `device`
     return summary

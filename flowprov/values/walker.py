@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from flowprov.asynchronous import interrupted_reading
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, escape_surrogates, type_name
 from flowprov.values.redaction import (
     NOT_SECRET,
@@ -113,10 +114,10 @@ class Walker:
         self.nodes += 1
         try:
             return self.handler_of(type(value))(self, value, depth)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         # Foreign code may raise anything; a native extension that panics raises its own BaseException.
         except BaseException as error:
+            if interrupted_reading(error):
+                raise
             return {"$type": type_name(type(value)), "read_error": exception_text(error)}
 
     def handler_of(self, cls: type) -> Handler:
@@ -149,7 +150,9 @@ class Walker:
             return True
         try:
             handler = self.handler_of(cls)
-        except Exception:  # a metaclass may run any code; then the value counts as a secret
+        except Exception as error:  # a metaclass may run any code; then the value counts as a secret
+            if interrupted_reading(error):
+                raise
             return False
         if handler in self.handlers.contentless:
             return True
@@ -316,9 +319,9 @@ def exception_text(error: BaseException) -> str:
     name = type_name(type(error))
     try:
         message = redact_repr(str.__str__(str(error)), _MAX_SHORT_TEXT)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # an exception's `__str__` is foreign code too
+    except BaseException as broken:  # an exception's `__str__` is foreign code too
+        if interrupted_reading(broken):
+            raise
         return name
     return escape_surrogates(f"{name}: {message}") if message else name
 

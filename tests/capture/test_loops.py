@@ -12,7 +12,7 @@ import pytest
 from tqdm import tqdm
 
 import flowprov
-from flowprov import records
+from flowprov import guard, records
 from flowprov.runtime import runtime
 from tests.support import lines, of_type, only, tasks
 
@@ -195,20 +195,31 @@ def test_capture_off_makes_it_a_plain_loop(buffer: Path) -> None:
 def test_an_internal_error_costs_one_record_and_is_counted_and_the_loop_goes_on(
     buffer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> bytes:
-        raise RuntimeError("internal")
-
     loop = flowprov.Loop(3)
     for i in loop:
         loop.end_iter({"i": i})
-    monkeypatch.setattr("flowprov.capture.loops.generated_field", broken)
     assert list(flowprov.Loop(["a", "b"])) == ["a", "b"]
+    monkeypatch.setattr("flowprov.capture.loops.clock", object())
     for _ in loop:
-        loop.end_iter({"x": 1})
+        pass
     (journal,) = runtime.get().journals()
     captured, written, dropped = journal.counts()
     assert (captured, written, dropped) == (9, 6, {"fault": 3})
     assert _positions(tasks(buffer)) == [0, 1, 2, 0, 1]
+
+
+def test_an_internal_error_in_end_iter_costs_the_values_and_not_the_iteration(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("internal")
+
+    monkeypatch.setattr("flowprov.capture.loops.encode", broken)
+    loop = flowprov.Loop(3)
+    for i in loop:
+        loop.end_iter({"i": i})
+    assert _positions(tasks(buffer)) == [0, 1, 2]
+    assert sum(guard.internal_errors().values()) == 3
 
 
 def test_a_loop_can_be_run_again_as_a_group_of_its_own(buffer: Path) -> None:

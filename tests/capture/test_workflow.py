@@ -32,7 +32,8 @@ def test_a_workflow_is_on_disk_as_soon_as_it_opens(buffer: Path) -> None:
         assert opened.machine_info
         assert opened.settings
         wf.set_generated(best=3)
-    ended = _workflows(buffer)[1]
+    given, ended = _workflows(buffer)[1:]
+    assert (given.workflow_id, given.status, given.generated) == (wf.workflow_id, None, {"best": 3})
     assert (ended.workflow_id, ended.status, ended.generated) == (wf.workflow_id, "FINISHED", {"best": 3})
     assert ended.ended_at is not None
     assert opened.started_at is not None

@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "line_templates": set(),
     "clock": set(),
     "version": set(),
-    "guard": set(),
-    "values": set(),
+    "asynchronous": set(),
+    "guard": {"asynchronous"},
+    "values": {"asynchronous"},
     "settings": {"errors"},
     "environment": {"values"},
     "journal": {"clock", "guard", "records", "settings"},
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "version",
     },
     "capture": {
+        "asynchronous",
         "capture.dask",  # from one file only: ALLOWED_FROM
         "clock",
         "environment",

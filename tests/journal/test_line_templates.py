@@ -97,7 +97,7 @@ def fill_start_fields(task: Any) -> bytes:
 
 
 def fill_open_task(task: Any) -> bytes:
-    return line_templates.OPEN_TASK % start_fields(task)
+    return line_templates.OPEN_TASK % (start_fields(task), fields(task, GENERATED) + fields(task, TAIL))
 
 
 def fill_task(task: Any) -> bytes:
@@ -113,8 +113,18 @@ def fill_task(task: Any) -> bytes:
     )
 
 
-def fill_abandoned_task(task: Any) -> bytes:
-    return line_templates.ABANDONED_TASK % (start_fields(task), task.ended_at, encode(task.error))
+def fill_addition(task: Any) -> bytes:
+    return line_templates.ADDITION % (task.task_id, fields(task, GENERATED) + fields(task, TAIL))
+
+
+def fill_unfinished_task(task: Any) -> bytes:
+    further = fields(task, GENERATED) + fields(task, TAIL)
+    return line_templates.UNFINISHED_TASK % (
+        start_fields(task),
+        task.status.encode(),
+        task.ended_at,
+        further,
+    )
 
 
 def fill_dask_task(task: Any) -> bytes:
@@ -139,16 +149,25 @@ def fill_iteration(task: Any) -> bytes:
     )
 
 
+def fill_open_iteration(task: Any) -> bytes:
+    template = line_templates.open_iteration(fields(task, PREFIX))
+    return template % (task.task_id, task.started_at, encode(task.used), encode(task.generated))
+
+
 CASES = {
     "START_FIELDS": Case(Task, START, PREFIX, fill_start_fields),
-    "OPEN_TASK": Case(OpenTask, {**START, "status": st.just("RUNNING")}, PREFIX, fill_open_task),
-    "TASK": Case(Task, {**START, **END}, {**PREFIX, **GENERATED, **TAIL}, fill_task),
-    "ABANDONED_TASK": Case(
-        Task, {**START, **END, "status": st.just("ERROR"), "error": errors}, PREFIX, fill_abandoned_task
+    "OPEN_TASK": Case(
+        OpenTask, {**START, "status": st.just("RUNNING")}, {**PREFIX, **GENERATED, **TAIL}, fill_open_task
     ),
+    "ADDITION": Case(OpenTask, {"task_id": task_numbers}, {**GENERATED, **TAIL}, fill_addition),
+    "TASK": Case(Task, {**START, **END}, {**PREFIX, **GENERATED, **TAIL}, fill_task),
+    "UNFINISHED_TASK": Case(Task, {**START, **END}, {**PREFIX, **GENERATED, **TAIL}, fill_unfinished_task),
     "DASK_TASK": Case(Task, DASK_START, {**DASK_PREFIX, **DASK_TAIL}, fill_dask_task),
     "iteration": Case(
         Task, {**START, **END, "status": st.just("FINISHED")}, {**PREFIX, **GENERATED}, fill_iteration
+    ),
+    "open_iteration": Case(
+        OpenTask, {**START, **GENERATED, "status": st.just("RUNNING")}, PREFIX, fill_open_iteration
     ),
 }
 

@@ -84,6 +84,8 @@ def test_a_heartbeat_with_many_open_scopes_fits_into_the_slot(stopped: Journal) 
         def current_scope(self) -> Open:
             return self
 
+        open_in = None
+
         def open_line(self) -> None:
             return None
 
@@ -167,6 +169,8 @@ def test_an_open_record_that_could_not_be_written_is_written_by_a_later_heartbea
 
         def current_scope(self) -> Open:
             return self
+
+        open_in = None
 
         def open_line(self) -> bytes:
             return records.encode(records.OpenTask(task_id=7))

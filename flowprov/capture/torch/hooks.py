@@ -83,6 +83,21 @@ class Forward(Scope):
     inner_seen: object = None
     child_seen: bool = False
 
+    def is_running(self, frame: FrameType | None = None) -> bool:
+        """Whether the call that opened it is on the stack, around a frame (by default, that of the caller).
+
+        What another thread runs is not looked at, and counts as running.
+        """
+        if self.thread != _get_thread_id():
+            return True
+        opening_frame = self.frame
+        frame = frame or _get_frame(1)
+        while frame is not None:
+            frame = frame.f_back
+            if frame is opening_frame:
+                return frame is not None
+        return False
+
 
 class CapturedModule:
     """The capture of one module: what its hooks share.
@@ -365,21 +380,11 @@ def _is_recorded_around(scope: Forward, captured: CapturedModule) -> bool:
 
 def _close_abandoned(scope: Scope | None, frame: FrameType | None) -> Scope | None:
     """Close forwards that a KeyboardInterrupt ended: no hook ran then, so they are still current."""
-    while isinstance(scope, Forward) and scope.thread == _get_thread_id() and not _is_running(scope, frame):
+    while isinstance(scope, Forward) and not scope.is_running(frame):
         _set_current(scope.previous)
         close_all_abandoned([scope])
         scope = scope.previous
     return scope
-
-
-def _is_running(scope: Forward, frame: FrameType | None) -> bool:
-    """Whether the call that opened a scope is on the stack, around a frame."""
-    opening_frame = scope.frame
-    while frame is not None:
-        frame = frame.f_back
-        if frame is opening_frame:
-            return frame is not None
-    return False
 
 
 def _count_lost(parent: Scope | None, activity: str, error: Exception) -> None:

@@ -1,0 +1,123 @@
+"""Asynchronous exceptions: those that reach flowprov's code from outside, at any of its instructions.
+
+Flows in: an exception that was caught in flowprov's code. Flows out: whether it came from outside. A signal
+handler of the program raises one, ``PyThreadState_SetAsyncExc`` has the interpreter raise one. The program
+waits for it, so no guard may keep it. It can arrive wherever flowprov's code runs.
+
+The interpreter does not mark such an exception. It is known by its traceback: a signal handler takes the
+frame that it interrupts as its argument, and what the interpreter raises of its own accord has no arguments
+and comes from no ``raise`` statement.
+"""
+
+from __future__ import annotations
+
+import opcode
+import os
+import signal
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH120, PTH100 - pathlib is dear to import
+_VALUES = os.path.join(_PACKAGE, "values") + os.sep  # noqa: PTH118 - as above
+# What the interpreter or its library raises without arguments, as part of normal work or of a real shortage.
+_RAISED_BY_C = (StopIteration, StopAsyncIteration)
+_EXHAUSTED = (MemoryError, RecursionError)
+_RAISING = frozenset({"RAISE_VARARGS", "RERAISE"})
+# Instructions that cannot raise by themselves: at these the interpreter looks for signals.
+_NEVER_RAISING = frozenset({"RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "JUMP_FORWARD", "NOP"})
+
+
+def came_from_outside(error: BaseException) -> bool:
+    """Whether an exception that was caught in flowprov's code is none of flowprov's.
+
+    Parameters
+    ----------
+    error
+        The exception, with its traceback.
+
+    Notes
+    -----
+    True for whatever is no ``Exception``, such as KeyboardInterrupt and SystemExit: nobody's fault is raised
+    as one. True for an exception that a signal handler raised, whatever its class. True for one that
+    ``PyThreadState_SetAsyncExc`` has the interpreter raise, as far as it can be told: raised without
+    arguments, at an instruction that raises nothing itself or at a call.
+
+    False for an exception that the code of a recorded value raised.
+    """
+    if not isinstance(error, Exception):
+        return True
+    return _raised_asynchronously(error)
+
+
+def interrupted_reading(error: BaseException) -> bool:
+    """Whether an exception that was caught while a value was read is not the value's own.
+
+    Code of a value may raise anything, a ``BaseException`` of its own among it (native extensions that panic
+    do). So here the class alone says nothing, but for the two that end programs.
+    """
+    return isinstance(error, (KeyboardInterrupt, SystemExit)) or _raised_asynchronously(error)
+
+
+def _raised_asynchronously(error: BaseException) -> bool:
+    trace = error.__traceback__
+    if error.args and (trace is None or trace.tb_next is None):
+        return False  # the most common case, decided at once: an instruction of the catching frame raised it
+    innermost: TracebackType | None = None
+    frames: set[int] = set()
+    handlers: set[CodeType] | None = None
+    while trace is not None:
+        if handlers is None:
+            handlers = _codes_of_handlers()
+        frame = trace.tb_frame
+        if innermost is not None and (frame.f_code in handlers or _is_signal_handler(frame, frames)):
+            return True
+        frames.add(id(frame))
+        innermost, trace = trace, trace.tb_next
+    return innermost is not None and _raised_by_interpreter(error, innermost)
+
+
+def _codes_of_handlers() -> set[CodeType]:
+    """Return the code of the signal handlers that are installed now."""
+    codes = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while hasattr(handler, "func"):  # functools.partial
+            handler = handler.func
+        handler = getattr(handler, "__func__", handler)
+        code = getattr(handler, "__code__", None)
+        if code is None and callable(handler):
+            code = getattr(type(handler).__call__, "__code__", None)
+        if isinstance(code, CodeType):
+            codes.add(code)
+    return codes
+
+
+def _is_signal_handler(frame: FrameType, interrupted: set[int]) -> bool:
+    """Whether a frame was called as a signal handler is: with the number of a signal and a frame.
+
+    A handler may be replaced by the time its exception is caught. Then only its arguments tell. ``type()``
+    looks at them, as ``isinstance`` would run code of theirs.
+    """
+    values: list[Any] = []
+    for value in frame.f_locals.values():
+        values.extend(value if type(value) is tuple else (value,))
+    return any(type(value) is FrameType and id(value) in interrupted for value in values)
+
+
+def _raised_by_interpreter(error: BaseException, innermost: TracebackType) -> bool:
+    """Whether the interpreter raised an exception of its own accord, as another thread asked it to."""
+    if error.args or isinstance(error, _RAISED_BY_C):
+        return False
+    code = innermost.tb_frame.f_code
+    name = opcode.opname[code.co_code[innermost.tb_lasti]] if innermost.tb_lasti >= 0 else "NOP"
+    if name in _NEVER_RAISING:
+        return True
+    if name in _RAISING or type(error).__module__.partition(".")[0] == "flowprov":
+        return False
+    if not code.co_filename.startswith(_PACKAGE):
+        return False  # a function of the program or of a library, which may call whatever raises this
+    # A real shortage of memory has no arguments either. While a value is read it is the value's.
+    return not (isinstance(error, _EXHAUSTED) and code.co_filename.startswith(_VALUES))
+
+
+__all__ = ["came_from_outside", "interrupted_reading"]

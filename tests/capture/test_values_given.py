@@ -1,0 +1,148 @@
+"""Everything that takes values takes a mapping, keywords, or both; nothing that is given raises."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, UserDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flowprov
+from flowprov import guard
+
+
+class Broken:
+    """A mapping that raises."""
+
+    def keys(self) -> list[str]:  # noqa: D102
+        raise RuntimeError("keys")
+
+
+def give_to_iteration(*args: Any, **values: Any) -> None:
+    loop = flowprov.Loop(1)
+    for _ in loop:
+        loop.end_iter(*args, **values)
+
+
+def give_to_task(*args: Any, **values: Any) -> None:
+    with flowprov.task_scope("step") as step:
+        step.set_generated(*args, **values)
+
+
+def give_to_current_task(*args: Any, **values: Any) -> None:
+    with flowprov.task_scope("step"):
+        handle = flowprov.current_task()
+        assert handle is not None
+        handle.set_generated(*args, **values)
+
+
+def give_to_workflow(*args: Any, **values: Any) -> None:
+    with flowprov.workflow("inner") as inner:
+        inner.set_generated(*args, **values)
+
+
+def give_to_current_workflow(*args: Any, **values: Any) -> None:
+    with flowprov.workflow("inner"):
+        handle = flowprov.current_workflow()
+        assert handle is not None
+        handle.set_generated(*args, **values)
+
+
+WAYS = [
+    give_to_iteration,
+    give_to_task,
+    give_to_current_task,
+    give_to_workflow,
+    give_to_current_workflow,
+]
+
+
+def generated(buffer: Path) -> Any:
+    """Return what the last row generated."""
+    return flowprov.read_buffer(buffer, return_df=False)[-1]["generated"]
+
+
+@pytest.mark.parametrize("give", WAYS)
+def test_a_mapping_keywords_or_both_are_recorded_by_name(buffer: Path, give: Callable[..., None]) -> None:
+    with flowprov.workflow("w"):
+        for args, values in [
+            (({"acc": 0.9},), {}),
+            ((), {"acc": 0.9}),
+            (({"acc": 0.1, "loss": 1},), {"acc": 0.9}),
+            ((OrderedDict(acc=0.9),), {}),
+            ((UserDict(acc=0.9),), {}),
+            (([("acc", 0.9)],), {}),
+        ]:
+            give(*args, **values)
+            assert generated(buffer)["acc"] == 0.9
+        give({1: "a", None: "b"})
+        assert generated(buffer) == {"1": "a", "null": "b"}
+
+
+@pytest.mark.parametrize("give", WAYS)
+@pytest.mark.parametrize("value", [0.5, "text", [1, 2], Broken(), object(), {1, 2}, b"x", range(3)])
+def test_a_value_without_a_name_is_recorded_and_said_once(
+    buffer: Path, caplog: pytest.LogCaptureFixture, give: Callable[..., None], value: Any
+) -> None:
+    with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow("w"):
+        give(value)
+        give(value)
+    assert list(generated(buffer)) == ["value"]
+    assert [record.getMessage().count('under the name "value"') for record in caplog.records] == [1]
+    assert guard.internal_errors() == {}
+
+
+@given(value=st.recursive(st.none() | st.floats() | st.text() | st.binary(), st.lists) | st.just(Broken()))
+def test_nothing_that_is_given_raises(value: Any) -> None:
+    with flowprov.workflow("w"):
+        for give in WAYS:
+            give(value)
+
+
+def test_end_iter_behind_its_loop_belongs_to_the_iteration_that_ended_last(buffer: Path) -> None:
+    loop = flowprov.Loop(2)
+    with flowprov.workflow("w"):
+        for i in loop:
+            loop.end_iter(i=i)
+        loop.end_iter(behind=True)
+        for _ in loop:
+            break
+        loop.end_iter(behind_break=True)
+        for _ in flowprov.Loop(1):
+            loop.end_iter(in_another=True)
+    rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["task_id"]]
+    assert [row["generated"] for row in rows] == [
+        {"i": 0},
+        {"i": 1, "behind": True},
+        {"behind_break": True, "in_another": True},
+        None,
+    ]
+
+
+def test_end_iter_before_any_iteration_is_said_once(buffer: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loops = [flowprov.Loop(1), flowprov.Loop([]), flowprov.BatchLoop(0)]
+    with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow("w"):
+        for loop in loops:
+            loop.end_iter(a=1)
+            loop.end_iter(a=1)
+            for _ in loop:
+                pass
+    assert len([r for r in caplog.records if "before the first iteration" in r.getMessage()]) == 2
+    rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["task_id"]]
+    assert [row["generated"] for row in rows] == [None]
+
+
+def test_end_iter_behind_an_iteration_that_is_not_recorded_belongs_to_none(buffer: Path) -> None:
+    flowprov.configure(**{"journal.path": str(buffer), "instrumentation.torch.capture_batches_at_every": 2})
+    loop = flowprov.BatchLoop(2)
+    with flowprov.workflow("w"):
+        for i in loop:
+            loop.end_iter(i=i)
+        loop.end_iter(behind=True)
+    rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["task_id"]]
+    assert [row["generated"] for row in rows] == [{"i": 0}]
