@@ -18,6 +18,7 @@ from flowprov import guard, line_templates
 from flowprov.capture import failures, task_records
 from flowprov.capture.additions import add_generated, merge_objects
 from flowprov.capture.failures import close_all_abandoned, count_lost_event
+from flowprov.capture.read_ahead import ReadAhead
 from flowprov.capture.task_records import (
     close_task,
     encode_outputs_and_extras,
@@ -45,12 +46,14 @@ class LoopPass:
     activity_id, item_name
         Name of their activity, and of the item in their inputs.
     fast
-        Whether the written-out code of ``Loop`` may record the iterations.
+        Whether the written-out code of ``Loop`` may record the iterations, after the first ones.
     lightweight
         Whether they are recorded without telemetry.
 
     Attributes
     ----------
+    ahead
+        Looks whether the consumer reads ahead; None once that is known.
     group
         The number of the group to which all of them belong.
     scope
@@ -72,6 +75,8 @@ class LoopPass:
     __slots__ = (
         "_activity_field",
         "_lightweight",
+        "_may_be_fast",
+        "ahead",
         "exact",
         "fast",
         "generated",
@@ -91,7 +96,9 @@ class LoopPass:
     ) -> None:
         journal = parent.journal
         self.exact = journal.exact_reader is not None and not lightweight
-        self.fast = fast and not self.exact
+        self.fast = False
+        self.ahead: ReadAhead | None = ReadAhead(activity_id)
+        self._may_be_fast = fast and not self.exact
         self.group = journal.next_number()
         self.scope: Scope | None = None
         self.last: Scope | None = None
@@ -139,6 +146,25 @@ class LoopPass:
         """Return the scope of the current iteration; None if it is not recorded."""
         scope = self.scope
         return scope if scope is not None and scope.recorded else None
+
+    def look_ahead(self, number: int, frame: FrameType | None) -> None:
+        """Look whether the consumer of the loop reads ahead, while that is not known.
+
+        Parameters
+        ----------
+        number
+            The number of the iteration that opens.
+        frame
+            The frame that asks for it.
+        """
+        ahead = self.ahead
+        if ahead is not None and ahead.is_decided(number, frame, given=self._was_given_something()):
+            self.ahead = None
+            self.fast = self._may_be_fast
+
+    def _was_given_something(self) -> bool:
+        last = self.last
+        return last is not None and (last.extras is not None or last.open_in is not None)
 
     def add_generated(self, encoded: bytes) -> None:
         """Add to what the current iteration generated, else to the one that ended last; write it at once.

@@ -9,7 +9,9 @@ It gets GeneratorExit after ``break``, ``return`` and an exception alike.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sized
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
@@ -245,8 +247,11 @@ class Loop(Generic[T]):
                 position,
                 runtime.get().summarizer.encode(item, key=self._item_name),
             )
+        number = parent.journal.next_number()
+        if one_pass.ahead is not None:
+            one_pass.look_ahead(number, _asking_frame())
         scope = HeldScope(
-            parent.journal, parent.journal.next_number(), parent.workflow_id, one_pass.line_prefix, used,
+            parent.journal, number, parent.workflow_id, one_pass.line_prefix, used,
             0, 0, _get(), parent, False, parent.forwards, parent.epoch,
         )  # fmt: skip
         one_pass.scope = scope
@@ -255,6 +260,14 @@ class Loop(Generic[T]):
             read_telemetry_at_start(scope)
         scope.started = ticks()
         return scope
+
+
+def _asking_frame() -> FrameType | None:
+    """Return the frame that asks a loop for its next item."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no public way
+    while frame is not None and frame.f_code is not Loop._iterate.__code__:  # noqa: SLF001 - of this module
+        frame = frame.f_back
+    return None if frame is None else frame.f_back
 
 
 def _warn_no_iteration(activity: str) -> None:

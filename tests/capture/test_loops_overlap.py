@@ -200,7 +200,7 @@ def test_a_source_that_raises_leaves_nothing_open(buffer: Path) -> None:
     with flowprov.workflow("w") as workflow:
         for source in (Failing(), raise_at_once(), map(int, ["1", "x"])):
             with pytest.raises((OSError, ValueError)):
-                list(flowprov.Loop(source))  # type: ignore[arg-type]
+                list(flowprov.Loop(source))
         (journal,) = runtime.get().journals()
         assert set(journal.open_scopes) == {workflow.workflow_id}
     assert_whole(buffer)

@@ -138,7 +138,9 @@ def test_end_iter_before_any_iteration_is_said_once(buffer: Path, caplog: pytest
 
 
 def test_end_iter_behind_an_iteration_that_is_not_recorded_belongs_to_none(buffer: Path) -> None:
-    flowprov.configure(**{"journal.path": str(buffer), "instrumentation.torch.capture_batches_at_every": 2})
+    flowprov.configure(
+        journal={"path": str(buffer)}, instrumentation={"torch": {"capture_batches_at_every": 2}}
+    )
     loop = flowprov.BatchLoop(2)
     with flowprov.workflow("w"):
         for i in loop:

@@ -108,6 +108,7 @@ def _write_if_ready(copy: _PendingCopy) -> bool:
             numbers = copy.numbers.tolist()
         copy.journal.write_control(copy.create_correction(numbers))
     except Exception as error:  # of the device, to which the program's own kernels may have done anything
+        guard.pass_on(error)
         _drop(copy.journal, f"reading them from the device failed with {type(error).__name__}")
     return True
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
+from flowprov import guard
 from flowprov.capture import function_spec
 from flowprov.capture.torch._torch_private import (
     STORED_ELEMENTS,
@@ -181,7 +182,8 @@ def inspect_tensor(tensor: Any) -> msgspec.Raw:
         if ready is not None:
             return ready
         encoded = _encode(_describe_tensor(tensor))
-    except Exception:  # a nested tensor has no shape, a sparse one no size, a subclass may raise anything
+    except Exception as error:  # a nested tensor has no shape, a sparse one no size, a subclass anything
+        guard.pass_on(error)
         return msgspec.Raw(_encode(_describe_tensor(tensor)))
     raw = msgspec.Raw(encoded)
     if (
@@ -210,7 +212,8 @@ def _describe_tensor(tensor: torch.Tensor) -> dict[str, Any]:
     for name, read in _READERS.items():
         try:
             value = read(tensor)
-        except Exception:  # noqa: S112 - a kind of tensor that has no such property: it is left out
+        except Exception as error:  # a kind of tensor without such a property: it is left out
+            guard.pass_on(error)
             continue
         if value is not None:
             described[name] = value

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from flowprov import guard
 from flowprov.capture.torch._torch_private import (
     CAN_COUNT_OPERATIONS,
     COMPILED_CALL,
@@ -125,7 +126,8 @@ class FlopCount(TorchDispatchMode):  # type: ignore[misc]
             return output
         try:
             self._count(func, args, kwargs, output)
-        except Exception:  # a formula that does not know such arguments: only the number is lost
+        except Exception as error:  # a formula that does not know such arguments: only the number is lost
+            guard.pass_on(error)
             self._uncounted.add(_operator_name(func))
         return output
 

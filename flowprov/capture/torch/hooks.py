@@ -335,9 +335,9 @@ class ForwardHook(CaptureHook):
             return
         if output is _MISSING:
             output = kwargs
-        now = ticks()
-        captured, scope = self.captured, _get_current()
+        captured, scope = self.captured, None
         try:
+            now, scope = ticks(), _get_current()
             # The first test of forward_opened_by, written out as it nearly always holds.
             if not (
                 scope.__class__ is Forward
@@ -347,7 +347,7 @@ class ForwardHook(CaptureHook):
                 scope = forward_opened_by(captured, scope, _get_frame(1))
             if scope is not None:
                 captured.close_forward(scope, now, output)
-        except Exception as error:  # the guard
+        except BaseException as error:  # the guard; what came from outside passes on from there
             if scope is None:
                 guard.report_internal_error("recording the end of a forward", error)
             else:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from flowprov import guard
 from flowprov.capture.torch._torch_private import (
     DisableTorchFunction,
     count_dispatch_modes,
@@ -114,7 +115,8 @@ def is_computable(tensor: Any) -> bool:
                 and tensor.numel() > 0
                 and _is_ready(tensor.device)
             )
-    except Exception:  # uninitialized parameters, and whatever else has no shape
+    except Exception as error:  # uninitialized parameters, and whatever else has no shape
+        guard.pass_on(error)
         return False
 
 

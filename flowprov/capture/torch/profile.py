@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from flowprov import guard
 from flowprov.capture.torch._torch_private import is_lazy
 
 # The summarizer keeps a thousand nodes, a hundred items and a thousand characters of one value.
@@ -39,6 +40,7 @@ def describe_model(model: torch.nn.Module) -> dict[str, Any]:
         try:
             described.update(part(model))
         except Exception as fault:  # noqa: PERF203 - modules may override all that is called here
+            guard.pass_on(fault)
             described.setdefault("faults", {})[part.__name__.strip("_")] = type(fault).__name__
     return described
 
@@ -101,7 +103,8 @@ def architecture(model: torch.nn.Module) -> str | None:
     """Return a digest that is equal for models of equal structure and shapes; never raises."""
     try:
         return str(_architecture(model)["architecture"])
-    except Exception:  # modules may override all that is called here
+    except Exception as fault:  # modules may override all that is called here
+        guard.pass_on(fault)
         return None
 
 

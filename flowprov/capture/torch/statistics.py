@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
+from flowprov import guard
 from flowprov.capture.task_records import close_task, encode_outputs_and_extras
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.encoding import Detail, Inputs, encode, name_outputs
@@ -227,6 +228,7 @@ def _measure(tensor: torch.Tensor) -> bytes:
             if is_on_host(tensor):
                 return _statistics_field(numbers.tolist(), elements)
     except Exception as error:  # no memory for it, or a kind of numbers that has no such operations
+        guard.pass_on(error)
         return b',"statistics":{"not_computed":%b}' % msgspec.json.encode(type(error).__name__)
     _state.pending.append(_PendingStatistics(numbers, elements))
     return b"\x00%d\x00" % (len(_state.pending) - 1)
