@@ -96,6 +96,8 @@ def format_text(result: Verification, problems: list[str]) -> str:
         _section("interrupted", _scopes(result.interrupted)),
         _section("still open", _scopes(result.open)),
         _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
+        _section("copies", [f"{copy} is a copy; {path} is read" for copy, path in result.copies.items()]),
+        _section("outside the folder of the campaign", [str(path) for path in result.misplaced]),
         _section("faults of flowprov", _internal_errors(result)),
         _section("delivered", delivery_table(result.journals)),
         [_verdict(result, problems)],
@@ -112,6 +114,8 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "interrupted": msgspec.to_builtins(result.interrupted),
         "open": msgspec.to_builtins(result.open),
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
+        "copies": [{"path": str(copy), "of": str(path)} for copy, path in result.copies.items()],
+        "misplaced": [str(path) for path in result.misplaced],
         "internal_errors": sum_internal_errors(check.report for check in result.journals),
     }
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from flowprov.errors import UnknownIdError
+from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Task, Workflow
 
 if TYPE_CHECKING:
@@ -50,8 +52,13 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
         What ``read_buffer`` or ``Buffer.records`` returned.
     task_id
         The id of a task or a workflow.
+
+    Raises
+    ------
+    UnknownIdError
+        If no row has this id.
     """
-    nodes = _nodes(rows)
+    nodes = _nodes_with(rows, task_id)
     path: list[str] = []
     key = _parent(nodes, task_id)
     while key is not None and key not in path and key != task_id:
@@ -61,8 +68,14 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
 
 
 def children(rows: Rows, task_id: str) -> list[str]:
-    """Return the ids of what is directly inside a task or a workflow, in the order of the rows."""
-    nodes = _nodes(rows)
+    """Return the ids of what is directly inside a task or a workflow, in the order of the rows.
+
+    Raises
+    ------
+    UnknownIdError
+        If no row has this id.
+    """
+    nodes = _nodes_with(rows, task_id)
     return [key for key in nodes if key != task_id and _parent(nodes, key) == task_id]
 
 
@@ -117,6 +130,14 @@ def _limit_siblings(nodes: dict[str, _Node], keys: list[str], most: int) -> list
             suffix = "" if status == "FINISHED" else f"  {status}"
             lines.append(f"... {counts[kind] - most} more {name}{suffix}")
     return lines
+
+
+def _nodes_with(rows: Rows, task_id: str) -> dict[str, _Node]:
+    nodes = _nodes(rows)
+    if task_id not in nodes:
+        names = {key: node.kind[0] for key, node in nodes.items()}
+        raise UnknownIdError(describe_unknown("task or workflow", task_id, "the table of rows", names))
+    return nodes
 
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
