@@ -17,7 +17,7 @@ import msgspec
 from flowprov.cli.output import Failure, campaign_heading, print_text, source_options, table
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
 from flowprov.read.journal_report import sum_internal_errors
-from flowprov.read.lineage import printable
+from flowprov.read.labels import printable
 from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
