@@ -43,6 +43,10 @@ class JournalError(FlowprovError):
     """A source of records cannot be read at all: it does not exist, or it is of an unknown kind."""
 
 
+class UnknownIdError(JournalError, LookupError):
+    """A source holds nothing with the id that was asked for. The message names the nearest."""
+
+
 class UsageError(FlowprovError, TypeError):
     """A public function was called with arguments that it does not support."""
 

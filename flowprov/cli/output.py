@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprov.read.lineage import printable
+from flowprov.read.labels import printable
 from flowprov.records import Campaign
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -5,13 +5,11 @@ Flows in: a campaign. Flows out: its workflows and their tasks, one per line.
 
 from __future__ import annotations
 
-import textwrap
-
 import click
 
 from flowprov.cli.output import campaign_heading, print_text, source_options
-from flowprov.read.buffer import Buffer, campaign_of
-from flowprov.read.lineage import tree
+from flowprov.read.buffer import campaign_of
+from flowprov.read.outline import Outline
 from flowprov.read.source import Source
 
 
@@ -24,17 +22,27 @@ from flowprov.read.source import Source
     default=6,
     metavar="N",
     show_default=True,
-    help="How many siblings of one name and status are shown; the others are counted.",
+    help="How many siblings of one name and status are shown, the last ones; the others are counted.",
 )
+@click.option("--forwards", is_flag=True, help="Show forwards one by one, like other tasks.")
 @click.pass_obj
-def show(default: str | None, source: str | None, campaign: str | None, depth: int | None, most: int) -> None:
+def show(
+    default: str | None,
+    source: str | None,
+    campaign: str | None,
+    depth: int | None,
+    most: int,
+    *,
+    forwards: bool,
+) -> None:
     """Show the recorded tree: campaign, workflows, tasks.
 
-    Each line has a status, a duration and the first scalars that were generated.
+    Each line has a status and a duration; the rank; the first values that were used and generated, above all
+    those in which siblings differ; and how it ended, if that was by an error or early. The forwards of a
+    module inside one task or workflow are one line with their count.
     """
-    source = source or default
-    journals = Source(source)  # copies of a server's journals exist only as long as their source
-    chosen = campaign_of(journals.require_campaign(campaign))
-    rows = Buffer(source).records(campaign_id=chosen.campaign_id, merge=True)
-    text = textwrap.indent(tree(rows, most=most, depth=depth), "  ")
-    print_text(f"{campaign_heading(chosen)}\n{text}".rstrip())
+    chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
+    journals = chosen.require_campaign(campaign)
+    print_text(campaign_heading(campaign_of(journals)))
+    outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
+    print_text("\n".join(f"  {line}" for line in outline.lines()))

@@ -17,7 +17,7 @@ import msgspec
 from flowprov.cli.output import Failure, campaign_heading, print_text, source_options, table
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
 from flowprov.read.journal_report import sum_internal_errors
-from flowprov.read.lineage import printable
+from flowprov.read.labels import printable
 from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
@@ -96,6 +96,8 @@ def format_text(result: Verification, problems: list[str]) -> str:
         _section("interrupted", _scopes(result.interrupted)),
         _section("still open", _scopes(result.open)),
         _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
+        _section("copies", [f"{copy} is a copy; {path} is read" for copy, path in result.copies.items()]),
+        _section("outside the folder of the campaign", [str(path) for path in result.misplaced]),
         _section("faults of flowprov", _internal_errors(result)),
         _section("delivered", delivery_table(result.journals)),
         [_verdict(result, problems)],
@@ -112,6 +114,8 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "interrupted": msgspec.to_builtins(result.interrupted),
         "open": msgspec.to_builtins(result.open),
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
+        "copies": [{"path": str(copy), "of": str(path)} for copy, path in result.copies.items()],
+        "misplaced": [str(path) for path in result.misplaced],
         "internal_errors": sum_internal_errors(check.report for check in result.journals),
     }
 

@@ -10,6 +10,7 @@ lines, which fill the unused end of a segment. A last line without a newline is 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +20,34 @@ SUFFIX = ".jsonl"
 RESERVED_SLOT = 2048
 _BRACE = ord("{")
 _PADDING = bytes(1 << 20)
+_SAFE = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_MAX_NAME = 120  # characters
+_DIGEST_MARK = "+"  # no text that is its own name holds it
 
 
 def folder_name(text: str) -> str:
-    """Return a campaign id or host name in a form that can name a folder."""
-    return _UNSAFE.sub("_", text).strip(".")[:120] or "_"
+    """Return the name of the folder for a campaign id or a host; two texts never have the same name.
+
+    A text that can name a folder is its own name. Any other one is written with the characters that can, and
+    with a digest of the whole text behind them.
+    """
+    if len(text) <= _MAX_NAME and _SAFE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{_old_folder_name(text)[: _MAX_NAME - 20]}{_DIGEST_MARK}{digest}"
+
+
+def folder_names(text: str) -> tuple[str, ...]:
+    """Return the names that the folder for a campaign id or a host can have: today's, and the one before.
+
+    In older buffers several texts share a name: only the header of a journal says whose it is.
+    """
+    return tuple(dict.fromkeys((folder_name(text), _old_folder_name(text))))
+
+
+def _old_folder_name(text: str) -> str:
+    return _UNSAFE.sub("_", text).strip(".")[:_MAX_NAME] or "_"
 
 
 def journal_path(buffer: Path, campaign_id: str, hostname: str, pid: int, journal_id: str) -> Path:

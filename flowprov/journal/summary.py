@@ -39,6 +39,8 @@ class JournalSummary(NamedTuple):
         Whether its writer is still there.
     last_at
         Wall clock time of its last record, in nanoseconds.
+    header_lost
+        Whether the header was created from the path: then its campaign id is the name of a folder.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class JournalSummary(NamedTuple):
     campaign: Campaign | None
     alive: bool
     last_at: int
+    header_lost: bool = False
 
 
 def summarize(path: Path) -> JournalSummary | None:
@@ -78,7 +81,8 @@ def summarize(path: Path) -> JournalSummary | None:
     # The latest heartbeat of a journal that can grow no more lies in the reserved slot.
     last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
     alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
-    return JournalSummary(path, header, footer, head.campaign, alive, last_at)
+    lost = head.header is None
+    return JournalSummary(path, header, footer, head.campaign, alive, last_at, lost)
 
 
 def last_position(path: Path) -> int | None:

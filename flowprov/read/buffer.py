@@ -6,23 +6,28 @@ returns what is there at that moment.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
+from flowprov.errors import UnknownIdError
 from flowprov.journal.format import lines
 from flowprov.journal.reader import BLOCK_SIZE, Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.follow import Follower
 from flowprov.read.frames import samples_to_frame, to_dicts, to_frame
+from flowprov.read.grouping import by_campaign
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
-from flowprov.read.source import Source, by_campaign
+from flowprov.read.source import Source, is_capture_off
 from flowprov.read.telemetry_join import full_readings, machine_as_dict
+from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import (
     Campaign,
     Machine,
@@ -37,6 +42,9 @@ from flowprov.records import (
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("flowprov")
+
+_OFF = " Capture is off in this process: FLOWPROV_DISABLED or instrumentation.enabled turns it off."
 _CAMPAIGN_LINE = b'{"type":"campaign"'  # how the line of a campaign record begins
 
 
@@ -59,6 +67,9 @@ class Buffer:
         If the path does not exist, or the URI is of a kind that this version cannot read.
     MissingExtraError
         If the client library of the server is not installed.
+    UnknownIdError
+        By every method that reads what is there, if there is no campaign or no workflow with the id that it
+        is given. Only in a process in which capture is off it is a warning, and nothing is read.
     SinkError
         By every method that reads, if the server cannot be reached or refuses.
 
@@ -92,22 +103,16 @@ class Buffer:
         merge
             Whether to merge the messages of a task into one record.
         """
-        rows = fold(
-            ((journal, records_of(journal)) for journal in self._source.campaign(campaign_id)), merge=merge
-        )
-        return iter(rows) if workflow_id is None else (row for row in rows if row.workflow_id == workflow_id)
+        journals = self._journals_of(campaign_id)
+        rows = fold(((journal, records_of(journal)) for journal in journals), merge=merge)
+        return iter(rows if workflow_id is None else self._of_workflow(rows, workflow_id, journals))
 
     def messages(self, *, campaign_id: str | None = None) -> Iterator[Row]:
-        """Yield every message as it was written, journal by journal, in constant memory.
+        """Return every message as it was written, journal by journal, in constant memory.
 
         As with :meth:`follow`, no telemetry is joined to the messages.
         """
-        for journal in self._source.campaign(campaign_id):
-            for record in records_of(journal):
-                if isinstance(record, Workflow):
-                    yield complete_workflow(record, journal.header)
-                elif type(record) is Task:
-                    yield complete_task(record, journal.header)
+        return chain.from_iterable(map(_messages_of, self._journals_of(campaign_id)))
 
     def frame(
         self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
@@ -135,7 +140,7 @@ class Buffer:
         """
         return samples_to_frame(
             (full_readings(records_of_kind(journal, Sample)), journal.header.hostname, journal.header.pid)
-            for journal in self._source.campaign(campaign_id)
+            for journal in self._journals_of(campaign_id)
         )
 
     def machines(self, *, campaign_id: str | None = None) -> list[dict[str, Any]]:
@@ -149,7 +154,7 @@ class Buffer:
         """
         return [
             machine_as_dict(journal.header, last)
-            for journal in self._source.campaign(campaign_id)
+            for journal in self._journals_of(campaign_id)
             for last in deque(records_of_kind(journal, Machine), maxlen=1)
         ]
 
@@ -189,7 +194,35 @@ class Buffer:
 
     def journals(self, *, campaign_id: str | None = None) -> list[JournalReport]:
         """Read every journal and return a report on each."""
-        return [report_on(journal) for journal in self._source.campaign(campaign_id)]
+        return [report_on(journal) for journal in self._journals_of(campaign_id)]
+
+    def _journals_of(self, campaign_id: str | None) -> list[JournalSummary]:
+        """Return the journals of a campaign; say why if there are none."""
+        try:
+            journals = (
+                self._source.campaign() if campaign_id is None else self._source.require_campaign(campaign_id)
+            )
+        except UnknownIdError as error:
+            if not is_capture_off():  # a program that was switched off runs to its end as before
+                raise
+            logger.warning("flowprov reads nothing: %s %s", error, _OFF.strip())
+            return []
+        if not journals:
+            logger.warning(
+                "flowprov found no records in %s.%s", self._source, _OFF if is_capture_off() else ""
+            )
+        elif campaign_id is None and self._source.is_default and is_capture_off():
+            logger.warning("flowprov reads what an earlier run recorded in %s.%s", self._source, _OFF)
+        return journals
+
+    def _of_workflow(self, rows: list[Row], workflow_id: str, journals: list[JournalSummary]) -> list[Row]:
+        """Return the rows of one workflow; raise if there are none."""
+        chosen = [row for row in rows if row.workflow_id == workflow_id]
+        if not chosen and journals and not is_capture_off():
+            names = {row.workflow_id: row.name for row in rows if isinstance(row, Workflow)}
+            where = f"campaign {journals[0].header.campaign_id} in {self._source}"
+            raise UnknownIdError(describe_unknown("workflow", workflow_id, where, names))
+        return chosen
 
 
 @overload
@@ -268,7 +301,7 @@ def read_buffer(
 
     Raises
     ------
-    JournalError, SinkError
+    JournalError, UnknownIdError, SinkError
         As :class:`Buffer` does.
     MissingExtraError
         If a DataFrame is requested and pandas is not installed, or if the source is a server and its client
@@ -276,6 +309,14 @@ def read_buffer(
     """
     records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
     return to_frame(list(records)) if return_df else to_dicts(list(records))
+
+
+def _messages_of(journal: JournalSummary) -> Iterator[Row]:
+    for record in records_of(journal):
+        if isinstance(record, Workflow):
+            yield complete_workflow(record, journal.header)
+        elif type(record) is Task:
+            yield complete_task(record, journal.header)
 
 
 def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:

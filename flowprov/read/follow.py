@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.errors import SinkError
-from flowprov.journal.format import folder_name
 from flowprov.journal.reader import JournalReader
+from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import reader_of
-from flowprov.read.source import Source, campaign_key
+from flowprov.read.grouping import belongs_to, best_copy
+from flowprov.read.source import Source
 from flowprov.records import Header, Record, Task, Workflow, complete_task, complete_workflow
 
 logger = logging.getLogger("flowprov")
@@ -130,7 +131,21 @@ class Follower(Iterator[Task | Workflow]):
             if path in self._seen_paths or (summary := self._source.summarize_or_warn(path)) is None:
                 continue
             self._seen_paths.add(path)
-            header = summary.header
-            if campaign_key(summary) == folder_name(self.campaign_id):
-                reader = reader_of(summary, self._start_positions.get(header.journal_id, 0))
-                self._readers.setdefault(header.journal_id, (reader, header))
+            if belongs_to(summary, self.campaign_id):
+                self._open(summary)
+        if not self._readers and not self._reached:
+            logger.warning(
+                "flowprov follows campaign %s, of which %s holds nothing yet.", self.campaign_id, self._source
+            )
+
+    def _open(self, summary: JournalSummary) -> None:
+        """Read a journal from where an earlier follower, or the copy that was read so far, has ended."""
+        journal_id = summary.header.journal_id
+        position = self._start_positions.get(journal_id, 0)
+        if journal_id in self._readers:
+            open_reader, _ = self._readers[journal_id]
+            open_summary = self._source.summarize_or_warn(open_reader.path)
+            if open_summary is not None and best_copy([open_summary, summary]) is open_summary:
+                return
+            position = open_reader.position
+        self._readers[journal_id] = reader_of(summary, position), summary.header

@@ -5,10 +5,13 @@ Flows in: rows in any form (a DataFrame, dicts, records). Flows out: ids, and te
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from flowprov.errors import UnknownIdError
+from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, title_of
+from flowprov.read.siblings import Kind, Siblings, draw
+from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Task, Workflow
 
 if TYPE_CHECKING:
@@ -16,29 +19,12 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = "pd.DataFrame | Iterable[Task | Workflow | dict[str, Any]]"
 
-_FIELDS = (
-    "workflow_id",
-    "parent_workflow_id",
-    "task_id",
-    "parent_task_id",
-    "name",
-    "activity_id",
-    "status",
-    "started_at",
-    "ended_at",
-    "duration",
-    "generated",
-)
-_MAX_VALUES = 4  # generated values that are shown on the line of a task
-_MAX_VALUE_LENGTH = 40  # characters
-_UNITS = ((1e6, "µs"), (1e3, "ms"), (1.0, "s"))
+_MERGED_FIELDS = ("used", "generated", "custom_metadata", "error")
 
 
 class _Node(NamedTuple):
-    key: str
     parents: tuple[str | None, ...]  # the nearest first; the first of them that has a row is the parent
-    kind: tuple[str, str]  # name and status; many siblings of one kind are shortened
-    label: str
+    row: dict[str, Any]
 
 
 def ancestors(rows: Rows, task_id: str) -> list[str]:
@@ -50,8 +36,13 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
         What ``read_buffer`` or ``Buffer.records`` returned.
     task_id
         The id of a task or a workflow.
+
+    Raises
+    ------
+    UnknownIdError
+        If no row has this id.
     """
-    nodes = _nodes(rows)
+    nodes = _nodes_with(rows, task_id)
     path: list[str] = []
     key = _parent(nodes, task_id)
     while key is not None and key not in path and key != task_id:
@@ -61,74 +52,88 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
 
 
 def children(rows: Rows, task_id: str) -> list[str]:
-    """Return the ids of what is directly inside a task or a workflow, in the order of the rows."""
-    nodes = _nodes(rows)
+    """Return the ids of what is directly inside a task or a workflow, in the order of the rows.
+
+    Raises
+    ------
+    UnknownIdError
+        If no row has this id.
+    """
+    nodes = _nodes_with(rows, task_id)
     return [key for key in nodes if key != task_id and _parent(nodes, key) == task_id]
 
 
 def tree(
-    rows: Rows, *, most: int = 6, depth: int | None = None, label: Callable[[str], str] | None = None
+    rows: Rows,
+    *,
+    most: int = 6,
+    depth: int | None = None,
+    label: Callable[[str], str] | None = None,
+    fold_forwards: bool = False,
 ) -> str:
     """Return rows drawn as a tree of text: workflows, the tasks in them, and the tasks in those.
 
-    Each line has a name, a status, a duration and the first scalars that were generated.
+    Each line has a name, a status, a duration, the rank, the first scalars that were used and generated,
+    above all those in which siblings differ, and the error.
 
     Parameters
     ----------
     rows
         What ``read_buffer`` or ``Buffer.records`` returned.
     most
-        How many children of one name and status are shown under one parent; the others are counted.
+        How many children of one name and status are shown under one parent: the last ones. The others are
+        counted.
     depth
         How many levels are shown; None: all. The last level shows how many children each item has.
     label
         Returns the line of a task or workflow, by its id. None: the line described above.
+    fold_forwards
+        Whether the forwards of one name under one parent are one line with their count.
     """
     nodes = _nodes(rows)
-    children_of: dict[str | None, list[str]] = {}
-    for key in nodes:
-        children_of.setdefault(_parent(nodes, key), []).append(key)
-    lines: list[str] = []
-    stack = [(line, 0) for line in reversed(_limit_siblings(nodes, children_of.get(None, []), most))]
-    while stack:
-        key, level = stack.pop()
-        if key not in nodes:
-            lines.append("  " * level + key)
-            continue
-        inside = children_of.get(key, [])
-        hidden = f"  ({len(inside)} inside)" if inside and level + 1 == depth else ""
-        lines.append("  " * level + (label(key) if label else nodes[key].label) + hidden)
-        if not hidden:
-            stack += [(line, level + 1) for line in reversed(_limit_siblings(nodes, inside, most))]
-    return "\n".join(lines)
+    inside: dict[str | None, Siblings] = {}
+    for number, (key, node) in enumerate(nodes.items()):
+        folded = fold_forwards and node.row["subtype"] in FORWARDS
+        kind = Kind(title_of(node.row), str(node.row["status"] or ""), folded)
+        siblings = inside.setdefault(_parent(nodes, key), Siblings(most))
+        siblings.add(key, number, kind, _duration_ns(node.row) if folded else 0)
+
+    def labels(parent: str | None, keys: list[str]) -> list[str]:
+        if label is not None:
+            return list(map(label, keys))
+        rank = None if parent is None else shown_rank(nodes[parent].row)
+        return labels_of([nodes[key].row for key in keys], rank)
+
+    return "\n".join(draw(inside, labels, depth))
 
 
-def _limit_siblings(nodes: dict[str, _Node], keys: list[str], most: int) -> list[str]:
-    """Return the keys that are shown, and for each kind one line that counts those that are not."""
-    counts = Counter(nodes[key].kind for key in keys)
-    visited: Counter[tuple[str, str]] = Counter()
-    lines: list[str] = []
-    for key in keys:
-        kind = name, status = nodes[key].kind
-        visited[kind] += 1
-        if visited[kind] <= most:
-            lines.append(key)
-        elif visited[kind] == most + 1:
-            suffix = "" if status == "FINISHED" else f"  {status}"
-            lines.append(f"... {counts[kind] - most} more {name}{suffix}")
-    return lines
+def _duration_ns(row: dict[str, Any]) -> int:
+    started, ended, duration = row["started_at"], row["ended_at"], row["duration"]
+    if isinstance(started, int) and isinstance(ended, int):
+        return ended - started
+    return int(duration * 1e9) if isinstance(duration, float) and duration == duration else 0  # noqa: PLR0124 - NaN
+
+
+def _nodes_with(rows: Rows, task_id: str) -> dict[str, _Node]:
+    nodes = _nodes(rows)
+    if task_id not in nodes:
+        names = {key: title_of(node.row) for key, node in nodes.items()}
+        raise UnknownIdError(describe_unknown("task or workflow", task_id, "the table of rows", names))
+    return nodes
 
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
     nodes: dict[str, _Node] = {}
-    for row in iter_fields(rows, _FIELDS):
+    for row in iter_fields(rows, LABEL_FIELDS):
         key = row["task_id"] or row["workflow_id"]
+        if key in nodes:  # the later of two messages holds more, and may leave out what the first one has
+            before = nodes[key].row
+            row.update({name: before[name] for name in _MERGED_FIELDS if row[name] is None})
         if row["task_id"] is None:
             parents: tuple[str | None, ...] = (row["parent_workflow_id"],)
         else:
             parents = (row["parent_task_id"], row["workflow_id"])
-        kind = (_name(row), str(row["status"] or ""))
-        nodes[key] = _Node(key, parents, kind, _label(row, *kind))  # the later of two messages holds more
+        nodes[key] = _Node(parents, row)
     return nodes
 
 
@@ -141,53 +146,9 @@ def iter_fields(rows: Rows, names: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Return an iterator over the named fields of each row, as dicts."""
     if hasattr(rows, "columns"):
         frame = cast("pd.DataFrame", rows)
-        columns = [frame[name] for name in names]
+        columns = [frame[name] if name in frame else [None] * len(frame) for name in names]
         return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
     return (
         {name: row.get(name) if isinstance(row, dict) else getattr(row, name, None) for name in names}
         for row in rows
     )
-
-
-def _name(row: dict[str, Any]) -> str:
-    name = row["activity_id"] if row["task_id"] is not None else row["name"]
-    return printable(str(name or "(unnamed)"))
-
-
-def _label(row: dict[str, Any], name: str, status: str) -> str:
-    parts = [name, status]
-    duration = row["duration"]
-    if duration is None and isinstance(row["started_at"], int) and isinstance(row["ended_at"], int):
-        duration = (row["ended_at"] - row["started_at"]) / 1e9
-    if duration is not None and duration == duration:  # noqa: PLR0124 - NaN means unknown in a DataFrame
-        parts.append(_format_duration(duration))
-    parts.append(_format_scalars(row["generated"]))
-    return "  ".join(part for part in parts if part)
-
-
-def _format_duration(seconds: float) -> str:
-    factor, unit = next(((f, u) for f, u in _UNITS if seconds * f < 1000), _UNITS[-1])
-    return f"{seconds * factor:.3g} {unit}" if unit != "s" else f"{seconds:.1f} s"
-
-
-def _format_scalars(generated: Any) -> str:
-    """Return the first scalars of a mapping as text, each as ``name=value``."""
-    if not isinstance(generated, dict):
-        return ""
-    scalars = [
-        (name, value) for name, value in generated.items() if isinstance(value, (bool, int, float, str))
-    ]
-    parts = [f"{printable(str(name))}={_format_scalar(value)}" for name, value in scalars[:_MAX_VALUES]]
-    return " ".join([*parts, *(["..."] if len(scalars) > _MAX_VALUES else [])])
-
-
-def _format_scalar(value: float | str) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = printable(str(value))
-    return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 3] + "..."
-
-
-def printable(text: str) -> str:
-    """Return a recorded text with line breaks and control characters escaped: they could steer a terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]

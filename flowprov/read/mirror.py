@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from flowprov.journal.format import folder_name, journal_path
+from flowprov.journal.format import folder_name, folder_names, journal_path
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import Header, decode
 from flowprov.sinks.base import LATE_FOOTER, Entry, SinkReader
@@ -79,11 +79,18 @@ class Mirror:
         return sorted(self._end_files[name] for name in campaign_of if name in self._end_files)
 
     def fetch(self, campaign_id: str) -> list[Path]:
-        """Fetch the new entries of one campaign; return the files of all journals that the server lists."""
+        """Fetch the new entries of one campaign; return the files of all journals that the server lists.
+
+        Journals of other campaigns may be among them: a journal that had lost its header was delivered under
+        the name of its folder, and in old buffers that can be the name of several campaigns.
+        """
         listed: set[Path] = set()
         for listed_id in self._remote.campaign_ids():
-            if folder_name(listed_id) != folder_name(campaign_id):
-                continue  # the caller may know only the name of the campaign's folder
+            if listed_id not in folder_names(campaign_id) and campaign_id not in (
+                listed_id,
+                folder_name(listed_id),  # the caller may know only the name of the campaign's folder
+            ):
+                continue
             for journal_id in self._remote.journal_ids(listed_id):
                 copy = self._copies.setdefault(journal_id, _Copy())
                 if not copy.closed:

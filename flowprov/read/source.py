@@ -2,6 +2,11 @@
 
 Flows in: a path, a URI, or None for the buffer folder of this process. Flows out: summaries of the journals
 to read. Each call looks at the folder or server anew, so it finds journals that have appeared since the last.
+
+Which campaign a journal belongs to stands in its header, and so does the id by which a journal is known: of
+copies of one journal, one is read. In a buffer, the journals of a campaign lie in the folder that is named
+after it. So a campaign that is asked for by its id is looked for there first, and the journals of all others
+are not touched.
 """
 
 from __future__ import annotations
@@ -9,16 +14,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from flowprov.errors import JournalError
+from flowprov.errors import JournalError, UnknownIdError
 from flowprov.journal import files
-from flowprov.journal.format import find_journals, folder_name
+from flowprov.journal.format import find_journals, folder_names
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary, summarize
+from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
-from flowprov.settings import active_settings, load_settings
+from flowprov.read.unknown_ids import describe_unknown
+from flowprov.settings import active_settings, disabled_by_environment, load_settings
 
 logger = logging.getLogger("flowprov")
 
@@ -45,12 +52,15 @@ class Source:
     ----------
     unreadable
         The journals that could not be opened at the last look, with the reasons.
+    copies
+        The copies of journals that the last look found, each with the file that is read in its place.
     """
 
     def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
         self._path: Path | None = None
         self._mirror: Mirror | None = None
         self.unreadable: dict[Path, str] = {}
+        self.copies: dict[Path, Path] = {}
         if source is None:
             return
         if isinstance(source, str) and _URI.match(source):
@@ -69,8 +79,13 @@ class Source:
         return following
 
     def paths(self, campaign_id: str) -> list[Path]:
-        """Return the journals that are there now: of a server those of one campaign, else all."""
-        return self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
+        """Return the journals that are there now: those where journals of a campaign lie, else all."""
+        if self._mirror is not None:
+            return self._mirror.fetch(campaign_id)
+        for folder in self._folders():
+            if journals := _find_in_campaign_folder(folder, campaign_id):
+                return journals
+        return self._journal_paths()
 
     def summarize_or_warn(self, path: Path) -> JournalSummary | None:
         """Return the summary of a journal; if that fails, warn, note it in ``unreadable`` and return None."""
@@ -92,76 +107,125 @@ class Source:
         if not summaries and self._path is not None and self._path.is_file():
             # A file that is named as the source is reported even if it is no journal.
             header = header_from_path(self._path)
-            return [JournalSummary(self._path, header, None, None, alive=False, last_at=0)]
+            return [JournalSummary(self._path, header, None, None, alive=False, last_at=0, header_lost=True)]
         return summaries
 
-    def campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
-        """Return the journals of a campaign; by default of the one with the latest record."""
-        if campaign_id is None or self._mirror is None:
+    def campaign(self, campaign_id: str | None = None, *, everywhere: bool = False) -> list[JournalSummary]:
+        """Return the journals of a campaign; by default of the one with the latest record.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign, by its id or by the name of its folder; None: the one with the latest record.
+        everywhere
+            Whether to look at all journals of a folder, even if the campaign has a folder of its own.
+        """
+        if campaign_id is None:
             groups = by_campaign(self.summaries())
-            key = next(reversed(groups), "") if campaign_id is None else folder_name(campaign_id)
-            if self._mirror is None or key not in groups:
-                return groups.get(key, [])
-            campaign_id = groups[key][0].header.campaign_id
-        summaries = self._summarize_all(self.paths(campaign_id))
-        return by_campaign(summaries).get(folder_name(campaign_id), [])
+            latest = groups[next(reversed(groups))] if groups else []
+            if self._mirror is None or not latest:
+                return latest
+            campaign_id = latest[0].header.campaign_id
+        elif self._mirror is None and not everywhere:
+            for folder in self._folders():
+                found = self._summarize_all(_find_in_campaign_folder(folder, campaign_id))
+                if journals := choose_campaign(by_campaign(found), campaign_id):
+                    return journals
+        paths = self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
+        return choose_campaign(by_campaign(self._summarize_all(paths)), campaign_id)
 
     def _summarize_all(self, paths: list[Path]) -> list[JournalSummary]:
         self.unreadable = {}
-        return [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
+        summaries = [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
+        summaries, self.copies = without_copies(summaries)
+        return summaries
+
+    def _folders(self) -> Iterator[Path]:
+        """Yield the folders in which a campaign may have a folder of its own."""
+        if self._path is None:
+            yield default_folder()
+            yield files.fallback_folder()
+        elif self._path.is_dir():
+            yield self._path
 
     def _journal_paths(self) -> list[Path]:
         if self._path is None:
             return _journals_of_this_process()
         return find_journals(self._path) if self._path.is_dir() else [self._path]
 
-    def require_campaign(self, campaign_id: str | None = None) -> list[JournalSummary]:
+    def misplaced(self, journals: Iterable[JournalSummary]) -> list[Path]:
+        """Return the journals of a campaign that lie outside its folder, where nobody looks for it."""
+        journals = list(journals)
+        if self._mirror is not None or not journals:
+            return []
+        found = set(self.paths(journals[0].header.campaign_id))
+        return [journal.path for journal in journals if journal.path not in found]
+
+    def require_campaign(
+        self, campaign_id: str | None = None, *, everywhere: bool = False
+    ) -> list[JournalSummary]:
         """Return the journals of a campaign, as :meth:`campaign` does.
 
         Raises
         ------
+        UnknownIdError
+            If there is no campaign with this id.
         JournalError
-            If there are none.
+            If there are no journals.
         """
-        if journals := self.campaign(campaign_id):
+        if journals := self.campaign(campaign_id, everywhere=everywhere):
             return journals
-        where: object = self._path or ("the server" if self._mirror else default_folder())
         if self.unreadable:
             path, reason = next(iter(self.unreadable.items()))
             raise JournalError(f"{path} cannot be read ({reason}). Give this user the right to read it.")
         if campaign_id is None:
             raise JournalError(
-                f"{where} holds no journal with records. Give the buffer folder of the run (its "
+                f"{self} holds no journal with records. Give the buffer folder of the run (its "
                 "journal.path), a campaign folder, a host folder or one .jsonl journal."
             )
-        names = [group[0].header.campaign_id for group in by_campaign(self.summaries()).values()]
-        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-        raise JournalError(
-            f"{where} holds no campaign {campaign_id!r}; "
-            + (f"it holds {', '.join(names[-_MAX_LISTED:])}{more}." if names else "it holds none.")
-        )
+        names = {
+            group_id: next((journal.campaign.name for journal in group if journal.campaign), None)
+            for group_id, group in by_campaign(self.summaries()).items()
+        }
+        raise UnknownIdError(describe_unknown("campaign", campaign_id, str(self), names))
 
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the buffer folder of the process."""
+        return self._path is None and self._mirror is None
 
-def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSummary]]:
-    """Return journals grouped by campaign, the campaign with the latest record last.
-
-    The keys are the names of the campaigns' folders, as nothing else is known of a journal without a header.
-    """
-    groups: dict[str, list[JournalSummary]] = {}
-    for summary in summaries:
-        groups.setdefault(campaign_key(summary), []).append(summary)
-    return dict(sorted(groups.items(), key=lambda item: max(journal.last_at for journal in item[1])))
-
-
-def campaign_key(summary: JournalSummary) -> str:
-    """Return the name of the campaign's folder, which identifies the campaign of a journal."""
-    return folder_name(summary.header.campaign_id)
+    def __str__(self) -> str:
+        return str(self._path or ("the server" if self._mirror else default_folder()))
 
 
 def default_folder() -> Path:
     """Return the buffer folder of this process: the one it was configured with, else that of the settings."""
     settings = active_settings() or load_settings()
     return Path(settings.journal.path)
+
+
+def is_capture_off() -> bool:
+    """Whether nothing is recorded in this process, as the environment or the settings want it."""
+    if disabled_by_environment():
+        return True
+    settings = active_settings()
+    return settings is not None and not settings.instrumentation.enabled
+
+
+def _find_in_campaign_folder(buffer: Path, campaign_id: str) -> list[Path]:
+    """Return the journals in the folder of a campaign in a buffer; none if the folder is no buffer.
+
+    A folder of that name may be something else, as a host can have the name of a campaign. So all journals
+    must lie where a buffer has them: in ``campaign/host``.
+    """
+    journals: list[Path] = []
+    for name in folder_names(campaign_id):
+        folder = buffer / name
+        found = find_journals(folder) if folder.is_dir() else []
+        if any(path.parent.parent != folder for path in found):
+            return []
+        journals += found
+    return journals
 
 
 def _journals_of_this_process() -> list[Path]:

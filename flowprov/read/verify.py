@@ -17,15 +17,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from flowprov.journal.format import folder_name
-from flowprov.journal.reader import header_from_path
+from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
 from flowprov.read.decoding import records_of
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
 from flowprov.read.sink_check import SinkCounts, SinkProbe
-from flowprov.read.source import Source, campaign_key
+from flowprov.read.source import Source
 from flowprov.read.workflows import OPEN_STATUSES
 from flowprov.records import (
     Campaign,
@@ -115,12 +114,19 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         Workflows and tasks without an end, still running or interrupted.
     unreadable
         Journals that could not be opened, with the reasons.
+    copies
+        Copies of journals that lie in the source, each with the journal that is read in its place.
+    misplaced
+        Journals that lie outside the folder of their campaign, though it has one: they are checked here, but
+        whoever reads the campaign by its id looks only into that folder.
     """
 
     campaign: Campaign
     journals: list[JournalCheck]
     open_items: list[OpenItem]
     unreadable: dict[Path, str]
+    copies: dict[Path, Path] = {}
+    misplaced: list[Path] = []
 
     @property
     def interrupted(self) -> list[OpenItem]:
@@ -183,13 +189,14 @@ def verify(
         If a journal can be opened but not read.
     """
     journal_source = Source(source)
-    journals = journal_source.require_campaign(campaign_id)
-    key = campaign_key(journals[0])
+    journals = journal_source.require_campaign(campaign_id, everywhere=True)
+    campaign_id = journals[0].header.campaign_id
     unreadable = {
         path: reason
         for path, reason in journal_source.unreadable.items()
-        if _campaign_key_of_file(path) == key
+        if path.absolute().parent.parent.name in folder_names(campaign_id)
     }
+    paths = {journal.path for journal in journals}
     open_records: list[tuple[JournalSummary, list[Record]]] = []
     checks = []
     for journal in journals:
@@ -203,6 +210,8 @@ def verify(
         journals=checks,
         open_items=[_open_item(row) for row in _fold_open(open_records) if row.status in _WITHOUT_END],
         unreadable=unreadable,
+        copies={copy: path for copy, path in journal_source.copies.items() if path in paths},
+        misplaced=journal_source.misplaced(journals),
     )
 
 
@@ -315,7 +324,3 @@ def _open_item(row: Row) -> OpenItem:
         pid=row.pid,
         started_at=row.started_at,
     )
-
-
-def _campaign_key_of_file(path: Path) -> str:
-    return folder_name(header_from_path(path).campaign_id)

@@ -26,7 +26,7 @@ from flowprov.journal import Identity, Journal, JournalMaintenance
 from flowprov.records import Campaign, new_id
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
-from flowprov.settings import Settings, load_settings, set_active_settings
+from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
 from flowprov.values import Summarizer
@@ -263,7 +263,7 @@ def configure(
 
 def disabled() -> bool:
     """Whether ``FLOWPROV_DISABLED`` turns flowprov off for this process."""
-    return os.environ.get("FLOWPROV_DISABLED", "").strip().lower() in {"1", "true", "yes", "on"}
+    return disabled_by_environment()
 
 
 def _start(settings: Settings | None) -> Runtime:

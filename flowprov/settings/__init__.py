@@ -23,6 +23,7 @@ from flowprov.settings.schema import (
     settings_from_json,
     settings_to_json,
 )
+from flowprov.settings.switch import disabled_by_environment
 
 __all__ = [
     "DaskSettings",
@@ -36,6 +37,7 @@ __all__ = [
     "TelemetrySettings",
     "TorchSettings",
     "active_settings",
+    "disabled_by_environment",
     "load_settings",
     "parse_assignment",
     "redact_text",

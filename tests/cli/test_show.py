@@ -40,14 +40,16 @@ def recorded(tmp_path: Path) -> Path:
 def test_it_shows_campaign_workflow_and_tasks_with_their_generated_values(recorded: Path) -> None:
     result = flowprov("show", cwd=recorded)
     assert (result.status, result.err) == (0, "")
-    first, workflow, epoch, step, *rest = result.out.splitlines()
+    first, workflow, more, *rest, epoch, step = result.out.splitlines()
     assert first.startswith("campaign  nightly  ")
     assert workflow.startswith("  Training  FINISHED  ")
-    assert workflow.endswith("best=0.01")
+    assert workflow.endswith("  -> best=0.01")
+    assert more == "    ... 94 earlier epoch_iteration"
+    assert len(rest) == 10
     assert epoch.startswith("    epoch_iteration  FINISHED  ")
+    assert epoch.endswith("  item=99")
     assert step.startswith("      step  FINISHED  ")
-    assert step.endswith("loss=1 note=two\\nlines")
-    assert rest[-1] == "    ... 94 more epoch_iteration"
+    assert step.endswith("  number=99  -> loss=0.01 note=two\\nlines")
 
 
 def test_depth_limits_the_tree_and_counts_the_items_below(recorded: Path) -> None:
@@ -58,9 +60,10 @@ def test_depth_limits_the_tree_and_counts_the_items_below(recorded: Path) -> Non
 
 def test_a_failed_sibling_is_not_folded_into_the_finished_ones(recorded: Path) -> None:
     result = flowprov("show", "--most", "1000", cwd=recorded)
-    assert "more" not in result.out
+    assert "..." not in result.out
     assert len(result.out.splitlines()) == 202
     assert result.out.count("step  ERROR") == 1
+    assert "number=90  ValueError: no\n" in result.out
 
 
 def test_a_killed_run_shows_as_interrupted(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 
 from flowprov import records
+from flowprov.errors import UnknownIdError
 from flowprov.read import Buffer, read_buffer
 from flowprov.read.journal_report import JournalReport
 from flowprov.read.verify import verify
@@ -112,8 +113,9 @@ def test_the_campaigns_are_listed_the_same(recorded: Campaigns, server: Location
     assert [campaign.name for campaign in listed] == ["Older", "everything"]
 
 
-def test_a_campaign_that_is_not_there_has_no_rows(server: Location) -> None:
-    assert read_buffer(server.source, campaign_id="nowhere", return_df=False) == []
+def test_a_campaign_that_is_not_there_is_an_error(server: Location) -> None:
+    with pytest.raises(UnknownIdError, match="'nowhere'"):
+        read_buffer(server.source, campaign_id="nowhere", return_df=False)
 
 
 def test_journals_are_reported_the_same(recorded: Campaigns, server: Location, folder: Buffer) -> None:
@@ -223,7 +225,8 @@ def test_the_same_buffer_reads_what_is_delivered_later(tmp_path: Path, empty_ser
     path.write_bytes(records.encode(head) + records.encode(step(0)))
     buffer = empty_server.buffer
     follower = buffer.follow(campaign_id=campaign_id)
-    assert list(buffer.records(campaign_id=campaign_id)) == []
+    with pytest.raises(UnknownIdError):
+        buffer.records(campaign_id=campaign_id)
     assert list(follower.available()) == []
     for number in (1, 2):
         empty_server.deliver(journals)

@@ -1,0 +1,258 @@
+"""Draw the tree of a campaign of any size, in memory that does not grow with the number of its tasks.
+
+Flows in: the journals of a campaign. Flows out: the lines of its tree. The journals are read several times:
+once for the workflows, and for which tasks there are and have an end; once for each level of tasks, to choose
+those that are shown and to count the others; and once for all that the chosen ones hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from flowprov.journal.reader import JournalReader
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.decoding import decode_restored
+from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, titled
+from flowprov.read.lineage import iter_fields
+from flowprov.read.rows import Row, fold
+from flowprov.read.siblings import Kind, Siblings, draw
+from flowprov.read.task_ids import TaskIds
+from flowprov.read.workflows import OPEN_STATUSES
+from flowprov.records import LocalId, Record, Status, Task, Workflow, full_id
+
+_NO_TIME = sys.maxsize  # what has no time comes last
+_LARGE_FIELDS = ("machine_info", "settings", "code_repository", "telemetry_at_start", "telemetry_at_end")
+_VALUES = ("used", "generated", "custom_metadata")
+
+
+class _Line(msgspec.Struct, tag_field="type", gc=False):
+    """What of a line is needed to place it: all else is skipped while it is decoded."""
+
+    task_id: LocalId
+    parent_task_id: LocalId | None = None
+    workflow_id: str | None = None
+    activity_id: str | None = None
+    subtype: str | None = None
+    status: str | None = None
+    submitted_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
+class _TaskLine(_Line, tag="task", gc=False):
+    pass
+
+
+class _OpenLine(_Line, tag="open_task", gc=False):
+    pass
+
+
+class _CorrectionLine(_Line, tag="correction", gc=False):
+    pass
+
+
+_decoder = msgspec.json.Decoder(_TaskLine | _OpenLine | _CorrectionLine)
+_WORKFLOW = b'{"type":"workflow"'
+_CORRECTION = b'{"type":"correction"'
+_TASKS = (b'{"type":"task"', b'{"type":"open_task"')
+
+
+class Outline:
+    """The part of a campaign that is printed.
+
+    Parameters
+    ----------
+    journals
+        Its journals.
+    most
+        How many siblings of one name and status are shown: the last ones. The others are counted.
+    depth
+        How many levels are shown; None: all.
+    fold_forwards
+        Whether the forwards of one name under one parent are one line with their count.
+    """
+
+    def __init__(
+        self,
+        journals: Sequence[JournalSummary],
+        *,
+        most: int = 6,
+        depth: int | None = None,
+        fold_forwards: bool = True,
+    ) -> None:
+        self._journals = journals
+        self._most = most
+        self._depth = depth
+        self._fold_forwards = fold_forwards
+        self._workflow_ids: set[str] = set()
+        self._known, self._started, self._ended, self._parents = (TaskIds() for _ in range(4))
+        self._corrected: dict[str, TaskIds] = {}  # by status
+        self._inside: dict[str | None, Siblings] = {}
+        self._fields: dict[str, dict[str, Any]] = {}  # of what is shown
+
+    def lines(self) -> Iterator[str]:
+        """Read the journals; return the lines, indented by their level."""
+        self._place_workflows(fold((journal, self._scan(journal)) for journal in self._journals))
+        levels: dict[str | None, int] = {None: -1}
+        parents: list[str | None] = [None]
+        for parent in parents:  # grows with each workflow that is shown
+            parents += self._show_inside(parent, levels)
+        while parents:
+            self._place_tasks(set(parents))
+            tasks = [key for parent in parents for key in self._show_inside(parent, levels)]
+            parents = [key for key in tasks if key in self._parents]
+        self._read_rows({key for key in levels if key is not None})
+        return draw(self._inside, self._labels, self._depth)
+
+    def _show_inside(self, parent: str | None, levels: dict[str | None, int]) -> list[str]:
+        """Give a level to what is shown inside a parent, and return what has not had one before."""
+        level = levels[parent] + 1
+        if parent not in self._inside or (self._depth is not None and level >= self._depth):
+            return []
+        keys = [key for key in self._inside[parent].own_lines() if key not in levels]
+        levels.update(dict.fromkeys(keys, level))
+        return keys
+
+    def _siblings(self, parent: str | None) -> Siblings:
+        if parent not in self._inside:
+            self._inside[parent] = Siblings(self._most)
+        return self._inside[parent]
+
+    def _scan(self, journal: JournalSummary) -> Iterator[Record]:
+        """Yield the workflows of a journal; note which tasks there are, and which of them have an end."""
+        full = _full_ids(journal)
+
+        def decode(line: bytes) -> Record | None:
+            if line.startswith(_WORKFLOW):
+                return _without(decode_restored(line), (*_LARGE_FIELDS, *_VALUES))
+            if line.startswith(_CORRECTION):
+                correction = _decoder.decode(line)
+                if correction.status is not None:
+                    self._corrected.setdefault(correction.status, TaskIds()).add(full(correction.task_id))
+            elif line.startswith(_TASKS):
+                self._note(_decoder.decode(line), full)
+            return None
+
+        for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
+            if record is not None:
+                yield record
+
+    def _note(self, line: _Line, full: Callable[[LocalId], str]) -> None:
+        task_id = full(line.task_id)
+        self._known.add(task_id)
+        if line.parent_task_id is not None:
+            self._parents.add(full(line.parent_task_id))
+        if isinstance(line, _TaskLine):
+            (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
+
+    def _place_workflows(self, rows: Iterable[Row]) -> None:
+        workflows = [row for row in rows if isinstance(row, Workflow)]
+        self._workflow_ids = {row.workflow_id for row in workflows}
+        for row in workflows:
+            parent = row.parent_workflow_id if row.parent_workflow_id in self._workflow_ids else None
+            kind = Kind(titled(row.name, row.subtype), str(row.status or ""))
+            at = row.started_at if row.started_at is not None else row.ended_at
+            self._siblings(parent).add(row.workflow_id, _NO_TIME if at is None else at, kind)
+
+    def _place_tasks(self, parents: set[str | None]) -> None:
+        """Place each task that is directly inside one of the parents beside its siblings."""
+        placed = TaskIds()
+        for journal in self._journals:
+            full = _full_ids(journal)
+
+            def decode(line: bytes) -> _Line | None:
+                return _decoder.decode(line) if line.startswith(_TASKS) else None
+
+            for _, line in JournalReader(journal.path, 0, decode, missing_ok=True).read():
+                if line is None or (parent := self._parent_of(line, full, parents)) not in parents:
+                    continue
+                task_id = full(line.task_id)
+                status = self._status_of(line, task_id, alive=journal.alive)
+                if status is not None and task_id not in placed:
+                    placed.add(task_id)
+                    self._place(line, task_id, status, parent)
+
+    def _place(self, line: _Line, task_id: str, status: str, parent: str | None) -> None:
+        folded = self._fold_forwards and line.subtype in FORWARDS
+        times = (line.started_at, line.submitted_at, line.ended_at, _NO_TIME)
+        at = next(time for time in times if time is not None)
+        duration = (line.ended_at or 0) - line.started_at if line.started_at and line.ended_at else 0
+        kind = Kind(titled(line.activity_id, line.subtype), status, folded)
+        self._siblings(parent).add(task_id, at, kind, duration)
+
+    def _parent_of(
+        self, line: _Line, full: Callable[[LocalId], str], shown: Collection[str | None]
+    ) -> str | None:
+        """Return the nearest parent that is there: a task, else the workflow, else None."""
+        if line.parent_task_id is not None:
+            parent = full(line.parent_task_id)
+            if parent in shown or parent in self._known:
+                return parent
+        return line.workflow_id if line.workflow_id in self._workflow_ids else None
+
+    def _status_of(self, line: _Line, task_id: str, *, alive: bool) -> str | None:
+        """Return the status of the row to which a line leads; None if another line leads to it."""
+        is_open = isinstance(line, _OpenLine) or line.status in OPEN_STATUSES
+        if is_open and (task_id in self._ended or (isinstance(line, _OpenLine) and task_id in self._started)):
+            return None
+        for status, task_ids in self._corrected.items():
+            if task_id in task_ids:
+                return status
+        if not is_open:
+            return line.status or ""
+        if not alive:
+            return Status.INTERRUPTED.value
+        return Status.RUNNING.value if isinstance(line, _OpenLine) else line.status
+
+    def _read_rows(self, keys: set[str]) -> None:
+        """Read the rows of what is shown, with all that their lines say."""
+        rows = fold(((journal, _records_of(journal, keys)) for journal in self._journals), merge=True)
+        for row, fields in zip(rows, iter_fields(rows, LABEL_FIELDS), strict=True):
+            self._fields[str(row.task_id) if isinstance(row, Task) else row.workflow_id] = fields
+
+    def _labels(self, parent: str | None, keys: list[str]) -> list[str]:
+        above = self._fields.get(parent) if parent is not None else None
+        return labels_of(
+            [self._fields.get(key, {"task_id": key}) for key in keys],
+            None if above is None else shown_rank(above),
+        )
+
+
+def _records_of(journal: JournalSummary, keys: set[str]) -> Iterator[Record]:
+    """Yield the records of some tasks and workflows; the other lines are not decoded as a whole."""
+    full = _full_ids(journal)
+
+    def decode(line: bytes) -> Record | None:
+        if line.startswith(_WORKFLOW):
+            record = decode_restored(line)
+            is_shown = isinstance(record, Workflow) and record.workflow_id in keys
+            return _without(record, _LARGE_FIELDS) if is_shown else None
+        if line.startswith((*_TASKS, _CORRECTION)) and full(_decoder.decode(line).task_id) in keys:
+            return decode_restored(line)
+        return None
+
+    for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
+        if record is not None:
+            yield record
+
+
+def _full_ids(journal: JournalSummary) -> Callable[[LocalId], str]:
+    """Return what completes the ids of a journal."""
+    header = journal.header
+    prefix, first, ancestors = f"{header.journal_id}-", header.first_number, header.ancestors
+
+    def full(local: LocalId) -> str:
+        if type(local) is int and local >= first:
+            return prefix + str(local)
+        return full_id(local, header.journal_id, ancestors, first)
+
+    return full
+
+
+def _without(record: Record, names: Sequence[str]) -> Record:
+    present = {name: None for name in names if getattr(record, name, None) is not None}
+    return msgspec.structs.replace(record, **present) if present else record

@@ -1,0 +1,161 @@
+"""A tree of text in bounded memory: of many siblings of one kind, the last ones are kept and all are counted.
+
+Flows in: tasks and workflows, each with its parent, in any order. Flows out: lines, indented by level.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+from flowprov.read.labels import format_duration
+
+Labels: TypeAlias = Callable[[str | None, list[str]], list[str]]
+
+
+class Kind(NamedTuple):
+    """What siblings have in common that are counted together.
+
+    Attributes
+    ----------
+    title, status
+        Their name as it is shown, and their status.
+    folded
+        Whether all of them are one line with their count, as forwards are.
+    """
+
+    title: str
+    status: str
+    folded: bool = False
+
+
+class Group:
+    """The siblings of one kind.
+
+    Attributes
+    ----------
+    kind
+        Their kind.
+    count
+        How many there are.
+    kept
+        The last ones, as (time by which they are sorted, number in the order of arrival, key); a heap.
+    first
+        The smallest of all these times and numbers.
+    total_ns
+        The sum of their durations.
+    """
+
+    def __init__(self, kind: Kind, most: int) -> None:
+        self.kind = kind
+        self.count = 0
+        self.kept: list[tuple[int, int, str]] = []
+        self.first: tuple[int, int] | None = None
+        self.total_ns = 0
+        self._most = 1 if kind.folded else most
+
+    def add(self, key: str, at: int, number: int, duration_ns: int) -> None:
+        """Add a sibling; drop the earliest of those kept if there are too many."""
+        self.count += 1
+        self.total_ns += duration_ns
+        self.first = min(self.first or (at, number), (at, number))
+        heapq.heappush(self.kept, (at, number, key))
+        if len(self.kept) > self._most:
+            heapq.heappop(self.kept)
+
+    def is_one_line(self) -> bool:
+        """Whether these siblings are one line with their count, without what is inside them."""
+        return self.kind.folded and self.count > 1
+
+
+class Siblings:
+    """What is directly inside one parent.
+
+    Parameters
+    ----------
+    most
+        How many siblings of one kind are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self.groups: dict[Kind, Group] = {}
+        self._most = most
+
+    def add(self, key: str, at: int, kind: Kind, duration_ns: int = 0) -> None:
+        """Add a task or workflow.
+
+        Parameters
+        ----------
+        key
+            Its id.
+        at
+            The time by which siblings are sorted, in nanoseconds.
+        kind
+            With which others it is counted.
+        duration_ns
+            How long it took, in nanoseconds.
+        """
+        self.count += 1
+        if kind not in self.groups:
+            self.groups[kind] = Group(kind, self._most)
+        self.groups[kind].add(key, at, self.count, duration_ns)
+
+    def own_lines(self) -> list[str]:
+        """Return the keys that have a line of their own, in their order."""
+        kept = [item for group in self.groups.values() if not group.is_one_line() for item in group.kept]
+        return [key for _, _, key in sorted(kept)]
+
+    def lines(self) -> list[tuple[str | None, str]]:
+        """Return the lines in their order: a key and "", or None and a text that stands for many."""
+        placed: list[tuple[int, int, int, str | None, str]] = []
+        for group in self.groups.values():
+            shown = [] if group.is_one_line() else sorted(group.kept)
+            placed += [(at, number, 1, key, "") for at, number, key in shown]
+            if group.count > len(shown):
+                at, number = (shown[0][:2] if shown else group.first) or (0, 0)
+                placed.append((at, number, 0, None, _summary(group, group.count - len(shown))))
+        return [(key, text) for *_, key, text in sorted(placed, key=lambda item: item[:3])]
+
+
+def _summary(group: Group, count: int) -> str:
+    title, status, _ = group.kind
+    if group.is_one_line():
+        total = f"  {format_duration(group.total_ns / 1e9)} in all" if group.total_ns else ""
+        return f"{title} \N{MULTIPLICATION SIGN}{count}  {status}{total}"
+    suffix = "" if status == "FINISHED" else f"  {status}"
+    return f"... {count} {'earlier ' if group.kept else ''}{title}{suffix}"
+
+
+def draw(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None) -> Iterator[str]:
+    """Yield the lines of a tree.
+
+    Parameters
+    ----------
+    inside
+        What is inside each parent; under None what has no parent.
+    labels
+        Returns the lines of siblings, by their parent and their keys.
+    depth
+        How many levels are shown; None: all. Lines of the last one say how much is inside.
+    """
+    stack = [(line, 0) for line in reversed(_labeled(inside, None, labels))]
+    while stack:
+        (key, text), level = stack.pop()
+        within = inside.get(key) if key is not None else None
+        hidden = f"  ({within.count} inside)" if within and level + 1 == depth else ""
+        yield "  " * level + text + hidden
+        if within and not hidden:
+            stack += [(line, level + 1) for line in reversed(_labeled(inside, key, labels))]
+
+
+def _labeled(
+    inside: Mapping[str | None, Siblings], parent: str | None, labels: Labels
+) -> list[tuple[str | None, str]]:
+    if parent not in inside:
+        return []
+    siblings = inside[parent]
+    keys = siblings.own_lines()
+    texts = dict(zip(keys, labels(parent, keys), strict=True))
+    return [(key, text if key is None else texts[key]) for key, text in siblings.lines()]

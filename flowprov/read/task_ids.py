@@ -1,0 +1,49 @@
+"""Sets of task ids that take a bit for each id, where ids are numbers within a journal.
+
+Flows in: ids, as a journal has them. Flows out: whether an id is in the set. A campaign may have millions of
+tasks, and a set of their ids as texts takes more memory than everything that is printed of them.
+"""
+
+from __future__ import annotations
+
+_PAGE = 4096  # ids
+_MAX_DIGITS = 9  # longer numbers are no numbers of a journal, and would be spread over pages of their own
+
+
+class TaskIds:
+    """A set of task ids."""
+
+    def __init__(self) -> None:
+        self._pages: dict[tuple[str, int], bytearray] = {}
+        self._others: set[str] = set()
+
+    def add(self, task_id: str) -> None:
+        """Add an id in its full form, ``<journal id>-<number>`` or any other text."""
+        prefix, number = _split(task_id)
+        if number is None:
+            self._others.add(task_id)
+            return
+        page, rest = divmod(number, _PAGE)
+        bits = self._pages.get((prefix, page))
+        if bits is None:
+            bits = self._pages[prefix, page] = bytearray(_PAGE // 8)
+        bits[rest >> 3] |= 1 << (rest & 7)
+
+    def __contains__(self, task_id: str) -> bool:
+        prefix, number = _split(task_id)
+        if number is None:
+            return task_id in self._others
+        page, rest = divmod(number, _PAGE)
+        bits = self._pages.get((prefix, page))
+        return bits is not None and bool(bits[rest >> 3] & (1 << (rest & 7)))
+
+    def __bool__(self) -> bool:
+        return bool(self._pages or self._others)
+
+
+def _split(task_id: str) -> tuple[str, int | None]:
+    """Divide a full id into its journal and its number; no number if it has another form."""
+    prefix, _, digits = task_id.rpartition("-")
+    if not prefix or not digits.isdecimal() or not digits.isascii() or len(digits) > _MAX_DIGITS:
+        return task_id, None
+    return (task_id, None) if digits[0] == "0" and digits != "0" else (prefix, int(digits))
