@@ -5,8 +5,9 @@ that name it to child processes.
 
 The current scope is that of the context: a ContextVar, which follows the contexts of threads and asyncio
 tasks. Where the context has none, it is the scope that an adapter knows for this thread (Dask: the task that
-runs on it), else the innermost open workflow of the process. A scope is restored by identity, never by a
-ContextVar token: a token can be reset only in the context that created it, and a loop may end in another one.
+runs on it), else an open workflow of the process (``open_workflows`` says which). A scope is restored by
+identity, never by a ContextVar token: a token can be reset only in the context that created it, and a loop
+may end in another one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flowprov.clock import clock
 from flowprov.journal.journal import Journal
 from flowprov.line_templates import OPEN_TASK, START_FIELDS
 from flowprov.records import LocalId
+from flowprov.runtime.open_workflows import OpenWorkflows
 
 ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
@@ -173,9 +175,7 @@ class LeftEarly(msgspec.Struct):
 
 current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 
-# Workflows that are open in this process, innermost last. The first may belong to another process, from which
-# this one inherited it.
-open_workflows: list[Scope] = []
+open_workflows: OpenWorkflows[Scope] = OpenWorkflows()
 
 # Functions of adapters that know the scope of a thread whose context has none (see capture.dask).
 resolvers: list[Callable[[], Scope | None]] = []
@@ -187,7 +187,7 @@ def resolve_scope() -> Scope | None:
         scope = resolver()
         if scope is not None:
             return scope
-    return open_workflows[-1] if open_workflows else None
+    return open_workflows.for_caller()
 
 
 def current_scope() -> Scope | None:

@@ -126,7 +126,9 @@ class Runtime:
 
         Nothing says that a campaign is over: a process that returns to one creates another file.
         """
-        needed = {id(scope.journal) for scope in list(context.open_workflows)}
+        needed = {id(scope.journal) for scope in context.open_workflows}
+        if context.open_workflows.inherited and (inherited := context.open_workflows.inherited()):
+            needed.add(id(inherited.journal))
         idle = [
             key
             for key, journal in self._journals.items()
@@ -303,11 +305,9 @@ def _join_inherited_workflow(active: Runtime) -> None:
         return
     journal = active.journal(campaign_id)
     scope = Scope(journal, None, workflow_id, muted=not active.capturing)
-    context.open_workflows.append(scope)
     if task_id is not None:
-        context.open_workflows.append(
-            Scope(journal, task_id, workflow_id, parent=scope, muted=not active.capturing)
-        )
+        scope = Scope(journal, task_id, workflow_id, parent=scope, muted=not active.capturing)
+    context.open_workflows.inherited = lambda: scope
 
 
 def _register_hooks() -> None:
@@ -374,7 +374,8 @@ def shutdown() -> None:
     for callback in active.at_exit:
         with guard.guarded("closing at exit"):
             callback()
-    inherits = not all(map(context.is_open, context.open_workflows))
+    workflows = context.open_workflows
+    inherits = workflows.inherited is not None or not all(map(context.is_open, workflows))
     for runtime in _runtimes():
         runtime.close()
     if not inherits:  # only the process that opened the first workflow waits
