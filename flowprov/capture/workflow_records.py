@@ -179,7 +179,7 @@ def _open_implicit(active: runtime.Runtime) -> None:
         parent_workflow_id=None,
         subtype="implicit",
     )
-    context.open_workflows.add(scope, of_process=True)
+    context.open_workflows.add_implicit(scope)
     active.at_exit.append(functools.partial(_close_implicit, scope))
 
 

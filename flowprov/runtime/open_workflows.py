@@ -25,30 +25,33 @@ class OpenWorkflows(Generic[Workflow]):
     ----------
     inherited
         Returns the workflow that this process inherited from the one that started it; None without one.
+    implicit
+        The workflow of a program that opened none: joined where there is no other.
     observers
         Called after a workflow opened or closed.
     """
 
     def __init__(self) -> None:
         self._entries: list[tuple[object, Workflow]] = []
+        self.implicit: Workflow | None = None
         self.inherited: Callable[[], Workflow | None] | None = None
         self.observers: list[Callable[[], None]] = []
 
-    def add(self, workflow: Workflow, *, of_process: bool = False) -> None:
-        """Add a workflow that opened.
+    def add(self, workflow: Workflow) -> None:
+        """Add a workflow that the caller opened."""
+        self._entries.append((_opener(), workflow))
+        self._notify()
 
-        Parameters
-        ----------
-        workflow
-            The workflow.
-        of_process
-            Whether it belongs to the whole process, whichever thread opened it.
-        """
-        self._entries.append((None if of_process else _opener(), workflow))
+    def add_implicit(self, workflow: Workflow) -> None:
+        """Add the implicit workflow of the program."""
+        self.implicit = workflow
         self._notify()
 
     def remove(self, workflow: Workflow) -> None:
         """Remove a workflow that closed; do nothing if it is not there."""
+        if workflow is self.implicit:
+            self.implicit = None
+            self._notify()
         for entry in list(self._entries):
             if entry[1] is workflow:
                 self._entries.remove(entry)
@@ -57,13 +60,14 @@ class OpenWorkflows(Generic[Workflow]):
     def clear(self) -> None:
         """Forget all of them, and what was inherited."""
         self._entries.clear()
-        self.inherited = None
+        self.inherited = self.implicit = None
 
     def __iter__(self) -> Iterator[Workflow]:
-        return iter([workflow for _, workflow in self._entries])
+        implicit = [] if self.implicit is None else [self.implicit]
+        return iter([*implicit, *(workflow for _, workflow in self._entries)])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + (self.implicit is not None)
 
     def for_caller(self) -> Workflow | None:
         """Return the workflow that the caller joins; None if there is none."""
@@ -75,14 +79,14 @@ class OpenWorkflows(Generic[Workflow]):
                 return own[-1]
             if (shared := self._of_process(entries)) is not None:
                 return shared
-        return None if self.inherited is None else self.inherited()
+        inherited = None if self.inherited is None else self.inherited()
+        return self.implicit if inherited is None else inherited
 
     def for_children(self) -> Workflow | None:
         """Return the workflow that a worker process joins, whichever thread uses its pool."""
         entries = list(self._entries)
-        if len(entries) == 1:
-            return entries[0][1]
-        return self._of_process(entries)
+        workflow = entries[0][1] if len(entries) == 1 else self._of_process(entries)
+        return self.implicit if workflow is None else workflow
 
     @staticmethod
     def _of_process(entries: list[tuple[object, Workflow]]) -> Workflow | None:
