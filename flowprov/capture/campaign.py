@@ -12,7 +12,7 @@ from flowprov import records
 from flowprov.clock import clock
 from flowprov.environment import launchers
 from flowprov.records import new_id
-from flowprov.runtime import context, runtime
+from flowprov.runtime import inheritance, runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +43,7 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     def campaign_id(self) -> str:
         """Id of the campaign."""
         if self._campaign_id is None:
-            inherited, _, _ = context.inherited_ids(os.environ)
+            inherited, _, _ = inheritance.inherited_ids(os.environ)
             self._campaign_id = inherited or launchers.campaign_id() or new_id()
         return self._campaign_id
 

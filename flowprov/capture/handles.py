@@ -16,7 +16,7 @@ from flowprov.capture import additions
 from flowprov.capture.additions import Metadata, collect_values
 from flowprov.capture.failures import sanitize_text
 from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
-from flowprov.runtime import context, runtime
+from flowprov.runtime import context, inheritance, runtime
 from flowprov.runtime.context import Scope
 
 P = ParamSpec("P")
@@ -145,9 +145,7 @@ def current_task() -> TaskHandle | None:
 def current_workflow() -> WorkflowHandle | None:
     """Return a handle of the workflow in which the caller runs; None outside of any workflow."""
     scope = _open_scope()
-    while scope is not None and scope.key is not None and scope.parent is not None:
-        scope = scope.parent
-    return None if scope is None else WorkflowHandle(scope)
+    return None if scope is None else WorkflowHandle(context.workflow_of(scope))
 
 
 def _open_scope() -> Scope | None:
@@ -155,7 +153,7 @@ def _open_scope() -> Scope | None:
     scope = context.current.get()
     while scope is not None and scope.closed:
         scope = scope.previous
-    if scope is None and runtime.peek() is None and context.inherited_ids(os.environ)[1] is not None:
+    if scope is None and runtime.peek() is None and inheritance.inherited_ids(os.environ)[1] is not None:
         runtime.get()  # a child process, before its first event: it joins the workflow of its parent
     return scope or context.resolve_scope()
 

@@ -150,7 +150,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         )
         scope.previous = previous
         scope.muted = not active.capturing
-        context.open_workflows.append(scope)
+        context.open_workflows.add(scope)
         context.current.set(scope)
         self._scope = scope
         if self._generated:

@@ -112,8 +112,7 @@ def close_workflow(
             held = holder.current_scope()
             if isinstance(held, HeldScope) and context.is_inside(held, scope):
                 close_held(held)
-        if scope in context.open_workflows:
-            context.open_workflows.remove(scope)
+        context.open_workflows.remove(scope)
         scope.closed = scope.muted = True
         write_ending(scope, custom_metadata, error)
     except Exception as fault:  # the guard
@@ -164,10 +163,11 @@ def implicit_workflow() -> Scope | None:
     if not active.capturing:
         return None
     with _implicit_lock:
-        if not context.open_workflows:
+        if (scope := context.open_workflows.for_caller()) is None:  # another thread may have been faster
             with guard.guarded("opening a workflow"):
                 _open_implicit(active)
-        return context.open_workflows[-1] if context.open_workflows else None
+            scope = context.open_workflows.for_caller()
+        return scope
 
 
 def _open_implicit(active: runtime.Runtime) -> None:
@@ -179,7 +179,7 @@ def _open_implicit(active: runtime.Runtime) -> None:
         parent_workflow_id=None,
         subtype="implicit",
     )
-    context.open_workflows.append(scope)
+    context.open_workflows.add_implicit(scope)
     active.at_exit.append(functools.partial(_close_implicit, scope))
 
 

@@ -1,17 +1,16 @@
 """The current scope: the open workflow or task to which a new event belongs.
 
-Flows in: scopes that capture opens and closes. Flows out: the current scope, and the environment variables
-that name it to child processes.
+Flows in: scopes that capture opens and closes. Flows out: the current scope.
 
 The current scope is that of the context: a ContextVar, which follows the contexts of threads and asyncio
 tasks. Where the context has none, it is the scope that an adapter knows for this thread (Dask: the task that
-runs on it), else the innermost open workflow of the process. A scope is restored by identity, never by a
-ContextVar token: a token can be reset only in the context that created it, and a loop may end in another one.
+runs on it), else an open workflow of the process (``open_workflows`` says which). A scope is restored by
+identity, never by a ContextVar token: a token can be reset only in the context that created it, and a loop
+may end in another one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import CodeType
@@ -23,12 +22,7 @@ from flowprov.clock import clock
 from flowprov.journal.journal import Journal
 from flowprov.line_templates import OPEN_TASK, START_FIELDS
 from flowprov.records import LocalId
-
-ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
-ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
-ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
-ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: a child uses the buffer of its parent
-
+from flowprov.runtime.open_workflows import OpenWorkflows
 
 CodeLocation: TypeAlias = tuple[CodeType, int]
 
@@ -173,9 +167,7 @@ class LeftEarly(msgspec.Struct):
 
 current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 
-# Workflows that are open in this process, innermost last. The first may belong to another process, from which
-# this one inherited it.
-open_workflows: list[Scope] = []
+open_workflows: OpenWorkflows[Scope] = OpenWorkflows()
 
 # Functions of adapters that know the scope of a thread whose context has none (see capture.dask).
 resolvers: list[Callable[[], Scope | None]] = []
@@ -187,7 +179,7 @@ def resolve_scope() -> Scope | None:
         scope = resolver()
         if scope is not None:
             return scope
-    return open_workflows[-1] if open_workflows else None
+    return open_workflows.for_caller()
 
 
 def current_scope() -> Scope | None:
@@ -214,6 +206,20 @@ def open_around(scope: Scope | None) -> Scope | None:
             return scope
         scope = scope.parent
     return None
+
+
+def workflow_of(scope: Scope) -> Scope:
+    """Return the scope of the workflow around a scope."""
+    while scope.key is not None and scope.parent is not None:
+        scope = scope.parent
+    return scope
+
+
+def recorded(scope: Scope) -> Scope:
+    """Return the innermost scope around, or itself, that has a record of its own."""
+    while scope.parent is not None and not scope.recorded:
+        scope = scope.parent
+    return scope
 
 
 def parent_fields_of(scope: Scope) -> bytes:
@@ -270,30 +276,6 @@ def deactivate(scope: Scope, *, failed: bool = False) -> list[Scope]:
         nested.previous = outer
     current.set(running[0] if running else scope.previous)
     return [other for other in inner if other not in running]
-
-
-def propagated_variables() -> dict[str, str]:
-    """Return the environment variables from which a child process learns where it belongs."""
-    scope = current_scope()
-    if scope is None:
-        return {}
-    journal = scope.journal
-    variables = {
-        ENV_CAMPAIGN: journal.identity.campaign_id,
-        ENV_WORKFLOW: scope.workflow_id,
-        ENV_BUFFER: journal.settings.path,
-    }
-    parent = scope
-    while parent.parent is not None and not parent.recorded:
-        parent = parent.parent
-    if (task_id := parent.full_task_id()) is not None:
-        variables[ENV_PARENT_TASK] = task_id
-    return variables
-
-
-def inherited_ids(environ: dict[str, str] | os._Environ[str]) -> tuple[str | None, str | None, str | None]:
-    """Return the ids of campaign, workflow and parent task that this process inherited from another one."""
-    return environ.get(ENV_CAMPAIGN), environ.get(ENV_WORKFLOW), environ.get(ENV_PARENT_TASK)
 
 
 def reset() -> None:

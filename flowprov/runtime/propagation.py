@@ -22,7 +22,7 @@ import subprocess
 from typing import Any
 
 from flowprov import guard
-from flowprov.runtime import context, runtime
+from flowprov.runtime import inheritance, runtime, work_items
 from flowprov.settings import settings_from_json, settings_to_json
 
 _installed = False
@@ -37,6 +37,8 @@ def install() -> None:
     with guard.guarded("preparing to propagate the campaign to child processes"):
         multiprocessing.current_process()._config["flowprov"] = ContextCarrier()  # type: ignore[attr-defined]  # noqa: SLF001 - every way of starting a child copies this dictionary
         _wrap_popen()
+        work_items.wrap_pools()
+        os.register_at_fork(before=work_items.wrap_pools)  # a pool that is used for the first time forks
 
 
 class ContextCarrier:
@@ -44,8 +46,9 @@ class ContextCarrier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
+            work_items.wrap_pools()  # a pool that is used for the first time starts its workers
             active = runtime.peek()
-            variables = context.propagated_variables()
+            variables = inheritance.variables(active)
             settings = None if active is None else settings_to_json(active.settings)
         except Exception as error:  # the child must start, whatever fails here
             guard.report_internal_error("propagating the campaign to a child process", error)
@@ -57,8 +60,12 @@ def restore_context(variables: dict[str, str], settings: bytes | None) -> Contex
     """Join the campaign, workflow and task of the parent; runs while the child unpickles its task."""
     with guard.guarded("restoring the context of the parent process"):
         os.environ.update(variables)
-        if settings is not None and runtime.peek() is None:
-            buffer = variables.get(context.ENV_BUFFER)
+        inheritance.follow()
+        active = runtime.peek()
+        if active is not None:  # the child's own code configured flowprov when it was imported
+            inheritance.join(active)
+        elif settings is not None:
+            buffer = variables.get(inheritance.ENV_BUFFER)
             runtime.configure(settings_from_json(settings), **({"journal.path": buffer} if buffer else {}))
     return ContextCarrier()
 
@@ -86,12 +93,14 @@ def _with_variables(env: Any) -> Any:
     An environment whose ``PATH`` is not that of this process was built from nothing on purpose: it stays as
     it is.
     """
-    variables = context.propagated_variables()
+    variables = inheritance.variables(runtime.peek())
     if not variables:
         return env
     if env is None:
         env = os.environ
     elif env.get("PATH") != os.environ.get("PATH"):
         return env
-    own_buffer = {name: env[name] for name in (context.ENV_BUFFER,) if name in env}
-    return {**env, **variables, **own_buffer}
+    # What this process inherited may be over: a child gets all of it from here, or nothing.
+    others = {name: value for name, value in env.items() if name not in inheritance.NAMES}
+    own_buffer = {name: env[name] for name in (inheritance.ENV_BUFFER,) if name in env}
+    return {**others, **variables, **own_buffer}

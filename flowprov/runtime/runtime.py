@@ -24,8 +24,7 @@ from flowprov import guard
 from flowprov.environment import launchers
 from flowprov.journal import Identity, Journal, JournalMaintenance
 from flowprov.records import Campaign, new_id
-from flowprov.runtime import context
-from flowprov.runtime.context import Scope
+from flowprov.runtime import context, inheritance
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
@@ -83,9 +82,13 @@ class Runtime:
         """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
         with self._lock:
             if self._campaign_id is None:
-                inherited, _, _ = context.inherited_ids(os.environ)
+                inherited, _, _ = inheritance.inherited_ids(os.environ)
                 self._campaign_id = inherited or launchers.campaign_id() or new_id()
             return self._campaign_id
+
+    def known_campaign_id(self) -> str | None:
+        """Return the campaign of this process; None if it needed none yet."""
+        return self._campaign_id
 
     def set_campaign(self, campaign_id: str | None) -> str | None:
         """Set the campaign of this process; return the one before."""
@@ -126,7 +129,9 @@ class Runtime:
 
         Nothing says that a campaign is over: a process that returns to one creates another file.
         """
-        needed = {id(scope.journal) for scope in list(context.open_workflows)}
+        needed = {id(scope.journal) for scope in context.open_workflows}
+        if context.open_workflows.inherited and (inherited := context.open_workflows.inherited()):
+            needed.add(id(inherited.journal))
         idle = [
             key
             for key, journal in self._journals.items()
@@ -277,7 +282,7 @@ def _start(settings: Settings | None) -> Runtime:
         before, _slot = _slot, Runtime(settings)
         set_active_settings(settings)
         if before is None:
-            _join_inherited_workflow(_slot)
+            inheritance.join(_slot)
         else:
             _slot.set_campaign(before.set_campaign(None))
             _slot.at_exit = before.at_exit
@@ -296,20 +301,6 @@ def _retire(before: Runtime) -> None:
 _retired: list[Runtime] = []
 
 
-def _join_inherited_workflow(active: Runtime) -> None:
-    """Open the scopes of the workflow and the task that this process inherited from another one."""
-    campaign_id, workflow_id, task_id = context.inherited_ids(os.environ)
-    if campaign_id is None or workflow_id is None or context.open_workflows:
-        return
-    journal = active.journal(campaign_id)
-    scope = Scope(journal, None, workflow_id, muted=not active.capturing)
-    context.open_workflows.append(scope)
-    if task_id is not None:
-        context.open_workflows.append(
-            Scope(journal, task_id, workflow_id, parent=scope, muted=not active.capturing)
-        )
-
-
 def _register_hooks() -> None:
     """Register the callbacks for fork and exit; forked children inherit them."""
     global _hooks_registered  # noqa: PLW0603 - once per process
@@ -321,8 +312,7 @@ def _register_hooks() -> None:
     )
     atexit.register(shutdown)
     _register_finalizer()
-    # multiprocessing clears the finalizers that a forked child inherits before it runs the child's code.
-    multiprocessing.util.register_after_fork(_anchor, lambda _: _register_finalizer())
+    multiprocessing.util.register_after_fork(_anchor, lambda _: _enter_forked_child())
 
 
 def _register_finalizer() -> None:
@@ -330,7 +320,18 @@ def _register_finalizer() -> None:
     multiprocessing.util.Finalize(None, shutdown, exitpriority=0)
 
 
+def _enter_forked_child() -> None:
+    """Begin as a child of multiprocessing that was forked; any other forked child goes on as it is."""
+    _register_finalizer()  # multiprocessing cleared the finalizers that this process inherited
+    if _slot is not None:
+        with guard.guarded("joining the workflow of the parent process"):
+            inheritance.enter_forked_child(_slot)
+
+
 def _before_fork() -> None:
+    if not disabled():
+        with guard.guarded("propagating the campaign to a forked child"):
+            inheritance.before_fork()
     # A lock that one of our threads held at the fork would stay locked in the child: stop the threads first.
     for runtime in _runtimes():
         runtime.maintenance.stop(timeout=0.2)
@@ -349,6 +350,7 @@ def _after_fork_in_child() -> None:
     global _slot_lock  # noqa: PLW0603 - another thread may have held it at the fork
     _slot_lock = threading.RLock()
     guard.reset()
+    inheritance.after_fork_in_child()
     for runtime in _runtimes():
         with guard.guarded("opening new journals in a forked child"):
             runtime.reopen_after_fork()
@@ -374,7 +376,8 @@ def shutdown() -> None:
     for callback in active.at_exit:
         with guard.guarded("closing at exit"):
             callback()
-    inherits = not all(map(context.is_open, context.open_workflows))
+    workflows = context.open_workflows
+    inherits = workflows.inherited is not None or not all(map(context.is_open, workflows))
     for runtime in _runtimes():
         runtime.close()
     if not inherits:  # only the process that opened the first workflow waits
@@ -391,4 +394,5 @@ def reset() -> None:
         _slot = None
         set_active_settings(None)
     context.reset()
+    inheritance.reset()
     guard.reset()

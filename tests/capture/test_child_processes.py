@@ -180,3 +180,37 @@ def test_forked_children_and_their_parent_write_at_the_same_time(tmp_path: Path)
         counted.setdefault(task.used["who"], []).append(task.used["n"])
     assert counted.pop("parent") == [-1, *range(500)]
     assert counted == {f"child{child}": list(range(500)) for child in range(4)}
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_whose_own_code_configures_flowprov_joins_its_parent_too(tmp_path: Path, method: str) -> None:
+    code = _PARENT.format(start=f"by_process('{method}')").replace(
+        "import flowprov\n", "import flowprov\n    flowprov.configure(instrumentation={'enabled': True})\n", 1
+    )
+    run(code, tmp_path)
+    outer = only([task for task in tasks(tmp_path) if task.activity_id == "outer"])
+    inner = only([task for task in tasks(tmp_path) if task.activity_id == "child"])
+    assert (inner.parent_task_id, inner.campaign_id) == (outer.task_id, outer.campaign_id)
+
+
+@pytest.mark.parametrize("started", ["by_program()", "by_process('spawn')"])
+def test_a_child_that_is_started_outside_of_any_workflow_has_the_campaign(
+    tmp_path: Path, started: str
+) -> None:
+    code = _PARENT.format(start="pass").replace('flowprov.campaign("family"), ', "")
+    code += f"\n        {started}\n"
+    run(code, tmp_path)
+    assert len({header.campaign_id for header in of_type(lines(tmp_path), records.Header)}) == 1
+    child = only([task for task in tasks(tmp_path) if task.activity_id != "outer"])
+    assert (child.parent_task_id, child.workflow_id == "w") == (None, False)
+
+
+def test_a_program_of_a_workers_own_workflow_does_not_get_the_parent_task_of_another(tmp_path: Path) -> None:
+    code = _PARENT.format(start="by_process('spawn')").replace(
+        "        return name\n", "        with flowprov.workflow('own'):\n            by_program()\n", 1
+    )
+    run(code, tmp_path)
+    innermost = only([task for task in tasks(tmp_path) if task.activity_id not in ("outer", "child")])
+    child = only([task for task in tasks(tmp_path) if task.activity_id == "child"])
+    assert innermost.workflow_id != child.workflow_id
+    assert innermost.parent_task_id is None

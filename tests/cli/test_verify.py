@@ -223,7 +223,7 @@ def _journal_with_drops(folder: Path) -> Any:
 _FAULTY = """
     import os, subprocess, sys
     import flowprov
-    from flowprov.runtime import context, runtime
+    from flowprov.runtime import inheritance, runtime
 
     @flowprov.task
     def step(number):
@@ -239,7 +239,7 @@ _FAULTY = """
             step(2)
             step(3)
         else:
-            context.propagated_variables = broken
+            inheritance.variables = broken
             subprocess.run([sys.executable, "-c", ""], check=True)
         if "die" in sys.argv:
             for journal in runtime.get().journals():

@@ -16,7 +16,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.journal import Journal
-from flowprov.runtime import context, runtime
+from flowprov.runtime import inheritance, runtime
 from flowprov.runtime.context import Scope
 
 ANNOTATION_KEY = "flowprov"
@@ -88,7 +88,7 @@ def context_of_task(annotations: Mapping[str, Any] | None) -> TaskContext | None
     """
     annotation = (annotations or {}).get(ANNOTATION_KEY)
     if annotation is None:
-        campaign_id, workflow_id, parent_task_id = context.inherited_ids(os.environ)
+        campaign_id, workflow_id, parent_task_id = inheritance.inherited_ids(os.environ)
         if workflow_id is None:
             return None
         return TaskContext(campaign_id or runtime.get().campaign_id(), workflow_id, parent_task_id)

@@ -24,7 +24,7 @@ import msgspec
 from flowprov import guard
 from flowprov.capture.dask import _dask_private, current_task, origin
 from flowprov.clock import clock
-from flowprov.runtime import context
+from flowprov.runtime import context, inheritance
 from flowprov.runtime.context import Scope
 
 
@@ -120,7 +120,7 @@ def _ambiguous(candidates: int) -> dict[str, Any] | None:
             "carries the workflow into a thread.",
             candidates,
         )
-    _, inherited_workflow, _ = context.inherited_ids(os.environ)
+    _, inherited_workflow, _ = inheritance.inherited_ids(os.environ)
     return None if inherited_workflow is not None else {}
 
 
