@@ -11,7 +11,8 @@ tasks, the journals are read a second time to look for their ends. So memory doe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,6 +22,7 @@ from flowprov.journal.format import folder_name
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
+from flowprov.read.dask_workers import DaskWorkers
 from flowprov.read.decoding import records_of
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
@@ -115,12 +117,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         Workflows and tasks without an end, still running or interrupted.
     unreadable
         Journals that could not be opened, with the reasons.
+    missing
+        What is known to have run and has no journal here, one sentence each.
     """
 
     campaign: Campaign
     journals: list[JournalCheck]
     open_items: list[OpenItem]
     unreadable: dict[Path, str]
+    missing: list[str] = []
 
     @property
     def interrupted(self) -> list[OpenItem]:
@@ -151,7 +156,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     def verdict(self) -> Verdict:
         """COMPLETE if nothing is wrong; RUNNING if nothing is wrong so far; else INCOMPLETE."""
         faulty = any(check.reasons for check in self.journals)
-        if self.unreadable or self.interrupted or faulty or self.undelivered:
+        if self.unreadable or self.missing or self.interrupted or faulty or self.undelivered:
             return "INCOMPLETE"
         return "RUNNING" if self.running else "COMPLETE"
 
@@ -192,9 +197,10 @@ def verify(
     }
     open_records: list[tuple[JournalSummary, list[Record]]] = []
     checks = []
+    workers = DaskWorkers()
     for journal in journals:
         open_filter = _OpenRecordFilter()
-        report = report_on(journal, open_filter.add)
+        report = report_on(journal, partial(_on_record, [open_filter.add, workers.add]))
         deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.all()))
@@ -203,7 +209,13 @@ def verify(
         journals=checks,
         open_items=[_open_item(row) for row in _fold_open(open_records) if row.status in _WITHOUT_END],
         unreadable=unreadable,
+        missing=workers.missing(),
     )
+
+
+def _on_record(readers: list[Callable[[Record], object]], record: Record) -> None:
+    for reader in readers:
+        reader(record)
 
 
 def check_journal(report: JournalReport) -> JournalCheck:

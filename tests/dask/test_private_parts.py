@@ -28,7 +28,7 @@ from distributed import Client, LocalCluster, get_worker, wait
 
 from flowprov import guard, records
 from flowprov.capture.dask import DaskWorkerPlugin, _dask_private, current_task, origin
-from flowprov.capture.dask._dask_private import PRIVATE_PARTS, VERIFIED, DaskPart
+from flowprov.capture.dask._dask_parts import PRIVATE_PARTS, VERIFIED, DaskPart
 from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import runtime
 from tests.dask import steps
@@ -222,6 +222,7 @@ CHECKS: dict[str, Callable[[Observed], bool]] = {
     },
     "toolz Compose.first, Compose.funcs": lambda _: _composed_has_functions(),
     "dask.utils.key_split": lambda _: dask.utils.key_split("add-12345678") == "add",
+    "distributed.protocol.pickle.dumps": lambda _: _has("distributed.protocol.pickle.dumps"),
     "Worker.handlers": lambda seen: "flowprov_probe" in seen.worker.handlers,
     "Worker.log_event": _event_arrives,
     "scheduler.broadcast": lambda seen: seen.replies == {seen.worker.address: "here"},

@@ -12,12 +12,19 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from flowprov import guard
-from flowprov.capture.dask import current_task, submission
-from flowprov.capture.dask._dask_private import ERROR, EXECUTING, is_closing
+from flowprov.capture.dask import arrival, current_task, submission
+from flowprov.capture.dask._dask_private import ERROR, EXECUTING, dumps, is_closing
+from flowprov.capture.dask.fetch.protocol import OPERATION
 from flowprov.capture.dask.fetch.worker import serve_journals, stop_serving_journals
 from flowprov.capture.dask.task_recorder import Executions
+from flowprov.errors import UsageError
 from flowprov.runtime import runtime
+from flowprov.runtime.by_value import reduce_by_value
 from flowprov.settings import Settings, load_settings, settings_from_json, settings_to_json
+from flowprov.version import __version__
+
+PROTOCOL = 1
+"""The version of what clients and workers send each other: a plugin, annotations, events."""
 
 
 class DaskWorkerPlugin(WorkerPlugin):
@@ -28,6 +35,9 @@ class DaskWorkerPlugin(WorkerPlugin):
     folder that its environment names (``FLOWPROV__JOURNAL__PATH``). A task is recorded if it belongs to a
     workflow: one that was opened with a Dask client, or one that the environment of the worker names
     (``FLOWPROV_WORKFLOW_ID``).
+
+    A worker on which flowprov is not installed, or is a version that does not fit, works without a recording.
+    Its log and the client's say so, and ``flowprov verify`` does not call such a run complete.
 
     Raises
     ------
@@ -46,22 +56,30 @@ class DaskWorkerPlugin(WorkerPlugin):
         self._executions: Executions | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_restore_plugin, (type(self), self._settings))
+        pickled = dumps(_Sent(type(self), self._settings))
+        return reduce_by_value(arrival.load_plugin, pickled, __version__, OPERATION)
 
     def setup(self, worker: Any) -> None:
         """Prepare the worker's process, when the plugin is registered or a worker starts."""
         if runtime.disabled():
             return
-        with guard.guarded("setting up on a Dask worker"):
-            if runtime.peek() is None and self._settings is not None:
-                _configure(settings_from_json(self._settings))
-            submission.install()  # for tasks that are submitted inside tasks
-            current_task.install()
-            executions = current_task.executions_of(worker)
-            executions.owner = self
-            self._executions = executions
-            serve_journals(worker)
-            executions.adopt_running()
+        try:
+            self._set_up(worker)
+        except Exception as error:  # the guard: the worker must join its cluster
+            guard.report_internal_error("setting up on a Dask worker", error)
+            with guard.guarded("saying that a Dask worker records nothing"):
+                arrival.announce_silence(worker, f"{type(error).__name__}: {error}"[:300])
+
+    def _set_up(self, worker: Any) -> None:
+        if runtime.peek() is None and self._settings is not None:
+            _configure(settings_from_json(self._settings))
+        submission.install()  # for tasks that are submitted inside tasks
+        current_task.install()
+        executions = current_task.executions_of(worker)
+        executions.owner = self
+        self._executions = executions
+        serve_journals(worker)
+        executions.adopt_running()
 
     def teardown(self, worker: Any) -> None:
         """Leave the worker. It closes, or the plugin is unregistered or replaced."""
@@ -99,7 +117,32 @@ def _configure(settings: Settings) -> None:
         runtime.configure(settings)
 
 
-def _restore_plugin(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
+class _Sent:
+    """What is pickled of a plugin. Loading it gives the plugin."""
+
+    def __init__(self, cls: type[DaskWorkerPlugin], settings: bytes | None) -> None:
+        self._arguments = (cls, settings, PROTOCOL)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restore_plugin, self._arguments)
+
+
+def _restore_plugin(
+    cls: type[DaskWorkerPlugin], settings: bytes | None, protocol: int = PROTOCOL
+) -> DaskWorkerPlugin:
+    """Return the plugin that a client sent. Clients before protocol numbers do not give one.
+
+    Raises
+    ------
+    UsageError
+        If the client speaks another protocol.
+    SettingsError
+        If the client's settings are not those of this version.
+    """
+    if protocol != PROTOCOL:
+        raise UsageError(f"it speaks protocol {PROTOCOL}, and the client {protocol}")
+    if settings is not None and runtime.peek() is None:
+        settings_from_json(settings)
     plugin = cls.__new__(cls)
     plugin._settings = settings  # noqa: SLF001 - what __init__ set on the client
     plugin._executions = None  # noqa: SLF001 - as above

@@ -65,6 +65,14 @@ class JournalNotice(msgspec.Struct, frozen=True):
     header: bytes
 
 
+class SilentNotice(msgspec.Struct, frozen=True):
+    """What the scheduler keeps of a worker that records nothing: see ``arrival``."""
+
+    worker: str
+    hostname: str
+    reason: str
+
+
 class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker answers.
 
@@ -72,6 +80,8 @@ class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     hostname, pid
         Host and process of the worker.
+    silent
+        Why the worker records nothing; then there is nothing else in the response.
     sees_buffer
         Whether it sees the client's buffer and records into it.
     folders
@@ -91,7 +101,8 @@ class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     hostname: str
-    pid: int
+    pid: int = 0
+    silent: str | None = None
     sees_buffer: bool = False
     folders: list[str] = []
     hosts: list[str] = []
