@@ -177,6 +177,10 @@ current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 # this one inherited it.
 open_workflows: list[Scope] = []
 
+# Whether this process records for workflows of other processes only, as a worker of Dask does. It opens no
+# implicit workflow then.
+is_guest = False
+
 # Functions of adapters that know the scope of a thread whose context has none (see capture.dask).
 resolvers: list[Callable[[], Scope | None]] = []
 
@@ -298,5 +302,7 @@ def inherited_ids(environ: dict[str, str] | os._Environ[str]) -> tuple[str | Non
 
 def reset() -> None:
     """Forget every open scope: for tests."""
+    global is_guest  # noqa: PLW0603 - once per process
+    is_guest = False
     current.set(None)
     open_workflows.clear()

@@ -84,10 +84,10 @@ PLACES = {
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the path from which a worker imports another flowprov, or none."""
-    return _path(tmp_path, request.param)
+    return foreign_path(tmp_path, request.param)
 
 
-def _path(tmp_path: Path, name: str) -> str:
+def foreign_path(tmp_path: Path, name: str) -> str:
     folder = tmp_path / "foreign"
     folder.mkdir()
     PLACES[name](folder)
@@ -132,7 +132,7 @@ def test_a_worker_with_another_flowprov_or_none_joins_a_cluster_and_is_named(
 def test_a_cluster_without_flowprov_runs_every_workflow_and_says_so_in_each(
     far: RemoteCluster, buffer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    address = far.start("other", PYTHONPATH=_path(tmp_path, "none"))
+    address = far.start("other", PYTHONPATH=foreign_path(tmp_path, "none"))
     with caplog.at_level(logging.WARNING, "flowprov"):
         for number in range(3):
             with flowprov.workflow(f"W{number}", dask_client=far.client):
@@ -149,7 +149,7 @@ def test_a_worker_that_left_before_a_workflow_opened_is_not_held_against_it(
 ) -> None:
     far.start("ours", buffer=str(buffer))
     with flowprov.workflow("with it", dask_client=far.client) as before:
-        far.start("other", PYTHONPATH=_path(tmp_path, "none"))
+        far.start("other", PYTHONPATH=foreign_path(tmp_path, "none"))
         far.client.submit(operator.neg, 1, workers="other").result(60)
     far.kill("other")
     with flowprov.workflow("without it", dask_client=far.client):
@@ -169,7 +169,7 @@ def test_an_adaptive_cluster_without_flowprov_scales_up_and_down(
             client.submit(operator.neg, 1).result()
         cluster.scale(0)
         wait_until(lambda: not cluster.scheduler.workers)
-        path = _path(tmp_path, "none")
+        path = foreign_path(tmp_path, "none")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([path, os.environ.get("PYTHONPATH", "")]))
         adaptive: Adaptive = cluster.adapt(minimum=0, maximum=2, interval="50ms", wait_count=2)
         with flowprov.workflow("adapts", dask_client=client) as workflow:
@@ -200,7 +200,7 @@ def test_an_asynchronous_client_learns_of_a_worker_without_flowprov(
 
         asyncio.run(main())
     """
-    address = far.start("other", PYTHONPATH=_path(tmp_path, "none"))
+    address = far.start("other", PYTHONPATH=foreign_path(tmp_path, "none"))
     printed, errors = run(code, tmp_path, far.address)
     assert printed.split() == ["-3"]
     assert f"{address} on " in errors
@@ -221,7 +221,7 @@ def test_a_plugin_of_the_users_own_class_falls_back_too(
 
     far.start("ours", buffer=str(buffer))
     far.client.register_plugin(OwnPlugin())
-    far.start("other", PYTHONPATH=_path(tmp_path, "none"))
+    far.start("other", PYTHONPATH=foreign_path(tmp_path, "none"))
     with flowprov.workflow(dask_client=far.client):
         for name in ("ours", "other"):
             assert far.client.submit(operator.neg, 1, workers=name, pure=False).result(60) == -1

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowprov.capture.dask._dask_private import (
+    ACTOR_OPERATIONS,
     BAG_MAPPERS,
     CANCELLED,
     ERROR,
@@ -249,6 +250,34 @@ PRIVATE_PARTS: tuple[DaskPart, ...] = (
         "dask",
         "to name the activity of a task without a function",
         "its activity is the whole key",
+    ),
+    # What runs outside of tasks
+    *(
+        DaskPart(
+            f"the worker's operation {operation!r}, with the key as actor=",
+            "distributed",
+            "to know which actor's method or attribute is used",
+            "what it records belongs to no task, and is not recorded",
+        )
+        for operation in ACTOR_OPERATIONS
+    ),
+    DaskPart(
+        "Worker.executors['actor'], whose submit() is called",
+        "distributed",
+        "to carry the actor's task into the thread of its methods",
+        "what methods record belongs to no task, and is not recorded",
+    ),
+    DaskPart(
+        "distributed.utils.has_arg",
+        "distributed",
+        "to give a function the worker or scheduler if it asks, as Dask does",
+        "the signature of the function decides",
+    ),
+    DaskPart(
+        "distributed.utils.iscoroutinefunction",
+        "distributed",
+        "to await a function that client.run sends, as Dask does",
+        "inspect.iscoroutinefunction decides",
     ),
     # What a client sends to its workers
     DaskPart(

@@ -10,9 +10,10 @@ them. The names of states, classes and helpers are constants here.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -38,6 +39,9 @@ ALIAS, TASK_REF, DATA_NODE, FUTURE = "Alias", "TaskRef", "DataNode", "Future"
 EXECUTE_TASK, APPLY, IDENTITY_CAST = "execute_task", "apply", "_identity_cast"
 GRAPH_RUNNERS = ("_execute_subgraph", "_execute_task", "_execute_internal_graph")
 METHOD_CALLER = "methodcaller"
+
+# Operations of a worker by which the methods of an actor are called and its attributes are read.
+ACTOR_OPERATIONS = ("actor_execute", "actor_attribute")
 BAG_MAPPERS = frozenset({"map_chunk", "starmap_chunk"})  # their first argument is the function that is mapped
 
 
@@ -52,6 +56,19 @@ thread_state: Any = getattr(distributed.utils, "thread_state", None) or threadin
 clean_exception: Callable[..., Any] = getattr(distributed.core, "clean_exception", _cannot_load)
 key_split: Callable[[Any], str] = getattr(dask.utils, "key_split", str)
 dumps: Callable[[Any], bytes] = getattr(getattr(distributed.protocol, "pickle", None), "dumps", pickle.dumps)
+
+
+def _has_arg(function: Any, name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # it has no signature
+        return False
+
+
+has_arg: Callable[[Any, str], bool] = getattr(distributed.utils, "has_arg", _has_arg)
+is_coroutine_function: Callable[[Any], bool] = getattr(
+    distributed.utils, "iscoroutinefunction", inspect.iscoroutinefunction
+)
 
 
 # -- submissions -------------------------------------------------------------------------------------------
@@ -69,6 +86,14 @@ def replace_get_annotations(wrap: Callable[[Any], Any], mark: str) -> None:
     module: Any = dask
     if not hasattr(module.get_annotations, mark):
         module.get_annotations = wrap(module.get_annotations)
+
+
+def replace_client_methods(names: Iterable[str], wrap: Callable[[Any], Any], mark: str) -> None:
+    """Replace methods of ``distributed.Client`` by their wrappers, once."""
+    client_class: Any = distributed.client.Client
+    for name in names:
+        if not hasattr(getattr(client_class, name), mark):
+            setattr(client_class, name, wrap(getattr(client_class, name)))
 
 
 def is_submission(frame: FrameType) -> bool:
@@ -97,6 +122,16 @@ def remove_handler(worker: Any, operation: str) -> None:
 def is_closing(worker: Any) -> bool:
     """Whether a worker closes or has closed."""
     return getattr(worker.status, "name", "") in ("closing", "closed", "failed")
+
+
+def handler_of(worker: Any, operation: str) -> Any:
+    """Return what a worker calls for an operation; None if it does not know it."""
+    return worker.handlers.get(operation)
+
+
+def actor_executor(worker: Any) -> Any:
+    """Return the executor in whose thread a worker calls the methods of actors; None if there is none."""
+    return getattr(worker, "executors", {}).get("actor")
 
 
 # -- a client's connection to its scheduler ----------------------------------------------------------------

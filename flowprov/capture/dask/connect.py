@@ -14,7 +14,7 @@ from typing import Any
 from dask.base import annotate
 
 from flowprov import guard
-from flowprov.capture.dask import origin, submission
+from flowprov.capture.dask import origin, out_of_band, submission
 from flowprov.capture.dask.fetch.client import fetching
 from flowprov.capture.dask.participants import following, look_back
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
@@ -42,6 +42,7 @@ def connect(client: Any, scope: Scope) -> Iterator[None]:
             if not submission.install():
                 annotation = origin.to_annotation(client_workflow.task_context)
                 stack.enter_context(annotate(**{origin.ANNOTATION_KEY: annotation}))
+            out_of_band.install()
             submission.client_workflows.append(client_workflow)
             stack.callback(_disconnect, client_workflow)
             _register_plugin(client)
