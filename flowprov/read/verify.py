@@ -201,6 +201,7 @@ def verify(
     for journal in journals:
         open_filter = _OpenRecordFilter()
         report = report_on(journal, partial(_on_record, [open_filter.add, workers.add]))
+        workers.end_journal(alive=report.alive)
         deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.all()))
@@ -209,7 +210,9 @@ def verify(
         journals=checks,
         open_items=[_open_item(row) for row in _fold_open(open_records) if row.status in _WITHOUT_END],
         unreadable=unreadable,
-        missing=workers.missing(),
+        missing=workers.missing(
+            None if journal_source.is_part() else {journal.header.journal_id for journal in journals}
+        ),
     )
 
 

@@ -22,11 +22,12 @@ import msgspec
 from flowprov import guard
 from flowprov.capture.dask import _dask_private
 from flowprov.capture.dask.arrival import SILENT_TOPIC
-from flowprov.capture.dask.fetch.protocol import SilentNotice
+from flowprov.capture.dask.fetch.protocol import TOPIC, JournalNotice, SilentNotice
 from flowprov.clock import clock
 from flowprov.records import DaskWorker
 from flowprov.runtime.context import Scope
 
+_MAX_CLOSED = 16  # workflows of a client that have closed
 _MAX_WARNED = 8  # workers that record nothing, each with a line in the log
 
 
@@ -37,15 +38,24 @@ class Participants:
     ----------
     scope
         The workflow, open in this process.
+
+    Attributes
+    ----------
+    is_open
+        Whether the workflow is open. Tasks may start when it has closed, but what else happens on the cluster
+        is not its concern then.
     """
 
     def __init__(self, scope: Scope) -> None:
+        self.is_open = True
         self._scope = scope
         self._lock = threading.Lock()
         self._named: set[str] = set()
 
     def add_silent(self, notice: SilentNotice) -> None:
         """Add a worker that records nothing, once."""
+        if not self.is_open:
+            return
         worker = DaskWorker(
             at=clock.now(),
             workflow_id=self._scope.workflow_id,
@@ -55,6 +65,22 @@ class Participants:
         )
         if self._add(notice.worker, worker):
             _warn_silent(notice)
+
+    def add_journal(self, notice: JournalNotice) -> None:
+        """Add a journal into which a worker records this workflow, once."""
+        journal = self._scope.journal
+        if notice.workflow_id != self._scope.workflow_id or notice.journal_id == journal.journal_id:
+            return
+        worker = DaskWorker(
+            at=clock.now(),
+            workflow_id=notice.workflow_id,
+            worker=notice.worker,
+            hostname=notice.hostname,
+            pid=notice.pid,
+            journal_id=notice.journal_id,
+            journal=notice.name,
+        )
+        self._add(notice.journal_id, worker)
 
     def _add(self, key: str, worker: DaskWorker) -> bool:
         with self._lock:
@@ -80,7 +106,7 @@ def _warn_silent(notice: SilentNotice) -> None:
     )
 
 
-# The open workflows of each client that follows the events of its cluster.
+# The workflows of each client that follows the events of its cluster.
 _followers: weakref.WeakKeyDictionary[Any, list[Participants]] = weakref.WeakKeyDictionary()
 _looking_back: weakref.WeakKeyDictionary[Any, asyncio.Future[None]] = weakref.WeakKeyDictionary()
 
@@ -94,15 +120,24 @@ def following(client: Any, scope: Scope) -> Iterator[Participants]:
         followers = _followers[client] = []
         with guard.guarded("subscribing to the events of Dask workers"):
             client.subscribe_topic(SILENT_TOPIC, _create_handler(client, _on_silent))
+            client.subscribe_topic(TOPIC, _create_handler(client, _on_journal))
     followers.append(participants)
     try:
         yield participants
     finally:
         pending = _looking_back.get(client)
         if pending is None or pending.done():
-            followers.remove(participants)
+            _close(participants, followers)
         else:
-            pending.add_done_callback(lambda _: followers.remove(participants))
+            pending.add_done_callback(lambda _: _close(participants, followers))
+
+
+def _close(participants: Participants, followers: list[Participants]) -> None:
+    """Forget all but the latest workflows that have closed: tasks of them may still start."""
+    participants.is_open = False
+    closed = [other for other in followers if not other.is_open]
+    for other in closed[:-_MAX_CLOSED]:
+        followers.remove(other)
 
 
 def _create_handler(
@@ -121,6 +156,12 @@ def _on_silent(followers: list[Participants], message: Any) -> None:
     notice = msgspec.json.decode(message, type=SilentNotice)
     for participants in followers:
         participants.add_silent(notice)
+
+
+def _on_journal(followers: list[Participants], message: Any) -> None:
+    notice = msgspec.json.decode(message, type=JournalNotice)
+    for participants in followers:
+        participants.add_journal(notice)
 
 
 def look_back(client: Any) -> None:

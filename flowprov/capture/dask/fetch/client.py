@@ -266,6 +266,10 @@ class JournalFetcher:
     def _create_placeholders(self, present: list[str], deadline: float) -> None:
         """Create a replica for each journal of which nothing arrived, so that ``verify`` misses the rest."""
         for notice in self._rpc.journal_notices(deadline):
+            if self._participants is not None:
+                self._participants.add_journal(notice)
+            if not notice.header:
+                continue  # the client sees the journal
             is_of_campaign = notice.campaign_id == self._task_context.campaign_id
             path = self._path(notice.name) if is_of_campaign else None
             if path is None or path.exists():

@@ -42,27 +42,30 @@ class FetchRequest(msgspec.Struct, frozen=True):
     limit: int = CHUNK
 
 
-class JournalNotice(msgspec.Struct, frozen=True):
-    """What the scheduler keeps of a journal that the client does not see.
+class JournalNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of its journal when a workflow first writes into it.
 
     Attributes
     ----------
-    campaign_id
-        Campaign of the journal.
+    campaign_id, workflow_id, journal_id
+        What is recorded, and where.
     name
         ``host/name`` of its file in the buffer folder.
-    worker, hostname, folder
+    worker, hostname, pid, folder
         The worker that writes it, and where.
     header
-        Its first line.
+        Its first line, if the client does not see the journal; else empty.
     """
 
     campaign_id: str
+    workflow_id: str
+    journal_id: str
     name: str
     worker: str
     hostname: str
+    pid: int
     folder: str
-    header: bytes
+    header: bytes = b""
 
 
 class SilentNotice(msgspec.Struct, frozen=True):
