@@ -211,6 +211,23 @@ class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
     dependencies: list[str] = []
 
 
+class DaskWorker(_Record, frozen=True, kw_only=True, tag="dask_worker"):
+    """A control record of a Dask client: a worker that its workflow reached, and where that one records.
+
+    ``journal_id`` names the journal, ``journal`` its file as ``host/name``. ``reason`` says instead why the
+    worker records nothing.
+    """
+
+    at: int
+    workflow_id: str
+    worker: str
+    hostname: str | None = None
+    pid: int | None = None
+    journal_id: str | None = None
+    journal: str | None = None
+    reason: str | None = None
+
+
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     """The last line of a closed journal: how many records were captured, written, and dropped by reason.
 
@@ -236,6 +253,7 @@ Record: TypeAlias = (
     | Machine
     | Correction
     | LeftOut
+    | DaskWorker
     | Footer
 )
 

@@ -7,6 +7,7 @@ it is there if the process dies; one record for each addition; one record when t
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 from collections import Counter
@@ -161,6 +162,14 @@ def implicit_workflow() -> Scope | None:
     """
     active = runtime.get()
     if not active.capturing:
+        return None
+    if context.is_guest and not context.open_workflows:
+        guard.warn_once(
+            "guest",
+            "flowprov does not record what process %d runs outside of a workflow: it works for workflows of "
+            "other processes. flowprov.workflow opens one there; flowprov.bind carries one into a thread.",
+            os.getpid(),
+        )
         return None
     with _implicit_lock:
         if (scope := context.open_workflows.for_caller()) is None:  # another thread may have been faster

@@ -93,6 +93,7 @@ def format_text(result: Verification, problems: list[str]) -> str:
         table(_HEAD, [_row(check) for check in result.journals], numbers=4),
         _legend(result),
         _section("wrong", [line for check in result.journals for line in _faults(check)]),
+        _section("missing", [printable(sentence) for sentence in result.missing]),
         _section("interrupted", _scopes(result.interrupted)),
         _section("still open", _scopes(result.open)),
         _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
@@ -111,6 +112,7 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "verdict": result.verdict,
         "campaign": {"campaign_id": result.campaign.campaign_id, "name": result.campaign.name},
         "journals": [_journal(check) for check in result.journals],
+        "missing": result.missing,
         "interrupted": msgspec.to_builtins(result.interrupted),
         "open": msgspec.to_builtins(result.open),
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
@@ -221,6 +223,7 @@ def _verdict(result: Verification, problems: list[str]) -> str:
     faulty = sum(bool(check.reasons) for check in result.journals)
     findings = [
         f"{faulty} of {journals} at fault" if faulty else "",
+        f"{_count(len(result.missing), 'recorder')} missing" if result.missing else "",
         f"{_count(len(result.interrupted), 'scope')} interrupted" if result.interrupted else "",
         f"{_count(len(result.unreadable), 'journal')} cannot be read" if result.unreadable else "",
         f"{running} still written" if running else "",

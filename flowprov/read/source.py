@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flowprov.errors import JournalError, UnknownIdError
 from flowprov.journal import files
-from flowprov.journal.format import find_journals, folder_names
+from flowprov.journal.format import SUFFIX, find_journals, folder_names
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
@@ -69,6 +69,11 @@ class Source:
         self._path = Path(source)
         if not self._path.exists():
             raise JournalError(_describe_missing_path(self._path))
+
+    def is_part(self) -> bool:
+        """Whether the source is a part of a campaign by its form: a journal, or the folder of a host."""
+        path = self._path
+        return path is not None and (path.is_file() or any(path.glob(f"*{SUFFIX}")))
 
     def for_following(self) -> Source:
         """Return a source of the same journals, for a follower that reads them repeatedly while they grow."""

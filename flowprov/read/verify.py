@@ -11,7 +11,8 @@ tasks, the journals are read a second time to look for their ends. So memory doe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,6 +21,7 @@ import msgspec
 from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
+from flowprov.read.dask_workers import DaskWorkers
 from flowprov.read.decoding import records_of
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
@@ -119,6 +121,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     misplaced
         Journals that lie outside the folder of their campaign, though it has one: they are checked here, but
         whoever reads the campaign by its id looks only into that folder.
+    missing
+        What is known to have run and has no journal here, one sentence each.
     """
 
     campaign: Campaign
@@ -127,6 +131,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: dict[Path, str]
     copies: dict[Path, Path] = {}
     misplaced: list[Path] = []
+    missing: list[str] = []
 
     @property
     def interrupted(self) -> list[OpenItem]:
@@ -157,7 +162,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     def verdict(self) -> Verdict:
         """COMPLETE if nothing is wrong; RUNNING if nothing is wrong so far; else INCOMPLETE."""
         faulty = any(check.reasons for check in self.journals)
-        if self.unreadable or self.interrupted or faulty or self.undelivered:
+        if self.unreadable or self.missing or self.interrupted or faulty or self.undelivered:
             return "INCOMPLETE"
         return "RUNNING" if self.running else "COMPLETE"
 
@@ -199,9 +204,11 @@ def verify(
     paths = {journal.path for journal in journals}
     open_records: list[tuple[JournalSummary, list[Record]]] = []
     checks = []
+    workers = DaskWorkers()
     for journal in journals:
         open_filter = _OpenRecordFilter()
-        report = report_on(journal, open_filter.add)
+        report = report_on(journal, partial(_on_record, [open_filter.add, workers.add]))
+        workers.end_journal(alive=report.alive)
         deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.all()))
@@ -212,7 +219,15 @@ def verify(
         unreadable=unreadable,
         copies={copy: path for copy, path in journal_source.copies.items() if path in paths},
         misplaced=journal_source.misplaced(journals),
+        missing=workers.missing(
+            None if journal_source.is_part() else {journal.header.journal_id for journal in journals}
+        ),
     )
+
+
+def _on_record(readers: list[Callable[[Record], object]], record: Record) -> None:
+    for reader in readers:
+        reader(record)
 
 
 def check_journal(report: JournalReport) -> JournalCheck:

@@ -169,6 +169,10 @@ current: ContextVar[Scope | None] = ContextVar("flowprov_scope", default=None)
 
 open_workflows: OpenWorkflows[Scope] = OpenWorkflows()
 
+# Whether this process records for workflows of other processes only, as a worker of Dask does. It opens no
+# implicit workflow then.
+is_guest = False
+
 # Functions of adapters that know the scope of a thread whose context has none (see capture.dask).
 resolvers: list[Callable[[], Scope | None]] = []
 
@@ -280,5 +284,7 @@ def deactivate(scope: Scope, *, failed: bool = False) -> list[Scope]:
 
 def reset() -> None:
     """Forget every open scope: for tests."""
+    global is_guest  # noqa: PLW0603 - once per process
+    is_guest = False
     current.set(None)
     open_workflows.clear()

@@ -18,11 +18,13 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import pickle
 import subprocess
 from typing import Any
 
 from flowprov import guard
 from flowprov.runtime import inheritance, runtime, work_items
+from flowprov.runtime.by_value import loads_or, reduce_by_value
 from flowprov.settings import settings_from_json, settings_to_json
 
 _installed = False
@@ -53,7 +55,19 @@ class ContextCarrier:
         except Exception as error:  # the child must start, whatever fails here
             guard.report_internal_error("propagating the campaign to a child process", error)
             variables, settings = {}, None
-        return (restore_context, (variables, settings))
+        # Children may run an interpreter without flowprov (multiprocessing.set_executable, PYTHONPATH).
+        pickled = pickle.dumps(_Sent(variables, settings))
+        return reduce_by_value(loads_or, pickled, pickle.dumps(None))
+
+
+class _Sent:
+    """What is pickled of a carrier. Loading it restores the context, and gives the carrier of the child."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (restore_context, self._arguments)
 
 
 def restore_context(variables: dict[str, str], settings: bytes | None) -> ContextCarrier:

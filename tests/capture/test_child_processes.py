@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from flowprov import records
-from tests.support import lines, of_type, only, run, tasks
+from tests.support import clean_environment, lines, of_type, only, run, tasks
 
 _PARENT = """
     import multiprocessing, os, subprocess, sys
@@ -214,3 +215,28 @@ def test_a_program_of_a_workers_own_workflow_does_not_get_the_parent_task_of_ano
     child = only([task for task in tasks(tmp_path) if task.activity_id == "child"])
     assert innermost.workflow_id != child.workflow_id
     assert innermost.parent_task_id is None
+
+
+def test_a_child_whose_interpreter_has_no_flowprov_starts_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif 'spawn_main' in ' '.join(sys.orig_argv):\n    sys.modules['flowprov'] = None\n"
+    )
+    code = """
+        import multiprocessing, operator
+        from concurrent.futures import ProcessPoolExecutor
+
+        if __name__ == "__main__":
+            import flowprov
+
+            spawn = multiprocessing.get_context("spawn")
+            with flowprov.workflow("W"):
+                process = spawn.Process(target=operator.neg, args=(1,))
+                process.start()
+                process.join()
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    print(process.exitcode, pool.submit(operator.neg, 2).result())
+    """
+    environment = clean_environment()
+    path = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    printed, errors = run(code, tmp_path, env={"PYTHONPATH": path})
+    assert printed.split() == ["0", "-2"], errors

@@ -12,6 +12,7 @@ from typing import Any
 from distributed import Event, get_client, secede
 
 import flowprov
+from flowprov.capture.dask import current_task
 from flowprov.capture.dask.fetch import worker
 
 
@@ -198,3 +199,19 @@ def break_fetching() -> None:
 def operations(dask_worker: Any) -> list[str]:
     """List the operations that flowprov added to a worker."""
     return [name for name in dask_worker.handlers if name.startswith("flowprov")]
+
+
+def kept_actors(dask_worker: Any) -> int:
+    """Count the actors whose tasks flowprov keeps in a worker."""
+    return len(current_task.executions_of(dask_worker).actors)
+
+
+def live_actors(dask_worker: Any) -> int:
+    """Count the actors of a worker."""
+    return len(dask_worker.state.actors)
+
+
+def replaced(dask_worker: Any) -> list[str]:
+    """List what flowprov replaced in a worker."""
+    handlers = [name for name, handler in dask_worker.handlers.items() if hasattr(handler, "_flowprov")]
+    return handlers + [name for name in vars(dask_worker.executors["actor"]) if name == "submit"]

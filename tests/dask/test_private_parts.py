@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 import threading
 import typing
@@ -28,7 +29,7 @@ from distributed import Client, LocalCluster, get_worker, wait
 
 from flowprov import guard, records
 from flowprov.capture.dask import DaskWorkerPlugin, _dask_private, current_task, origin
-from flowprov.capture.dask._dask_private import PRIVATE_PARTS, VERIFIED, DaskPart
+from flowprov.capture.dask._dask_parts import PRIVATE_PARTS, VERIFIED, DaskPart
 from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import runtime
 from tests.dask import steps
@@ -222,6 +223,18 @@ CHECKS: dict[str, Callable[[Observed], bool]] = {
     },
     "toolz Compose.first, Compose.funcs": lambda _: _composed_has_functions(),
     "dask.utils.key_split": lambda _: dask.utils.key_split("add-12345678") == "add",
+    **{
+        f"the worker's operation {operation!r}, with the key as actor=": lambda seen, operation=operation: (  # type: ignore[misc]
+            "actor" in inspect.signature(seen.worker.handlers[operation]).parameters
+        )
+        for operation in _dask_private.ACTOR_OPERATIONS
+    },
+    "Worker.executors['actor'], whose submit() is called": lambda seen: callable(
+        _dask_private.actor_executor(seen.worker).submit
+    ),
+    "distributed.utils.has_arg": lambda _: distributed.utils.has_arg(steps.state_of, "dask_worker"),
+    "distributed.utils.iscoroutinefunction": lambda _: distributed.utils.iscoroutinefunction(_reply),
+    "distributed.protocol.pickle.dumps": lambda _: _has("distributed.protocol.pickle.dumps"),
     "Worker.handlers": lambda seen: "flowprov_probe" in seen.worker.handlers,
     "Worker.log_event": _event_arrives,
     "scheduler.broadcast": lambda seen: seen.replies == {seen.worker.address: "here"},

@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "runtime",
         "settings",
         "values",
+        "version",
     },
     "read": {"errors", "journal", "records", "settings", "sinks", "values"},
     "cli": {"errors", "read", "records", "settings", "shipping", "shipping.status", "version"},

@@ -29,8 +29,10 @@ LIBRARY_PACKAGES = DASK_PACKAGES | {
     "operator",
     "pandas",
     "pyarrow",
+    "xarray",
 }
 _MAX_WRAPPERS = 8  # around one function
+_WRAPPER_NAMES = frozenset({"wrapped", "wrap", "inner", "decorated", "decorator"})  # beside "...wrapper..."
 _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
@@ -49,6 +51,8 @@ class FunctionInfo(NamedTuple):
         Its signature, if it was looked up; None also if it has none.
     code
         The code object under which it is kept.
+    is_wrapper
+        Whether its name is that of a wrapper, and says nothing.
     """
 
     name: str
@@ -56,6 +60,7 @@ class FunctionInfo(NamedTuple):
     is_users: bool
     signature: inspect.Signature | None = None
     code: CodeType | None = None
+    is_wrapper: bool = False
 
 
 class VarArgs(tuple[Any, ...]):
@@ -73,7 +78,9 @@ def function_info(function: Any) -> FunctionInfo:
             if innermost is None:
                 info = _infos[function] = _inspect_callable(function)
             else:
-                info = _inspect_code(innermost.__code__, function.__name__, function.__module__)
+                info = _inspect_code(
+                    innermost.__code__, function.__name__, function.__module__, is_named_wrapper(function)
+                )
                 if info.code is innermost.__code__:  # not a copy that was sent again: keep it
                     _infos[function] = info
     except TypeError:  # it has no hash, or takes no weak references
@@ -99,11 +106,25 @@ def _unwrap_function(function: Any) -> FunctionType | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _inspect_code(code: CodeType, name: str, module: str | None) -> FunctionInfo:
+def _inspect_code(code: CodeType, name: str, module: str | None, is_wrapper: bool) -> FunctionInfo:  # noqa: FBT001 - the key of a cache
     names = code.co_varnames[: code.co_argcount]
     is_plain = not (code.co_posonlyargcount or code.co_kwonlyargcount or code.co_flags & _VARIADIC)
     is_users = _is_users(_top_package(module))
-    return FunctionInfo(name, dict.fromkeys(names) if is_plain else None, is_users=is_users, code=code)
+    parameters = dict.fromkeys(names) if is_plain else None
+    return FunctionInfo(name, parameters, is_users=is_users, code=code, is_wrapper=is_wrapper)
+
+
+def is_named_wrapper(function: FunctionType) -> bool:
+    """Whether a function has the name of a wrapper: "wrapper", or that of a ``def`` with ``__wrapped__``."""
+    name = function.__name__
+    if "wrapper" in name.lower() or name.strip("_").lower() in _WRAPPER_NAMES:
+        return True
+    wrapped = function.__dict__.get("__wrapped__")
+    return (
+        wrapped is not None
+        and name == function.__code__.co_name
+        and name != getattr(wrapped, "__name__", name)
+    )
 
 
 def _inspect_callable(function: Any) -> FunctionInfo:

@@ -14,8 +14,9 @@ from typing import Any
 from dask.base import annotate
 
 from flowprov import guard
-from flowprov.capture.dask import origin, submission
+from flowprov.capture.dask import origin, out_of_band, submission
 from flowprov.capture.dask.fetch.client import fetching
+from flowprov.capture.dask.participants import following, look_back
 from flowprov.capture.dask.plugin import DaskWorkerPlugin
 from flowprov.runtime.context import Scope
 
@@ -36,13 +37,16 @@ def connect(client: Any, scope: Scope) -> Iterator[None]:
     client_workflow = submission.ClientWorkflow(client, scope)
     with contextlib.ExitStack() as stack:
         with guard.guarded("connecting a workflow to a Dask client"):
-            stack.enter_context(fetching(client, client_workflow.task_context))
+            participants = stack.enter_context(following(client, scope))
+            stack.enter_context(fetching(client, client_workflow.task_context, participants))
             if not submission.install():
                 annotation = origin.to_annotation(client_workflow.task_context)
                 stack.enter_context(annotate(**{origin.ANNOTATION_KEY: annotation}))
+            out_of_band.install()
             submission.client_workflows.append(client_workflow)
             stack.callback(_disconnect, client_workflow)
             _register_plugin(client)
+            look_back(client)
         yield
 
 

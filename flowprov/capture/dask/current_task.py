@@ -17,7 +17,8 @@ from typing import Any
 from distributed import get_worker
 
 from flowprov.capture.dask._dask_private import thread_state
-from flowprov.capture.dask.task_recorder import Execution, Executions
+from flowprov.capture.dask.execution import Execution
+from flowprov.capture.dask.task_recorder import Executions
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 
@@ -46,6 +47,15 @@ def current_execution() -> Execution | None:
         executions = _executions_by_worker.get(state["worker"]) if state else None
         return None if executions is None else executions.running.get(key)
     return _execution_of_coroutine()
+
+
+def execution_around(scope: Scope | None) -> Execution | None:
+    """Return what stands for an actor's task, or for a workflow of another process, around a scope."""
+    while scope is not None:
+        if isinstance(scope.opener, Execution):
+            return scope.opener
+        scope = scope.previous or scope.parent
+    return None
 
 
 def _execution_of_coroutine() -> Execution | None:

@@ -12,12 +12,12 @@ same task.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from flowprov import guard
-from flowprov.capture.dask import task_spec
+from flowprov.capture.dask import task_spec, wrappers
 from flowprov.capture.dask._dask_private import BAG_MAPPERS, METHOD_CALLER, key_split
 from flowprov.capture.dask.callables import DASK_PACKAGES, LIBRARY_PACKAGES, package_of
 
@@ -36,11 +36,14 @@ def user_functions(key: Any, call: task_spec.Call | None) -> list[str]:
     """
     if call is None:
         return []
-    if call.info is not None:
+    if call.info is not None and not call.info.is_wrapper:
         return [call.info.name]
     try:
-        if not _is_users(call.function, direct=not isinstance(key, tuple)):
+        direct = not isinstance(key, tuple)
+        if not _is_users(call.function, direct=direct):
             return list(dict.fromkeys(_in_call(call, 0)))
+        if behind := _names_behind(call.function, call.args, call.kwargs, direct=direct):
+            return list(dict.fromkeys(behind))
     except Exception:  # it looks at the user's values, which may do anything; the task counts as the user's
         guard.logger.debug("flowprov could not look into a Dask task", exc_info=True)
     return [activity_name(key, call)]
@@ -48,7 +51,8 @@ def user_functions(key: Any, call: task_spec.Call | None) -> list[str]:
 
 def activity_name(key: Any, call: task_spec.Call | None) -> str:
     """Return the activity of a task: the function's name, or else the prefix of its key."""
-    return task_spec.call_name(call, "") or key_split(key)
+    name = "" if call is None or wrappers.is_wrapper(call.function) else task_spec.call_name(call, "")
+    return name or key_split(key)
 
 
 def _in_call(call: task_spec.Call, depth: int) -> Iterator[str]:
@@ -56,11 +60,12 @@ def _in_call(call: task_spec.Call, depth: int) -> Iterator[str]:
     mapped: Any = None
     if args and getattr(call.function, "__name__", "") in BAG_MAPPERS and _is_users(args[0], direct=True):
         mapped = args.pop(0)
-    values = [*args, *call.kwargs.values(), call.function]
+    values = [*args, *call.kwargs.values()]
     values.sort(key=_is_function)  # the function that is called comes after those that make its arguments
     yield from _in_values(values, depth)
+    yield from _names_behind(call.function, tuple(args), call.kwargs) or _in_values([call.function], depth)
     if mapped is not None:
-        yield _function_name(mapped)
+        yield from _names_behind(mapped, direct=True) or [_function_name(mapped)]
 
 
 def _in_values(values: Iterable[Any], depth: int) -> Iterator[str]:
@@ -79,7 +84,19 @@ def _in_value(value: Any, depth: int) -> Iterator[str]:
     if parts is not None:
         yield from _in_values(parts, depth)
     elif callable(value) and _is_users(value, direct=False):
-        yield _function_name(value)
+        yield from _names_behind(value) or [_function_name(value)]
+
+
+def _names_behind(
+    function: Any,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    direct: bool = False,
+) -> list[str]:
+    """Return the names of the user's functions behind a wrapper; none if it is none, or hides them."""
+    behind = wrappers.functions_behind(function, args, kwargs)
+    return [_function_name(inner) for inner in behind if _is_users(inner, direct=direct)]
 
 
 def _parts(value: Any) -> Iterable[Any] | None:
@@ -97,8 +114,9 @@ def _parts(value: Any) -> Iterable[Any] | None:
 
 
 def _parts_of_dask_object(value: Any) -> Iterable[Any] | None:
-    if hasattr(value, "first") and hasattr(value, "funcs"):  # toolz.compose
-        return [value.first, *value.funcs]
+    composed = wrappers.composed_functions(value)
+    if composed is not None:
+        return composed
     graph = getattr(value, "dsk", None)
     if isinstance(graph, dict):  # SubgraphCallable: a fused task, before 2025
         return graph.values()

@@ -6,18 +6,25 @@ Flows in: the settings of the client, and every change of state of a task in the
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from flowprov import guard
-from flowprov.capture.dask import current_task, submission
-from flowprov.capture.dask._dask_private import ERROR, EXECUTING, is_closing
+from flowprov.capture.dask import arrival, current_task, guest, out_of_band, submission
+from flowprov.capture.dask._dask_private import ERROR, EXECUTING, dumps, is_closing
+from flowprov.capture.dask.actors import follow_actors, stop_following_actors
+from flowprov.capture.dask.fetch.protocol import OPERATION
 from flowprov.capture.dask.fetch.worker import serve_journals, stop_serving_journals
 from flowprov.capture.dask.task_recorder import Executions
+from flowprov.errors import UsageError
 from flowprov.runtime import runtime
-from flowprov.settings import Settings, load_settings, settings_from_json, settings_to_json
+from flowprov.runtime.by_value import reduce_by_value
+from flowprov.settings import settings_from_json
+from flowprov.version import __version__
+
+PROTOCOL = 1
+"""The version of what clients and workers send each other: a plugin, annotations, events."""
 
 
 class DaskWorkerPlugin(WorkerPlugin):
@@ -29,6 +36,9 @@ class DaskWorkerPlugin(WorkerPlugin):
     workflow: one that was opened with a Dask client, or one that the environment of the worker names
     (``FLOWPROV_WORKFLOW_ID``).
 
+    A worker on which flowprov is not installed, or is a version that does not fit, works without a recording.
+    Its log and the client's say so, and ``flowprov verify`` does not call such a run complete.
+
     Raises
     ------
     SettingsError
@@ -39,29 +49,38 @@ class DaskWorkerPlugin(WorkerPlugin):
     idempotent = True
 
     def __init__(self) -> None:
-        active = runtime.peek()
-        self._settings: bytes | None = None
-        if active is not None or not runtime.disabled():
-            self._settings = settings_to_json(load_settings() if active is None else active.settings)
+        self._settings = guest.settings_to_send()
+        self._sent_by: str | None = None
         self._executions: Executions | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_restore_plugin, (type(self), self._settings))
+        pickled = dumps(_Sent(type(self), self._settings))
+        return reduce_by_value(arrival.load_plugin, pickled, __version__, OPERATION)
 
     def setup(self, worker: Any) -> None:
         """Prepare the worker's process, when the plugin is registered or a worker starts."""
         if runtime.disabled():
             return
-        with guard.guarded("setting up on a Dask worker"):
-            if runtime.peek() is None and self._settings is not None:
-                _configure(settings_from_json(self._settings))
-            submission.install()  # for tasks that are submitted inside tasks
-            current_task.install()
-            executions = current_task.executions_of(worker)
-            executions.owner = self
-            self._executions = executions
-            serve_journals(worker)
-            executions.adopt_running()
+        try:
+            self._set_up(worker)
+        except Exception as error:  # the guard: the worker must join its cluster
+            guard.report_internal_error("setting up on a Dask worker", error)
+            with guard.guarded("saying that a Dask worker records nothing"):
+                arrival.announce_silence(worker, f"{type(error).__name__}: {error}"[:300])
+
+    def _set_up(self, worker: Any) -> None:
+        guest.use_settings(self._settings)
+        guest.become_guest(self._sent_by)
+        submission.install()  # for tasks that are submitted inside tasks
+        out_of_band.install()
+        current_task.install()
+        executions = current_task.executions_of(worker)
+        executions.owner = self
+        self._executions = executions
+        serve_journals(worker)
+        with guard.guarded("following the actors of a Dask worker"):
+            follow_actors(worker, executions)
+        executions.adopt_running()
 
     def teardown(self, worker: Any) -> None:
         """Leave the worker. It closes, or the plugin is unregistered or replaced."""
@@ -71,6 +90,7 @@ class DaskWorkerPlugin(WorkerPlugin):
         executions.owner = None
         with guard.guarded("leaving a Dask worker"):
             stop_serving_journals(worker)
+            stop_following_actors(worker)
             if is_closing(worker):
                 executions.interrupt_running()
 
@@ -90,17 +110,37 @@ class DaskWorkerPlugin(WorkerPlugin):
             guard.report_internal_error("recording a Dask task", error)
 
 
-def _configure(settings: Settings) -> None:
-    """Use the client's settings, with the buffer folder of this machine if its environment names one."""
-    own = os.environ.get("FLOWPROV__JOURNAL__PATH")
-    if own:
-        runtime.configure(settings, journal__path=own)
-    else:
-        runtime.configure(settings)
+class _Sent:
+    """What is pickled of a plugin. Loading it gives the plugin."""
+
+    def __init__(self, cls: type[DaskWorkerPlugin], settings: bytes | None) -> None:
+        self._arguments = (cls, settings, PROTOCOL, guest.sender())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restore_plugin, self._arguments)
 
 
-def _restore_plugin(cls: type[DaskWorkerPlugin], settings: bytes | None) -> DaskWorkerPlugin:
+def _restore_plugin(
+    cls: type[DaskWorkerPlugin],
+    settings: bytes | None,
+    protocol: int = PROTOCOL,
+    sent_by: str | None = None,
+) -> DaskWorkerPlugin:
+    """Return the plugin that a client sent. Clients before protocol numbers do not give one.
+
+    Raises
+    ------
+    UsageError
+        If the client speaks another protocol.
+    SettingsError
+        If the client's settings are not those of this version.
+    """
+    if protocol != PROTOCOL:
+        raise UsageError(f"it speaks protocol {PROTOCOL}, and the client {protocol}")
+    if settings is not None and runtime.peek() is None:
+        settings_from_json(settings)
     plugin = cls.__new__(cls)
     plugin._settings = settings  # noqa: SLF001 - what __init__ set on the client
+    plugin._sent_by = sent_by  # noqa: SLF001 - as above
     plugin._executions = None  # noqa: SLF001 - as above
     return plugin

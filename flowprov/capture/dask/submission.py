@@ -91,7 +91,7 @@ def annotation_for_submission(client: Any) -> dict[str, Any] | None:
     enclosing = _enclosing_client_workflow(scope, client)
     if enclosing is not None:
         return _annotate(enclosing.task_context, scope)
-    execution = current_task.current_execution()
+    execution = current_task.execution_around(scope) or current_task.current_execution()
     if execution is not None:
         return _annotate(execution.task_context, scope or execution.scope)
     candidates = _workflows_of_client(client)

@@ -30,13 +30,13 @@ from flowprov.capture.dask._dask_private import (
     RESCHEDULED,
     RUNNING_STATES,
 )
+from flowprov.capture.dask.execution import Execution
 from flowprov.capture.dask.fetch.worker import announce_journal
 from flowprov.capture.failures import count_lost_event, run_end_callbacks, sanitize_text
 from flowprov.capture.function_spec import encode
 from flowprov.capture.task_records import open_scope, telemetry_at_end_field, thread_field
 from flowprov.clock import clock, ticks
 from flowprov.journal import Journal
-from flowprov.line_templates import DASK_TASK
 from flowprov.records import Error, LeftOut, Status
 from flowprov.records import encode as encode_record
 from flowprov.runtime import context, runtime
@@ -45,40 +45,6 @@ from flowprov.runtime.context import Scope
 _encode_json = msgspec.json.Encoder(enc_hook=str).encode  # for names and numbers of Dask: none is a secret
 
 
-class Execution(msgspec.Struct, eq=False):
-    """A task that runs now.
-
-    Attributes
-    ----------
-    scope
-        The scope of what is inside. Its ``line_prefix`` holds the fields that both records of the task share.
-    task_context
-        Where the task belongs.
-    metadata
-        Its custom metadata, encoded.
-    started_at
-        Start by the wall clock, in nanoseconds.
-    """
-
-    scope: Scope
-    task_context: origin.TaskContext
-    metadata: bytes
-    started_at: int
-
-    def line(self, status: Status, metadata: bytes, tail: bytes) -> bytes:
-        """Return a line of the task. The arguments are fields of :class:`~flowprov.records.Task`, encoded."""
-        key: Any = self.scope.key
-        return DASK_TASK % (
-            key,
-            self.scope.line_prefix,
-            self.started_at,
-            _STATUS[status],
-            metadata,
-            tail,
-        )
-
-
-_STATUS = {status: status.value.encode() for status in Status}
 _STATUS_AT_END = {MEMORY: Status.FINISHED, ERROR: Status.ERROR}  # by the task's state
 _MAX_DESTINATIONS = (
     4  # submissions whose tasks take turns on a worker, as those of a map and of its results do
@@ -119,6 +85,8 @@ class Executions:
     ----------
     running
         The executions that run now, by key.
+    actors
+        What stands for the ended executions that made the actors of this worker, by key.
     owner
         The plugin that reports here. There is only one, however often the plugin is registered.
     """
@@ -126,6 +94,7 @@ class Executions:
     def __init__(self, worker: Any) -> None:
         self._worker = weakref.ref(worker)
         self.running: dict[Any, Execution] = {}
+        self.actors: dict[Any, Execution] = {}
         self.owner: object = None
         self._destinations: deque[_Destination] = deque(maxlen=_MAX_DESTINATIONS)
         self._worker_fields = b""  # the metadata that names the worker, encoded
@@ -136,13 +105,15 @@ class Executions:
         A cancelled task runs until its function returns. Only then is it over, and a client may want it again
         before.
         """
-        worker = self._worker()
+        worker: Any = self._worker()
         task: Any = None if worker is None else worker.state.tasks.get(key)  # private: see _dask_private
         state = getattr(task, "state", FORGOTTEN)
         if state in RUNNING_STATES:
             return
         if state in CANCELLED_STATES and task.previous in RUNNING_STATES and not task.done:
             return
+        if state == MEMORY and key in getattr(worker.state, "actors", ()):
+            self._keep_actor(worker, key)
         added = {"rescheduled": True} if finish == RESCHEDULED else {}
         self._end(key, _STATUS_AT_END.get(state, Status.CANCELLED), task, added)
 
@@ -342,6 +313,14 @@ class Executions:
         if scope.exact:
             tail += telemetry_at_end_field(scope)
         return execution.line(status, metadata, tail)
+
+    def _keep_actor(self, worker: Any, key: Any) -> None:
+        """Keep what stands for an execution that made an actor, and forget those of actors that are gone."""
+        execution, actors = self.running[key], worker.state.actors
+        self.actors = {other: kept for other, kept in self.actors.items() if other in actors}
+        self.actors[key] = Execution.without_record(
+            execution.scope.journal, execution.task_context, execution.scope.full_task_id()
+        )
 
     def _thread_field(self, execution: Execution, task: Any) -> bytes:
         """Return the field that names the thread of a task, unless the header names it."""

@@ -23,8 +23,9 @@ from typing import Any
 
 from flowprov import guard
 from flowprov.capture.dask import _dask_private, origin
-from flowprov.capture.dask.fetch.protocol import FetchRequest, FetchResponse
+from flowprov.capture.dask.fetch.protocol import FetchRequest, FetchResponse, SilentNotice
 from flowprov.capture.dask.fetch.rpc import NoResponseError, WorkerRPC
+from flowprov.capture.dask.participants import Participants
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import expect_writer_until, is_writer_expected
 from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, replica_state
@@ -51,6 +52,8 @@ class JournalFetcher:
         The context of the workflow's tasks.
     interval
         Seconds between two collections.
+    participants
+        The workers of the workflow, which this adds to; None without a workflow.
 
     Attributes
     ----------
@@ -58,8 +61,15 @@ class JournalFetcher:
         What the last collection could not fetch, one phrase each.
     """
 
-    def __init__(self, client: Any, task_context: origin.TaskContext, interval: float) -> None:
+    def __init__(
+        self,
+        client: Any,
+        task_context: origin.TaskContext,
+        interval: float,
+        participants: Participants | None = None,
+    ) -> None:
         self.missing: list[str] = []
+        self._participants = participants
         self._rpc = WorkerRPC(client)
         self._task_context = task_context
         self._folder = Path(str(task_context.buffer)) / folder_name(task_context.campaign_id)
@@ -150,11 +160,9 @@ class JournalFetcher:
         ]
         for address, response in responses.items():
             if response is None:
-                self._without_plugin[address] = self._without_plugin.get(address, 0) + 1
-                if address in self._remote_workers:
-                    self.missing.append(
-                        f"{self._describe_worker(address)} (an internal error of flowprov there)"
-                    )
+                self._note_without_plugin(address)
+            elif response.silent is not None:
+                self._note_silent(address, response.hostname, response.silent)
             elif response.folders:
                 self._remote_workers[address] = response
                 workers_by_machine.setdefault(response.machine_key, []).append(address)
@@ -169,6 +177,16 @@ class JournalFetcher:
         self._forget_departed(addresses, workers_by_machine)
         if last:
             self._create_placeholders(addresses, deadline)
+
+    def _note_without_plugin(self, address: str) -> None:
+        self._without_plugin[address] = self._without_plugin.get(address, 0) + 1
+        if address in self._remote_workers:
+            self.missing.append(f"{self._describe_worker(address)} (an internal error of flowprov there)")
+
+    def _note_silent(self, address: str, hostname: str, reason: str) -> None:
+        self._shared_workers.add(address)  # it has nothing to fetch
+        if self._participants is not None:
+            self._participants.add_silent(SilentNotice(address, hostname, reason))
 
     def _other_writers_exist(self) -> bool:
         """Whether other processes recorded into the client's folder, as workers do that see it."""
@@ -248,6 +266,10 @@ class JournalFetcher:
     def _create_placeholders(self, present: list[str], deadline: float) -> None:
         """Create a replica for each journal of which nothing arrived, so that ``verify`` misses the rest."""
         for notice in self._rpc.journal_notices(deadline):
+            if self._participants is not None:
+                self._participants.add_journal(notice)
+            if not notice.header:
+                continue  # the client sees the journal
             is_of_campaign = notice.campaign_id == self._task_context.campaign_id
             path = self._path(notice.name) if is_of_campaign else None
             if path is None or path.exists():
@@ -289,7 +311,7 @@ class JournalFetcher:
 
 
 @contextlib.contextmanager
-def fetching(client: Any, task_context: origin.TaskContext) -> Iterator[None]:
+def fetching(client: Any, task_context: origin.TaskContext, participants: Participants) -> Iterator[None]:
     """Fetch journals while a workflow is open, and wait a little for the last of them when it closes.
 
     With an asynchronous client the workflow closes in the client's event loop, and must not wait there. The
@@ -299,7 +321,7 @@ def fetching(client: Any, task_context: origin.TaskContext) -> Iterator[None]:
     if task_context.buffer is None or task_context.nonce is None or _runs_workers_in_process(client):
         yield
         return
-    fetcher = JournalFetcher(client, task_context, settings.collect_interval)
+    fetcher = JournalFetcher(client, task_context, settings.collect_interval, participants)
     thread = threading.Thread(
         target=fetcher.run, args=(settings.close_timeout,), name="flowprov-fetch-journals", daemon=True
     )

@@ -42,27 +42,38 @@ class FetchRequest(msgspec.Struct, frozen=True):
     limit: int = CHUNK
 
 
-class JournalNotice(msgspec.Struct, frozen=True):
-    """What the scheduler keeps of a journal that the client does not see.
+class JournalNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of its journal when a workflow first writes into it.
 
     Attributes
     ----------
-    campaign_id
-        Campaign of the journal.
+    campaign_id, workflow_id, journal_id
+        What is recorded, and where.
     name
         ``host/name`` of its file in the buffer folder.
-    worker, hostname, folder
+    worker, hostname, pid, folder
         The worker that writes it, and where.
     header
-        Its first line.
+        Its first line, if the client does not see the journal; else empty.
     """
 
     campaign_id: str
+    workflow_id: str
+    journal_id: str
     name: str
     worker: str
     hostname: str
+    pid: int
     folder: str
-    header: bytes
+    header: bytes = b""
+
+
+class SilentNotice(msgspec.Struct, frozen=True):
+    """What the scheduler keeps of a worker that records nothing: see ``arrival``."""
+
+    worker: str
+    hostname: str
+    reason: str
 
 
 class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +83,8 @@ class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     hostname, pid
         Host and process of the worker.
+    silent
+        Why the worker records nothing; then there is nothing else in the response.
     sees_buffer
         Whether it sees the client's buffer and records into it.
     folders
@@ -91,7 +104,8 @@ class FetchResponse(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     hostname: str
-    pid: int
+    pid: int = 0
+    silent: str | None = None
     sees_buffer: bool = False
     folders: list[str] = []
     hosts: list[str] = []

@@ -172,6 +172,8 @@ def unpack_response(reply: Any) -> FetchResponse | None:
     """Unpack a response; return None if there is none, or if it was damaged on its way."""
     if not isinstance(reply, dict):
         return None
+    if "silent" in reply:
+        return FetchResponse(hostname=str(reply.get("hostname")), silent=str(reply["silent"]))
     packed = reply.get("response")
     if packed is None:
         guard.logger.debug("flowprov met an internal error on a Dask worker: %s", reply.get("error"))

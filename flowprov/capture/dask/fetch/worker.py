@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from flowprov import guard
-from flowprov.capture.dask import _dask_private, origin
+from flowprov.capture.dask import _dask_private, arrival, origin
 from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
 from flowprov.journal import Journal, files
 from flowprov.journal.format import SUFFIX, folder_name
@@ -32,7 +32,8 @@ from flowprov.runtime import runtime
 T = TypeVar("T")
 
 _MAX_HEADER = 8192
-_announced: set[str] = set()
+_MAX_ANNOUNCED = 4096
+_announced: set[tuple[str, str]] = set()  # journals, each with a workflow
 
 
 def serve_journals(worker: Any) -> None:
@@ -45,29 +46,54 @@ def stop_serving_journals(worker: Any) -> None:
     _dask_private.remove_handler(worker, OPERATION)
 
 
-def announce_journal(worker: Any, journal: Journal, task_context: origin.TaskContext) -> None:
-    """Announce a new journal to the scheduler, so that the client knows of it if the worker dies early."""
-    if journal.journal_id in _announced or journal.path is None:
+def announce_journal(server: Any, journal: Journal, task_context: origin.TaskContext) -> None:
+    """Announce a journal to the clients, once for each workflow, so that they know what must be there.
+
+    Parameters
+    ----------
+    server
+        The worker, nanny or scheduler of this process.
+    journal
+        The journal.
+    task_context
+        The workflow, and the buffer of its client.
+    """
+    announced = (journal.journal_id, task_context.workflow_id)
+    if announced in _announced or (journal.path is None and not journal.counts()[2]):
         return
-    _announced.add(journal.journal_id)
+    if len(_announced) >= _MAX_ANNOUNCED:
+        _announced.clear()  # clients know what they heard before
+    _announced.add(announced)
     with guard.guarded("announcing a journal to a Dask client"):
-        if task_context.buffer is None or (
-            task_context.nonce is not None
-            and origin.sees_buffer(task_context.buffer, task_context.nonce)
-            and journal.path.is_relative_to(task_context.buffer)
-        ):
+        if journal.path is None:
+            dropped = ", ".join(journal.counts()[2])
+            arrival.announce_silence(server, f"its journal cannot be written ({dropped})")
             return
-        with journal.path.open("rb") as file:
-            header = file.readline(_MAX_HEADER)
+        header = b""
+        if not _sees_journal(journal.path, task_context):
+            with journal.path.open("rb") as file:
+                header = file.readline(_MAX_HEADER)
         notice = JournalNotice(
-            task_context.campaign_id,
-            f"{journal.path.parent.name}/{journal.path.name}",
-            worker.address,
-            journal.identity.hostname,
-            str(journal.path.parents[1]),
-            header,
+            campaign_id=task_context.campaign_id,
+            workflow_id=task_context.workflow_id,
+            journal_id=journal.journal_id,
+            name=f"{journal.path.parent.name}/{journal.path.name}",
+            worker=server.address,
+            hostname=journal.identity.hostname,
+            pid=os.getpid(),
+            folder=str(journal.path.parents[1]),
+            header=header,
         )
-        worker.log_event(TOPIC, msgspec.json.encode(notice).decode())
+        server.log_event(TOPIC, msgspec.json.encode(notice).decode())
+
+
+def _sees_journal(path: Path, task_context: origin.TaskContext) -> bool:
+    """Whether the client of a workflow sees a journal of this process."""
+    return task_context.buffer is None or (
+        task_context.nonce is not None
+        and origin.sees_buffer(task_context.buffer, task_context.nonce)
+        and path.is_relative_to(task_context.buffer)
+    )
 
 
 async def flowprov_journals(request: bytes) -> dict[str, Any]:
