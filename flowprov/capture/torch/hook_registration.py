@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from flowprov.capture.torch._torch_private import hook_dicts
 from flowprov.capture.torch.backward import BackwardWatchHook
-from flowprov.capture.torch.hooks import CapturedModule, ForwardHook, ForwardPreHook
+from flowprov.capture.torch.captured_module import CapturedModule
+from flowprov.capture.torch.hooks import ForwardHook, ForwardPreHook
 
 
 def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:

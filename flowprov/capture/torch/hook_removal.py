@@ -11,8 +11,9 @@ import torch
 
 from flowprov.capture.torch import encoder_fastpath
 from flowprov.capture.torch._torch_private import hook_dicts
+from flowprov.capture.torch.captured_module import CapturedModule
 from flowprov.capture.torch.compile import optimized_modules_in, original_module, unwrap_compiled
-from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, captured_modules_of
+from flowprov.capture.torch.hooks import CaptureHook, captured_modules_of
 from flowprov.capture.torch.model import Model
 
 
