@@ -188,6 +188,13 @@ def close_after_fault(scope: Scope, activity: str, error: BaseException) -> None
         guard.report_internal_error(activity, error)
 
 
+def discard(scope: Scope) -> None:
+    """Close a scope without a record: what ran in it was traced."""
+    context.deactivate(scope)
+    if scope.key is not None:
+        scope.journal.open_scopes.pop(scope.key, None)
+
+
 def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:
     """Count an internal error and the event that it cost.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 import msgspec
 
 from flowprov import guard
+from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
 from flowprov.capture.function_spec import encode
 from flowprov.capture.loop_pass import LoopPass
@@ -74,12 +75,12 @@ class Loop(Generic[T]):
         workflow_id: str | None = None,
         capture_enabled: bool = True,
     ) -> None:
-        self._items = cast("Iterable[T]", range(items)) if isinstance(items, int) else items
+        self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
         self._item_name = item_name
         self._total = total
         self._parent_task_id = parent_task_id
         self._workflow_id = workflow_id
-        self._enabled = capture_enabled and not runtime.disabled()
+        self._enabled = capture_enabled and not (replay.is_traced() or runtime.disabled())
         self._activity_id = f"{name}_iteration"
         self._pass: LoopPass | None = None  # the one that began last
 
@@ -96,7 +97,7 @@ class Loop(Generic[T]):
         The iterations belong to the scope in which this is called: where loops take turns (``zip``), none of
         them belongs to an iteration of another one.
         """
-        if not self._enabled:
+        if not self._enabled or replay.is_traced():
             return iter(self._items)
         return self._iterate(iter(self._items), _get())
 
@@ -137,7 +138,7 @@ class Loop(Generic[T]):
         **values
             Further values.
         """
-        if not self._enabled:
+        if not self._enabled or (self._pass is None and replay.is_traced()):
             return
         try:
             plain = generated.__class__ is dict and not values
