@@ -19,7 +19,7 @@ import torch
 from flowprov import guard
 from flowprov.capture.failures import close_after_fault, close_all_abandoned, count_lost_event
 from flowprov.capture.task_records import enclosing_scope
-from flowprov.capture.torch._torch_private import FORWARD_PRE_HOOKS, is_traced
+from flowprov.capture.torch._torch_private import FORWARD_HOOKS, FORWARD_PRE_HOOKS, is_traced
 from flowprov.capture.torch.captured_module import CapturedModule, Forward
 from flowprov.capture.torch.tracing import is_compiling, warn_if_inlined
 from flowprov.clock import ticks
@@ -48,9 +48,25 @@ class CaptureHook:
 
 
 class ForwardPreHook(CaptureHook):
-    """Opens the scope of a forward."""
+    """Opens the scope of a forward.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    captured
+        The capture of the module.
+    partner
+        The hook that closes the scope. Nothing is opened where that is not on the same module: other tools
+        may move one of the two, or take it off. None where the caller calls both.
+    number
+        Under which torch keeps the partner; it is only where to look first.
+    """
+
+    __slots__ = ("number", "partner")
+
+    def __init__(self, captured: CapturedModule, partner: ForwardHook | None = None, number: int = 0) -> None:
+        super().__init__(captured)
+        self.partner = partner
+        self.number = number
 
     def __call__(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KWARGS
@@ -63,6 +79,14 @@ class ForwardPreHook(CaptureHook):
             return
         parent = None
         try:
+            captured, partner = self.captured, self.partner
+            if (
+                partner is not None
+                and getattr(module, FORWARD_HOOKS).get(self.number) is not partner
+                and not has_partner(self, module)
+            ):
+                _warn_parted(captured)
+                return
             frame = _get_frame(1).f_back
             parent = previous = _get_current()
             if previous.__class__ is Forward:
@@ -70,14 +94,13 @@ class ForwardPreHook(CaptureHook):
                 if (
                     previous.__class__ is Forward
                     and previous.opener.inner is not None  # type: ignore[attr-defined]
-                    and _is_recorded_around(previous, self.captured)
+                    and _is_recorded_around(previous, captured)
                 ):
                     return
             if parent is None or parent.muted:
                 parent = enclosing_scope(parent)
                 if parent is None:
                     return
-            captured = self.captured
             if parent.forwards and (not captured.path or _is_called_in_its_model(captured, module, previous)):
                 captured.open_forward(parent, previous, frame, module, args, kwargs)
         except Exception as error:  # the guard: the forward runs whatever happens to us
@@ -160,6 +183,23 @@ def _close_abandoned(scope: Scope | None, frame: FrameType | None) -> Scope | No
     return scope
 
 
+def has_partner(hook: ForwardPreHook, module: object) -> bool:
+    """Whether the hook that closes what a hook opens is on the module too."""
+    hooks = dict(getattr(module, FORWARD_HOOKS, None) or ())
+    return any(other is hook.partner for other in hooks.values())
+
+
+def _warn_parted(captured: CapturedModule) -> None:
+    guard.warn_once(
+        f"parted hooks of {captured.model.name}",
+        "flowprov: the forwards of %s in %s are not recorded any more. Something moved or removed one of the "
+        "two hooks of flowprov (torch.ao.quantization.fuse_modules does, or clearing them all). To have "
+        "them recorded, release and capture the model again. This is said once per model.",
+        captured.path or "the model itself",
+        captured.model.name,
+    )
+
+
 def _count_lost(parent: Scope | None, activity: str, error: Exception) -> None:
     if parent is None:
         guard.report_internal_error(activity, error)
@@ -170,4 +210,4 @@ def _count_lost(parent: Scope | None, activity: str, error: Exception) -> None:
 def captured_modules_of(module: object) -> list[CapturedModule]:
     """Return the captures of a module: one for each model that records it, as a child or as the model."""
     hooks = dict(getattr(module, FORWARD_PRE_HOOKS, None) or ()).values()
-    return [hook.captured for hook in hooks if isinstance(hook, ForwardPreHook)]
+    return [hook.captured for hook in hooks if isinstance(hook, ForwardPreHook) and has_partner(hook, module)]
