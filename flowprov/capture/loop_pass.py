@@ -48,6 +48,8 @@ class LoopPass:
         Whether the written-out code of ``Loop`` may record the iterations.
     lightweight
         Whether they are recorded without telemetry.
+    recomputed
+        Whether checkpointing runs the loop again; each iteration says so.
 
     Attributes
     ----------
@@ -83,15 +85,24 @@ class LoopPass:
         "line_template",
         "open_template",
         "parent",
+        "recomputed",
         "scope",
     )
 
     def __init__(
-        self, parent: Scope, activity_id: str, item_name: str, *, fast: bool, lightweight: bool
+        self,
+        parent: Scope,
+        activity_id: str,
+        item_name: str,
+        *,
+        fast: bool,
+        lightweight: bool,
+        recomputed: bool = False,
     ) -> None:
         journal = parent.journal
         self.exact = journal.exact_reader is not None and not lightweight
-        self.fast = fast and not self.exact
+        self.fast = fast and not (self.exact or recomputed)
+        self.recomputed = recomputed
         self.group = journal.next_number()
         self.scope: Scope | None = None
         self.last: Scope | None = None

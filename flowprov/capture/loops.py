@@ -97,9 +97,10 @@ class Loop(Generic[T]):
         The iterations belong to the scope in which this is called: where loops take turns (``zip``), none of
         them belongs to an iteration of another one.
         """
-        if not self._enabled or replay.is_traced():
+        is_recomputed = self._enabled and replay.is_replayed()
+        if not self._enabled or (is_recomputed and replay.is_traced()):
             return iter(self._items)
-        return self._iterate(iter(self._items), _get())
+        return self._iterate(iter(self._items), _get(), recomputed=is_recomputed)
 
     def __len__(self) -> int:
         """Return the number of items.
@@ -158,13 +159,13 @@ class Loop(Generic[T]):
     # 2,000 integers): _open_iteration 4 %, open_scope 9 to 12 %, close_task 16 to 18 %, the last two together
     # 15 %, journal.append 3 %. With end_iter (2.1 µs) the two together cost 10 %.
 
-    def _iterate(self, source: Iterator[T], created_in: Scope | None) -> Iterator[T]:
+    def _iterate(self, source: Iterator[T], created_in: Scope | None, *, recomputed: bool) -> Iterator[T]:
         """Iterate over one pass."""
         parent = enclosing_scope(created_in if created_in is not None else _get())
         if parent is None:
             yield from source
             return
-        one_pass = self._pass = self._create_pass(self._parent_of(parent))
+        one_pass = self._pass = self._create_pass(self._parent_of(parent), recomputed=recomputed)
         try:
             parent, journal, forwards, epoch, prefix, int_template, template = one_pass.begin()
             for position, item in enumerate(source):
@@ -214,9 +215,14 @@ class Loop(Generic[T]):
         finally:
             one_pass.end()
 
-    def _create_pass(self, parent: Scope) -> LoopPass:
+    def _create_pass(self, parent: Scope, *, recomputed: bool) -> LoopPass:
         return LoopPass(
-            parent, self._activity_id, self._item_name, fast=self._fast, lightweight=self._is_lightweight()
+            parent,
+            self._activity_id,
+            self._item_name,
+            fast=self._fast,
+            lightweight=self._is_lightweight(),
+            recomputed=recomputed,
         )
 
     def _parent_of(self, parent: Scope) -> Scope:
@@ -252,6 +258,8 @@ class Loop(Generic[T]):
         )  # fmt: skip
         one_pass.scope = scope
         _set(scope)
+        if one_pass.recomputed:
+            scope.ensure_extras().custom_metadata["recomputed"] = True
         if one_pass.exact:
             read_telemetry_at_start(scope)
         scope.started = ticks()

@@ -266,6 +266,10 @@ def end_with_error(
     """Record a task that an exception ended. The caller raises the exception again."""
     try:
         ended = _ticks()
+        if replay.is_stop(error):
+            metadata = {**(custom_metadata or {}), "recomputed": True, "stopped_early": True}
+            close_task(scope, ended, *encode_outputs_and_extras(scope, None, tags, metadata))
+            return
         description = describe_exception(error)
         correct_left_early(scope, error, description)
         generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)
