@@ -15,6 +15,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.asynchronous import came_from_outside
+from flowprov.capture import replay
 from flowprov.capture.additions import encode_extras
 from flowprov.clock import clock
 from flowprov.line_templates import UNFINISHED_TASK
@@ -73,7 +74,7 @@ def correct_left_early(scope: Scope, error: BaseException, description: Error) -
     error, description
         The exception, and its description.
     """
-    if not scope.left_early:
+    if not scope.left_early or replay.is_stop(error):
         return
     passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
@@ -186,6 +187,13 @@ def close_after_fault(scope: Scope, activity: str, error: BaseException) -> None
         count_lost_event(scope, activity, error)
     else:
         guard.report_internal_error(activity, error)
+
+
+def discard(scope: Scope) -> None:
+    """Close a scope without a record: what ran in it was traced."""
+    context.deactivate(scope)
+    if scope.key is not None:
+        scope.journal.open_scopes.pop(scope.key, None)
 
 
 def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:

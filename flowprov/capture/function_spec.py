@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
 import msgspec
 
+from flowprov.capture import replay
 from flowprov.runtime import runtime
 from flowprov.values import Limits, is_secret_key
 from flowprov.values.markers import INT_MAX, INT_MIN
 
 _json = msgspec.json.Encoder().encode
 _MAX_STRING = Limits().max_string
+_modules = sys.modules
 
 
 class FunctionSpec:
@@ -91,7 +94,13 @@ class FunctionSpec:
         return self._tail
 
     def encode_outputs(self, result: Any) -> bytes:
-        """Encode the result of a call as the ``generated`` field of a line."""
+        """Encode the result of a call as the ``generated`` field of a line.
+
+        Raises
+        ------
+        Replay
+            If the call is traced, which plain numbers as inputs did not show.
+        """
         result_type = type(result)
         if not self.output_names and (
             (result_type is float and result - result == 0.0)
@@ -99,7 +108,13 @@ class FunctionSpec:
             or result_type is bool
         ):
             return b',"generated":{"result":' + _json(result) + b"}"
-        return generated_field(self.name_outputs(result))
+        if result is None:
+            return b""
+        if "torch" in _modules and replay.adapter.is_traced():
+            raise replay.Replay
+        if result_type is dict or self.output_names:
+            return generated_field(self.name_outputs(result))
+        return b',"generated":' + encode({"result": result})
 
     def encode_unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Encode arguments that do not fit the signature. The call is about to raise."""
@@ -186,6 +201,8 @@ def encode_used({parameters}):
             return _flowprov_json({{{items}}})
         except UnicodeEncodeError:
             pass
+    if "torch" in _flowprov_modules and _flowprov_is_replayed():
+        return _flowprov_encode_replayed({{{items}}})
     return _flowprov_encode({{{items}}})
 """
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ParamSpec, TypeVar
 
 from flowprov import guard
-from flowprov.capture import additions
+from flowprov.capture import additions, replay
 from flowprov.capture.additions import Metadata, collect_values
 from flowprov.capture.failures import sanitize_text
 from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
@@ -132,8 +132,39 @@ class WorkflowHandle(_Handle):
         return f"<flowprov workflow {self.workflow_id}>"
 
 
+class _UnrecordedTask(TaskHandle):
+    """The handle in code that is traced: it accepts everything and keeps nothing."""
+
+    __slots__ = ()
+
+    @property
+    def custom_metadata(self) -> MutableMapping[str, Any]:
+        """A dictionary that is not recorded."""
+        return {}
+
+
+class _UnrecordedWorkflow(WorkflowHandle):
+    """As :class:`_UnrecordedTask`."""
+
+    __slots__ = ()
+
+    @property
+    def custom_metadata(self) -> MutableMapping[str, Any]:
+        """A dictionary that is not recorded."""
+        return {}
+
+
+UNRECORDED_TASK = _UnrecordedTask(None)
+UNRECORDED_WORKFLOW = _UnrecordedWorkflow(None)
+
+
 def current_task() -> TaskHandle | None:
-    """Return a handle of the task in which the caller runs; None outside of any task."""
+    """Return a handle of the task in which the caller runs; None outside of any task.
+
+    While torch traces the caller, the handle accepts everything and records nothing.
+    """
+    if replay.is_traced():
+        return UNRECORDED_TASK
     scope = _open_scope()
     while scope is not None and (scope.key is None or not scope.recorded):
         if scope.key is None and scope.recorded:
@@ -143,7 +174,12 @@ def current_task() -> TaskHandle | None:
 
 
 def current_workflow() -> WorkflowHandle | None:
-    """Return a handle of the workflow in which the caller runs; None outside of any workflow."""
+    """Return a handle of the workflow in which the caller runs; None outside of any workflow.
+
+    While torch traces the caller, the handle accepts everything and records nothing.
+    """
+    if replay.is_traced():
+        return UNRECORDED_WORKFLOW
     scope = _open_scope()
     return None if scope is None else WorkflowHandle(context.workflow_of(scope))
 
@@ -176,7 +212,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     Without ``bind``, the events of a thread belong to the innermost open workflow of the process, and to no
     task.
     """
-    if runtime.disabled() or (scope := context.current_scope()) is None:
+    if replay.is_traced() or runtime.disabled() or (scope := context.current_scope()) is None:
         return function
 
     @functools.wraps(function)

@@ -49,6 +49,8 @@ class LoopPass:
         Whether the written-out code of ``Loop`` may record the iterations, after the first ones.
     lightweight
         Whether they are recorded without telemetry.
+    recomputed
+        Whether checkpointing runs the loop again; each iteration says so.
 
     Attributes
     ----------
@@ -88,17 +90,26 @@ class LoopPass:
         "line_template",
         "open_template",
         "parent",
+        "recomputed",
         "scope",
     )
 
     def __init__(
-        self, parent: Scope, activity_id: str, item_name: str, *, fast: bool, lightweight: bool
+        self,
+        parent: Scope,
+        activity_id: str,
+        item_name: str,
+        *,
+        fast: bool,
+        lightweight: bool,
+        recomputed: bool = False,
     ) -> None:
         journal = parent.journal
         self.exact = journal.exact_reader is not None and not lightweight
+        self.recomputed = recomputed
         self.fast = False
         self.ahead: ReadAhead | None = ReadAhead(activity_id)
-        self._may_be_fast = fast and not self.exact
+        self._may_be_fast = fast and not (self.exact or recomputed)
         self.group = journal.next_number()
         self.scope: Scope | None = None
         self.last: Scope | None = None

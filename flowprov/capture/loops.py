@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 import msgspec
 
 from flowprov import guard
+from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
 from flowprov.capture.function_spec import encode
 from flowprov.capture.loop_pass import LoopPass
@@ -76,12 +77,12 @@ class Loop(Generic[T]):
         workflow_id: str | None = None,
         capture_enabled: bool = True,
     ) -> None:
-        self._items = cast("Iterable[T]", range(items)) if isinstance(items, int) else items
+        self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
         self._item_name = item_name
         self._total = total
         self._parent_task_id = parent_task_id
         self._workflow_id = workflow_id
-        self._enabled = capture_enabled and not runtime.disabled()
+        self._enabled = capture_enabled and not (replay.is_traced() or runtime.disabled())
         self._activity_id = f"{name}_iteration"
         self._pass: LoopPass | None = None  # the one that began last
 
@@ -98,9 +99,10 @@ class Loop(Generic[T]):
         The iterations belong to the scope in which this is called: where loops take turns (``zip``), none of
         them belongs to an iteration of another one.
         """
-        if not self._enabled:
+        is_recomputed = self._enabled and replay.is_replayed()
+        if not self._enabled or (is_recomputed and replay.is_traced()):
             return iter(self._items)
-        return self._iterate(iter(self._items), _get())
+        return self._iterate(iter(self._items), _get(), recomputed=is_recomputed)
 
     def __len__(self) -> int:
         """Return the number of items.
@@ -139,7 +141,7 @@ class Loop(Generic[T]):
         **values
             Further values.
         """
-        if not self._enabled:
+        if not self._enabled or (self._pass is None and replay.is_traced()):
             return
         try:
             plain = generated.__class__ is dict and not values
@@ -159,13 +161,13 @@ class Loop(Generic[T]):
     # 2,000 integers): _open_iteration 4 %, open_scope 9 to 12 %, close_task 16 to 18 %, the last two together
     # 15 %, journal.append 3 %. With end_iter (2.1 µs) the two together cost 10 %.
 
-    def _iterate(self, source: Iterator[T], created_in: Scope | None) -> Iterator[T]:
+    def _iterate(self, source: Iterator[T], created_in: Scope | None, *, recomputed: bool) -> Iterator[T]:
         """Iterate over one pass."""
         parent = enclosing_scope(created_in if created_in is not None else _get())
         if parent is None:
             yield from source
             return
-        one_pass = self._pass = self._create_pass(self._parent_of(parent))
+        one_pass = self._pass = self._create_pass(self._parent_of(parent), recomputed=recomputed)
         try:
             parent, journal, forwards, epoch, prefix, int_template, template = one_pass.begin()
             for position, item in enumerate(source):
@@ -215,9 +217,14 @@ class Loop(Generic[T]):
         finally:
             one_pass.end()
 
-    def _create_pass(self, parent: Scope) -> LoopPass:
+    def _create_pass(self, parent: Scope, *, recomputed: bool) -> LoopPass:
         return LoopPass(
-            parent, self._activity_id, self._item_name, fast=self._fast, lightweight=self._is_lightweight()
+            parent,
+            self._activity_id,
+            self._item_name,
+            fast=self._fast,
+            lightweight=self._is_lightweight(),
+            recomputed=recomputed,
         )
 
     def _parent_of(self, parent: Scope) -> Scope:
@@ -256,6 +263,8 @@ class Loop(Generic[T]):
         )  # fmt: skip
         one_pass.scope = scope
         _set(scope)
+        if one_pass.recomputed:
+            scope.ensure_extras().custom_metadata["recomputed"] = True
         if one_pass.exact:
             read_telemetry_at_start(scope)
         scope.started = ticks()

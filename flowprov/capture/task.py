@@ -16,10 +16,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 import msgspec
 
 from flowprov import guard
+from flowprov.capture import replay
 from flowprov.capture.failures import close_after_fault, count_lost_event
 from flowprov.capture.function_spec import FunctionSpec, encode
 from flowprov.capture.generators import wrap_async_generator, wrap_generator
-from flowprov.capture.handles import TaskHandle
+from flowprov.capture.handles import UNRECORDED_TASK, TaskHandle
 from flowprov.capture.task_records import (
     close_task,
     enclosing_scope,
@@ -36,6 +37,14 @@ from flowprov.runtime import context, runtime
 from flowprov.runtime.context import HeldScope, Scope
 
 get_current = context.current.get
+
+
+def _not_recorded(_spec: FunctionSpec, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    """Stand for :func:`start_call` in code that torch compiles."""
+    replay.warn_compiled()
+
+
+replay.compiled_as(_not_recorded)(start_call)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,6 +180,9 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         self._scope: Scope | None = None
 
     def __enter__(self) -> TaskHandle:
+        is_recomputed = replay.is_replayed()
+        if is_recomputed and replay.is_traced():
+            return UNRECORDED_TASK
         previous = get_current()
         parent = None if runtime.disabled() else enclosing_scope(previous)
         handle = TaskHandle(None)
@@ -181,6 +193,8 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
                     fields += b',"subtype":' + msgspec.json.encode(str(self._subtype))
                 self._scope = open_task(parent, previous, fields, encode(self._used), HeldScope)
                 handle = TaskHandle(self._scope)
+                if is_recomputed:
+                    self._custom_metadata["recomputed"] = True
             except BaseException as error:  # the guard; what came from outside passes on
                 undo_start(previous, error)
                 self._scope = None

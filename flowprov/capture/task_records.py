@@ -26,6 +26,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.asynchronous import came_from_outside
+from flowprov.capture import replay
 from flowprov.capture.additions import encode_extras
 from flowprov.capture.failures import (
     close_after_fault,
@@ -33,6 +34,7 @@ from flowprov.capture.failures import (
     correct_left_early,
     count_lost_event,
     describe_exception,
+    discard,
     run_end_callbacks,
 )
 from flowprov.capture.workflow_records import implicit_workflow
@@ -72,7 +74,26 @@ def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
             guard.pass_on(error)
             used = spec.encode_unbound(args, kwargs)
         scope = open_task(parent, previous, spec.activity_fields, used)
+    except replay.Replay as call:
+        return _start_replayed(spec, parent, previous, call.used)
     except BaseException as error:  # the guard: the user's function runs whatever fails here
+        undo_start(previous, error)
+        guard.pass_on(error)
+        count_lost_event(parent, "recording the start of a task", error)
+        return None
+    return scope
+
+
+def _start_replayed(
+    spec: FunctionSpec, parent: Scope, previous: Scope | None, used: bytes | None
+) -> Scope | None:
+    """Open the scope of a call that is recomputed; return None if it is traced."""
+    if used is None:
+        return None
+    try:
+        scope = open_task(parent, previous, spec.activity_fields, used)
+        scope.ensure_extras().custom_metadata["recomputed"] = True
+    except BaseException as error:  # the guard, as above
         undo_start(previous, error)
         guard.pass_on(error)
         count_lost_event(parent, "recording the start of a task", error)
@@ -230,6 +251,8 @@ def end_call(scope: Scope, spec: FunctionSpec, result: Any) -> None:
             close_task(
                 scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, spec.custom_metadata)
             )
+    except replay.Replay:
+        discard(scope)
     except BaseException as error:  # the guard; what came from outside passes on from there
         close_after_fault(scope, "recording the end of a task", error)
 
@@ -243,6 +266,10 @@ def end_with_error(
     """Record a task that an exception ended. The caller raises the exception again."""
     try:
         ended = _ticks()
+        if replay.is_stop(error):
+            metadata = {**(custom_metadata or {}), "recomputed": True, "stopped_early": True}
+            close_task(scope, ended, *encode_outputs_and_extras(scope, None, tags, metadata))
+            return
         description = describe_exception(error)
         correct_left_early(scope, error, description)
         generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)

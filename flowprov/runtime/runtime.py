@@ -25,6 +25,7 @@ from flowprov.environment import launchers
 from flowprov.journal import Identity, Journal, JournalMaintenance
 from flowprov.records import Campaign, new_id
 from flowprov.runtime import context, inheritance
+from flowprov.runtime.buffers import CampaignBuffers
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
@@ -56,6 +57,8 @@ class Runtime:
         Writes the heartbeats of the journals, in a thread of its own.
     sampler
         Samples telemetry; None where that is off.
+    buffers
+        Says in which folder the journals of a campaign lie.
     at_exit
         Callbacks for the end of the process.
     at_heartbeat
@@ -74,6 +77,7 @@ class Runtime:
         self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # a scope that holds one may still use it
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
+        self.buffers = CampaignBuffers(settings.journal.path)
         self.at_exit: list[Callable[[], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
         encoder_globals["_flowprov_encode"] = self.summarizer.encode_mapping
@@ -112,9 +116,9 @@ class Runtime:
         campaign_id
             The campaign.
         buffer
-            The buffer folder that an adapter's client reads; None for that of the settings.
+            The folder of the scope around, or of an adapter's client; None for that of the settings.
         """
-        key = (campaign_id, buffer or self.settings.journal.path)
+        key = (campaign_id, self.buffers.folder(campaign_id, buffer))
         journal = self._journals.get(key)
         if journal is None:
             with self._lock:
@@ -259,8 +263,9 @@ def configure(
 
     Notes
     -----
-    Scopes that are open stay in the journal in which they began. Scopes that open afterwards follow the new
-    settings.
+    Scopes that are open stay in the journal in which they began; later ones follow the new settings. What was
+    recorded of a campaign fixes its folder: another ``journal.path`` holds from the next campaign on, and a
+    warning says so.
     """
     settings = load_settings(settings_or_path, overrides or None)
     _start(settings)
@@ -284,7 +289,8 @@ def _start(settings: Settings | None) -> Runtime:
         if before is None:
             inheritance.join(_slot)
         else:
-            _slot.set_campaign(before.set_campaign(None))
+            _slot.set_campaign(campaign_id := before.set_campaign(None))
+            _slot.buffers = before.buffers.followed_by(settings.journal.path, before.journals(), campaign_id)
             _slot.at_exit = before.at_exit
             _retire(before)
         return _slot

@@ -7,7 +7,7 @@ Plain scalars need only the loop of `encode_mapping`; every other value goes thr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -303,7 +303,7 @@ class Summarizer:
                 ):
                     entries[key] = value
                 elif _handlers.get(cls) is keep_array:
-                    entries[key] = cast("JSONable", self._arrays(value))
+                    entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
                 else:
                     walker = walker or self._create_walker(raw=True)
                     walker.nodes = 0

@@ -174,13 +174,13 @@ def test_the_implicit_workflow_is_named_after_the_program_and_ends_with_it(tmp_p
         assert ended.status == status
 
 
-def test_workflows_that_open_after_a_new_configuration_go_to_the_new_buffer(
+def test_campaigns_that_begin_after_a_new_configuration_go_to_the_new_buffer(
     buffer: Path, tmp_path: Path
 ) -> None:
     with flowprov.workflow("A"):
         flowprov.configure(journal={"path": str(tmp_path / "other")})
         step()
-    with flowprov.workflow("B"):
+    with flowprov.workflow("B", campaign_id="b"):
         step()
     assert [wf.name for wf in _workflows(buffer) if wf.name] == ["A"]
     assert len(tasks(buffer)) == 1

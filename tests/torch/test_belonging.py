@@ -119,8 +119,9 @@ def test_with_what_null_only_the_model_is_recorded(buffer: Path) -> None:
     _configure(buffer, what=None)
     model = Net()
     model(batch())
-    assert hooks(model) == 0
+    model(batch())
     assert only(openings(buffer)).name == "Net"
+    assert forwards(buffer) == []
 
 
 def test_the_argument_goes_above_the_setting(buffer: Path) -> None:
@@ -153,17 +154,12 @@ def test_each_instance_is_a_workflow_that_ends_with_the_enclosing_one(buffer: Pa
         assert end.status == "FINISHED"
 
 
-def test_the_workflow_is_written_at_construction_before_any_forward(buffer: Path) -> None:
-    Net()
-    assert only(openings(buffer)).status == "RUNNING"
-
-
-def test_a_model_ends_with_the_task_or_iteration_in_which_it_was_built(buffer: Path) -> None:
+def test_a_model_ends_with_the_task_or_iteration_in_which_it_was_built_and_used(buffer: Path) -> None:
     with flowprov.workflow("W"):
         with flowprov.task_scope("trial"):
-            Net()
+            Net()(batch())
         for _ in flowprov.Loop(1, name="trial"):
-            Net()
+            Net()(batch())
         for opening in openings(buffer):
             assert ending(buffer, opening.workflow_id) is not None
     assert len(openings(buffer)) == 2
@@ -184,7 +180,7 @@ def test_a_model_that_was_built_in_a_forward_ends_with_it(buffer: Path) -> None:
 def test_a_model_ends_with_the_error_of_the_enclosing_scope(buffer: Path) -> None:
     def train() -> None:
         with flowprov.workflow("W"):
-            Net()
+            Net()(batch())
             raise ValueError("diverged")
 
     with pytest.raises(ValueError, match="diverged"):
@@ -206,7 +202,7 @@ def test_a_model_outside_of_any_workflow_opens_the_implicit_one(buffer: Path) ->
 
 def test_the_workflow_of_a_model_ends_before_the_enclosing_one(buffer: Path) -> None:
     with flowprov.workflow("W", workflow_id="w"):
-        Net()
+        Net()(batch())
     ended = [each.workflow_id for each in of_type(lines(buffer), records.Workflow) if each.ended_at]
     assert ended == [only(openings(buffer)).workflow_id, "w"]
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 import flowprov
 from flowprov import guard
-from flowprov.capture.torch import hooks as hooks_module
+from flowprov.capture.torch import captured_module
 from flowprov.runtime import context, runtime
 from tests.support import only, tasks
 from tests.torch.support import (
@@ -377,7 +377,7 @@ def test_an_internal_error_is_counted_and_the_forward_goes_on(
     for name in ("encode_output", "Inputs"):
         model = Net()
         with monkeypatch.context() as patched:
-            patched.setattr(hooks_module, name, broken)
+            patched.setattr(captured_module, name, broken)
             assert model(batch()).shape == expected.shape
     journal = only(runtime.get().journals())
     captured, written, dropped = journal.counts()

@@ -48,6 +48,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "torch.optim.Optimizer": optimizer_in_a_scaled_step,
     "torch._dynamo.eval_frame.OptimizedModule": lambda: anew(torch.nn.Linear(2, 2)),
     "torch._ops.OpOverload": lambda: torch.ops.aten.mm.default,
+    "torch.compile": lambda: torch.compile(lambda: None),
     "function": lambda: _compiler.assume_constant_result(lambda: None),
 }
 

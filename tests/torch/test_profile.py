@@ -11,7 +11,7 @@ import torch
 import flowprov
 from flowprov.capture.torch.profile import describe_model
 from tests.support import only
-from tests.torch.support import Net, Plain, openings
+from tests.torch.support import Net, Plain, batch, openings
 
 
 def test_parameters_are_counted_by_kind() -> None:
@@ -106,7 +106,7 @@ def test_the_profile_is_recorded_where_it_was_asked_for(
     class Model(Plain): ...
 
     build: Any = flowprov.torch_capture(Model, get_profile=by_decorator)
-    build(get_profile=by_constructor)
+    build(get_profile=by_constructor)(batch())
     recorded = only(openings(buffer)).custom_metadata or {}
     assert ("model_profile" in recorded) is expected
 
@@ -114,6 +114,7 @@ def test_the_profile_is_recorded_where_it_was_asked_for(
 def test_the_whole_profile_reaches_the_record(buffer: Path) -> None:
     build: Any = Net
     model = build(get_profile=True)
+    model(batch())
     recorded = only(openings(buffer)).custom_metadata["model_profile"]
     assert recorded == describe_model(model)
 

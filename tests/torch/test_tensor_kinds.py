@@ -242,7 +242,7 @@ def test_whatever_is_nested_passes_untouched_and_leaves_a_readable_record(
     keyed.pop("value", None)
     keyed.pop("input", None)
     keyed.pop("self", None)
-    with flowprov.workflow("W"):
+    with flowprov.workflow("W", campaign_id=folder.name):
         assert flowprov.torch_capture(Passes(), **INSPECTS)(value, **keyed) is value
     found = [only(children(folder)), only(forwards(folder))]
     for task in found:

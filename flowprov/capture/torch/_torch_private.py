@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import pkgutil
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+
+from flowprov.capture.replay import MARKED_CONSTANT, READ_INSTEAD
 
 _ALL = ("2.4", "2.6", "2.9", "2.13", "2.14")
 
@@ -71,26 +74,20 @@ def _name(
     return name.rpartition(".")[2]
 
 
-def _return_none(*_: object) -> None:
-    return None
-
-
 # -- whether torch traces what runs ----------------------------------------------------------------------
 
-_get_tracing_state: Callable[[], object] = _find(
-    "torch._C._get_tracing_state",
-    _return_none,
-    "see that torch.jit traces",
-    "forwards under torch.jit.trace are recorded",
+_is_jit_tracing: Callable[[], bool] = _find(
+    "torch._C._is_tracing", bool, "see that torch.jit traces", "forwards under torch.jit.trace are recorded"
 )
-_jit: Any = _find("torch.jit._trace", None, "read _trace_module_map", "it is as if that were missing")
+_NO_FLAGS = types.SimpleNamespace(_trace_module_map=None, _is_fx_tracing_flag=False)
+_jit: Any = _find("torch.jit._trace", _NO_FLAGS, "read _trace_module_map", "it is as if that were missing")
 _name(
     "torch.jit._trace._trace_module_map",
     "see that torch.jit.trace runs a module, also where it runs it plainly to compare",
     "the forward that torch.jit.trace compares with is recorded",
 )
 _fx: Any = _find(
-    "torch.fx._symbolic_trace", None, "read _is_fx_tracing_flag", "it is as if that were missing"
+    "torch.fx._symbolic_trace", _NO_FLAGS, "read _is_fx_tracing_flag", "it is as if that were missing"
 )
 _name(
     "torch.fx._symbolic_trace._is_fx_tracing_flag",
@@ -101,11 +98,9 @@ _name(
 )
 _FAKE_MODE = ("see that a fake mode runs, as under torch.export", "forwards on fake tensors are recorded")
 _fake_mode_key: object = _find("torch._C._TorchDispatchModeKey.FAKE", None, *_FAKE_MODE)
-_get_dispatch_mode: Callable[[object], object] = _find(
-    "torch._C._get_dispatch_mode", _return_none, *_FAKE_MODE
-)
+_get_dispatch_mode: Any = _find("torch._C._get_dispatch_mode", lambda _: None, *_FAKE_MODE)
 if _fake_mode_key is None:
-    _get_dispatch_mode = _return_none
+    _get_dispatch_mode = lambda _: None  # noqa: E731 - as short as the default above
 
 
 class _FlagOfThread:
@@ -121,20 +116,8 @@ class _FlagOfThread:
 
 if hasattr(_fx, "_is_fx_tracing_tls"):
     _fx = _FlagOfThread(_fx._is_fx_tracing_tls)  # noqa: SLF001 - this file is there for it
-
-
-def is_traced() -> bool:
-    """Whether torch.jit, torch.fx, torch.export or a fake mode runs what runs now.
-
-    ``torch.jit.trace`` also runs a module plainly, to compare. That counts as traced too. The question costs
-    a fifth of a microsecond.
-    """
-    return (
-        _get_tracing_state() is not None
-        or getattr(_jit, "_trace_module_map", None) is not None
-        or getattr(_fx, "_is_fx_tracing_flag", False)
-        or _get_dispatch_mode(_fake_mode_key) is not None
-    )
+_fx = _fx if hasattr(_fx, "_is_fx_tracing_flag") else _NO_FLAGS
+_jit = _jit if hasattr(_jit, "_trace_module_map") else _NO_FLAGS
 
 
 # -- under which modes torch runs ------------------------------------------------------------------------
@@ -219,6 +202,37 @@ GRADIENT_SCALE = _name(
     "the recorded norm is that of the scaled gradients",
 )
 
+# -- code that is traced or recomputed -------------------------------------------------------------------
+
+
+def is_traced() -> bool:
+    """Whether torch.jit, torch.fx, torch.export or a fake mode runs what runs now.
+
+    ``torch.jit.trace`` also runs a module plainly, to compare. That counts as traced too. The question costs
+    a tenth of a microsecond, as the names of attributes are written out.
+    """
+    return (
+        _is_jit_tracing()
+        or _jit._trace_module_map is not None  # noqa: SLF001 - this file is there for it
+        or _fx._is_fx_tracing_flag  # noqa: SLF001 - as above
+        or (count_dispatch_modes() > 0 and _get_dispatch_mode(_fake_mode_key) is not None)
+    )
+
+
+def is_replayed() -> bool:
+    """Whether the code that runs now is traced, or computed again by activation checkpointing.
+
+    That runs inside autograd's own run and with gradients; hooks and backward functions run without.
+    """
+    return (
+        _is_jit_tracing()
+        or _jit._trace_module_map is not None  # noqa: SLF001 - as above
+        or _fx._is_fx_tracing_flag  # noqa: SLF001 - as above
+        or (count_dispatch_modes() > 0 and _get_dispatch_mode(_fake_mode_key) is not None)
+        or (current_graph_task_id() != -1 and torch.is_grad_enabled())
+    )
+
+
 # -- modules ---------------------------------------------------------------------------------------------
 
 _name(
@@ -267,10 +281,16 @@ _OPTIMIZED = (
 OPTIMIZED_MODULE = _name("torch._dynamo.eval_frame.OptimizedModule", *_OPTIMIZED)
 CHILD_MODULES = _name("torch.nn.Module._modules", *_OPTIMIZED)
 ORIGINAL_MODULE = _name("torch._dynamo.eval_frame.OptimizedModule._orig_mod", *_OPTIMIZED)
-MARKED_CONSTANT = _name(
-    "function._dynamo_marked_constant",
-    "warn, when torch compiles code that calls a captured model, without a mark in the graph",
+_name(
+    f"function.{MARKED_CONSTANT}",
+    "warn, when torch compiles code that calls a captured model or a task, without a mark in the graph",
     "the warning may break the graph",
+)
+_name(
+    f"torch.compile.{READ_INSTEAD}",
+    "leave tasks and loops out of code that torch compiles",
+    "torch.compile breaks the graph at them, and raises under fullgraph=True",
+    _ALL[3:4],
 )
 TRACED_MODULE = _name(
     "torch.jit._trace.TopLevelTracedModule",

@@ -35,8 +35,9 @@ from flowprov.capture.torch._torch_private import (
     get_context_of_caller,
     has_context_of_caller,
 )
-from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, Forward, forward_opened_by
-from flowprov.capture.torch.model import Model
+from flowprov.capture.torch.captured_module import CapturedModule, Forward
+from flowprov.capture.torch.hooks import CaptureHook, forward_opened_by
+from flowprov.capture.torch.model import ModelWorkflow
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
@@ -106,10 +107,10 @@ class _GradientPrehook:
         The scope in which the forward ran.
     """
 
-    __slots__ = ("_fragment", "_model", "_parent", "_running", "_thread", "_used")
+    __slots__ = ("_fragment", "_parent", "_running", "_thread", "_used", "_workflow")
 
     def __init__(self, captured: CapturedModule, scope: Forward, parent: Scope) -> None:
-        self._model: Model = captured.model
+        self._workflow: ModelWorkflow = captured.model.workflow_in(parent)
         self._fragment = captured.model.fragment(f"{captured.model.name}_backward", SUBTYPE)
         self._parent = weakref.ref(parent)
         self._thread = thread_field() if scope.thread != scope.journal.main_thread else b""
@@ -128,7 +129,7 @@ class _GradientPrehook:
             parent = _scope_of_this_thread() if in_calling_thread else _scope_of_caller(self._parent())
             if parent is None:
                 return
-            line_prefix = self._model.parent_fields(parent) + self._fragment + self._thread
+            line_prefix = self._workflow.parent_fields(parent) + self._fragment + self._thread
             backward = self._running[run] = DetachedScope(parent, line_prefix, self._used)
             tail = b',"custom_metadata":{"create_graph":%b}' % _JSON_BOOL[torch.is_grad_enabled()]
 

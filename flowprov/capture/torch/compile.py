@@ -38,15 +38,10 @@ from flowprov.capture.torch._torch_private import (
     ORIGINAL_MODULE,
 )
 from flowprov.capture.torch.backward import BackwardWatchHook, is_watched
+from flowprov.capture.torch.captured_module import CapturedModule, Forward
 from flowprov.capture.torch.encoding import Inputs
 from flowprov.capture.torch.hook_registration import register_hooks
-from flowprov.capture.torch.hooks import (
-    CapturedModule,
-    Forward,
-    ForwardHook,
-    ForwardPreHook,
-    captured_modules_of,
-)
+from flowprov.capture.torch.hooks import ForwardHook, ForwardPreHook, captured_modules_of
 from flowprov.capture.torch.selection import is_optimized_module
 from flowprov.capture.torch.tracing import is_compiling
 from flowprov.runtime.context import Scope

@@ -18,7 +18,6 @@ import msgspec
 import torch
 
 from flowprov import guard
-from flowprov.capture.task_records import enclosing_scope
 from flowprov.capture.torch import optimizer
 from flowprov.capture.torch.compile import original_module
 from flowprov.capture.torch.hook_installation import install_hooks, refuses_hooks
@@ -85,8 +84,8 @@ def torch_capture(
 ) -> Any:
     """Record each forward of a model, and the model itself as a workflow.
 
-    Decorate a class with it, with or without options, or call it with an instance. It returns the same class
-    or instance. Each instance is recorded once, also if a class and its subclass are both decorated.
+    Decorate a class, with or without options, or call it with an instance; it returns what it was given. Each
+    instance is recorded once, also if a class and its subclass are both decorated.
 
     Parameters
     ----------
@@ -95,8 +94,7 @@ def torch_capture(
     name
         Name of the model's workflow and of the activity; by default the name of the instance's class.
     what
-        Which forwards are recorded: ``"parent_only"`` or ``"parent_and_children"``. This argument and those
-        below go above the settings; None leaves the choice to the settings.
+        Which forwards are recorded: ``"parent_only"`` or ``"parent_and_children"``; None: as the settings.
     children_mode
         What is recorded of the forwards of child modules: ``"lightweight"``, ``"tensor_inspection"``,
         ``"telemetry"`` or ``"telemetry_and_tensor_inspection"``.
@@ -118,12 +116,14 @@ def torch_capture(
     custom_metadata, get_profile, save_workflow, capture_enabled``. They are taken out before the user's
     ``__init__`` is called. Those that its signature names (a ``**kwargs`` names none) are passed on as well.
 
-    Calls ``model(x)`` are recorded. Calls ``model.forward(x)`` are not, as torch runs no hooks for them. The
-    child modules are those that a model has when it is captured, and again at its first forward. A copy that
-    ``deepcopy``, ``pickle`` or ``torch.load`` makes is not captured. ``torch.jit.script`` refuses modules
-    with such hooks: :func:`torch_release` the model (or its copy) first. Nothing is recorded while a model is
-    traced or exported. Of a compiled model the call is recorded, nothing in the graph. Constructing a model
-    raises ``SettingsError`` if the settings cannot be used; nothing is raised later.
+    Capturing a model opens nothing. Its first forward begins its workflow, in the workflow that is current
+    there; in another workflow of the program the model has another one. Calls ``model(x)`` are recorded.
+    Calls ``model.forward(x)`` are not, as torch runs no hooks for them. The child modules are those that a
+    model has when it is captured, and again at its first forward. A copy that ``deepcopy``, ``pickle`` or
+    ``torch.load`` makes is not captured. ``torch.jit.script`` refuses hooks: :func:`torch_release` the model
+    (or its copy) first. Nothing is recorded while a model is traced or exported. Of a compiled model the call
+    is recorded, nothing in the graph. Constructing a model raises ``SettingsError`` if the settings cannot be
+    used; nothing is raised later.
     """
     included, excluded = _as_patterns(include), _as_patterns(exclude)
     options = Options(
@@ -146,7 +146,7 @@ def torch_release(model: torch.nn.Module | type[torch.nn.Module]) -> None:
 
     Notes
     -----
-    The workflow of a model ends with the scope in which it was constructed, released or not.
+    A workflow of the model that is open stays open until the program's workflow around it ends.
     """
     if isinstance(model, type):
         init = vars(model).get("__init__")
@@ -284,7 +284,7 @@ def _options_in_signature(init: Callable[..., None]) -> frozenset[str]:
 def _capture(
     module: torch.nn.Module, options: Options, constructor_options: ConstructorOptions, *, complete: bool
 ) -> None:
-    """Put hooks on an instance, and open its workflow if its construction is complete."""
+    """Put hooks on an instance. That opens nothing: its first forward does."""
     if runtime.disabled() or constructor_options.capture_enabled is False:
         return
     module = original_module(module)
@@ -296,26 +296,33 @@ def _capture(
     save_workflow, get_profile = constructor_options.save_workflow, constructor_options.get_profile
     registers_workflow = settings.register_workflow if save_workflow is None else bool(save_workflow)
     has_profile = options.get_profile if get_profile is None else get_profile
-    if what is not None and refuses_hooks(module):
-        what = None
     if what is None and not registers_workflow:
         return
     with guard.guarded("capturing a model"):
-        scope_at_construction = enclosing_scope(context.current.get()) if registers_workflow else None
         model = Model(
+            module,
             options.name or original_name(module),
             constructor_options,
             registers_workflow=registers_workflow,
             has_profile=bool(has_profile),
-            scope_at_construction=scope_at_construction,
+            scope_at_construction=context.current_scope(),
         )
-        if what is not None:
-            selection = _select(options, settings) if what == "parent_and_children" else None
-            install_hooks(module, model, selection, settings, complete=complete)
         if settings.optimizer is not None:
             optimizer.install()
-        if scope_at_construction is not None and (complete or what is None):
-            model.open(module, scope_at_construction)
+        if refuses_hooks(module):
+            _record_without_hooks(model)
+            return
+        selection = _select(options, settings) if what == "parent_and_children" else None
+        install_hooks(
+            module, model, selection, settings, records_forwards=what is not None, complete=complete
+        )
+
+
+def _record_without_hooks(model: Model) -> None:
+    """Begin the workflow of a model whose first forward no hook will see, if a workflow is open."""
+    scope = context.current_scope()
+    if scope is not None and not scope.muted:
+        model.workflow_in(scope)
 
 
 def _select(options: Options, settings: TorchSettings) -> ModuleSelection:

@@ -13,14 +13,12 @@ from flowprov import guard
 from flowprov.capture.torch import encoder_fastpath
 from flowprov.capture.torch._torch_private import TRACED_MODULE
 from flowprov.capture.torch.backward import can_record_backward
-from flowprov.capture.torch.compile import (
-    follow_torch_compile,
-    wrap_compiled,
-)
+from flowprov.capture.torch.captured_module import CapturedModule, UnrecordedModule
+from flowprov.capture.torch.compile import follow_torch_compile, wrap_compiled
 from flowprov.capture.torch.encoding import INSPECTED, PLAIN
 from flowprov.capture.torch.hook_registration import register_hooks
 from flowprov.capture.torch.hook_removal import captured_model_of, remove_hooks
-from flowprov.capture.torch.hooks import CapturedModule, captured_modules_of
+from flowprov.capture.torch.hooks import captured_modules_of
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.selection import ModuleSelection, original_name
 from flowprov.capture.torch.statistics import MeasuredModule
@@ -33,6 +31,7 @@ def install_hooks(
     selection: ModuleSelection | None,
     settings: TorchSettings,
     *,
+    records_forwards: bool,
     complete: bool,
 ) -> None:
     """Put hooks on a model and on the chosen modules in it.
@@ -51,18 +50,23 @@ def install_hooks(
         Which modules in it are recorded; None: none.
     settings
         The settings in force.
+    records_forwards
+        Whether forwards are recorded, and not only the workflow of the model.
     complete
         Whether its construction is complete.
     """
     follow_torch_compile()
     remove_hooks(module)  # of a copy, whose hooks do nothing; and of a child of another model
     detail = INSPECTED if selection is not None and selection.inspects_tensors else PLAIN
-    cls = MeasuredModule if settings.tensor_statistics else CapturedModule
+    cls: type[CapturedModule] = MeasuredModule if settings.tensor_statistics else CapturedModule
+    if not records_forwards:
+        cls = UnrecordedModule
     before_first_forward = (
         None if selection is None else functools.partial(install_children, selection, model, cls)
     )
     captured = cls(model, "", model.name, detail, before_first_forward)
-    _install(module, captured, backward=settings.backward and can_record_backward())
+    backward = settings.backward and records_forwards and can_record_backward()
+    _install(module, captured, backward=backward)
     if selection is not None and complete:
         install_children(selection, model, cls, module, is_final=False)
 

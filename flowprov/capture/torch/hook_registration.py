@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from flowprov.capture.torch._torch_private import hook_dicts
 from flowprov.capture.torch.backward import BackwardWatchHook
-from flowprov.capture.torch.hooks import CapturedModule, ForwardHook, ForwardPreHook
+from flowprov.capture.torch.captured_module import CapturedModule
+from flowprov.capture.torch.hooks import ForwardHook, ForwardPreHook
 
 
 def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backward: bool = False) -> None:
@@ -29,11 +30,14 @@ def register_hooks(module: torch.nn.Module, captured: CapturedModule, *, backwar
     backward
         Whether its backward passes are recorded too.
     """
-    before = [module.register_forward_pre_hook(ForwardPreHook(captured), with_kwargs=True)]
+    closing = ForwardHook(captured)
+    opening = ForwardPreHook(captured, closing)
+    before = [module.register_forward_pre_hook(opening, with_kwargs=True)]
     after = [module.register_forward_hook(BackwardWatchHook(captured))] if backward else []
-    after.append(module.register_forward_hook(ForwardHook(captured), with_kwargs=True, always_call=True))
+    after.append(module.register_forward_hook(closing, with_kwargs=True, always_call=True))
     for handles, dicts in zip((before, after), hook_dicts(module), strict=True):
         renumber_hooks(handles, dicts)
+    opening.number = -1 - after[-1].id
 
 
 def renumber_hooks(handles: Iterable[RemovableHandle], dicts: Sequence[dict[int, Any]]) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from flowprov.capture.torch import encoder_fastpath
 from flowprov.capture.torch._torch_private import hook_dicts
+from flowprov.capture.torch.captured_module import CapturedModule
 from flowprov.capture.torch.compile import optimized_modules_in, original_module, unwrap_compiled
-from flowprov.capture.torch.hooks import CapturedModule, CaptureHook, captured_modules_of
+from flowprov.capture.torch.hooks import CaptureHook, captured_modules_of
 from flowprov.capture.torch.model import Model
 
 
@@ -24,11 +25,17 @@ def captured_model_of(module: object) -> CapturedModule | None:
 def release_model(module: torch.nn.Module) -> None:
     """Take off the hooks of a model, and those that it has on its child modules."""
     module = original_module(module)
-    captured = captured_model_of(module)
+    hooks = [
+        hook for dicts in hook_dicts(module) for hook in dicts[0].values()
+    ]  # one may be without the other
+    models = {
+        hook.captured.model for hook in hooks if isinstance(hook, CaptureHook) and not hook.captured.path
+    }
     remove_hooks(module)
-    if captured is not None:
+    for model in models:
         for child in (*module.modules(), *optimized_modules_in(module)):
-            remove_hooks(child, of=captured.model)
+            remove_hooks(child, of=model)
+            remove_hooks(child, copies_only=True)  # which a tool made that copies modules in it
 
 
 def remove_hooks(module: torch.nn.Module, *, of: Model | None = None, copies_only: bool = False) -> None:

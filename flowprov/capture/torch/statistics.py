@@ -24,8 +24,8 @@ import torch
 from flowprov import guard
 from flowprov.capture.task_records import close_task, encode_outputs_and_extras
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
+from flowprov.capture.torch.captured_module import CapturedModule, Forward
 from flowprov.capture.torch.encoding import Detail, Inputs, encode, name_outputs
-from flowprov.capture.torch.hooks import CapturedModule, Forward
 from flowprov.capture.torch.modes import is_computable, suspended_modes
 from flowprov.records import Correction
 from flowprov.runtime import runtime

@@ -1,7 +1,8 @@
-"""Whether torch compiles the code that calls a captured model, and the warning that says so.
+"""Whether torch compiles, traces or recomputes what runs, and the warning that says what is lost by it.
 
-Flows in: what torch says of its compiler, and calls of hooks in code that it compiles. Flows out: whether it
-compiles, and one warning per model whose forwards are lost in compiled code.
+Flows in: what torch says of its compiler and tracers, and calls of hooks in code that it compiles. Flows out:
+whether it compiles, and one warning per model whose forwards are lost in compiled code. Tasks and loops
+learn from here, by way of ``capture.replay``, what torch says.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 
 from flowprov import guard
-from flowprov.capture.torch._torch_private import MARKED_CONSTANT, is_traced
+from flowprov.capture import replay
+from flowprov.capture.replay import MARKED_CONSTANT
+from flowprov.capture.torch._torch_private import StopRecomputation, is_replayed, is_traced
 from flowprov.runtime import context
 
 # Dynamo knows this function and makes it a constant: a hook that asks it first leaves no mark in a graph.
@@ -54,3 +57,9 @@ if torch.__version__ >= _WARNS_FROM:
     # torch.compiler.assume_constant_result sets the mark too, but imports the compiler.
     setattr(_warn_inlined, MARKED_CONSTANT, True)
     warn_if_inlined = _warn_inlined
+
+replay.register(
+    is_traced,
+    is_replayed,
+    StopRecomputation if isinstance(StopRecomputation, tuple) else (StopRecomputation,),
+)
