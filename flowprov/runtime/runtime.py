@@ -367,11 +367,7 @@ def _runtimes() -> list[Runtime]:
     return [*_retired, *filter(None, [_slot])]
 
 
-class _Anchor:
-    """The object by whose weak reference multiprocessing keeps our after-fork callback."""
-
-
-_anchor = _Anchor()
+_anchor: weakref.WeakSet[Any] = weakref.WeakSet()  # multiprocessing keeps our callback as long as this
 
 
 def shutdown() -> None:

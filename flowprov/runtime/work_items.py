@@ -11,6 +11,7 @@ for it. Pools of other libraries (loky, ``DataLoader``) are not touched: their w
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,11 @@ from flowprov.runtime.context import Scope
 from flowprov.runtime.inheritance import Slot
 
 _wrapped: set[str] = set()
+
+_LOAD = (
+    "__import__('flowprov.runtime.work_items', fromlist=['load']).load(function, scope)"
+    " if __import__('importlib.util', fromlist=['find_spec']).find_spec('flowprov') else function"
+)
 
 
 class ItemScope(msgspec.Struct, frozen=True, array_like=True):
@@ -54,7 +60,8 @@ class WorkItem:
         self.scope = scope
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WorkItem, (self.function, self.scope)
+        # A worker may run an interpreter without flowprov: there the item is the function alone.
+        return eval, (_LOAD, {"function": self.function, "scope": pickle.dumps(self.scope)})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function returns; its scope is current meanwhile."""
@@ -65,6 +72,17 @@ class WorkItem:
             return self.function(*args, **kwargs)
         finally:
             context.current.set(previous)
+
+
+def load(function: Callable[..., Any], scope: bytes) -> WorkItem:
+    """Return the work item of a function, in the worker."""
+    return WorkItem(function, _load_scope(scope))
+
+
+@functools.lru_cache(maxsize=64)
+def _load_scope(pickled: bytes) -> ItemScope:
+    scope: ItemScope = pickle.loads(pickled)  # noqa: S301 - from the process that handed the item over
+    return scope
 
 
 @functools.lru_cache(maxsize=64)
