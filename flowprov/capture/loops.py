@@ -206,8 +206,8 @@ class Loop(Generic[T]):
                     outputs = b"" if generated is None else b',"generated":' + generated
                     line = template % (key, scope.started + offset, scope.used, ended + offset, outputs)
                     try:
-                        journal.count()  # journal.append, written out
-                        journal.fast_append(line)
+                        journal.fast_append(line)  # journal.append, written out
+                        journal.count()
                     except BaseException as error:  # whatever the disk does, the program goes on
                         one_pass.scope = None  # the journal records it or counts it
                         journal.append_slowly(line, error)

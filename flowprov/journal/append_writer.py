@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import io
 import os
 import threading
@@ -22,23 +23,26 @@ _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 
 
 class AppendWriter:
-    """Append lines to a descriptor with one system call each.
+    """Append lines to a file with one system call each.
 
     Parameters
     ----------
-    descriptor
-        A file opened for appending (``O_APPEND``); the writer owns it from now on.
+    file
+        A file opened for reading and writing; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
     """
 
     name = "write"
 
-    def __init__(self, descriptor: int, max_bytes: int | None = None) -> None:
-        self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
+    def __init__(self, file: io.FileIO, max_bytes: int | None = None) -> None:
+        self._file = file
+        self._descriptor = file.fileno()
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+        self._size = os.fstat(self._descriptor).st_size
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        # A signal handler of the program may record an event while this thread is in append().
+        self._lock = threading.RLock()
         self.fast_append: Callable[[bytes], object] = self.append
 
     def append(self, line: bytes) -> None:
@@ -55,28 +59,47 @@ class AppendWriter:
         with self._lock:
             if self._max_bytes is not None and self._size + length > self._max_bytes:
                 raise JournalFull("max_bytes")
-            written = _libc.write(self._descriptor, line, length)
-            while written == -1 and ctypes.get_errno() == errno.EINTR:
+            try:
                 written = _libc.write(self._descriptor, line, length)
-            if written == length:
+                while written == -1 and ctypes.get_errno() == errno.EINTR:
+                    written = _libc.write(self._descriptor, line, length)
+                if written != length:
+                    self._raise_failed(written)
                 self._size += length
-                return
-            self._undo_and_raise(written)
+            except BaseException:  # an exception from outside may arrive behind the system call
+                if self._descriptor >= 0:
+                    self._cut_torn_line()
+                raise
 
-    def _undo_and_raise(self, written: int) -> None:
-        """Cut off what a failed write added, and raise the error."""
+    def _raise_failed(self, written: int) -> None:
         if self._descriptor < 0:
             # UnsupportedOperation is an OSError for callers of append(), and a ValueError for callers of
             # fast_append, which then call append(): the journal may have another file by now.
             raise io.UnsupportedOperation("the file is closed")
         code = ctypes.get_errno() if written == -1 else errno.ENOSPC
-        if written > 0:
-            # The next record would follow half a record on the same line. This process is the only writer
-            # of the file, so it may cut off what it has just added.
-            os.ftruncate(self._descriptor, self._size)
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise JournalFull("disk_full")
         raise OSError(code, os.strerror(code))
+
+    def _cut_torn_line(self) -> None:
+        """Cut off half a line at the end: the next record would follow it on the same line.
+
+        This process is the only writer of the file, so it may cut off what it has just added.
+        """
+        size = os.fstat(self._descriptor).st_size
+        added = os.pread(self._descriptor, max(0, size - self._size), self._size)
+        whole = size - (len(added) - added.rfind(b"\n") - 1)
+        if whole < size:
+            os.ftruncate(self._descriptor, whole)
+        self._size = whole
+
+    def end(self) -> int:
+        """Return the offset behind the last line."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return bytes of the file."""
+        return os.pread(self._descriptor, length, offset)
 
     def prepare(self) -> None:
         """Do nothing: this writer has no work that could be done ahead."""
@@ -88,11 +111,10 @@ class AppendWriter:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor >= 0:
-                os.close(descriptor)
+            self._descriptor = -1
+            self._file.close()
 
     def abandon(self) -> None:
         """Close the descriptor in a forked child; the file belongs to the parent and stays as it is."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.close()

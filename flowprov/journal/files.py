@@ -1,30 +1,37 @@
 """Creating the file of a journal, with a fallback folder, and the reserved slot behind its header.
 
 Flows in: the buffer folder of the settings. Flows out: a new file of this process, open and locked.
+
+An exception from outside (a signal handler's, for instance) may arrive between any two instructions. So no
+descriptor is an integer in a variable before its owner is there, functions of pathlib that swallow errors are
+not used, and what was half created is created again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from flowprov import guard
 from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
+from flowprov.journal.interruptions import pass_on
 from flowprov.journal.liveness import hold_lock
 
 
 class JournalFile(NamedTuple):
-    """A new journal file: its path and its descriptor (read and write, locked, not inherited by exec)."""
+    """A new journal file: its path, and the file (for reading and writing, locked, not inherited by exec)."""
 
     path: Path
-    descriptor: int
+    file: io.FileIO
 
 
-def create_journal_file(
-    buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool
-) -> JournalFile:
+def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
     """Create the file of a journal in ``buffer``, else in the temporary folder.
 
     Parameters
@@ -33,8 +40,6 @@ def create_journal_file(
         The buffer folder; created if it is missing.
     campaign_id, hostname, journal_id
         The parts of the file's name.
-    appending
-        Open with ``O_APPEND``: the append writer needs it, and the mapped writer must not have it.
 
     Raises
     ------
@@ -42,10 +47,11 @@ def create_journal_file(
         If the file can be created in neither of the two folders.
     """
     try:
-        return _create_in(buffer, campaign_id, hostname, journal_id, appending=appending)
+        return _create_in(buffer, campaign_id, hostname, journal_id)
     except OSError as error:
+        pass_on(error)
         fallback = fallback_folder()
-        created = _create_in(fallback, campaign_id, hostname, journal_id, appending=appending)
+        created = _create_in(fallback, campaign_id, hostname, journal_id)
         guard.warn_once(
             f"buffer {buffer}",
             "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. "
@@ -57,6 +63,13 @@ def create_journal_file(
         return created
 
 
+def discard(created: JournalFile) -> None:
+    """Remove a new file that could not be used; the next try creates it again."""
+    created.file.close()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(created.path)  # noqa: PTH108 - as in _create_in
+
+
 def fallback_folder() -> Path:
     """Return the buffer folder of last resort; one per user, as users share the temporary folder."""
     return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
@@ -64,20 +77,58 @@ def fallback_folder() -> Path:
 
 def nearest_existing(folder: Path) -> Path:
     """Return the folder itself, or the nearest folder above it that exists."""
-    while not folder.exists() and folder != folder.parent:
+    while not _exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 
 
-def _create_in(
-    buffer: Path, campaign_id: str, hostname: str, journal_id: str, *, appending: bool
-) -> JournalFile:
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        pass_on(error)
+        return False
+    return True
+
+
+def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | (os.O_APPEND if appending else 0)
-    descriptor = os.open(path, flags, 0o644)
-    hold_lock(descriptor)  # until this process ends: a free lock tells readers that the writer is gone
-    return JournalFile(path, descriptor)
+    _create_folder(path.parent)
+    try:
+        created = JournalFile(path, _create_file(path))
+    except FileExistsError as error:
+        pass_on(error)
+        os.unlink(path)  # noqa: PTH108 - this process was interrupted here before: the id is its own
+        created = JournalFile(path, _create_file(path))
+    try:
+        hold_lock(created.file.fileno())  # until this process ends: a free lock tells that the writer is gone
+    except BaseException:  # of a signal handler: it passes on
+        discard(created)
+        raise
+    return created
+
+
+# Opening calls no Python code: where it is interrupted there is no descriptor, or a file object has it.
+_open = functools.partial(os.open, mode=0o644)
+
+
+def _create_file(path: Path) -> io.FileIO:
+    return io.FileIO(path, "x+", opener=_open)
+
+
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir()  # with parents=True or exist_ok=True it would swallow errors
+    except FileNotFoundError as error:
+        pass_on(error)
+        if folder == folder.parent:
+            raise
+        _create_folder(folder.parent)
+        _create_folder(folder)
+    except FileExistsError as error:
+        pass_on(error)
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise
 
 
 class ReservedSlot:
@@ -107,5 +158,6 @@ class ReservedSlot:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            pass_on(error)
             guard.logger.debug("flowprov could not write behind the header of %s: %s", self._path, error)
             return False

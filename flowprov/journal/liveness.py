@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprov.journal.interruptions import pass_on
+
 if TYPE_CHECKING:
     from flowprov.records import Header
 
@@ -27,7 +29,8 @@ def process_start(pid: int | str = "self") -> str | None:
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return None
     return text.rpartition(")")[2].split()[19]
 
@@ -73,10 +76,11 @@ def hold_lock(descriptor: int) -> bool:
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # noqa: PERF203 - at most a few times
+        except OSError as error:  # noqa: PERF203 - at most a few times
+            pass_on(error)
+            if not isinstance(error, BlockingIOError):
+                return True
             time.sleep(0.001)  # a reader may be trying the lock: it releases it at once
-        except OSError:
-            return True
         else:
             return True
     return False

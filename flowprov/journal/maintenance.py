@@ -3,15 +3,22 @@
 Flows in: the journals that were opened. Flows out: heartbeats, new segments prepared and old ones unmapped.
 The thread starts with the first journal and sleeps between heartbeats. It is stopped before a fork, so that
 no child inherits half of a step.
+
+An exception from outside may interrupt the thread of the program at any instruction here. What was not
+started is started at the next call. The thread is woken through a queue that is written in C: an interrupted
+``threading.Event.set`` would keep its lock for ever.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable
 
 from flowprov import guard
+from flowprov.journal.interruptions import pass_on
 from flowprov.journal.journal import Journal
 
 
@@ -29,8 +36,8 @@ class JournalMaintenance:
         self._journals: list[Journal] = []
         self._new: list[Journal] = []
         self._due: dict[Journal, float] = {}
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._lock = threading.RLock()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -46,23 +53,25 @@ class JournalMaintenance:
             self._new.append(journal)
             self._due[journal] = time.monotonic() + journal.settings.heartbeat
             self._start()
-        self._wake.set()
+        self.wake()
 
     def _start(self) -> None:
-        if self._thread is None and self._journals:
+        if self._journals and (self._thread is None or not self._thread.is_alive()):
             self._stopping = False
-            self._wake.clear()
             self._thread = threading.Thread(target=self._run, name="flowprov-maintenance", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError as error:  # no thread can start: at exit, or at the limit of processes
+                pass_on(error)
                 self._thread = None
                 guard.report_internal_error("starting the maintenance thread", error)
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(self._maintain_once())
-            self._wake.clear()
+        # The start of an earlier thread may have been interrupted before anybody could see it run.
+        while not self._stopping and self._thread is threading.current_thread():
+            pause = self._maintain_once()
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=pause)
 
     def _maintain_once(self) -> float:
         """Maintain each journal; return the seconds until the next heartbeat is due."""
@@ -98,7 +107,7 @@ class JournalMaintenance:
 
     def wake(self) -> None:
         """Maintain the journals now."""
-        self._wake.set()
+        self._wakes.put(None)
 
     def forget(self, journal: Journal) -> None:
         """Stop maintaining a journal."""
@@ -113,7 +122,7 @@ class JournalMaintenance:
         if thread is None:
             return True
         self._stopping = True
-        self._wake.set()
+        self.wake()
         if thread is not threading.current_thread():
             thread.join(timeout)
         self._thread = None

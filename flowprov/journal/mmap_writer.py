@@ -7,6 +7,10 @@ The file grows by segments. Each one is reserved with ``posix_fallocate``, mappe
 a full disk is an error there, and would be a SIGBUS on a hole in the file. Segments start small, so that a
 nearly full disk still takes one, and double in size. The maintenance thread prepares the next one and unmaps
 old ones.
+
+A signal handler of the program may run between any two instructions here. It may raise: each step leaves a
+state from which the next append goes on. It may record an event of its own: the locks are reentrant, and a
+step looks whether another has changed the segment meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import mmap
 import os
 import sys
@@ -21,6 +26,7 @@ import threading
 from collections.abc import Callable
 
 from flowprov.journal.format import padding_line
+from flowprov.journal.interruptions import pass_on
 from flowprov.journal.write_failures import JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
@@ -48,33 +54,34 @@ class MmapWriter:
 
     Parameters
     ----------
-    descriptor
-        A file opened for reading and writing; the writer owns it from now on.
+    file
+        A new file, opened for reading and writing; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
     first, largest
         Sizes of the first and of the largest segment in bytes; rounded up to whole pages.
-    on_switch
-        Called with the new :attr:`fast_append` when a new segment is in use; :meth:`prepare` should then be
-        called from another thread.
+
+    Attributes
+    ----------
+    fast_append
+        Changes when a new segment is in use; :meth:`prepare` should then be called from another thread.
     """
 
     name = "mapped"
 
     def __init__(
         self,
-        descriptor: int,
+        file: io.FileIO,
         max_bytes: int | None = None,
         *,
         first: int = 64 * 1024,
         largest: int = 4 << 20,
-        on_switch: Callable[[Callable[[bytes], object]], None] | None = None,
     ) -> None:
-        self._descriptor = descriptor
+        self._file = file
+        self._descriptor = file.fileno()
         self._max_bytes = max_bytes
         self._largest = largest
-        self._on_switch = on_switch
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next: Segment | None = None
         self._retired: list[Segment] = []
         # Most processes never fill their first segment: reserve no second one before they do.
@@ -97,34 +104,37 @@ class MmapWriter:
             If a new segment cannot be created for another reason.
         """
         with self._lock:
-            try:
-                self._write(line)
-            except ValueError:  # the line does not fit, or another thread has just retired the segment
-                self._append_to_next(line)
+            while True:
+                try:
+                    self._write(line)
+                except ValueError as error:  # noqa: PERF203 - once per segment
+                    # The line does not fit, or another thread has just retired the segment.
+                    pass_on(error)
+                    self._switch(len(line))
+                else:
+                    return
 
-    def _append_to_next(self, line: bytes) -> None:
-        """Append to the next segment; the caller holds the lock."""
-        segment = self._take_next(len(line))
-        old = self._current
+    def _switch(self, length: int) -> None:
+        """Write into the next segment from now on; the caller holds the lock."""
+        old, segment = self._current, self._next
+        if segment is None or segment.size < length:
+            if self._descriptor < 0:
+                raise io.UnsupportedOperation("the file is closed")  # as the append writer does
+            # In the place of one that is too small for this record.
+            size = max(self._next_size, length)
+            segment = self._create_segment(old.offset + old.size, size, at_least=length)
+            if self._current is not old:
+                return  # a signal handler recorded an event meanwhile, in a segment of the same offset
+            self._next = segment
         _fill(old)  # before a record stands behind it: readers rely on padding before a record to stay empty
-        self._current = segment
-        self._write = segment.map.write
+        write = segment.map.write
+        if self._current is not old:
+            return  # as above
+        # No call until the end: an exception from outside finds all of this done or nothing.
+        self._current, self._next, self._write, self._switched = segment, None, write, True
+        self._retired += [old]
         if not self._locked:
-            self.fast_append = self._write
-        self._retired.append(old)
-        self._switched = True
-        segment.map.write(line)
-        if self._on_switch is not None:
-            self._on_switch(self.fast_append)
-
-    def _take_next(self, length: int) -> Segment:
-        segment, self._next = self._next, None
-        if segment is not None and segment.size >= length:
-            return segment
-        start = self._current.offset + self._current.size
-        if segment is not None:
-            segment.map.close()  # too small for this record: a larger segment begins at the same offset
-        return self._create_segment(start, max(self._next_size, length), at_least=length)
+            self.fast_append = write
 
     def _create_segment(self, offset: int, size: int, at_least: int = 1) -> Segment:
         """Reserve and map a segment; on a nearly full disk a smaller one, down to a page."""
@@ -138,6 +148,7 @@ class MmapWriter:
                     raise JournalFull("max_bytes")
                 os.posix_fallocate(self._descriptor, offset, size)
             except OSError as error:
+                pass_on(error)
                 if error.errno not in _NO_SPACE:
                     raise
                 if size <= least:
@@ -159,6 +170,15 @@ class MmapWriter:
         for segment in retired:
             segment.map.close()
 
+    def end(self) -> int:
+        """Return the offset behind the last line."""
+        current = self._current
+        return current.offset + current.map.tell()
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return bytes of the file; NUL bytes where nothing is written yet."""
+        return os.pread(self._descriptor, length, offset)
+
     def sync(self) -> None:
         """Flush all appended lines to the disk (``fdatasync`` writes mapped pages of the file, too)."""
         os.fdatasync(self._descriptor)
@@ -166,25 +186,23 @@ class MmapWriter:
     def close(self) -> None:
         """Cut the file after its last record and close it."""
         with self._lock:
-            descriptor, self._descriptor = self._descriptor, -1
-            if descriptor < 0:
+            if self._file.closed:
                 return
-            current = self._current
-            end = current.offset + current.map.tell()
-            # Another thread may still hold the write method of this segment. It must find the segment full:
-            # a write behind the end of the cut file is a SIGBUS.
-            current.map.seek(current.size)
-            self._unmap()
-            os.ftruncate(descriptor, end)
-            os.close(descriptor)
+            if not self._current.map.closed:
+                # Another thread may still hold the write method of this segment. It must find the segment
+                # full: a write behind the end of the cut file is a SIGBUS.
+                end = _fill(self._current)
+                self._unmap()
+                os.ftruncate(self._file.fileno(), end)
+            self._descriptor = -1
+            self._file.close()
 
     def abandon(self) -> None:
         """Close the file in a forked child; it belongs to the parent and stays as it is."""
-        self._lock = threading.Lock()
-        descriptor, self._descriptor = self._descriptor, -1
+        self._lock = threading.RLock()
+        self._descriptor = -1
         self._unmap()
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.close()
 
     def _unmap(self) -> None:
         for segment in (*self._retired, self._next, self._current):
@@ -197,21 +215,34 @@ def _pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
 
 
-def _fill(segment: Segment) -> None:
-    """Fill the unused end of a segment with a blank line, so that the file stays plain JSON Lines."""
+def _fill(segment: Segment) -> int:
+    """Fill the unused end of a segment with a blank line, so that the file stays plain JSON Lines.
+
+    Returns
+    -------
+    int
+        The offset in the file behind the last record.
+    """
     while (unused := segment.size - segment.map.tell()) > 0:
-        with contextlib.suppress(ValueError):  # another thread has just appended a record: look again
+        try:
             segment.map.write(padding_line(unused))
+        except ValueError as error:  # noqa: PERF203 - another thread has just appended a record: look again
+            pass_on(error)
+        else:
+            break
+    return segment.offset + segment.size - unused
 
 
 def _touch(mapped: mmap.mmap, size: int) -> None:
     """Have the kernel create the pages now: a first touch on the hot path costs more than an append."""
-    with contextlib.suppress(TypeError, ValueError, BufferError):
+    try:
         view = (ctypes.c_char * size).from_buffer(mapped)
         done = _libc.madvise(ctypes.byref(view), ctypes.c_size_t(size), _MADV_POPULATE_WRITE) == 0
         del view  # a map cannot be closed while a view of it exists
         if done:
             return
+    except (TypeError, ValueError, BufferError) as error:
+        pass_on(error)
     for position in range(0, size, _PAGE):
         mapped[position] = 0
 

@@ -7,9 +7,10 @@ one warning that says so. The program goes on.
 from __future__ import annotations
 
 from flowprov import guard
+from flowprov.journal.interruptions import OwnSignal
 
 
-class JournalFull(Exception):  # noqa: N818 - a condition that the journal handles, not an error for people
+class JournalFull(OwnSignal):
     """The journal can grow no more; losses are counted under ``reason``."""
 
     def __init__(self, reason: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from flowprov.journal.interruptions import pass_on
+
 # Local file systems on which mapped pages survive the death of the process and reserved blocks really exist.
 _MAPPED_FILE_SYSTEMS = frozenset({"ext4", "xfs", "tmpfs"})
 
@@ -25,6 +27,12 @@ class Writer(Protocol):
 
     def append(self, line: bytes) -> None:
         """Append a line; when this returns, the line survives the death of the process."""
+
+    def end(self) -> int:
+        """Return the offset behind the last line."""
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return bytes of the file."""
 
     def prepare(self) -> None:
         """Do ahead, in the background, the work that later appends would wait for."""
@@ -55,7 +63,8 @@ def file_system(folder: Path) -> str:
         device = folder.stat().st_dev
         device_number = f"{os.major(device)}:{os.minor(device)}"
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        pass_on(error)
         return ""
     for line in mounts.splitlines():
         left, separator, right = line.partition(" - ")

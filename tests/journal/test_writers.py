@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import mmap
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +22,11 @@ Open = Callable[..., Writer]
 
 
 def _open_mapped(path: Path, **options: Any) -> Writer:
-    return MmapWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), **options)
+    return MmapWriter(io.FileIO(path, "x+"), **options)
 
 
 def _open_write(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
-    return AppendWriter(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL), max_bytes)
+    return AppendWriter(io.FileIO(path, "x+"), max_bytes)
 
 
 @pytest.fixture(params=[_open_mapped, _open_write], ids=["mapped", "write"])
@@ -81,14 +81,15 @@ def test_nothing_is_written_behind_a_segment_before_it_is_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j"
-    writer = MmapWriter(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), first=mmap.PAGESIZE)
+    writer = MmapWriter(io.FileIO(path, "x+"), first=mmap.PAGESIZE)
     fill, tried = mmap_writer._fill, []
 
-    def beside_another_thread(segment: mmap_writer.Segment) -> None:
-        fill(segment)
+    def beside_another_thread(segment: mmap_writer.Segment) -> int:
+        end = fill(segment)
         with pytest.raises(ValueError, match="out of range"):
             writer.fast_append(b'{"too":"early"}\n')
         tried.append(segment.offset)
+        return end
 
     monkeypatch.setattr(mmap_writer, "_fill", beside_another_thread)
     expected = _numbered(200)

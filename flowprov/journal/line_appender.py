@@ -1,0 +1,281 @@
+"""Appending to a journal, whatever the disk does and whatever arrives meanwhile.
+
+Flows in: encoded lines. Flows out: a file, through its writer, and the counts of its events.
+
+The counts obey ``captured = written + dropped`` at every moment. An event that cannot be written is counted
+by its reason, and a warning names the first one. No fault of flowprov is raised into the program.
+
+An exception from outside (of a signal handler, for instance) may arrive at any instruction of an append. It
+passes on, whatever its class, and recording goes on. The line that it interrupted is settled: recorded, or
+counted as dropped. A signal handler may also record events of its own: the locks are reentrant.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uuid_utils
+
+from flowprov import guard
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line
+from flowprov.journal.files import ReservedSlot
+from flowprov.journal.header import Identity
+from flowprov.journal.interruptions import OwnSignal, pass_on
+from flowprov.journal.opening import open_file
+from flowprov.journal.protocols import Maintenance
+from flowprov.journal.write_failures import JournalFull, drop_reason, warn_stopped
+from flowprov.journal.writer import Writer
+from flowprov.settings import JournalSettings
+
+
+class LineAppender:
+    """Appends the lines of one process to the file of its journal, which the first line creates.
+
+    Attributes
+    ----------
+    journal_id
+        Id of the journal, and the prefix of the ids of its tasks.
+    path
+        Its file; None if there is none yet.
+    fast_append, count
+        The two steps of :meth:`append`, for the hot path, which saves the call: pass a record to the writer,
+        then count it. Where either raises anything, the caller calls :meth:`append_slowly`.
+    closed
+        Whether the file is closed.
+    """
+
+    def __init__(
+        self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None
+    ) -> None:
+        self.journal_id = uuid_utils.uuid7().hex
+        self.identity = identity
+        self.settings = settings
+        self.first_number = 0
+        self.ancestors: list[tuple[str, int]] = []
+        self._campaign = identity.campaign
+        self._maintenance = maintenance
+        self._lock = threading.RLock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.path: Path | None = None
+        self.closed = False
+        self._counts = EventCounts()
+        self.count = self._counts.count
+        self._unsettled: list[bytes] = []
+        self._last_settled: bytes | None = None
+        self._opening = self._settling = False
+        self._writer: Writer | None = None
+        self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
+        self.fast_append: Callable[[bytes], object] = (
+            _raise_not_open  # the writer's own, once the file exists
+        )
+        self._stop_reason: str | None = None
+        self._reserved_slot: ReservedSlot | None = None
+
+    def append(self, line: bytes) -> None:
+        """Append one captured record, or count it as dropped.
+
+        Raises
+        ------
+        BaseException
+            An exception from outside, which is none of flowprov's. The line is settled then.
+        """
+        try:
+            try:
+                self.fast_append(line)
+                self.count()
+            except BaseException as error:  # whatever the disk does, the program goes on; see append_slowly
+                self.append_slowly(line, error)
+        except BaseException:
+            self.settle(line)  # if another one arrived before append_slowly could do so
+            raise
+
+    def append_slowly(self, line: bytes, error: BaseException) -> None:
+        """Append a line that ``fast_append`` refused: no file yet, a full segment, or a failed write.
+
+        Parameters
+        ----------
+        line
+            The line.
+        error
+            What ``fast_append`` or ``count`` raised.
+
+        Raises
+        ------
+        BaseException
+            ``error`` or a later exception, if it came from outside. The line is settled then.
+        """
+        counted = False
+        try:
+            pass_on(error)
+            with self._lock:
+                if self._append_or_stop(line):
+                    self.count()
+                    self._settle_all()
+                else:
+                    self._counts.drop(self._stop_reason or "fault")
+                    counted = True
+        except BaseException as arrived:  # from outside, or a fault of ours; the guard knows
+            if not counted:
+                self.settle(line)
+            pass_on(arrived)
+            guard.report_internal_error("appending a record", arrived)
+
+    def settle(self, line: bytes) -> None:
+        """Make the counts whole after an exception from outside interrupted the append of a line.
+
+        The line is recorded, if it is not in the file yet; if that fails, it is counted as dropped, with the
+        reason ``interrupted``. Calling this twice for one line changes nothing more.
+        """
+        if line is self._last_settled:
+            return
+        self._unsettled.append(line)  # if another exception arrives from here on, counts() settles the line
+        self._counts.distrust()
+        with self._lock:
+            self._settle_all()
+
+    def _settle_all(self) -> None:
+        """Record the lines whose append was interrupted; the caller holds the lock."""
+        if self._opening or self._settling:
+            return  # a signal handler records an event just here: what it interrupted goes on with this
+        while self._unsettled:
+            line = self._unsettled[0]
+            self._settling = True
+            try:
+                in_file = self._writer is not None and not self.closed and holds_line(self._writer, line)
+                recorded = in_file or self._append_or_stop(line)
+            except Exception as error:  # a fault of ours must not come again at each count
+                pass_on(error)
+                recorded = False
+            finally:
+                self._settling = False
+            if not recorded:
+                self._counts.drop("interrupted")
+            self._last_settled = line
+            self._unsettled.remove(line)
+
+    def _append_or_stop(self, line: bytes) -> bool:
+        """Append a line, to a new file if there is none; return False if journaling stopped or stops now."""
+        if self._stop_reason is None and not self.closed:
+            try:
+                if self._writer is None and not self._open_file():
+                    self._unsettled.append(line)
+                    self._counts.distrust()
+                    return True
+                self._append_to_file(line)
+            except (OSError, JournalFull) as error:
+                pass_on(error)
+                self._stop(error)
+            else:
+                return True
+        elif self._stop_reason is None:
+            self._stop(_StoppedError("closed"))
+        return False
+
+    def _open_file(self) -> bool:
+        """Create the file; return False if that is what a signal handler of the program interrupted."""
+        if self._opening:
+            return False
+        self._opening = True
+        try:
+            opened = open_file(
+                self.settings,
+                self.identity,
+                self._campaign,
+                self.journal_id,
+                first_number=self.first_number,
+                ancestors=self.ancestors,
+            )
+            # One after the other, without a call in between: an exception finds all of this done or nothing.
+            self.path, self._writer, self._reserved_slot = opened
+        finally:
+            self._opening = False
+        return True
+
+    def _append_to_file(self, line: bytes) -> None:
+        """Append a line through the writer, and follow it if it has changed to another segment.
+
+        What was interrupted here happens at the next call: until then ``fast_append`` refuses each line.
+        """
+        writer = self._writer
+        if writer is None:
+            raise _NotOpenError
+        writer.append(line)
+        if self._writer_append is not writer.fast_append:
+            if self._maintenance is not None:
+                if self._writer_append is None:
+                    self._maintenance.watch(self)
+                else:
+                    self._maintenance.wake()  # have the next segment prepared
+            now = writer.fast_append
+            self.fast_append = self._append_and_sync if self.settings.sync == "record" else now
+            self._writer_append = now
+
+    def _append_and_sync(self, line: bytes) -> None:
+        current_writer = self._writer
+        if current_writer is None:
+            raise _NotOpenError
+        current_writer.append(line)
+        try:
+            current_writer.sync()
+        except OSError as error:
+            pass_on(error)
+            with self._lock:
+                self._stop(error)  # this line is in the file
+
+    def _stop(self, error: Exception) -> None:
+        """Stop journaling for a reason that will not pass by itself, and warn once."""
+        if self._stop_reason is not None:
+            return
+        self._stop_reason = drop_reason(error, closed=self.closed)
+        self.fast_append = _raise_stopped
+        warn_stopped(self.journal_id, self.path or self.settings.path, self._stop_reason, error)
+
+    def drop(self, reason: str) -> None:
+        """Count an event that was captured and could not be made a record."""
+        with self._lock:
+            self._counts.drop(reason)
+
+    def counts(self) -> Counts:
+        """Return the counts so far: captured, written, and dropped by reason."""
+        with self._lock:
+            self._settle_all()
+            return self._counts.read(None if self.closed else self._writer)
+
+    def _append_control(self, line: bytes) -> Exception | None:
+        """Append a control line; return the error if that failed, else None.
+
+        A failure does not stop the journal: a short event may still fit where a long line does not, and a
+        full disk may have space again when the next event comes. An event that does not fit stops the
+        journal.
+        """
+        if self._writer is None:
+            return None  # nothing was captured, so the journal has no file
+        if self._stop_reason is not None:
+            return _StoppedError(self._stop_reason)
+        try:
+            self._append_to_file(line)
+        except Exception as error:  # whatever the disk does, the program goes on
+            pass_on(error)
+            guard.logger.debug("flowprov could not write a control record: %s", error)
+            return error
+        return None
+
+
+def _raise_not_open(_line: bytes) -> None:
+    raise _NotOpenError
+
+
+def _raise_stopped(_line: bytes) -> None:
+    raise _StoppedError
+
+
+class _NotOpenError(OwnSignal):
+    """The file does not exist yet: the first record creates it."""
+
+
+class _StoppedError(OwnSignal):
+    """Journaling stopped; a warning gave the reason."""

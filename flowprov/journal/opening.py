@@ -1,0 +1,86 @@
+"""Opening a journal: its file with header and reserved slot, and the writer that appends to it.
+
+Flows in: settings, and the facts for the header. Flows out: an :class:`OpenFile`, or an exception and no
+file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from flowprov import records
+from flowprov.journal import files, writer
+from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.files import JournalFile, ReservedSlot
+from flowprov.journal.format import RESERVED_SLOT, padding_line
+from flowprov.journal.header import Identity, make_header
+from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.settings import JournalSettings
+
+
+class OpenFile(NamedTuple):
+    """The file of a journal, open for appending."""
+
+    path: Path
+    writer: writer.Writer
+    reserved_slot: ReservedSlot
+
+
+def open_file(
+    settings: JournalSettings,
+    identity: Identity,
+    campaign: records.Campaign | None,
+    journal_id: str,
+    *,
+    first_number: int,
+    ancestors: list[tuple[str, int]],
+) -> OpenFile:
+    """Create the file of a journal and write its beginning.
+
+    Parameters
+    ----------
+    settings
+        The ``journal`` part of the settings.
+    identity, first_number, ancestors
+        For the header.
+    campaign
+        The record that names the campaign.
+    journal_id
+        Id of the journal.
+
+    Raises
+    ------
+    JournalFull, OSError
+        If the file cannot be created or written. It does not exist then, and another call may try again.
+    """
+    buffer = Path(settings.path)
+    kind = writer.choose_writer(settings.writer, files.nearest_existing(buffer))
+    created = files.create_journal_file(buffer, identity.campaign_id, identity.hostname, journal_id)
+    try:
+        if settings.writer == "auto" and not created.path.is_relative_to(buffer):
+            kind = kind if kind == "write" else writer.choose_writer("auto", created.path.parent)
+        new_writer = _create_writer(kind, created, settings.max_bytes)
+        header = records.encode(
+            make_header(
+                identity,
+                journal_id,
+                heartbeat_s=settings.heartbeat,
+                first_number=first_number,
+                ancestors=ancestors,
+            )
+        )
+        new_writer.append(header)
+        new_writer.append(padding_line(RESERVED_SLOT))
+        if campaign is not None:
+            new_writer.append(records.encode(campaign))
+        return OpenFile(created.path, new_writer, ReservedSlot(created.path, len(header)))
+    except BaseException:  # the disk is full from the start, or a signal handler raised: it passes on
+        files.discard(created)
+        raise
+
+
+def _create_writer(kind: str, created: JournalFile, max_bytes: int | None) -> writer.Writer:
+    if kind == "write":
+        return AppendWriter(created.file, max_bytes)
+    return MmapWriter(created.file, max_bytes)
