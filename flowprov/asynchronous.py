@@ -11,9 +11,9 @@ and comes from no ``raise`` statement.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal's own functions swallow what arrives in them
 import opcode
 import os
-import signal
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -79,8 +79,8 @@ def _raised_asynchronously(error: BaseException) -> bool:
 def _codes_of_handlers() -> set[CodeType]:
     """Return the code of the signal handlers that are installed now."""
     codes = set()
-    for number in signal.valid_signals():
-        handler: Any = signal.getsignal(number)
+    for number in _signal.valid_signals():
+        handler: Any = _signal.getsignal(number)
         while hasattr(handler, "func"):  # functools.partial
             handler = handler.func
         handler = getattr(handler, "__func__", handler)
