@@ -63,7 +63,7 @@ def write_opening(
         status=Status.RUNNING.value,
     )
     scope = Scope(journal, None, workflow_id, started=ticks(), wall_started=opening.started_at)
-    journal.append(records.encode(opening))
+    journal.append_opening(workflow_id, records.encode(opening))
     journal.open_scopes[workflow_id] = scope
     propagation.install()
     return scope

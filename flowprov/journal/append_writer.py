@@ -11,12 +11,16 @@ import ctypes
 import errno
 import fcntl
 import io
+import mmap
 import os
 import threading
 from collections.abc import Callable
 
+from flowprov.journal.format import padding_line
 from flowprov.journal.write_failures import JournalFull
+from flowprov.journal.writer import Writer
 
+_PAGE = mmap.ALLOCATIONGRANULARITY
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.write.restype = ctypes.c_ssize_t
 _libc.write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
@@ -31,6 +35,11 @@ class AppendWriter:
         A file opened for reading and writing; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
+
+    Attributes
+    ----------
+    lock
+        Whoever holds it keeps others from appending.
     """
 
     name = "write"
@@ -42,7 +51,7 @@ class AppendWriter:
         self._size = os.fstat(self._descriptor).st_size
         self._max_bytes = max_bytes
         # A signal handler of the program may record an event while this thread is in append().
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.fast_append: Callable[[bytes], object] = self.append
 
     def append(self, line: bytes) -> None:
@@ -56,7 +65,7 @@ class AppendWriter:
             If the write fails for another reason.
         """
         length = len(line)
-        with self._lock:
+        with self.lock:
             if self._max_bytes is not None and self._size + length > self._max_bytes:
                 raise JournalFull("max_bytes")
             try:
@@ -97,6 +106,35 @@ class AppendWriter:
         """Return the offset behind the last line."""
         return os.fstat(self._descriptor).st_size
 
+    def is_cut(self) -> bool:
+        """Whether somebody else has cut the file."""
+        size = self._size  # before the size of the file: another thread may be appending
+        return self.end() < size
+
+    def map_again(self, create: Callable[[io.FileIO, int], Writer]) -> Writer:
+        """Hand the file over to another writer, if that can be created; else go on as before.
+
+        Parameters
+        ----------
+        create
+            Creates the writer, for the file and the offset at which it may begin.
+        """
+        with self.lock:
+            end = self.end()
+            begin = -(-end // _PAGE) * _PAGE
+            if begin > end:
+                self.append(padding_line(begin - end))
+            flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+            fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~os.O_APPEND)
+            try:
+                new = create(self._file, begin)
+            except BaseException:
+                os.ftruncate(self._descriptor, begin)
+                fcntl.fcntl(self._file, fcntl.F_SETFL, flags)
+                raise
+            self._descriptor = -1
+            return new
+
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file."""
         return os.pread(self._descriptor, length, offset)
@@ -110,11 +148,12 @@ class AppendWriter:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._descriptor = -1
-            self._file.close()
+        with self.lock:
+            if self._descriptor >= 0:
+                self._descriptor = -1
+                self._file.close()
 
     def abandon(self) -> None:
         """Close the descriptor in a forked child; the file belongs to the parent and stays as it is."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.close()

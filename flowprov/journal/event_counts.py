@@ -11,7 +11,7 @@ journal's own file is counted: ``written`` is the number of events in it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 _BLOCK = 1 << 20
@@ -38,22 +38,31 @@ Counts: TypeAlias = tuple[int, int, dict[str, int]]
 class EventCounts:
     """Counts the events of one journal file.
 
+    Parameters
+    ----------
+    dropped
+        Events that were dropped before, by reason.
+
     Attributes
     ----------
     count
         Function that counts an event that was appended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: Mapping[str, int] | None = None) -> None:
         self._appended = itertools.count(1)
         self.count: Callable[[], int] = self._appended.__next__
-        self._dropped: dict[str, int] = {}
+        self._dropped: dict[str, int] = dict(dropped or {})
         self._recounted: tuple[int, int] | None = None  # offset up to which the file was counted; its events
 
     def drop(self, reason: str) -> None:
         """Count an event as captured and dropped."""
         number = self._dropped.get(reason, 0)
         self._dropped[reason] = number + 1
+
+    def dropped(self) -> int:
+        """Return the number of events that were dropped."""
+        return sum(self._dropped.values())
 
     def distrust(self) -> None:
         """Count the events of the file from now on: it is not known whether the last one was counted."""

@@ -10,13 +10,14 @@ not used, and what was half created is created again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import io
 import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from flowprov import guard
 from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
@@ -68,6 +69,42 @@ def discard(created: JournalFile) -> None:
     created.file.close()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(created.path)  # noqa: PTH108 - as in _create_in
+
+
+Fate: TypeAlias = Literal["removed", "moved", "cut"] | None
+
+
+def fate_of(path: Path, file: io.FileIO) -> Fate:
+    """Return what became of the file of a journal that is being written; None if it is where it was.
+
+    Parameters
+    ----------
+    path
+        The path under which it was created.
+    file
+        The file.
+    """
+    try:
+        own = os.fstat(file.fileno())
+        if own.st_nlink == 0 or _is_removed_on_nfs(file):
+            return "removed"
+        now = path.stat()
+    except FileNotFoundError as error:
+        pass_on(error)
+        return "moved"
+    except (OSError, ValueError) as error:  # not to be found out just now
+        pass_on(error)
+        return None
+    return None if (now.st_dev, now.st_ino) == (own.st_dev, own.st_ino) else "moved"
+
+
+def _is_removed_on_nfs(file: io.FileIO) -> bool:
+    """Whether a client of NFS keeps a removed file under another name for as long as it is open."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}")).startswith(".nfs")  # noqa: PTH119, PTH115
+    except OSError as error:
+        pass_on(error)
+        return False
 
 
 def fallback_folder() -> Path:
@@ -140,23 +177,29 @@ class ReservedSlot:
         The journal.
     offset
         The end of its header, in bytes.
+    file
+        The file, as its writer has it.
     """
 
-    def __init__(self, path: Path, offset: int) -> None:
+    def __init__(self, path: Path, offset: int, file: io.FileIO | None = None) -> None:
         self._path = path
         self._offset = offset
+        self._file = file
 
     def write(self, line: bytes) -> bool:
         """Write a line into the slot, over the line that is there; return whether that worked."""
         unused = RESERVED_SLOT - len(line)
         if unused < 1:
             return False
+        data = line + padding_line(unused)
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                return os.pwrite(descriptor, line + padding_line(unused), self._offset) == RESERVED_SLOT
-            finally:
-                os.close(descriptor)
+            # Where the writer appends (O_APPEND), its own descriptor can write at the end only.
+            if self._file is not None and not fcntl.fcntl(self._file, fcntl.F_GETFL) & os.O_APPEND:
+                return os.pwrite(self._file.fileno(), data, self._offset) == RESERVED_SLOT
+            with io.FileIO(self._path, "r+") as file:
+                if self._file is not None and fate_of(self._path, self._file) is not None:
+                    return False
+                return os.pwrite(file.fileno(), data, self._offset) == RESERVED_SLOT
         except OSError as error:
             pass_on(error)
             guard.logger.debug("flowprov could not write behind the header of %s: %s", self._path, error)

@@ -7,6 +7,7 @@ to a line, and the writer alone knows how bytes reach the file.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -16,12 +17,18 @@ import uuid_utils
 
 from flowprov import guard, records
 from flowprov.clock import clock
+from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.event_counts import holds_line
+from flowprov.journal.files import Fate, fate_of
 from flowprov.journal.format import RESERVED_SLOT
 from flowprov.journal.header import Identity
 from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.line_appender import LineAppender
+from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.journal.write_failures import warn_gone
+from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
 
 _OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names
@@ -64,6 +71,7 @@ class Journal(LineAppender):
         self.next_number = itertools.count().__next__
         self.open_scopes: dict[records.LocalId, ScopeHolder] = {}
         self.exact_reader: Callable[[], bytes] | None = None
+        self._openings: dict[str, bytes] = {}
 
     def write_control(self, record: records.Record) -> bool:
         """Append a control record, which no count includes; return False, and warn once, if that failed."""
@@ -72,7 +80,7 @@ class Journal(LineAppender):
         return error is None
 
     def _warn_not_written(self, error: Exception | None) -> None:
-        if error is not None and self._stop_reason is None and not self.closed:
+        if error is not None and self._stoppage is None and not self.closed:
             guard.warn_once(
                 f"control {self.journal_id}",
                 "flowprov could not write to %s (%s): a correction, a name or a sample is missing there. "
@@ -106,6 +114,8 @@ class Journal(LineAppender):
 
     def write_heartbeat(self) -> None:
         """Write a heartbeat, and an open record for each open scope that has none yet."""
+        self.check_file()
+        self.try_again()
         current_writer = self._writer
         if current_writer is None or self.closed:
             return
@@ -144,11 +154,75 @@ class Journal(LineAppender):
                 self.closed = True
                 return
             if not self.closed:
-                self._write_footer()
+                if self._fate() == "removed":
+                    warn_gone(self.path, "removed", self.counts()[1], goes_on=False)
+                else:
+                    self._write_footer()
                 self.closed = True
                 if self.settings.sync != "off":
                     self._writer.sync()
             self._writer.close()
+
+    def _fate(self) -> Fate:
+        """Return what somebody else has done to the file; None for nothing."""
+        if self.path is None or self._file is None or self._writer is None or self.closed:
+            return None
+        return fate_of(self.path, self._file) or ("cut" if self._writer.is_cut() else None)
+
+    def check_file(self) -> None:
+        """Go on in another file if somebody has removed, moved or cut the present one.
+
+        Records that are gone with a removed file count as dropped in the next one. What a cut file has lost
+        is found by its own footer. Where the records of their openings are gone, open workflows are opened
+        again. Maintenance calls this at each heartbeat, capture when a workflow opens.
+        """
+        with self._lock:
+            fate, writer, path = self._fate(), self._writer, self.path
+            if fate is None or writer is None or self._busy:
+                return
+            self._busy = True
+            try:
+                kept = self._openings_in(writer) if fate == "cut" else set()
+                lost = self._leave_file(writer, fate)
+            finally:
+                self._busy = False
+            warn_gone(path, fate, lost, goes_on=True)
+            for workflow_id, line in self._openings.items():
+                if workflow_id in self.open_scopes and workflow_id not in kept:
+                    self.append(line)
+            self._settle_all()
+
+    def _leave_file(self, writer: Writer, fate: Fate) -> int:
+        """Close the file, and have the next record create another; return how many records are lost."""
+        if isinstance(writer, MmapWriter):
+            # From here on no other thread writes to this file. Where it was cut, nobody touches a page that
+            # is gone, which would kill the process.
+            writer = self._writer = writer.write_plainly()
+        with writer.lock if isinstance(writer, AppendWriter) else contextlib.nullcontext():
+            if self._maintenance is not None:
+                self._maintenance.forget(self)
+            if fate != "removed":
+                if fate == "cut":
+                    self._append_control(b"\n")  # the last line may have lost its end
+                self.close()
+                self._rotate()
+                return 0
+            self._counts.distrust()  # another thread may have appended what it did not count yet
+            _, lost, dropped = self.counts()
+            writer.close()
+            self._rotate()
+            self._carry(dropped, lost)
+            return lost
+
+    def append_opening(self, workflow_id: str, line: bytes) -> None:
+        """Append the opening of a workflow, and keep it for as long as the workflow is open."""
+        self.check_file()
+        self._openings = {key: kept for key, kept in self._openings.items() if key in self.open_scopes}
+        self._openings[workflow_id] = line
+        self.append(line)
+
+    def _openings_in(self, writer: Writer) -> set[str]:
+        return {workflow_id for workflow_id, line in self._openings.items() if holds_line(writer, line)}
 
     def _write_footer(self) -> None:
         captured, written, dropped = self.counts()
@@ -184,6 +258,7 @@ class Journal(LineAppender):
         self._maintenance = maintenance
         self._lock = threading.RLock()
         self.open_scopes = {}
+        self._openings, self._unsettled, self._busy, self._settling = {}, [], False, False
         self._rotate()
         self.own_from = self.first_number
 

@@ -12,22 +12,30 @@ counted as dropped. A signal handler may also record events of its own: the lock
 
 from __future__ import annotations
 
+import io
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import uuid_utils
 
 from flowprov import guard
+from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.event_counts import Counts, EventCounts, holds_line
 from flowprov.journal.files import ReservedSlot
+from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
+from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import open_file
 from flowprov.journal.protocols import Maintenance
-from flowprov.journal.write_failures import JournalFull, drop_reason, warn_stopped
+from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
+
+# Written to find out whether the disk has space again: it takes as much as a small event.
+_TRIAL = padding_line(512)
 
 
 class LineAppender:
@@ -57,6 +65,9 @@ class LineAppender:
         self._campaign = identity.campaign
         self._maintenance = maintenance
         self._lock = threading.RLock()
+        self._unsettled: list[bytes] = []
+        self._last_settled: bytes | None = None
+        self._busy = self._settling = False
         self._reset()
 
     def _reset(self) -> None:
@@ -64,15 +75,17 @@ class LineAppender:
         self.closed = False
         self._counts = EventCounts()
         self.count = self._counts.count
-        self._unsettled: list[bytes] = []
-        self._last_settled: bytes | None = None
-        self._opening = self._settling = False
         self._writer: Writer | None = None
         self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
         self.fast_append: Callable[[bytes], object] = (
             _raise_not_open  # the writer's own, once the file exists
         )
-        self._stop_reason: str | None = None
+        self._may_map = False  # the file was mapped before a shortage
+        self._watched = False
+        self._stoppage: Stoppage | None = None
+        self._stops = 0
+        self._retry_at = 0.0
+        self._file: io.FileIO | None = None
         self._reserved_slot: ReservedSlot | None = None
 
     def append(self, line: bytes) -> None:
@@ -116,7 +129,7 @@ class LineAppender:
                     self.count()
                     self._settle_all()
                 else:
-                    self._counts.drop(self._stop_reason or "fault")
+                    self._counts.drop(self._stoppage.reason if self._stoppage else "fault")
                     counted = True
         except BaseException as arrived:  # from outside, or a fault of ours; the guard knows
             if not counted:
@@ -139,7 +152,7 @@ class LineAppender:
 
     def _settle_all(self) -> None:
         """Record the lines whose append was interrupted; the caller holds the lock."""
-        if self._opening or self._settling:
+        if self._busy or self._settling:
             return  # a signal handler records an event just here: what it interrupted goes on with this
         while self._unsettled:
             line = self._unsettled[0]
@@ -159,28 +172,40 @@ class LineAppender:
 
     def _append_or_stop(self, line: bytes) -> bool:
         """Append a line, to a new file if there is none; return False if journaling stopped or stops now."""
-        if self._stop_reason is None and not self.closed:
-            try:
-                if self._writer is None and not self._open_file():
-                    self._unsettled.append(line)
-                    self._counts.distrust()
-                    return True
-                self._append_to_file(line)
-            except (OSError, JournalFull) as error:
-                pass_on(error)
-                self._stop(error)
-            else:
-                return True
-        elif self._stop_reason is None:
+        if self._busy:  # a signal handler records this: what it interrupted appends it afterwards
+            self._unsettled.append(line)
+            self._counts.distrust()
+            return True
+        if self.closed:
             self._stop(_StoppedError("closed"))
-        return False
-
-    def _open_file(self) -> bool:
-        """Create the file; return False if that is what a signal handler of the program interrupted."""
-        if self._opening:
             return False
-        self._opening = True
+        if self._stoppage is not None and not self._is_due():
+            return False
         try:
+            if self._writer is None:
+                self._open_file()
+            self._append_to_file(line)
+        except (OSError, JournalFull) as error:
+            pass_on(error)
+            self._stop(error)
+            return False
+        except FileCut:
+            self.check_file()
+            return self._append_or_stop(line)
+        self._end_stoppage()
+        return True
+
+    def check_file(self) -> None:
+        """Go on in another file if somebody has removed, moved or cut the present one."""
+
+    # While ``_busy`` is set the file changes, and what a signal handler of the program records waits. It is
+    # set and reset by plain stores: a context manager could be interrupted in between.
+
+    def _open_file(self) -> None:
+        self._busy = True
+        try:
+            if self._writer is not None:
+                return  # a signal handler has recorded an event just before
             opened = open_file(
                 self.settings,
                 self.identity,
@@ -190,10 +215,20 @@ class LineAppender:
                 ancestors=self.ancestors,
             )
             # One after the other, without a call in between: an exception finds all of this done or nothing.
-            self.path, self._writer, self._reserved_slot = opened
+            self.path, self._file, self._writer, self._reserved_slot = opened
         finally:
-            self._opening = False
-        return True
+            self._busy = False
+
+    def _write_plainly(self, writer: MmapWriter) -> Writer:
+        """Write plainly from now on: there is no memory, descriptor or space for another segment."""
+        with self._lock:
+            self._busy = True
+            try:
+                if self._writer is writer:
+                    self._writer, self._may_map = writer.write_plainly(), True
+                return self._writer or writer
+            finally:
+                self._busy = False
 
     def _append_to_file(self, line: bytes) -> None:
         """Append a line through the writer, and follow it if it has changed to another segment.
@@ -203,16 +238,30 @@ class LineAppender:
         writer = self._writer
         if writer is None:
             raise _NotOpenError
-        writer.append(line)
+        try:
+            writer.append(line)
+        except (OSError, JournalFull) as error:
+            pass_on(error)
+            final = error.args == ("max_bytes",) or self.closed or self._busy
+            if final or not isinstance(writer, MmapWriter):
+                raise
+            writer = self._write_plainly(writer)
+            writer.append(line)
         if self._writer_append is not writer.fast_append:
-            if self._maintenance is not None:
-                if self._writer_append is None:
-                    self._maintenance.watch(self)
-                else:
-                    self._maintenance.wake()  # have the next segment prepared
-            now = writer.fast_append
-            self.fast_append = self._append_and_sync if self.settings.sync == "record" else now
-            self._writer_append = now
+            self._follow(writer)
+
+    def _follow(self, writer: Writer) -> None:
+        self._watch()
+        if self._maintenance is not None:
+            self._maintenance.wake()  # have the next segment prepared
+        now = writer.fast_append
+        self.fast_append = self._append_and_sync if self.settings.sync == "record" else now
+        self._writer_append = now
+
+    def _watch(self) -> None:
+        if self._maintenance is not None and not self._watched:
+            self._maintenance.watch(self)
+            self._watched = True
 
     def _append_and_sync(self, line: bytes) -> None:
         current_writer = self._writer
@@ -226,18 +275,56 @@ class LineAppender:
             with self._lock:
                 self._stop(error)  # this line is in the file
 
+    # -- stopping, and going on --------------------------------------------------------------------------
+
     def _stop(self, error: Exception) -> None:
-        """Stop journaling for a reason that will not pass by itself, and warn once."""
-        if self._stop_reason is not None:
-            return
-        self._stop_reason = drop_reason(error, closed=self.closed)
-        self.fast_append = _raise_stopped
-        warn_stopped(self.journal_id, self.path or self.settings.path, self._stop_reason, error)
+        """Stop recording until the next try, and warn."""
+        self._retry_at = time.monotonic() + self.settings.heartbeat
+        if self._stoppage is None:
+            self._stops += 1
+            reason = drop_reason(error, closed=self.closed)
+            self._stoppage = Stoppage(reason, self._counts.dropped(), self._stops)
+            self._writer_append, self.fast_append = None, _raise_stopped
+            self._stoppage.warn(self.path or self.settings.path, error, self.settings.heartbeat)
+            self._watch()  # it tries again, also where there is no file yet
+
+    def _is_due(self) -> bool:
+        """Whether it is time to try again."""
+        stoppage = self._stoppage
+        return stoppage is not None and stoppage.may_pass() and time.monotonic() >= self._retry_at
+
+    def _end_stoppage(self) -> None:
+        stoppage, self._stoppage = self._stoppage, None
+        if stoppage is not None:
+            stoppage.warn_over(self.path, self._counts.dropped())
+
+    def try_again(self) -> None:
+        """Go on if a shortage has passed, and map the file again if that failed for a while."""
+        with self._lock:
+            if self.closed:
+                return
+            if self._stoppage is not None and self._stoppage.may_pass():
+                self._retry_at = 0.0
+                self._append_or_stop(_TRIAL)
+            plain_writer = self._writer
+            if self._stoppage is None and self._may_map and isinstance(plain_writer, AppendWriter):
+                try:
+                    self._writer = plain_writer.map_again(
+                        lambda file, begin: MmapWriter(file, self.settings.max_bytes, begin=begin)
+                    )
+                except (OSError, JournalFull) as error:  # it is tried again at the next heartbeat
+                    pass_on(error)
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and could not be made a record."""
         with self._lock:
             self._counts.drop(reason)
+
+    def _carry(self, dropped: dict[str, int], removed: int) -> None:
+        """Begin the counts of this file with what the one before has lost."""
+        self._counts = EventCounts({**dropped, "removed": dropped.get("removed", 0) + removed})
+        self._counts.distrust()  # another thread may count an event that it wrote to the file before
+        self.count = self._counts.count
 
     def counts(self) -> Counts:
         """Return the counts so far: captured, written, and dropped by reason."""
@@ -254,8 +341,8 @@ class LineAppender:
         """
         if self._writer is None:
             return None  # nothing was captured, so the journal has no file
-        if self._stop_reason is not None:
-            return _StoppedError(self._stop_reason)
+        if self._stoppage is not None:
+            return _StoppedError(self._stoppage.reason)
         try:
             self._append_to_file(line)
         except Exception as error:  # whatever the disk does, the program goes on

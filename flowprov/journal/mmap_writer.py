@@ -21,16 +21,19 @@ import errno
 import io
 import mmap
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
 
+from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import padding_line
 from flowprov.journal.interruptions import pass_on
-from flowprov.journal.write_failures import JournalFull
+from flowprov.journal.write_failures import FileCut, JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # CDLL releases the GIL during the call; mmap.madvise held it for 758 ms on 256 MB.
@@ -55,9 +58,11 @@ class MmapWriter:
     Parameters
     ----------
     file
-        A new file, opened for reading and writing; the writer owns it from now on.
+        A file opened for reading and writing; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
+    begin
+        Offset of the first segment: 0, or a whole number of pages, for a file that has content.
     first, largest
         Sizes of the first and of the largest segment in bytes; rounded up to whole pages.
 
@@ -74,6 +79,7 @@ class MmapWriter:
         file: io.FileIO,
         max_bytes: int | None = None,
         *,
+        begin: int = 0,
         first: int = 64 * 1024,
         largest: int = 4 << 20,
     ) -> None:
@@ -87,8 +93,9 @@ class MmapWriter:
         # Most processes never fill their first segment: reserve no second one before they do.
         self._switched = False
         self._next_size = first
-        self._current = self._create_segment(0, first)
+        self._current = self._create_segment(begin, first)
         self._write = self._current.map.write
+        _set_writable(file, writable=False)
         # One C call under the GIL; without the GIL it needs the lock.
         self._locked = _without_gil()
         self.fast_append: Callable[[bytes], object] = self.append if self._locked else self._write
@@ -102,6 +109,8 @@ class MmapWriter:
             If the disk is full, or the quota or ``max_bytes`` is reached.
         OSError
             If a new segment cannot be created for another reason.
+        FileCut
+            If somebody else has cut the file.
         """
         with self._lock:
             while True:
@@ -117,15 +126,16 @@ class MmapWriter:
     def _switch(self, length: int) -> None:
         """Write into the next segment from now on; the caller holds the lock."""
         old, segment = self._current, self._next
+        if self._descriptor < 0:
+            raise io.UnsupportedOperation("the file is closed")  # as the append writer does
         if segment is None or segment.size < length:
-            if self._descriptor < 0:
-                raise io.UnsupportedOperation("the file is closed")  # as the append writer does
             # In the place of one that is too small for this record.
             size = max(self._next_size, length)
             segment = self._create_segment(old.offset + old.size, size, at_least=length)
             if self._current is not old:
                 return  # a signal handler recorded an event meanwhile, in a segment of the same offset
             self._next = segment
+        self._refuse_if_cut()
         _fill(old)  # before a record stands behind it: readers rely on padding before a record to stay empty
         write = segment.map.write
         if self._current is not old:
@@ -175,6 +185,22 @@ class MmapWriter:
         current = self._current
         return current.offset + current.map.tell()
 
+    def is_cut(self) -> bool:
+        """Whether somebody else has cut the file. Writing to a page behind its end kills the process."""
+        last = self._next or self._current
+        return os.fstat(self._file.fileno()).st_size < last.offset + last.size
+
+    def _refuse_if_cut(self) -> None:
+        if self.is_cut():
+            raise FileCut
+
+    def write_plainly(self) -> AppendWriter:
+        """Hand the file over to a writer that needs neither memory nor descriptors."""
+        with self._lock:
+            self._cut_padding()
+            self._descriptor = -1
+            return AppendWriter(self._file, self._max_bytes)
+
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file; NUL bytes where nothing is written yet."""
         return os.pread(self._descriptor, length, offset)
@@ -186,29 +212,44 @@ class MmapWriter:
     def close(self) -> None:
         """Cut the file after its last record and close it."""
         with self._lock:
-            if self._file.closed:
-                return
-            if not self._current.map.closed:
-                # Another thread may still hold the write method of this segment. It must find the segment
-                # full: a write behind the end of the cut file is a SIGBUS.
-                end = _fill(self._current)
-                self._unmap()
-                os.ftruncate(self._file.fileno(), end)
-            self._descriptor = -1
-            self._file.close()
+            if self._descriptor >= 0:
+                self._cut_padding()
+                self._descriptor = -1
+                self._file.close()
+
+    def _cut_padding(self) -> None:
+        _set_writable(self._file, writable=True)
+        if self._current.map.closed:
+            return
+        end = None
+        if not self.is_cut():
+            # Another thread may still hold the write method of this segment. It must find the segment full: a
+            # write behind the end of the cut file is a SIGBUS.
+            end = _fill(self._current)
+        self._unmap()
+        if end is not None:
+            os.ftruncate(self._descriptor, end)
 
     def abandon(self) -> None:
         """Close the file in a forked child; it belongs to the parent and stays as it is."""
         self._lock = threading.RLock()
-        self._descriptor = -1
         self._unmap()
-        self._file.close()
+        if self._descriptor >= 0:
+            self._descriptor = -1
+            self._file.close()
 
     def _unmap(self) -> None:
         for segment in (*self._retired, self._next, self._current):
             if segment is not None:
                 segment.map.close()
         self._retired, self._next = [], None
+
+
+def _set_writable(file: io.FileIO, *, writable: bool) -> None:
+    """Let others write to the file, or not: who cuts a mapped file kills the process at its next write."""
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        os.fchmod(file.fileno(), mode | stat.S_IWUSR if writable else mode & ~_WRITABLE)
 
 
 def _pages(size: int) -> int:
@@ -223,6 +264,8 @@ def _fill(segment: Segment) -> int:
     int
         The offset in the file behind the last record.
     """
+    if segment.map.closed:
+        return segment.offset + segment.size
     while (unused := segment.size - segment.map.tell()) > 0:
         try:
             segment.map.write(padding_line(unused))
@@ -244,7 +287,7 @@ def _touch(mapped: mmap.mmap, size: int) -> None:
     except (TypeError, ValueError, BufferError) as error:
         pass_on(error)
     for position in range(0, size, _PAGE):
-        mapped[position] = 0
+        mapped[position] = mapped[position]  # another map of these pages may be in use already
 
 
 def _without_gil() -> bool:

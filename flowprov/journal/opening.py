@@ -6,6 +6,7 @@ file.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ class OpenFile(NamedTuple):
     """The file of a journal, open for appending."""
 
     path: Path
+    file: io.FileIO
     writer: writer.Writer
     reserved_slot: ReservedSlot
 
@@ -74,7 +76,8 @@ def open_file(
         new_writer.append(padding_line(RESERVED_SLOT))
         if campaign is not None:
             new_writer.append(records.encode(campaign))
-        return OpenFile(created.path, new_writer, ReservedSlot(created.path, len(header)))
+        slot = ReservedSlot(created.path, len(header), created.file)
+        return OpenFile(created.path, created.file, new_writer, slot)
     except BaseException:  # the disk is full from the start, or a signal handler raised: it passes on
         files.discard(created)
         raise

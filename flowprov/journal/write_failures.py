@@ -1,10 +1,12 @@
 """What a journal does when it cannot be written: the disk is full, a limit is reached, the device fails.
 
 Flows in: the error of an append. Flows out: the reason under which events count as dropped from then on, and
-one warning that says so. The program goes on.
+a warning that says so; another one when the shortage has passed. The program goes on.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from flowprov import guard
 from flowprov.journal.interruptions import OwnSignal
@@ -18,6 +20,12 @@ class JournalFull(OwnSignal):
         self.reason = reason
 
 
+class FileCut(OwnSignal):
+    """Somebody else has cut the file of the journal."""
+
+
+_MAX_WARNINGS = 5  # of one journal that stops again and again
+_FINAL = ("max_bytes", "closed")
 _CAUSES = {
     "disk_full": "the disk is full",
     "max_bytes": "journal.max_bytes is reached",
@@ -40,13 +48,61 @@ def drop_reason(error: BaseException, *, closed: bool) -> str:
     return error.reason if isinstance(error, JournalFull) else "write_error"
 
 
-def warn_stopped(journal_id: str, path: object, reason: str, error: BaseException) -> None:
-    """Warn once that a journal stops, why, and that events are counted as dropped from now on."""
+class Stoppage(NamedTuple):
+    """Why a journal does not record at the moment.
+
+    Attributes
+    ----------
+    reason
+        The reason under which its events count as dropped.
+    dropped_before
+        The number of events that were dropped before.
+    number
+        How often the journal has stopped.
+    """
+
+    reason: str
+    dropped_before: int
+    number: int
+
+    def may_pass(self) -> bool:
+        """Whether it is worth trying again: a disk may be freed, a limit of the system be reached no more."""
+        return self.reason not in _FINAL
+
+    def warn(self, path: object, error: BaseException, retry_s: float) -> None:
+        """Warn that a journal stops, why, and that events are counted as dropped from now on."""
+        if self.number > _MAX_WARNINGS:
+            return
+        again = f"It is tried again every {retry_s:g} seconds. " if self.may_pass() else ""
+        guard.warn_once(
+            f"stopped {path} {self.number}",
+            "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
+            "dropped (%s). %sRecords written so far are safe.",
+            path,
+            _CAUSES.get(self.reason, f"writing fails ({error})"),
+            self.reason,
+            again,
+        )
+
+    def warn_over(self, path: object, dropped: int) -> None:
+        """Warn that a journal goes on, and how many events were dropped meanwhile."""
+        if self.number <= _MAX_WARNINGS:
+            guard.warn_once(
+                f"resumed {path} {self.number}",
+                "flowprov records again in %s. Meanwhile %d events were dropped (%s).",
+                path,
+                dropped - self.dropped_before,
+                self.reason,
+            )
+
+
+def warn_gone(path: object, how: str, lost: int, *, goes_on: bool) -> None:
+    """Warn once that the file of a journal is gone, and how many records are lost with it."""
     guard.warn_once(
-        f"stopped {journal_id}",
-        "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
-        "dropped (%s). Records written so far are safe.",
+        f"gone {path}",
+        "flowprov: somebody has %s %s while it was being written.%s%s",
+        how,
         path,
-        _CAUSES.get(reason, f"writing fails ({error})"),
-        reason,
+        f" {lost} records are lost with it." if lost else "",
+        " Recording goes on in another file." if goes_on else "",
     )

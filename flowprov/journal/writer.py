@@ -34,6 +34,9 @@ class Writer(Protocol):
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file."""
 
+    def is_cut(self) -> bool:
+        """Whether somebody else has cut the file."""
+
     def prepare(self) -> None:
         """Do ahead, in the background, the work that later appends would wait for."""
 

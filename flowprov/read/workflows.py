@@ -68,11 +68,14 @@ class WorkflowRuns:
             self._additions[journal.path] = message if earlier is None else _add(earlier, message)
             return None
         is_ending = message.status not in OPEN_STATUSES
-        if is_ending:
-            for run in reversed(self._runs):
-                if run.journal.path == journal.path and not run.ended:
-                    run.add_ending(message)
-                    return None
+        for run in reversed(self._runs):
+            if run.ended:
+                continue
+            if is_ending and (run.journal.path == journal.path or _goes_on_in(run.journal, journal)):
+                run.add_ending(message)
+                return None
+            if not is_ending and _goes_on_in(run.journal, journal):
+                return None  # the opening was written again, as its process had to leave the file
         self._runs.append(WorkflowRun(journal, message, ended=is_ending))
         return self._runs[-1]
 
@@ -109,6 +112,15 @@ class WorkflowRuns:
             ended_at=max(_without_none(w.ended_at for w in results), default=None) if ended else None,
             telemetry_at_end=folded.telemetry_at_end if ended else None,
         )
+
+
+def _goes_on_in(journal: JournalSummary, later: JournalSummary) -> bool:
+    """Whether the process that wrote a journal left it and went on in a later one."""
+    first, second = journal.header, later.header
+    process = (first.hostname, first.pid, first.process_started_at)
+    return process == (second.hostname, second.pid, second.process_started_at) and any(
+        journal_id == first.journal_id for journal_id, _ in second.ancestors
+    )
 
 
 def _overlay(below: Workflow, above: Workflow) -> Workflow:

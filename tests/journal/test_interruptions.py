@@ -99,29 +99,32 @@ _ANOTHER_THREAD = (
     + """
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
+    ready = []
+
     def work():
         while len(arrived) < rounds:
             try:
-                while len(arrived) < rounds:
-                    try:
-                        append(journals[0])
-                    except BaseException as error:
-                        arrived.append(type(error))
-            except BaseException as error:  # just behind the inner one
+                ready.append(True)  # only now is anything raised here
+                append(journals[0])
+            except BaseException as error:
                 arrived.append(type(error))
+
+    def wait_for(reports, number):
+        until = time.monotonic() + 20
+        while len(reports) < number:
+            time.sleep(0)
+            if time.monotonic() > until:
+                sys.exit(f"{raised[-1:]} was swallowed")
 
     journals = [create()]
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     while len(raised) < rounds:
+        wait_for(ready, len(raised) + 1)
         time.sleep(random.uniform(1e-6, 2e-3))
         raised.append(random.choice(KINDS))
         raise_in(ctypes.c_ulong(thread.ident), ctypes.py_object(raised[-1]))
-        until = time.monotonic() + 20
-        while len(arrived) < len(raised):
-            time.sleep(0)
-            if time.monotonic() > until:
-                sys.exit(f"{raised[-1]} was swallowed")
+        wait_for(arrived, len(raised))
     thread.join()
 """
 )
@@ -159,7 +162,7 @@ _END = """
         journal.close()
     names = lambda kinds: [kind.__name__ for kind in kinds]
     print(json.dumps({"raised": names(raised), "arrived": names(arrived), "acknowledged": acknowledged,
-                      "stopped": [journal._stop_reason for journal in journals if journal._stop_reason],
+                      "stopped": [journal._stoppage.reason for journal in journals if journal._stoppage],
                       "journals": len(journals)}))
 """
 

@@ -138,7 +138,7 @@ def test_a_heartbeat_that_does_not_fit_at_the_end_goes_to_the_slot_and_does_not_
     stopped: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard.reset()
-    stopped._stop_reason = None  # as if no event had been too long yet
+    stopped._stoppage = None  # as if no event had been too long yet
     stopped.fast_append = _refuse
     assert stopped._writer is not None
     monkeypatch.setattr(stopped._writer, "append", _refuse)
@@ -147,7 +147,7 @@ def test_a_heartbeat_that_does_not_fit_at_the_end_goes_to_the_slot_and_does_not_
         stopped.write_heartbeat()
         assert of_type(lines_of(_path(stopped)), Heartbeat), "in the slot, as nowhere else is space"
         assert caplog.messages == [], "nothing is lost yet"
-        assert stopped._stop_reason is None
+        assert stopped._stoppage is None
         for _ in range(3):
             stopped.write_control(records.Correction(task_id=1, status="ERROR"))
         assert only(caplog.messages).startswith("flowprov could not write to")
