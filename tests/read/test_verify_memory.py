@@ -114,9 +114,9 @@ def test_a_task_that_ends_in_another_journal_has_ended_and_its_values_are_not_ke
         for name, of_task in (("j1", lambda number: _start(f"t{number}")), ("j2", lambda n: step(f"t{n}"))):
             path = tmp_path / folder / "c1" / "node-1" / f"99-{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            written = [header(name), *map(of_task, range(count))]
-            footer = Footer(at=9 * NS, captured=count, written=count)
-            path.write_bytes(b"".join(map(records.encode, [*written, footer])))
+            written: list[Record] = [header(name), *map(of_task, range(count))]
+            written.append(Footer(at=9 * NS, captured=count, written=count))
+            path.write_bytes(b"".join(map(records.encode, written)))
     peaks = []
     for folder in ("few", "many"):
         tracemalloc.start()
