@@ -58,6 +58,14 @@ def interrupted_reading(error: BaseException) -> bool:
     return isinstance(error, (KeyboardInterrupt, SystemExit)) or _raised_asynchronously(error)
 
 
+def interrupted_worker(error: BaseException) -> bool:
+    """Whether an exception that was caught in a Dask worker's event loop came from outside.
+
+    A ``SystemExit`` of a recorded value must not end the worker, so its class says nothing either.
+    """
+    return isinstance(error, KeyboardInterrupt) or _raised_asynchronously(error)
+
+
 def _raised_asynchronously(error: BaseException) -> bool:
     trace = error.__traceback__
     if error.args and (trace is None or trace.tb_next is None):

@@ -59,6 +59,14 @@ def report_internal_error(activity: str, error: BaseException) -> None:
         state in order, and then calls this.
     """
     pass_on(error)
+    count_internal_error(activity, error)
+
+
+def count_internal_error(activity: str, error: BaseException) -> None:
+    """Count and log an internal error, as :func:`report_internal_error` does, and raise nothing.
+
+    This is for an exception that a recorded value raised, though its class is that of one from outside.
+    """
     key = f"{activity}: {type(error).__name__}"
     with _lock:
         _errors[key] += 1

@@ -4,14 +4,14 @@ Flows in: the journals of a campaign, and the sinks to which they are delivered.
 :class:`Verification`. It says how each journal ended, what is wrong with it and what each sink holds of it,
 lists the workflows and tasks without an end, and gives one verdict.
 
-All records are read, but only those of workflows and tasks that may be open are kept. If there are open
-tasks, the journals are read a second time to look for their ends. So memory does not grow with a long run.
+All records are read. Of tasks only the ids of those are kept that may be open. If any are open at the end of
+a journal, the journals are read a second time: see ``open_records``. So memory does not grow with a long run.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -22,30 +22,20 @@ from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
 from flowprov.read.dask_workers import DaskWorkers
-from flowprov.read.decoding import records_of
 from flowprov.read.journal_report import JournalReport, report_on
+from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open
 from flowprov.read.rows import Row, fold
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source
-from flowprov.read.workflows import OPEN_STATUSES
 from flowprov.records import (
     Campaign,
-    Correction,
-    Header,
-    LocalId,
-    OpenTask,
     Record,
     Status,
     Task,
-    Workflow,
-    full_id,
 )
 
 State: TypeAlias = Literal["closed", "running", "gone"]
 Verdict: TypeAlias = Literal["COMPLETE", "RUNNING", "INCOMPLETE"]
-
-# The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
-_WITHOUT_END = (*OPEN_STATUSES, Status.INTERRUPTED.value)
 
 
 class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,20 +192,24 @@ def verify(
         if path.absolute().parent.parent.name in folder_names(campaign_id)
     }
     paths = {journal.path for journal in journals}
-    open_records: list[tuple[JournalSummary, list[Record]]] = []
+    open_records: list[tuple[JournalSummary, OpenRecordFilter]] = []
     checks = []
     workers = DaskWorkers()
     for journal in journals:
-        open_filter = _OpenRecordFilter()
+        open_filter = OpenRecordFilter()
         report = report_on(journal, partial(_on_record, [open_filter.add, workers.add]))
         workers.end_journal(alive=report.alive)
         deliveries = [sink.count(report) for sink in sinks]
         checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
-        open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter.all()))
+        open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter))
     return Verification(
         campaign=campaign_of(journals),
         journals=checks,
-        open_items=[_open_item(row) for row in _fold_open(open_records) if row.status in _WITHOUT_END],
+        open_items=[
+            _open_item(row)
+            for row in fold(records_of_open(open_records), merge=True)
+            if row.status in WITHOUT_END
+        ],
         unreadable=unreadable,
         copies={copy: path for copy, path in journal_source.copies.items() if path in paths},
         misplaced=journal_source.misplaced(journals),
@@ -269,62 +263,6 @@ def _reasons(report: JournalReport, state: State, dropped: int) -> Iterator[str]
 
 def _events(count: int) -> str:
     return f"{count} {'event' if count == 1 else 'events'}"
-
-
-class _OpenRecordFilter:
-    """Keeps the records of a journal that may leave a workflow or task open, or that may end one."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-        # Each task to which something was given has an open record: most are dropped again at its end.
-        self._open_tasks: dict[LocalId, OpenTask] = {}
-
-    def add(self, record: Record) -> None:
-        if type(record) is Task:
-            if record.status in _WITHOUT_END:
-                self.records.append(record)
-            elif self._open_tasks:
-                self._open_tasks.pop(record.task_id, None)
-        elif isinstance(record, Correction):
-            if record.status is not None:  # corrections without a status add statistics; there may be many
-                self.records.append(record)
-        elif isinstance(record, OpenTask):
-            self._open_tasks.setdefault(record.task_id, record)
-        elif isinstance(record, Workflow):
-            self.records.append(record)
-
-    def all(self) -> list[Record]:
-        """Return the records that were kept."""
-        return [*self.records, *self._open_tasks.values()]
-
-
-def _fold_open(open_records: list[tuple[JournalSummary, list[Record]]]) -> list[Row]:
-    """Fold the records that may be open into rows, together with the end records of their tasks."""
-    open_task_ids = {
-        _full_task_id(record, journal.header)
-        for journal, records in open_records
-        for record in records
-        if isinstance(record, Task)
-    }
-    if open_task_ids:
-        for journal, records in open_records:
-            records.extend(_end_records(records_of(journal), journal.header, open_task_ids))
-    return fold(open_records, merge=True)
-
-
-def _end_records(records: Iterable[Record], header: Header, task_ids: set[str]) -> Iterator[Record]:
-    for record in records:
-        if (
-            type(record) is Task
-            and record.status not in _WITHOUT_END
-            and _full_task_id(record, header) in task_ids
-        ):
-            yield record
-
-
-def _full_task_id(task: Task, header: Header) -> str:
-    return full_id(task.task_id, header.journal_id, header.ancestors, header.first_number)
 
 
 def _open_item(row: Row) -> OpenItem:

@@ -355,6 +355,11 @@ class _Worker:
         self.state = SimpleNamespace(tasks={"add-1": self.task}, threads={}, actors={})
         self.data = {"add-1": 3}
         self.address, self.name = "inproc://worker", "worker"
+        self.events: list[str] = []
+
+    def log_event(self, _topic: str, message: str) -> None:
+        """Keep what the plugin says."""
+        self.events.append(message)
 
 
 def _records_of(worker: Any, end: str) -> tuple[list[str], int, int]:

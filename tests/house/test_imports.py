@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "values",
     },
     "capture.dask": {
+        "asynchronous",
         "capture",
         "clock",
         "errors",

@@ -291,8 +291,8 @@ PRIVATE_PARTS: tuple[DaskPart, ...] = (
     DaskPart(
         "Worker.log_event",
         "distributed",
-        "to announce a journal, so that it is missed if the worker dies before the first fetch",
-        "such a journal is not missed",
+        "to tell clients of a journal, or that the worker records nothing",
+        "a journal that is not there is not missed; each is counted as an internal error of the worker",
     ),
     DaskPart("scheduler.broadcast", "distributed", "to send a request to workers", _NO_FETCHING),
     DaskPart("scheduler.ncores", "distributed", "to list the workers", _NO_FETCHING),

@@ -48,7 +48,9 @@ class Participants:
 
     def __init__(self, scope: Scope) -> None:
         self.is_open = True
-        self._scope = scope
+        self._workflow_id = scope.workflow_id
+        # Only a weak reference: a campaign that is over lets go of its journal.
+        self._journal = weakref.ref(scope.journal)
         self._lock = threading.Lock()
         self._named: set[str] = set()
 
@@ -58,7 +60,7 @@ class Participants:
             return
         worker = DaskWorker(
             at=clock.now(),
-            workflow_id=self._scope.workflow_id,
+            workflow_id=self._workflow_id,
             worker=notice.worker,
             hostname=notice.hostname,
             reason=notice.reason,
@@ -68,8 +70,7 @@ class Participants:
 
     def add_journal(self, notice: JournalNotice) -> None:
         """Add a journal into which a worker records this workflow, once."""
-        journal = self._scope.journal
-        if notice.workflow_id != self._scope.workflow_id or notice.journal_id == journal.journal_id:
+        if notice.workflow_id != self._workflow_id:
             return
         worker = DaskWorker(
             at=clock.now(),
@@ -83,11 +84,14 @@ class Participants:
         self._add(notice.journal_id, worker)
 
     def _add(self, key: str, worker: DaskWorker) -> bool:
+        journal = self._journal()
+        if journal is None or journal.journal_id == key:  # its own: the worker is in this process
+            return False
         with self._lock:
             if key in self._named:
                 return False
             self._named.add(key)
-        return self._scope.journal.write_control(worker)
+        return journal.write_control(worker)
 
 
 _silent: set[str] = set()  # workers of which a warning was given

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flowprov import guard
+from flowprov.asynchronous import interrupted_worker
 from flowprov.capture.dask import encoding, internal_tasks, origin, task_spec
 from flowprov.capture.dask._dask_private import (
     CANCELLED,
@@ -157,7 +158,7 @@ class Executions:
         try:
             execution = self._open(worker, task, destination, workflow)
         except (Exception, SystemExit) as error:  # the guard: a repr may exit, and this is the event loop
-            count_lost_event(workflow, "recording the start of a Dask task", error)
+            _count_lost(workflow, "recording the start of a Dask task", error)
             return
         if execution is not None:
             journal.append(execution.line(Status.RUNNING, execution.metadata, _current_thread_field(journal)))
@@ -190,7 +191,7 @@ class Executions:
         try:
             execution = self._open(worker, task, destination, workflow, even_internal=True)
         except (Exception, SystemExit) as error:  # the guard, as above
-            count_lost_event(workflow, "recording a Dask task that failed", error)
+            _count_lost(workflow, "recording a Dask task that failed", error)
             return
         if execution is None:
             return
@@ -270,7 +271,7 @@ class Executions:
         try:
             line = self._encode_end(execution, status, ended, task, added)
         except (Exception, SystemExit) as error:  # the guard, as above
-            count_lost_event(scope, "recording the end of a Dask task", error)
+            _count_lost(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
 
@@ -341,6 +342,15 @@ def _make_destination(
     fields += _field(b"parent_task_id", task_context.parent_task_id)
     fields += _field(b"submitted_at", task_context.submitted_at)
     return _Destination(annotation, active, task_context, origin.journal_of(task_context), fields)
+
+
+def _count_lost(scope: Scope, activity: str, error: BaseException) -> None:
+    """Count an event that an error cost, and go on where a value asked to exit: this is the event loop."""
+    if not isinstance(error, SystemExit) or interrupted_worker(error):
+        count_lost_event(scope, activity, error)
+        return
+    scope.journal.drop("fault")
+    guard.count_internal_error(activity, error)
 
 
 def _threads_by_ident() -> Mapping[int | None, threading.Thread]:

@@ -1,0 +1,122 @@
+"""The records of workflows and tasks without an end, found without keeping those of all others.
+
+Flows in: the records of a campaign's journals, and the journals once more if tasks are open at their end.
+Flows out: the records from which the rows of what is open follow, without their values.
+
+A Dask task has a record at its start, and every task to which something was given has one before its end. So
+of tasks only ids are kept, and only until the end comes: memory does not grow with a long run. Workflows are
+kept, as their ends may stand in the journals of other processes, but not what they used or ran on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.decoding import records_of
+from flowprov.read.workflows import OPEN_STATUSES
+from flowprov.records import Correction, Header, LocalId, OpenTask, Record, Status, Task, Workflow, full_id
+
+# The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
+WITHOUT_END = (*OPEN_STATUSES, Status.INTERRUPTED.value)
+
+_VALUES = ("used", "generated", "custom_metadata", "error", "telemetry_at_start", "telemetry_at_end")
+_NO_TASK_VALUES = dict.fromkeys((*_VALUES, "tags", "dependencies"))
+_NO_WORKFLOW_VALUES = dict.fromkeys((*_VALUES, "machine_info", "settings", "code_repository"))
+
+
+class OpenRecordFilter:
+    """Keeps of one journal what may be open at its end.
+
+    Attributes
+    ----------
+    task_ids
+        The tasks that have a start in this journal and no end there, as the journal names them.
+    workflows
+        The openings and endings of workflows, without their values.
+    """
+
+    def __init__(self) -> None:
+        self.task_ids: set[LocalId] = set()
+        self.workflows: list[Workflow] = []
+
+    def add(self, record: Record) -> None:
+        """Add the next record of the journal."""
+        if type(record) is Task:
+            if record.status in WITHOUT_END:
+                self.task_ids.add(record.task_id)
+            elif self.task_ids:
+                self.task_ids.discard(record.task_id)
+        elif type(record) is OpenTask:
+            self.task_ids.add(record.task_id)
+        elif type(record) is Workflow and not _is_addition(record):
+            self.workflows.append(msgspec.structs.replace(record, **_NO_WORKFLOW_VALUES))
+
+
+def _is_addition(workflow: Workflow) -> bool:
+    """Whether a record only adds values to a workflow; there may be many."""
+    return workflow.status is None and workflow.started_at is None and workflow.ended_at is None
+
+
+def records_of_open(
+    journals: list[tuple[JournalSummary, OpenRecordFilter]],
+) -> list[tuple[JournalSummary, list[Record]]]:
+    """Return the records of all workflows, and of the tasks without an end in any journal.
+
+    Parameters
+    ----------
+    journals
+        The journals of a campaign, each with the filter that saw its records. If tasks are open at the end of
+        one, all are read again: their ends may stand in another one.
+    """
+    open_ids = {_full_id(task_id, journal.header) for journal, kept in journals for task_id in kept.task_ids}
+    records_by_task: dict[str, list[tuple[int, Record]]] = {}
+    for index, (journal, _) in enumerate(journals if open_ids else ()):
+        for task_id, record in _records_of_tasks(journal, open_ids):
+            if type(record) is Task and record.status not in WITHOUT_END:
+                open_ids.remove(task_id)
+                records_by_task.pop(task_id, None)
+            else:
+                records_by_task.setdefault(task_id, []).append((index, record))
+    result: list[tuple[JournalSummary, list[Record]]] = [
+        (journal, list(kept.workflows)) for journal, kept in journals
+    ]
+    for records in records_by_task.values():
+        for index, record in records:
+            result[index][1].append(record)
+    return result
+
+
+def _records_of_tasks(journal: JournalSummary, task_ids: set[str]) -> Iterator[tuple[str, Record]]:
+    """Yield the records of some tasks in a journal, each with the full id; ids may be removed meanwhile."""
+    header = journal.header
+    names = _names_in(header, task_ids)
+    if not names:
+        return
+    for record in records_of(journal):
+        if not isinstance(record, (Task, Correction)) or record.task_id not in names:
+            continue
+        task_id = _full_id(record.task_id, header)
+        if task_id not in task_ids:
+            continue
+        if not isinstance(record, Correction):
+            yield task_id, msgspec.structs.replace(record, **_NO_TASK_VALUES)
+        elif record.status is not None:  # the others add values
+            yield task_id, record
+
+
+def _names_in(header: Header, task_ids: Iterable[str]) -> set[LocalId]:
+    """Return the names that tasks may have in a journal: their full ids, and numbers."""
+    prefixes = {header.journal_id, *(journal_id for journal_id, _ in header.ancestors)}
+    names: set[LocalId] = set(task_ids)
+    for task_id in task_ids:
+        prefix, _, number = task_id.rpartition("-")
+        if prefix in prefixes and number.isdecimal():
+            names.add(int(number))
+    return names
+
+
+def _full_id(task_id: LocalId, header: Header) -> str:
+    return full_id(task_id, header.journal_id, header.ancestors, header.first_number)
