@@ -7,16 +7,17 @@ deceives nobody. No framework is imported to recognize its objects.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections import OrderedDict
 from typing import Any, cast
 
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.fields import keep_dict
 from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
 from flowprov.values.tensors import array_summary, frame_summary
-from flowprov.values.walker import Handler, UnreadableAttribute, Walker, exception_text, take
+from flowprov.values.walker import Walker, exception_text, read_or_mark, take
 
 _MAX_DIGEST_BYTES = 2**20
 _MAX_SORTED_ITEMS = 1_000
@@ -144,7 +145,14 @@ def _first_items(walker: Walker, value: Any, base: Any) -> tuple[list[object], i
     # Calls the base class's own methods: a subclass may override them with anything.
     if type(value) is list or type(value) is tuple:
         return list(value[: walker.limits.max_items]), len(value)
-    items: list[object] = take(lambda: base.__iter__(value), walker.limits.max_items)
+    limit = walker.limits.max_items
+    try:
+        items: list[object] = take(lambda: base.__iter__(value), limit)
+    except BaseException as error:  # one item that cannot be read must not cost the others
+        if interrupted_reading(error) or not hasattr(base, "__getitem__"):
+            raise
+        indices = range(min(base.__len__(value), limit))
+        items = [read_or_mark(functools.partial(base.__getitem__, value, index)) for index in indices]
     return items, max(base.__len__(value), len(items))
 
 
@@ -162,87 +170,6 @@ def _sorted_items(walker: Walker, value: Any, depth: int) -> JSONable:
         return walker.build_list(items[: walker.limits.max_items], total, depth)
     forms, cut_marker = walker.build_items(items[: walker.limits.max_items], total, depth)
     return [*sorted(forms, key=msgspec.json.encode), *cut_marker]
-
-
-def keep_dict(walker: Walker, value: Any, depth: int) -> JSONable:
-    """Keep the items of a dict."""
-    return walker.build_container(value, depth, lambda v, d: _build_dict(walker, v, d))
-
-
-def _build_dict(walker: Walker, value: Any, depth: int) -> JSONable:
-    base: Any = OrderedDict if isinstance(value, OrderedDict) else dict
-    pairs: list[tuple[object, object]] = take(lambda: base.items(value), walker.limits.max_items)
-    return walker.build_object(pairs, max(dict.__len__(value), len(pairs)), depth)
-
-
-def keep_mapping(walker: Walker, value: Any, depth: int) -> JSONable:
-    """Keep the items of a mapping that is not a dict."""
-    return walker.build_container(value, depth, lambda v, d: _build_mapping(walker, v.items, d))
-
-
-def keep_items_view(walker: Walker, value: Any, depth: int) -> JSONable:
-    """Keep the pairs of `dict.items()`, as an object."""
-    return walker.build_container(value, depth, lambda v, d: _build_mapping(walker, lambda: v, d))
-
-
-def _build_mapping(walker: Walker, items: Any, depth: int) -> JSONable:
-    limit = walker.limits.max_items
-    pairs: list[tuple[object, object]] = take(items, limit + 1)
-    total = len(pairs) if len(pairs) <= limit else None
-    if total is None:
-        try:
-            total = max(len(items()), limit + 1)
-        except Exception as error:  # foreign code; the marker then says that items were cut, but not how many
-            if interrupted_reading(error):
-                raise
-            total = None
-    return walker.build_object(pairs[:limit], total, depth)
-
-
-def fields_handler(names: tuple[str, ...]) -> Handler:
-    """Return the handler of a class with fields: a dataclass, msgspec Struct, attrs or pydantic class."""
-
-    def handle(walker: Walker, value: Any, depth: int) -> JSONable:
-        return walker.build_container(value, depth, lambda v, d: _build_fields(walker, v, names, d))
-
-    return handle
-
-
-def _build_fields(walker: Walker, value: Any, names: tuple[str, ...], depth: int) -> JSONable:
-    pairs: list[tuple[object, object]] = []
-    unset = 0
-    for name in names[: walker.limits.max_items]:
-        try:
-            pairs.append((name, object.__getattribute__(value, name)))
-        except AttributeError:  # noqa: PERF203 - each field may fail alone
-            unset += 1
-        except BaseException as error:  # a property is foreign code
-            if interrupted_reading(error):
-                raise
-            pairs.append((name, UnreadableAttribute(error)))
-    return walker.build_object(pairs, len(names) - unset, depth)
-
-
-def named_tuple_handler(names: tuple[str, ...]) -> Handler:
-    """Return the handler of a named tuple with these fields."""
-
-    def handle(walker: Walker, value: Any, depth: int) -> JSONable:
-        def build(v: Any, d: int) -> JSONable:
-            limit = walker.limits.max_items
-            return walker.build_object(
-                list(zip(names, tuple.__iter__(v), strict=False))[:limit], len(names), d
-            )
-
-        return walker.build_container(value, depth, build)
-
-    return handle
-
-
-def keep_namespace(walker: Walker, value: Any, depth: int) -> JSONable:
-    """Keep the attributes of a namespace."""
-    return walker.build_container(
-        value, depth, lambda v, d: _build_dict(walker, object.__getattribute__(v, "__dict__"), d)
-    )
 
 
 # --- arrays and models ------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ marker                                    meaning
 {"$str": "…", "escaped": true}            a string with lone surrogates, which UTF-8 cannot hold, as escapes
 {"$bytes": n, "sha256": "…"}              length and digest of bytes; `digest_of_first`: of so many bytes
 {"$redacted": true}                       a secret, recognized by its key
-{"$cut": n}                               last in a list, or a key of an object: the whole has n items
+{"$cut": n}                               last in a list, or a key of an object: the whole has n items, and
+                                          some are left out
 {"$cycle": true}, {"$depth": "list"}      the value holds itself; the value is nested too deeply
 {"$enum": "Color.RED", "value": 1}        an enum member (but not of an int, str or float enum)
 {"$range": [0, 9, 1]}, {"$slice": […]}    start, stop, step
@@ -24,7 +25,8 @@ marker                                    meaning
 {"$exception": "ValueError", "message"}   an exception
 {"$type": "m.Q", "repr": "…"}             anything else; without `repr` if that only repeats the type
 {"$type": "m.Q", "repr_error": "…"}       its repr raised; `read_error`: reading it raised
-{"$read_error": "…"}                      a field of an object that raised when it was read
+{"$type": "m.Q", "lr": 0.1, …}            an object with `to_dict()`, by its attributes
+{"$read_error": "…"}                      a field or a key that raised when it was read
 ========================================  ====================================================================
 """
 

@@ -12,19 +12,18 @@ from typing import Any
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
-from flowprov.values import handlers
+from flowprov.values import fields, handlers
 from flowprov.values.handlers import keep_array
+from flowprov.values.key_rules import KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
 from flowprov.values.tensors import tensor_raw
 from flowprov.values.walker import (
     Handler,
     HandlerTable,
-    KeyRules,
     Limits,
     UnreadableAttribute,
     Walker,
     exception_text,
-    take,
 )
 
 # -- which handler a type has ------------------------------------------------------------------------------
@@ -50,15 +49,15 @@ _HANDLERS_OF_CLASSES: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_bytes, "builtins:bytes builtins:bytearray builtins:memoryview"),
     (handlers.keep_list, "builtins:list"),
     (handlers.keep_tuple, "builtins:tuple"),
-    (handlers.keep_dict, "builtins:dict"),
+    (fields.keep_dict, "builtins:dict"),
     (handlers.keep_set, "builtins:set builtins:frozenset"),
     (
         handlers.keep_iterable,
         "builtins:dict_keys builtins:dict_values builtins:odict_keys builtins:odict_values",
     ),
     (handlers.keep_iterable, "collections:deque collections:UserList omegaconf:ListConfig"),
-    (handlers.keep_items_view, "builtins:dict_items builtins:odict_items"),
-    (handlers.keep_namespace, "types:SimpleNamespace argparse:Namespace"),
+    (fields.keep_items_view, "builtins:dict_items builtins:odict_items"),
+    (fields.keep_namespace, "types:SimpleNamespace argparse:Namespace"),
     (handlers.keep_enum, "enum:Enum"),
     (handlers.keep_numpy_scalar, "numpy:generic"),
     (handlers.keep_str_form, "decimal:Decimal fractions:Fraction uuid:UUID uuid_utils:UUID pathlib:PurePath"),
@@ -104,11 +103,11 @@ def _find_handler(cls: type) -> Handler:
         handler = _HANDLER_BY_NAME.get(f"{package}:{base.__qualname__}")
         if handler is handlers.keep_tuple:
             names = _tuple_field_names(bases)
-            return handlers.named_tuple_handler(names) if names else handler
+            return fields.named_tuple_handler(names) if names else handler
         if handler is not None:
             return handler
     if issubclass(cls, Mapping) and _ON_DISK.isdisjoint(packages):
-        return handlers.keep_mapping if _TYPE_ONLY.isdisjoint(packages) else handlers.keep_type_only
+        return fields.keep_mapping if _TYPE_ONLY.isdisjoint(packages) else handlers.keep_type_only
     return _handler_by_attributes(bases, packages)
 
 
@@ -116,14 +115,26 @@ def _handler_by_attributes(bases: tuple[type, ...], packages: list[str]) -> Hand
     array_like = _declares(bases, "shape") and _declares(bases, "dtype")
     if not _TYPE_ONLY.isdisjoint(packages):
         return handlers.keep_array if array_like else handlers.keep_type_only
-    fields = _field_names(bases)
-    if fields is not None:
-        return handlers.fields_handler(fields)
+    names = _field_names(bases)
+    if names is not None:
+        properties = frozenset(name for name in names if isinstance(_declared(bases, name), property))
+        is_pydantic = _declares(bases, "__pydantic_extra__")
+        sources = ("__pydantic_extra__", "__dict__") if is_pydantic else ("__dict__",)
+        return fields.fields_handler(names, properties, sources)
     if array_like:
         return handlers.keep_array
     if all(_declares(bases, name) for name in ("shape", "columns", "dtypes")):
         return handlers.keep_frame
-    return handlers.keep_other
+    return _configuration_handler(bases) if _declares(bases, "to_dict") else handlers.keep_other
+
+
+def _configuration_handler(bases: tuple[type, ...]) -> Handler:
+    if all(_declares(bases, name) for name in ("keys", "items", "__getitem__")):
+        return fields.keep_mapping  # a configuration that is a mapping in all but name
+    slots = [_as_strings(_namespace_of(base).get("__slots__")) or () for base in reversed(bases)]
+    silent = next(base for base in bases if "__repr__" in _namespace_of(base)) is object
+    otherwise = fields.keep_to_dict if silent else handlers.keep_other
+    return fields.attributes_handler(tuple(name for names in slots for name in names), otherwise)
 
 
 def _top_package(cls: type) -> str:
@@ -154,7 +165,10 @@ def _field_names(bases: tuple[type, ...]) -> tuple[str, ...] | None:
     for base in bases:
         if base is msgspec.Struct:  # its metaclass declares the fields, so `_declared` does not find them
             return _as_strings(bases[0].__struct_fields__)  # type: ignore[attr-defined]
-    for declaration in ("__dataclass_fields__", "__pydantic_fields__"):
+    declarations = ["__dataclass_fields__", "__pydantic_fields__"]
+    if _declares(bases, "__fields_set__"):  # pydantic 1
+        declarations.append("__fields__")
+    for declaration in declarations:
         names = _as_strings(_declared(bases, declaration))
         if names is not None:
             return names
@@ -306,7 +320,7 @@ class Summarizer:
                     entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
                 else:
                     walker = walker or self._create_walker(raw=True)
-                    walker.nodes = 0
+                    walker.next_value()
                     entries[key] = walker.node(value, 0)
             return _encode(entries)
         except BaseException as error:  # a strange key, a lone surrogate, a change by another thread
@@ -339,10 +353,10 @@ class Summarizer:
     def _object_of(self, mapping: Mapping[str, object]) -> JSONable:
         limit = self._limits.max_nodes
         try:
-            pairs = take(mapping.items, limit + 1)
+            pairs = fields.first_pairs(mapping, mapping.items, limit + 1)
             total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
         except BaseException as error:  # a mapping of the user's may raise anything
             if interrupted_reading(error):
                 raise
             return {"$type": type_name(type(mapping)), "read_error": exception_text(error)}
-        return self._create_walker(raw=True).build_object(pairs[:limit], total, -1, reset_nodes=True)
+        return self._create_walker(raw=True).build_object(pairs[:limit], total, -1, each_by_itself=True)

@@ -7,13 +7,14 @@ holds. An exception in a handler becomes a marker for that object alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.key_rules import KeyRules, unique_key
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, escape_surrogates, type_name
 from flowprov.values.redaction import (
     NOT_SECRET,
@@ -21,7 +22,6 @@ from flowprov.values.redaction import (
     redact_repr,
     redact_start,
     redact_urls,
-    secrecy_of,
 )
 
 Item = TypeVar("Item")
@@ -29,6 +29,8 @@ Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
 _MAX_TRIES = 3  # to read a container that another thread is changing
 _MAX_SHORT_TEXT = 200
+_SHORT_STRING = 100  # characters of a string, once a value has too many of them
+_SCALARS = frozenset({bool, int, float, str, type(None)})
 _json = msgspec.json.Encoder().encode
 
 
@@ -38,11 +40,18 @@ class Limits(msgspec.Struct, frozen=True):
     max_string: int = 1_000
     """Characters of a string."""
     max_items: int = 100
-    """Items of one container."""
+    """Items of one container; of a mapping or an object, those that are no scalars."""
+    max_entries: int = 1_500
+    """Entries of a mapping or an object that is kept whole; of a larger one `max_items` are kept."""
     max_depth: int = 8
     """Levels of containers in one another."""
     max_nodes: int = 1_000
-    """Values in one value altogether, and entries of a mapping of values."""
+    """Values in one value altogether, and entries of a mapping of values. The scalars in mappings and objects
+    are not counted here: of these there may be `max_entries` besides, as a configuration is mostly these."""
+    max_total: int = 20_000
+    """Values in a mapping of values altogether."""
+    max_text: int = 200_000
+    """Characters of strings in one value or one mapping of values; beyond these, strings are cut shorter."""
     max_repr: int = 200
     """Characters of a repr, a message or a key."""
 
@@ -67,12 +76,25 @@ class UnreadableAttribute:
     ----------
     reason
         The exception, as text.
+    unset
+        Whether the exception says that there is no such attribute.
     """
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "unset")
 
     def __init__(self, error: BaseException) -> None:
         self.reason = exception_text(error)
+        self.unset = isinstance(error, AttributeError)
+
+
+def read_or_mark(read: Callable[[], Any]) -> Any:
+    """Return what a function returns, or an `UnreadableAttribute` of what it raises."""
+    try:
+        return read()
+    except BaseException as error:  # a property or a mapping is foreign code
+        if interrupted_reading(error):
+            raise
+        return UnreadableAttribute(error)
 
 
 class Walker:
@@ -90,7 +112,18 @@ class Walker:
         The rules for keys.
     """
 
-    __slots__ = ("_open_ids", "arrays", "handlers", "key_rules", "limits", "nodes", "redact")
+    __slots__ = (
+        "_characters",
+        "_finished",
+        "_open_ids",
+        "arrays",
+        "entries",
+        "handlers",
+        "key_rules",
+        "limits",
+        "nodes",
+        "redact",
+    )
 
     def __init__(
         self,
@@ -106,8 +139,17 @@ class Walker:
         self.arrays = arrays
         self.handlers = handlers
         self.key_rules = key_rules
-        self.nodes = 0
+        self.nodes = 0  # so far, without the scalars of mappings and objects: those are entries
+        self.entries = 0
+        self._finished = 0  # of the values before this one
+        self._characters = 0
         self._open_ids: set[int] = set()
+
+    def next_value(self) -> None:
+        """Begin another value of a mapping of values: the limits hold for each by itself."""
+        self._finished += self.nodes + self.entries
+        if self._finished < self.limits.max_total:
+            self.nodes = self.entries = 0
 
     def node(self, value: object, depth: int) -> JSONable:
         """Return the recordable form of a value; a marker if the value raises while it is read."""
@@ -222,7 +264,7 @@ class Walker:
         total: int | None,
         depth: int,
         *,
-        reset_nodes: bool = False,
+        each_by_itself: bool = False,
     ) -> JSONable:
         """Return the recordable form of a mapping.
 
@@ -234,23 +276,36 @@ class Walker:
             How many the mapping has; None if it has more than `pairs`, and their number is unknown.
         depth
             The level of the mapping.
-        reset_nodes
-            Whether each value may have `Limits.max_nodes` nodes of its own.
+        each_by_itself
+            Whether the limits hold for each value by itself.
         """
-        rules, safe_keys = self.key_rules, self.key_rules.safe_keys
+        rules, safe_keys, limits = self.key_rules, self.key_rules.safe_keys, self.limits
         result: dict[str, JSONable] = {}
+        others = 0
         for key, value in pairs:
-            if reset_nodes:
-                self.nodes = 0
-            if self.nodes >= self.limits.max_nodes:
-                break
+            cls = type(value)
+            if each_by_itself:
+                self.next_value()
+            elif cls in _SCALARS:
+                self.entries += 1
+                if self.entries > limits.max_entries:
+                    break
+            else:
+                others += 1
+                if others > limits.max_items or self.nodes >= limits.max_nodes:
+                    continue  # scalars behind it are kept
             if type(key) is str and (key in safe_keys or rules.is_safe(key)):
-                name = key
-                if name in result:
-                    name = unique_key(name, result)
-                if type(value) is float and value - value == 0.0:  # the most common type, without three calls
-                    self.nodes += 1
-                    result[name] = value
+                name = key if key not in result else unique_key(key, result)
+                # What most configurations consist of, without the three calls of `node`.
+                if (
+                    (cls is float and value - value == 0.0)  # type: ignore[operator]
+                    or (cls is int and INT_MIN <= value <= INT_MAX)  # type: ignore[operator]
+                    or cls is bool
+                    or value is None
+                ):
+                    result[name] = value  # type: ignore[assignment]
+                elif cls is str:
+                    result[name] = self.text(value)  # type: ignore[arg-type]
                 else:
                     result[name] = self.node(value, depth + 1)
             else:
@@ -280,6 +335,9 @@ class Walker:
     def text(self, value: str) -> JSONable:
         """Return the form of a string: without credentials in URLs, and cut if it is too long."""
         limit = self.limits.max_string
+        self._characters += min(len(value), limit)
+        if self._characters > self.limits.max_text:
+            limit = min(limit, _SHORT_STRING)
         if len(value) <= limit and "://" not in value and value.isascii():
             return value
         if not self.redact:
@@ -324,66 +382,3 @@ def exception_text(error: BaseException) -> str:
             raise
         return name
     return escape_surrogates(f"{name}: {message}") if message else name
-
-
-_MAX_SAFE_KEYS = 4096
-
-
-class KeyRules:
-    """The rules for keys, and a cache of those keys that are written as they are.
-
-    Parameters
-    ----------
-    max_length
-        Characters of a key that are kept.
-    redact
-        Whether secrets are concealed.
-
-    Attributes
-    ----------
-    safe_keys
-        The keys that are written as they are and never name a secret, as far as they were seen.
-    """
-
-    __slots__ = ("_max_length", "_redact", "safe_keys")
-
-    def __init__(self, max_length: int, *, redact: bool) -> None:
-        self._max_length = max_length
-        self._redact = redact
-        self.safe_keys: set[object] = set()
-
-    def is_safe(self, key: object) -> bool:
-        """Whether a key is written as it is and never names a secret; if so, it enters `safe_keys`."""
-        if type(key) is not str or self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
-            return False
-        if len(self.safe_keys) >= _MAX_SAFE_KEYS:  # a program may make new keys without end
-            self.safe_keys.clear()
-        self.safe_keys.add(key)
-        return True
-
-    def secrecy(self, name: str) -> int:
-        """Return how far a name means a secret: `NOT_SECRET` for every name if nothing is concealed."""
-        return secrecy_of(name) if self._redact else NOT_SECRET
-
-    def escaped_key(self, name: str) -> str:
-        """Return a key as it is written: cut, without credentials, a leading "$" doubled.
-
-        A key that needs none of this is returned as the same object.
-        """
-        limit = self._max_length
-        if len(name) > limit:
-            name = (redact_start(name, limit) if self._redact else name[:limit]) + "…"
-        elif self._redact and "://" in name:
-            name = redact_urls(name)
-        name = escape_surrogates(name)
-        return "$" + name if name.startswith("$") else name
-
-
-def unique_key(name: str, taken: Container[str]) -> str:
-    """Return a name that is not taken, so that of two keys with one text (1 and "1") no value is lost."""
-    if name not in taken:
-        return name
-    ordinal = 2
-    while f"{name}#{ordinal}" in taken:
-        ordinal += 1
-    return f"{name}#{ordinal}"
