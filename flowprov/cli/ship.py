@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from flowprov.cli.output import Failure
-from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json
+from flowprov.settings import Settings, load_settings, parse_assignment, redact_source, settings_from_json
 from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
 from flowprov.shipping.status import ShipperFiles
@@ -69,7 +69,8 @@ def ship(
         raise Failure("there is no sink: give --to URI, or set sinks.redis.uri or sinks.mongodb.uri")
     folder = Path(source or settings.journal.path).absolute()
     if not folder.exists():
-        raise Failure(f"{folder} does not exist: give the buffer folder of the run (its journal.path)")
+        name = redact_source(source) if source else folder
+        raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
     if not following:
         sys.exit(deliver(folder, targets, settings))
     files = ShipperFiles(folder, targets)

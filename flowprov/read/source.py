@@ -25,7 +25,7 @@ from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
 from flowprov.read.unknown_ids import describe_unknown
-from flowprov.settings import active_settings, disabled_by_environment, load_settings
+from flowprov.settings import active_settings, disabled_by_environment, load_settings, redact_source
 
 logger = logging.getLogger("flowprov")
 
@@ -68,7 +68,7 @@ class Source:
             return
         self._path = Path(source)
         if not self._path.exists():
-            raise JournalError(_describe_missing_path(self._path))
+            raise JournalError(_describe_missing_path(self._path, str(source)))
 
     def is_part(self) -> bool:
         """Whether the source is a part of a campaign by its form: a journal, or the folder of a host."""
@@ -248,7 +248,7 @@ def _journals_of_this_process() -> list[Path]:
     return journals
 
 
-def _describe_missing_path(path: Path) -> str:
+def _describe_missing_path(path: Path, source: str) -> str:
     nearest = path.absolute().parent
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -260,7 +260,7 @@ def _describe_missing_path(path: Path) -> str:
         more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
         holds = f"holds {', '.join(names[:_MAX_LISTED])}{more}" if names else "is empty"
     return (
-        f"{path} does not exist; {nearest} {holds}. Give a buffer folder (journal.path of the run), a "
-        "campaign folder, a host folder or one .jsonl journal. Without a source, the buffer folder of the "
-        "settings is read."
+        f"{redact_source(source)} does not exist; {nearest} {holds}. Give a buffer folder (journal.path of "
+        "the run), a campaign folder, a host folder or one .jsonl journal, or the URI of a server. Without "
+        "a source, the buffer folder of the settings is read."
     )

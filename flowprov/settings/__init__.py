@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from flowprov.settings.active import active_settings, set_active_settings
 from flowprov.settings.loader import load_settings, parse_assignment
-from flowprov.settings.redaction import redact_text, redact_uri
+from flowprov.settings.redaction import (
+    is_ambiguous_uri,
+    leads_elsewhere,
+    redact_source,
+    redact_text,
+    redact_uri,
+)
 from flowprov.settings.schema import (
     DaskSettings,
     InstrumentationSettings,
@@ -38,8 +44,11 @@ __all__ = [
     "TorchSettings",
     "active_settings",
     "disabled_by_environment",
+    "is_ambiguous_uri",
+    "leads_elsewhere",
     "load_settings",
     "parse_assignment",
+    "redact_source",
     "redact_text",
     "redact_uri",
     "set_active_settings",

@@ -11,6 +11,8 @@ import re
 REDACTED = "***"
 
 _USER_INFO = re.compile(r"://.*@", re.DOTALL)
+_AUTHORITY_END = re.compile(r"[/?#]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(:|//)")
 _BARE_USER_INFO = re.compile(r"\A.*@", re.DOTALL)
 _AUTHORITY = re.compile(r"://([^/?#@]*)")
 _HOST = r"(?:[\w.\-]*|\[[0-9A-Fa-f:.%]+\])(?::\d*)?"
@@ -36,6 +38,33 @@ def redact_uri(uri: str) -> str:
     if "://" not in uri:
         return _BARE_USER_INFO.sub(f"{REDACTED}@", uri)
     return redact_text(uri)
+
+
+def is_ambiguous_uri(uri: str) -> bool:
+    """Whether a URI has an ``@`` where a client need not take it for the end of the user information.
+
+    A password that is not percent-encoded does that. Then a client may take a part of it for a host, and
+    quote it.
+    """
+    rest = uri.partition("://")[2]
+    end = _AUTHORITY_END.search(rest)
+    authority = rest[: end.start()] if end else rest
+    return "@" in rest[len(authority) :] or authority.count("@") > 1
+
+
+def leads_elsewhere(uri: str) -> bool:
+    """Whether a client would take a part of the user information for the host: it has a ``/`` or ``#``."""
+    rest = uri.partition("://")[2]
+    end = re.search("[/#]", rest.partition("?")[0])
+    return end is not None and "@" in rest.partition("?")[0][end.start() :]
+
+
+def redact_source(source: str) -> str:
+    """Return the name of a source for a message: that of a path as it is, of a URI without credentials.
+
+    A URI with a slip in it (``redis:/:password@host``) is taken for a path.
+    """
+    return redact_uri(source) if _SCHEME.match(source) else source
 
 
 def redact_text(text: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from flowprov.errors import MissingExtraError, SinkRefusedError, SinkUnavailableError
 from flowprov.records import Header
-from flowprov.settings import redact_text, redact_uri
+from flowprov.settings import leads_elsewhere, redact_uri
 from flowprov.sinks.base import Entry, batched
+from flowprov.sinks.reasons import answer_reason, connection_reason
 
 try:
     import redis
@@ -33,7 +34,6 @@ _JOURNALS_PER_CALL = 100
 # One step must end within the timeout, and stay far below the gigabyte that a server accepts in one request.
 _STEP_ENTRIES = 1_000
 _STEP_BYTES = 4 * 1024 * 1024
-_MESSAGE_LENGTH = 300
 # From here on, a server's message quotes records, or names a line of the script.
 _QUOTES = re.compile(r",? with args beginning with:| script: [0-9a-f]{40}")
 # Adds entries behind an id that the stream must have reached, and lists the stream. All this is one step, as
@@ -96,6 +96,8 @@ class RedisConnection:
         SinkUnavailableError, SinkRefusedError
             If the server cannot be reached, or refuses.
         """
+        if leads_elsewhere(self._uri):
+            raise SinkRefusedError(f"{self.redacted_uri} cannot be used: is its password percent-encoded?")
         try:
             if self._client is None:
                 self._client = self._create_client()
@@ -104,7 +106,8 @@ class RedisConnection:
             raise self._close_refused(error) from None
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
             self.close()
-            raise SinkUnavailableError(f"{self.redacted_uri} cannot be reached: {_message(error)}") from None
+            reason = connection_reason(error)
+            raise SinkUnavailableError(f"{self.redacted_uri} cannot be reached: {reason}") from None
         except redis.exceptions.RedisError as error:
             raise self._close_refused(error) from None
         except (ValueError, TypeError) as error:
@@ -138,7 +141,10 @@ class RedisConnection:
     def _close_refused(self, error: Exception) -> SinkRefusedError:
         """Close the connection, and return the error for a refusal."""
         self.close()
-        return SinkRefusedError(f"{self.redacted_uri} refuses: {_message(error)}")
+        text = _QUOTES.split(str(error), maxsplit=1)[0]
+        return SinkRefusedError(
+            f"{self.redacted_uri} refuses: {answer_reason(error, self._uri, text).rstrip('.')}"
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -248,12 +254,6 @@ class RedisReader:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-
-def _message(error: Exception) -> str:
-    """Return the message of the client or of the server, without the records that it quotes."""
-    text = redact_text(_QUOTES.split(str(error), maxsplit=1)[0]) or type(error).__name__
-    return text[:_MESSAGE_LENGTH].rstrip(".")
 
 
 def _last_id(client: Any, key: str) -> int | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 from flowprov.errors import MissingExtraError, SinkError, SinkRefusedError, SinkUnavailableError
-from flowprov.settings import redact_text, redact_uri
+from flowprov.settings import is_ambiguous_uri, leads_elsewhere, redact_uri
+from flowprov.sinks.reasons import answer_reason, connection_reason
 
 try:
     import pymongo
@@ -50,7 +52,6 @@ _NOT_ABOUT_CONTENT = _TRANSIENT | {
     *(14031, 146),  # out of disk, out of memory
 }
 _CLOSE_TIMEOUT_S = 0.2  # short, as the server may be frozen
-_MESSAGE_LENGTH = 300
 _DETAILS = re.compile(r", full error:| \(configured timeouts:|, Timeout: .*Topology Description:")
 
 
@@ -87,7 +88,7 @@ class MongoConnection:
         try:
             client = self._connect()
             yield client.get_default_database(DEFAULT_DATABASE) if self._name is None else client[self._name]
-        except (PyMongoError, BSONError, OSError, ValueError) as error:
+        except (PyMongoError, BSONError, OSError, ValueError, TypeError) as error:
             # The driver raises ValueError for addresses and OSError for names that it cannot resolve.
             self.close()
             raise self._to_sink_error(error) from None  # the driver's text may hold credentials and records
@@ -124,39 +125,54 @@ class MongoConnection:
         if self._client is not None and self._pid != os.getpid():
             self._reset()  # without closing: its sessions belong to the parent
         if self._client is None:
+            if leads_elsewhere(self._uri):
+                raise ConfigurationError("the address leads to another server than its writer meant")
             limit = max(1, round(self._timeout * 1000))
-            self._client = pymongo.MongoClient(
-                self._uri,
-                serverSelectionTimeoutMS=limit,
-                connectTimeoutMS=limit,
-                socketTimeoutMS=limit,
-                waitQueueTimeoutMS=limit,
-                appname="flowprov",
-                # A write is confirmed when most servers have it on their disks, whatever the address says.
-                w="majority",
-                journal=True,
-                wTimeoutMS=limit,
-            )
+            with _silenced(is_ambiguous_uri(self._uri)):
+                self._client = pymongo.MongoClient(
+                    self._uri,
+                    serverSelectionTimeoutMS=limit,
+                    connectTimeoutMS=limit,
+                    socketTimeoutMS=limit,
+                    waitQueueTimeoutMS=limit,
+                    appname="flowprov",
+                    # A write is confirmed when most servers have it on their disks, whatever the URI says.
+                    w="majority",
+                    journal=True,
+                    wTimeoutMS=limit,
+                )
             self._pid = os.getpid()
         return self._client
 
     def _to_sink_error(self, error: Exception) -> SinkError:
         """Return the error of a sink for an error of the driver; its message quotes nothing of an address."""
         server = self.display_name
-        if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False) or _is_transient(error):
-            return SinkUnavailableError(f"{server} does not answer: {_text(error)}")
+        answer = answer_reason(error, self._uri, _DETAILS.split(str(error), maxsplit=1)[0])
         if isinstance(error, OperationFailure):
-            return SinkRefusedError(f"{server} takes no records: {_text(error)}")
-        if isinstance(error, OSError):
-            return SinkUnavailableError(f"{server} cannot be reached: {_text(error)}")
-        if type(error.__cause__).__module__.startswith("dns."):  # a mongodb+srv name was not resolved
-            return SinkUnavailableError(f"{server} cannot be reached: {_text(error.__cause__)}")
+            if getattr(error, "timeout", False) or _is_transient(error):
+                return SinkUnavailableError(f"{server} does not answer: {answer}")
+            return SinkRefusedError(f"{server} takes no records: {answer}")
+        if isinstance(error, ConnectionFailure) or getattr(error, "timeout", False):
+            return SinkUnavailableError(f"{server} does not answer: {connection_reason(error)}")
+        if isinstance(error, OSError) or type(error.__cause__).__module__.startswith("dns."):
+            return SinkUnavailableError(f"{server} cannot be reached: {connection_reason(error)}")
         # Messages about an address quote parts of it, and so may quote a password that holds "@" or "/".
         quotable = redact_uri(self._uri) == self._uri or not isinstance(
-            error, (ConfigurationError, ValueError)
+            error, (ConfigurationError, ValueError, TypeError)
         )
-        reason = _text(error) if quotable else "is its user information percent-encoded?"
+        reason = answer if quotable else "is its user information percent-encoded?"
         return SinkRefusedError(f"{server} cannot be used: {type(error).__name__}: {reason}")
+
+
+@contextmanager
+def _silenced(silent: bool) -> Iterator[None]:  # noqa: FBT001 - one argument
+    """Ignore warnings if asked to: the driver names options that it does not know, and they may be none."""
+    if not silent:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class Refused(NamedTuple):
@@ -216,9 +232,3 @@ def _failure(error: Mapping[str, Any]) -> OperationFailure:
 
 def _is_transient(error: Exception) -> bool:
     return isinstance(error, OperationFailure) and error.code in _TRANSIENT
-
-
-def _text(error: BaseException | None) -> str:
-    # A server may quote in full what it refuses, records included: keep the beginning.
-    text = redact_text(_DETAILS.split(str(error), maxsplit=1)[0])
-    return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"
