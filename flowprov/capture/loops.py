@@ -128,6 +128,7 @@ class Loop(Generic[T]):
         scope = None if one_pass is None else one_pass.current_scope()
         return None if scope is None else scope.full_task_id()
 
+    @replay.compiled_as(replay.not_recorded)
     def end_iter(self, generated: Any = None, /, **values: Any) -> None:
         """Record what the iteration generated: a mapping, keywords, or both. It is in the journal at once.
 
