@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flowprov import guard
+from flowprov.capture import metrics
 from flowprov.capture.dask import encoding, internal_tasks, origin, task_spec
 from flowprov.capture.dask._dask_private import (
     CANCELLED,
@@ -273,6 +274,8 @@ class Executions:
             count_lost_event(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
+        if metrics.waiting:
+            metrics.settle(scope)
 
     def _encode_end(
         self, execution: Execution, status: Status, ended: int, task: Any, added: dict[str, Any]
@@ -305,7 +308,7 @@ class Executions:
             run_end_callbacks(extras, exception)
         tail = b',"ended_at":%d%b' % (
             ended,
-            b"" if generated is None else b',"generated":' + encode(generated),
+            b"" if generated is None else b',"generated":' + metrics.encode(generated),
         )
         tail += self._thread_field(execution, task)
         if error is not None or tags:
