@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flowprov import guard, records
+from flowprov.capture import metrics
 from flowprov.capture.function_spec import encode, generated_field, tags_and_metadata_fields
 from flowprov.line_templates import ADDITION
 from flowprov.records import Correction
@@ -78,8 +79,8 @@ def _is_pair(value: object) -> bool:
 
 
 def encode_values(values: Mapping[str, Any]) -> dict[str, msgspec.Raw]:
-    """Encode values, each by itself."""
-    return _decode_fields(encode(values))
+    """Encode outputs, each by itself. The caller settles numbers that follow (see ``metrics``)."""
+    return _decode_fields(metrics.encode(values))
 
 
 def merge_objects(below: bytes, above: bytes) -> bytes:
@@ -92,6 +93,8 @@ def add_generated(scope: Scope, values: Mapping[str, Any]) -> None:
     encoded = encode_values(values)
     scope.ensure_extras().generated.update(encoded)
     _write(scope, generated=encoded)
+    if metrics.waiting:
+        metrics.settle(scope)
 
 
 def add_tags(scope: Scope, tags: list[str]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from flowprov.capture import replay
+from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
 from flowprov.values import Limits, is_secret_key
 from flowprov.values.markers import INT_MAX, INT_MIN
@@ -114,7 +114,7 @@ class FunctionSpec:
             raise replay.Replay
         if result_type is dict or self.output_names:
             return generated_field(self.name_outputs(result))
-        return b',"generated":' + encode({"result": result})
+        return b',"generated":' + metrics.encode({"result": result})
 
     def encode_unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Encode arguments that do not fit the signature. The call is about to raise."""
@@ -147,7 +147,7 @@ def tags_and_metadata_fields(tags: Sequence[str], custom_metadata: Mapping[str, 
 
 def generated_field(outputs: Mapping[str, Any] | None) -> bytes:
     """Encode outputs as the ``generated`` field of a line; return nothing if there are none."""
-    return b"" if outputs is None else b',"generated":' + encode(outputs)
+    return b"" if outputs is None else b',"generated":' + metrics.encode(outputs)
 
 
 def encode(mapping: Mapping[str, Any]) -> bytes:

@@ -56,6 +56,7 @@ class _Handle:
             return self._discarded  # a task that is not recorded accepts everything and keeps nothing
         return Metadata(scope.ensure_extras().custom_metadata, self._add_metadata)
 
+    @replay.compiled_as(replay.not_recorded)
     def set_generated(self, generated: Any = None, /, **values: Any) -> None:
         """Record values as generated: a mapping, keywords, or both. They are in the journal at once.
 
@@ -65,6 +66,7 @@ class _Handle:
             with guard.guarded("recording what was generated"):
                 self._add(collect_values("set_generated", generated, values))
 
+    @replay.compiled_as(replay.not_recorded)
     def add_tags(self, *tags: str) -> None:
         """Add tags. They are in the journal at once."""
         if self._scope is not None and tags:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 import msgspec
 
 from flowprov import guard
-from flowprov.capture import replay
+from flowprov.capture import metrics, replay
 from flowprov.capture.additions import collect_values
-from flowprov.capture.function_spec import encode
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.task_records import enclosing_scope, read_telemetry_at_start
 from flowprov.clock import clock, ticks
@@ -128,6 +127,7 @@ class Loop(Generic[T]):
         scope = None if one_pass is None else one_pass.current_scope()
         return None if scope is None else scope.full_task_id()
 
+    @replay.compiled_as(replay.not_recorded)
     def end_iter(self, generated: Any = None, /, **values: Any) -> None:
         """Record what the iteration generated: a mapping, keywords, or both. It is in the journal at once.
 
@@ -145,12 +145,14 @@ class Loop(Generic[T]):
             return
         try:
             plain = generated.__class__ is dict and not values
-            encoded = encode(generated if plain else collect_values("end_iter", generated, values))
+            encoded = metrics.encode(generated if plain else collect_values("end_iter", generated, values))
             one_pass = self._pass
             if one_pass is None:
                 _warn_no_iteration(self._activity_id)
             else:
                 one_pass.add_generated(encoded)
+                if metrics.waiting:
+                    metrics.settle(one_pass.scope or one_pass.last)
         except Exception as error:  # the guard: the program goes on
             guard.report_internal_error("recording what an iteration generated", error)
 

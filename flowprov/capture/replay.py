@@ -107,6 +107,11 @@ def warn_compiled() -> None:
 setattr(warn_compiled, MARKED_CONSTANT, True)
 
 
+def not_recorded(*_: Any, **__: Any) -> None:
+    """Stand for a function that records, in code that torch compiles."""
+    warn_compiled()
+
+
 def _true() -> bool:
     warn_compiled()
     return True

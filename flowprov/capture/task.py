@@ -39,12 +39,7 @@ from flowprov.runtime.context import HeldScope, Scope
 get_current = context.current.get
 
 
-def _not_recorded(_spec: FunctionSpec, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-    """Stand for :func:`start_call` in code that torch compiles."""
-    replay.warn_compiled()
-
-
-replay.compiled_as(_not_recorded)(start_call)
+replay.compiled_as(replay.not_recorded)(start_call)
 
 P = ParamSpec("P")
 R = TypeVar("R")

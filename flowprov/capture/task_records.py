@@ -26,7 +26,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.asynchronous import came_from_outside
-from flowprov.capture import replay
+from flowprov.capture import metrics, replay
 from flowprov.capture.additions import encode_extras
 from flowprov.capture.failures import (
     close_after_fault,
@@ -50,6 +50,7 @@ _get = context.current.get
 _set = context.current.set
 _ticks = ticks
 _thread_ident = threading.get_ident
+_waiting = metrics.waiting
 
 
 def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
@@ -324,6 +325,8 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
         journal.append_slowly(line, error)
         return
     journal.open_scopes.pop(key, None)  # not before: a scope that is listed is not written yet
+    if _waiting:
+        metrics.settle(scope)
 
 
 def encode_outputs_and_extras(

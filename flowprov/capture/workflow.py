@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
+from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
 from flowprov.capture.workflow_records import (
     add_to_workflow,
@@ -107,6 +108,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             self._workflow_id = new_workflow_id(self.campaign_id, str(self.name))
         return self._workflow_id
 
+    @replay.compiled_as(replay.not_recorded)
     def set_generated(self, generated: Any = None, /, **values: Any) -> None:
         """Record values as generated: a mapping, keywords, or both. They are in the journal at once.
 

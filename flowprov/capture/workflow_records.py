@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from flowprov import guard, records
+from flowprov.capture import metrics
 from flowprov.capture.additions import encode_values
 from flowprov.capture.failures import (
     close_all_abandoned,
@@ -148,6 +149,8 @@ def add_to_workflow(
         scope.ensure_extras().generated.update(encoded)
         generated = encoded
     write_addition(scope.journal, scope.workflow_id, generated=generated, custom_metadata=custom_metadata)
+    if metrics.waiting:
+        metrics.settle(scope)
 
 
 def implicit_workflow() -> Scope | None:

@@ -182,6 +182,18 @@ def keep_array(walker: Walker, value: Any, _depth: int) -> JSONable:
     return array_summary(value)
 
 
+def keep_numpy_array(walker: Walker, value: Any, depth: int) -> JSONable:
+    """Keep an array without a dimension as its number, and any other as :func:`keep_array` does."""
+    if is_number(value):
+        return walker.node(value.item(), depth)
+    return keep_array(walker, value, depth)
+
+
+def is_number(array: Any) -> bool:
+    """Whether an array of numpy is a number: it has no dimension, and its element is one."""
+    return not array.shape and array.dtype.kind in "biufc"
+
+
 def keep_frame(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep type, shape, columns and dtypes of a data frame."""
     summary = frame_summary(value, walker.limits.max_items)

@@ -13,7 +13,7 @@ import msgspec
 
 from flowprov.asynchronous import interrupted_reading
 from flowprov.values import fields, handlers
-from flowprov.values.handlers import keep_array
+from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
 from flowprov.values.key_rules import KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
 from flowprov.values.tensors import tensor_raw
@@ -60,6 +60,7 @@ _HANDLERS_OF_CLASSES: tuple[tuple[Handler, str], ...] = (
     (fields.keep_namespace, "types:SimpleNamespace argparse:Namespace"),
     (handlers.keep_enum, "enum:Enum"),
     (handlers.keep_numpy_scalar, "numpy:generic"),
+    (handlers.keep_numpy_array, "numpy:ndarray"),
     (handlers.keep_str_form, "decimal:Decimal fractions:Fraction uuid:UUID uuid_utils:UUID pathlib:PurePath"),
     (handlers.keep_str_form, "numpy:dtype torch:dtype torch:device torch:layout torch:memory_format"),
     (handlers.keep_iso, "datetime:datetime datetime:date datetime:time"),
@@ -189,6 +190,7 @@ HANDLER_TABLE = HandlerTable(
     resolve=resolve_handler,
     contentless=frozenset({handlers.keep_array, handlers.keep_frame, handlers.keep_type_only}),
     numeric=frozenset({handlers.keep_int, handlers.keep_float, handlers.keep_numpy_scalar}),
+    sometimes_numeric={keep_numpy_array: is_number},
 )
 
 
@@ -316,7 +318,9 @@ class Summarizer:
                     or value is None
                 ):
                     entries[key] = value
-                elif _handlers.get(cls) is keep_array:
+                elif (handler := _handlers.get(cls)) is keep_array or (
+                    handler is keep_numpy_array and not is_number(value)
+                ):
                     entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
                 else:
                     walker = walker or self._create_walker(raw=True)

@@ -67,6 +67,8 @@ class HandlerTable(NamedTuple):
     """The handlers that keep nothing of a value's content."""
     numeric: frozenset[Handler]
     """The handlers that keep a real number."""
+    sometimes_numeric: dict[Handler, Callable[[Any], bool]]
+    """The handlers that keep the number of some values, and nothing of the content of others: of which."""
 
 
 class UnreadableAttribute:
@@ -196,9 +198,10 @@ class Walker:
             if interrupted_reading(error):
                 raise
             return False
-        if handler in self.handlers.contentless:
+        is_number = self.handlers.sometimes_numeric.get(handler)
+        if handler in self.handlers.contentless or (is_number is not None and not is_number(value)):
             return True
-        return secrecy == TOKEN_LIKE and handler in self.handlers.numeric
+        return secrecy == TOKEN_LIKE and (handler in self.handlers.numeric or is_number is not None)
 
     def build_container(self, value: object, depth: int, build: Callable[[Any, int], JSONable]) -> JSONable:
         """Return a container's form, which `build` returns; a marker if it holds itself or lies too deep."""

@@ -208,6 +208,25 @@ def test_a_task_around_a_compiled_model_is_recorded(buffer: Path) -> None:
     assert [task.activity_id for task in tasks(buffer)] == ["step"]
 
 
+def test_what_compiled_code_gives_to_scopes_around_it_is_left_out(buffer: Path) -> None:
+    loop = flowprov.Loop(2)
+    with flowprov.workflow("W") as run, flowprov.task_scope("step") as step:
+
+        def compute(x: torch.Tensor) -> torch.Tensor:
+            x = x * 2
+            loop.end_iter(loss=x, size=3)
+            step.set_generated(loss=x)
+            step.add_tags("compiled")
+            run.set_generated(loss=x)
+            return x + 1
+
+        compiled_compute: Any = torch.compile(compute, backend="eager", fullgraph=True)
+        for _ in loop:
+            assert torch.equal(compiled_compute(batch()), batch() * 3)
+    assert [task.activity_id for task in tasks(buffer)] == ["loop_iteration", "loop_iteration", "step"]
+    assert [task.generated for task in tasks(buffer)] == [None] * 3
+
+
 def test_a_warning_says_once_that_tasks_in_compiled_code_are_not_recorded(
     buffer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

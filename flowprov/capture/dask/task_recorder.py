@@ -21,6 +21,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.asynchronous import interrupted_worker
+from flowprov.capture import metrics
 from flowprov.capture.dask import encoding, internal_tasks, origin, task_spec
 from flowprov.capture.dask._dask_private import (
     CANCELLED,
@@ -274,6 +275,8 @@ class Executions:
             _count_lost(scope, "recording the end of a Dask task", error)
             return
         journal.append(line)
+        if metrics.waiting:
+            metrics.settle(scope)
 
     def _encode_end(
         self, execution: Execution, status: Status, ended: int, task: Any, added: dict[str, Any]
@@ -306,7 +309,7 @@ class Executions:
             run_end_callbacks(extras, exception)
         tail = b',"ended_at":%d%b' % (
             ended,
-            b"" if generated is None else b',"generated":' + encode(generated),
+            b"" if generated is None else b',"generated":' + metrics.encode(generated),
         )
         tail += self._thread_field(execution, task)
         if error is not None or tags:

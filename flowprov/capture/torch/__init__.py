@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
         raise  # torch is installed, and something that it needs is not: its own message says what
     raise MissingExtraError("torch", "torch", "capture models") from error
 
+from flowprov.capture.torch import numbers as _numbers  # noqa: F401 - it registers itself
 from flowprov.capture.torch.decorator import torch_capture, torch_release
 
 __all__ = ["torch_capture", "torch_release"]

@@ -23,7 +23,7 @@ import torch
 from flowprov import guard
 from flowprov.capture.torch.modes import suspended_modes
 from flowprov.journal import Journal
-from flowprov.records import Correction
+from flowprov.records import Record
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
@@ -36,7 +36,7 @@ class _PendingCopy(NamedTuple):
     journal: Journal
     numbers: torch.Tensor
     is_ready: Callable[[], bool]
-    create_correction: Callable[[list[float]], Correction]
+    create_correction: Callable[[list[float]], Record | None]
 
 
 _pending: deque[_PendingCopy] = deque()
@@ -50,7 +50,7 @@ def is_on_host(tensor: torch.Tensor) -> bool:
 
 
 def defer(
-    scope: Scope, numbers: torch.Tensor, create_correction: Callable[[list[float]], Correction]
+    scope: Scope, numbers: torch.Tensor, create_correction: Callable[[list[float]], Record | None]
 ) -> None:
     """Correct a record when a device has computed its numbers.
 
@@ -106,7 +106,8 @@ def _write_if_ready(copy: _PendingCopy) -> bool:
             return False
         with suspended_modes():
             numbers = copy.numbers.tolist()
-        copy.journal.write_control(copy.create_correction(numbers))
+        if (correction := copy.create_correction(numbers)) is not None:
+            copy.journal.write_control(correction)
     except Exception as error:  # of the device, to which the program's own kernels may have done anything
         guard.pass_on(error)
         _drop(copy.journal, f"reading them from the device failed with {type(error).__name__}")

@@ -20,6 +20,7 @@ import torch
 from flowprov import guard
 from flowprov.capture.torch import optimizer
 from flowprov.capture.torch.compile import original_module
+from flowprov.capture.torch.generated_init import generated_init
 from flowprov.capture.torch.hook_installation import install_hooks, refuses_hooks
 from flowprov.capture.torch.hook_removal import captured_model_of, release_model
 from flowprov.capture.torch.model import ConstructorOptions, Model
@@ -151,8 +152,8 @@ def torch_release(model: torch.nn.Module | type[torch.nn.Module]) -> None:
     if isinstance(model, type):
         init = vars(model).get("__init__")
         decoration = None if init is None else vars(init).get(_DECORATION)
-        if isinstance(decoration, Decoration) and decoration.owner is model:
-            decoration.restore_init()
+        if isinstance(decoration, Decoration):
+            decoration.restore_init(model)
     else:
         release_model(model)
 
@@ -180,6 +181,7 @@ class Decoration:
         self, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[None]:
         """Surround the user's ``__init__``, and capture the instance after the outermost decorated one."""
+        self._add_generated_init(type(model))
         options = self._take_options(model, args, kwargs)
         for outer_model, outer_options in _constructions.running:
             if outer_model is model:
@@ -196,12 +198,24 @@ class Decoration:
         complete = getattr(type(model).__init__, _DECORATION, None) is self
         _capture(model, self.options, ConstructorOptions(**options), complete=complete)
 
-    def restore_init(self) -> None:
-        """Restore the ``__init__`` that the class had."""
+    def _add_generated_init(self, cls: type[torch.nn.Module]) -> None:
+        """Take over what class decorators above this one did: a constructor, or a copy of the class."""
+        for owner in cls.__mro__:
+            wrapper = vars(owner).get("__init__")
+            if getattr(wrapper, _DECORATION, None) is self:
+                self.owner = owner
+                if self._own_init is None and (generated := generated_init(owner)) is not None:
+                    self._own_init = generated
+                    self._passed_on = _options_in_signature(generated)
+                    wrapper.__wrapped__ = generated  # type: ignore[union-attr]
+
+    def restore_init(self, owner: type[torch.nn.Module]) -> None:
+        """Restore the ``__init__`` that the class had, or would have."""
+        self._add_generated_init(owner)
         if self._own_init is None:
-            del self.owner.__init__
+            del owner.__init__
         else:
-            self.owner.__init__ = self._own_init  # type: ignore[method-assign]
+            owner.__init__ = self._own_init  # type: ignore[method-assign]
 
     def bound_init(self, model: torch.nn.Module) -> Callable[..., None]:
         """Return the user's ``__init__``, bound to an instance."""

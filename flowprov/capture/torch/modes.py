@@ -94,12 +94,17 @@ def suspended_modes() -> Iterator[None]:
 
 
 def is_computable(tensor: Any) -> bool:
+    """Whether a tensor holds floating-point or complex numbers that can be computed on without waiting."""
+    return has_numbers(tensor) and (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
+
+
+def has_numbers(tensor: Any) -> bool:
     """Whether a tensor holds numbers that can be computed on now, without waiting for a device.
 
-    These are not computable: tensors without contents (meta, fake, uninitialized) or with contents elsewhere
-    (DTensor), tensors that do not lie in strides (sparse, nested, quantized), and tensors that stand for
-    others (in ``torch.func``). Nothing is computable while a CUDA graph is captured: it would become a part
-    of the graph.
+    These do not: tensors without contents (meta, fake, uninitialized) or with contents elsewhere (DTensor),
+    tensors that do not lie in strides (sparse, nested, quantized), and tensors that stand for others (in
+    ``torch.func``). Nothing can be computed on while a CUDA graph is captured: it would become a part of the
+    graph.
     """
     cls = type(tensor)
     if cls not in _PLAIN_CLASSES and not (
@@ -110,7 +115,6 @@ def is_computable(tensor: Any) -> bool:
         with DisableTorchFunction():
             return (
                 tensor.layout is torch.strided
-                and (tensor.dtype.is_floating_point or tensor.dtype.is_complex)
                 and not (tensor.is_quantized or tensor.is_nested or is_functorch_tensor(tensor))
                 and tensor.numel() > 0
                 and _is_ready(tensor.device)
