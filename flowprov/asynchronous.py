@@ -19,6 +19,7 @@ from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH120, PTH100 - pathlib is dear to import
 _VALUES = os.path.join(_PACKAGE, "values") + os.sep  # noqa: PTH118 - as above
+_GENERATED = "<flowprov"  # encoders of arguments (capture.function_spec)
 # What the interpreter or its library raises without arguments, as part of normal work or of a real shortage.
 _RAISED_BY_C = (StopIteration, StopAsyncIteration)
 _EXHAUSTED = (MemoryError, RecursionError)
@@ -122,7 +123,7 @@ def _raised_by_interpreter(error: BaseException, innermost: TracebackType) -> bo
         return True
     if name in _RAISING or type(error).__module__.partition(".")[0] == "flowprov":
         return False
-    if not code.co_filename.startswith(_PACKAGE):
+    if not code.co_filename.startswith((_PACKAGE, _GENERATED)):
         return False  # a function of the program or of a library, which may call whatever raises this
     # A real shortage of memory has no arguments either. While a value is read it is the value's.
     return not (isinstance(error, _EXHAUSTED) and code.co_filename.startswith(_VALUES))

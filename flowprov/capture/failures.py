@@ -183,10 +183,26 @@ def close_after_fault(scope: Scope, activity: str, error: BaseException) -> None
         ``error``, if it came from outside.
     """
     context.deactivate(scope)
+    if came_from_outside(error):
+        close_interrupted(scope, error)
+        raise error
     if scope.key is None or scope.journal.open_scopes.pop(scope.key, None) is not None:
         count_lost_event(scope, activity, error)
     else:
         guard.report_internal_error(activity, error)
+
+
+def close_interrupted(scope: Scope, error: BaseException | None) -> None:
+    """Record a task that an exception from outside ended at its very end, unless it has its record.
+
+    If a second one arrives meanwhile, the task is counted as dropped.
+    """
+    try:
+        close_abandoned(scope, error)
+    except BaseException:  # raised on; a task that is still listed has no record
+        if scope.journal.open_scopes.pop(scope.key, None) is not None:  # type: ignore[arg-type]
+            scope.journal.drop("interrupted")
+        raise
 
 
 def discard(scope: Scope) -> None:

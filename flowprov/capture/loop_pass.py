@@ -286,9 +286,8 @@ class LoopPass:
         self, scope: Scope, error: BaseException, activity: str = "recording the end of an iteration"
     ) -> None:
         """Close an iteration whose record could not be written, and count it, unless the journal did."""
-        self.generated = None
         if self.scope is scope and scope.recorded:
-            self.scope = None
+            self.give_up()
             mark_open(scope)
         failures.close_after_fault(scope, activity, error)
 
@@ -305,15 +304,12 @@ class LoopPass:
         """End the pass: nothing of it is open any more."""
         scope = self.scope
         if scope is not None:  # an exception from outside arrived between two steps of the loop
-            self.close_interrupted(scope)
+            self.give_up()
+            context.deactivate(scope)
+            if scope.recorded:
+                mark_open(scope)
+                failures.close_interrupted(scope, sys.exc_info()[1])
         self.parent.journal.open_scopes.pop(self.group, None)
-
-    def close_interrupted(self, scope: Scope) -> None:
-        """Count an iteration whose end an exception from outside prevented from being recorded."""
-        self.scope = None
-        context.deactivate(scope)
-        if scope.recorded:
-            scope.journal.drop("interrupted")
 
 
 def note_left_early(parent: Scope, left: list[LeftEarly]) -> None:

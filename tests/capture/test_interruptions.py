@@ -96,7 +96,8 @@ def test_the_exception_of_a_handler_passes_on_from_every_point(buffer: Path, nam
     rows = flowprov.read_buffer(buffer, return_df=False)
     ids = [row["task_id"] for row in rows if row["task_id"]]
     assert len(ids) == len(set(ids))
-    assert {row["parent_task_id"] for row in rows} - {None} <= set(ids)
+    missing = {row["parent_task_id"] for row in rows} - {None, *ids}
+    assert len(missing) <= dropped.get("interrupted", 0)
 
 
 @pytest.mark.parametrize("error", ["Deadline", "TimeoutError", "ValueError", "MemoryError", "TypeError"])
@@ -118,7 +119,7 @@ def test_a_loop_that_waits_for_its_alarm_ends(tmp_path: Path, error: str) -> Non
         signal.signal(signal.SIGALRM, on_alarm)
         alarms = 0
         with flowprov.workflow("w"):
-            for _ in range(300):
+            for _ in range(150):
                 signal.setitimer(signal.ITIMER_REAL, 0.0007)
                 try:
                     loop = flowprov.Loop(10**9)
@@ -130,15 +131,15 @@ def test_a_loop_that_waits_for_its_alarm_ends(tmp_path: Path, error: str) -> Non
         print(alarms)
     """
     stdout, _ = run(program, tmp_path)
-    assert stdout.strip() == "300"
+    assert stdout.strip() == "150"
     rows = flowprov.read_buffer(tmp_path / "flowprov_buffer", return_df=False)
     (footer,) = of_type(lines(tmp_path), records.Footer)
     events = [line for line in lines(tmp_path) if type(line) in (records.Task, records.Workflow)]
     assert footer.written == len(events)
     assert footer.captured == footer.written + sum((footer.dropped or {}).values())
     assert set(footer.dropped or {}) <= {"interrupted"}
-    ids = {row["task_id"] for row in rows}
-    assert {row["parent_task_id"] for row in rows} <= ids
+    missing = {row["parent_task_id"] for row in rows} - {row["task_id"] for row in rows}
+    assert len(missing) <= (footer.dropped or {}).get("interrupted", 0)
 
 
 def test_what_another_thread_sends_passes_on(buffer: Path) -> None:

@@ -48,4 +48,5 @@ def test_the_exception_of_a_handler_passes_through_every_hook(buffer: Path, kind
     rows = flowprov.read_buffer(buffer, return_df=False)
     ids = [row["task_id"] for row in rows if row["task_id"]]
     assert len(ids) == len(set(ids))
-    assert {row["parent_task_id"] for row in rows} - {None} <= set(ids)
+    missing = {row["parent_task_id"] for row in rows} - {None, *ids}
+    assert len(missing) <= dropped.get("interrupted", 0)
