@@ -89,23 +89,33 @@ def hold_lock(descriptor: int) -> bool:
 def expect_writer_until(path: Path, seconds: float) -> None:
     """Mark a replica: its writer, on another machine, counts as there for so many seconds; 0 if it is gone.
 
-    The mark is the file's modification time: that of a file that is written here is never in the future.
+    The mark is a file beside the replica, whose modification time is the end of that time. The time of the
+    replica itself says nothing: a clock may be wrong, and copying may set any time.
 
     Raises
     ------
     OSError
-        If the file is gone, or belongs to another user.
+        If the folder is gone, or belongs to another user.
     """
+    mark = _mark_of(path)
+    if seconds <= 0:
+        mark.unlink(missing_ok=True)
+        return
     until = time.time_ns() + int(seconds * 1e9)
-    os.utime(path, ns=(until, until))
+    mark.touch(mode=0o644)
+    os.utime(mark, ns=(until, until))
 
 
 def is_writer_expected(path: Path) -> bool:
     """Whether a journal is a replica to which more may be added."""
     try:
-        return path.stat().st_mtime_ns > time.time_ns()
+        return _mark_of(path).stat().st_mtime_ns > time.time_ns()
     except OSError:
         return False
+
+
+def _mark_of(replica: Path) -> Path:
+    return replica.with_suffix(".replica")
 
 
 def _is_locked(path: Path) -> bool | None:

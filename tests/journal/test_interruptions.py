@@ -15,6 +15,7 @@ import pytest
 from flowprov.journal.format import find_journals
 from flowprov.journal.summary import summarize
 from flowprov.read.journal_report import report_on
+from flowprov.read.verify import verify
 from flowprov.records import Footer, Heartbeat, Task
 from tests.support import lines_of, of_type, only, run
 
@@ -155,6 +156,47 @@ _RECORDING = (
 """
 )
 
+# The same in a program that knows nothing of journals.
+_TASKS = (
+    _PROGRAM
+    + """
+    import flowprov
+
+    def on_alarm(number, frame):
+        raised.append(random.choice(KINDS))
+        raise raised[-1]("alarm")
+
+    @flowprov.task
+    def inner(number):
+        return number
+
+    @flowprov.task
+    def outer(number):
+        return inner(number)
+
+    def work():
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            number = numbers()
+            outer(number)
+            acknowledged.append(number)
+            if in_destructor:
+                raise in_destructor.pop()("alarm")
+        sys.exit("an exception was swallowed")
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    with flowprov.workflow("W", campaign_id="c1"):
+        for _ in range(rounds):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-3))
+                work()
+            except BaseException as error:
+                arrived.append(type(error))
+    names = lambda kinds: [kind.__name__ for kind in kinds]
+    print(json.dumps({"raised": names(raised), "arrived": names(arrived), "acknowledged": acknowledged}))
+"""
+)
+
 _END = """
     maintenance.stop()
     for journal in journals:
@@ -223,3 +265,18 @@ def test_exceptions_that_another_thread_sets(tmp_path: Path, writer: str) -> Non
 def test_a_signal_handler_may_record_events_itself(tmp_path: Path, writer: str) -> None:
     told = _play(tmp_path, _RECORDING, writer, "off", "300", "4")
     _check(tmp_path, told)
+
+
+@pytest.mark.parametrize("writer", ["mapped", "write"])
+def test_alarms_in_a_program_of_tasks(tmp_path: Path, writer: str) -> None:
+    env = {"FLOWPROV__JOURNAL__WRITER": writer, "FLOWPROV__JOURNAL__HEARTBEAT": "0.05"}
+    printed, warnings = run(_TASKS, tmp_path, writer, "off", "300", "5", env=env)
+    told = json.loads(printed)
+    assert told["arrived"] == told["raised"]
+    assert "stops recording" not in warnings
+    check = only(verify(tmp_path / "flowprov_buffer").journals)
+    assert not [reason for reason in check.reasons if "interrupted" not in reason]
+    found = [task for task in of_type(lines_of(check.report.path), Task) if task.used]
+    inside = {task.used["number"] for task in found if task.activity_id == "inner"}
+    around = {task.used["number"] for task in found if task.activity_id == "outer"}
+    assert set(told["acknowledged"]) <= inside & around

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flowprov
 from flowprov import records
 from flowprov.journal import Identity, Journal
-from flowprov.journal.format import lines
+from flowprov.journal.format import find_journals, lines
 from flowprov.journal.liveness import expect_writer_until, is_writer_expected
 from flowprov.journal.replica import (
     Chunk,
@@ -26,7 +27,7 @@ from flowprov.journal.replica import (
 )
 from flowprov.journal.summary import summarize
 from flowprov.settings import JournalSettings
-from tests.support import lines_of, of_type
+from tests.support import lines_of, of_type, only, run, wait_until
 
 
 def _journal(folder: Path, **settings: Any) -> Journal:
@@ -156,7 +157,41 @@ def test_a_journal_that_is_written_here_is_no_replica(tmp_path: Path) -> None:
     assert journal.path is not None
     journal.close()
     assert not is_writer_expected(journal.path)
-    assert time.time_ns() >= journal.path.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("writer", ["mapped", "write"])
+@pytest.mark.parametrize("days", [-365, 1, 36_500])
+def test_the_time_of_a_file_does_not_make_a_killed_process_alive(
+    tmp_path: Path, days: int, writer: str
+) -> None:
+    code = """
+        import os, sys
+        import flowprov
+
+        workflow = flowprov.workflow("W", campaign_id="c1")
+        workflow.start()
+        sys.stdout.flush()
+        os.kill(os.getpid(), 9)
+    """
+    run(code, tmp_path, status=-9, env={"FLOWPROV__JOURNAL__WRITER": writer})
+    path = only(find_journals(tmp_path))
+    at = time.time_ns() + days * 86_400 * 1_000_000_000
+    os.utime(path, ns=(at, at))
+    assert journal_state(path) == "gone"
+    (row,) = flowprov.read_buffer(path, return_df=False)
+    assert row["status"] == "INTERRUPTED"
+
+
+def test_the_mark_of_a_replica_goes_with_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "h" / "1-a.jsonl"
+    append_chunks(path, [Chunk(0, b"one\n")], 60)
+    assert is_writer_expected(path)
+    assert find_journals(tmp_path) == [path], "the mark is no journal"
+    expect_writer_until(path, 0.001)
+    wait_until(lambda: not is_writer_expected(path))
+    expect_writer_until(path, 60)
+    expect_writer_until(path, 0)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_journal_that_is_closed_as_idle_continues_in_a_new_file_and_each_file_is_complete(
