@@ -4,26 +4,22 @@ Flows in: the current scope at the moment a child is started. Flows out: environ
 and a carrier in what multiprocessing pickles for its children. Forked children need neither: they inherit the
 memory.
 
-This module does not write to ``os.environ``: all threads share it, and changing it while another thread reads
-it has crashed programs. It does two things instead:
-
-- It wraps ``subprocess.Popen`` once, so that the environment of a child holds up to four more variables.
-- It puts a carrier into the configuration that a ``multiprocessing.Process`` copies from its parent. The
-  carrier is pickled when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and joblib do
-  the same), in the thread that starts the child, and looks up the current scope at that moment.
+- ``programs`` wraps the functions of Python that start a program, ``work_items`` those that hand a function
+  to a pool of processes.
+- This module puts a carrier into the configuration that a ``multiprocessing.Process`` copies from its parent.
+  The carrier is pickled when a child is started by ``spawn`` or ``forkserver`` (ProcessPoolExecutor and
+  joblib do the same), in the thread that starts the child, and looks up the current scope at that moment.
 """
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import pickle
-import subprocess
 from typing import Any
 
 from flowprov import guard
-from flowprov.runtime import inheritance, runtime, work_items
+from flowprov.runtime import inheritance, programs, runtime, work_items
 from flowprov.runtime.by_value import loads_or, reduce_by_value
 from flowprov.settings import settings_from_json, settings_to_json
 
@@ -38,7 +34,7 @@ def install() -> None:
     _installed = True
     with guard.guarded("preparing to propagate the campaign to child processes"):
         multiprocessing.current_process()._config["flowprov"] = ContextCarrier()  # type: ignore[attr-defined]  # noqa: SLF001 - every way of starting a child copies this dictionary
-        _wrap_popen()
+        programs.wrap_all()
         work_items.wrap_pools()
         os.register_at_fork(before=work_items.wrap_pools)  # a pool that is used for the first time forks
 
@@ -82,39 +78,3 @@ def restore_context(variables: dict[str, str], settings: bytes | None) -> Contex
             buffer = variables.get(inheritance.ENV_BUFFER)
             runtime.configure(settings_from_json(settings), **({"journal.path": buffer} if buffer else {}))
     return ContextCarrier()
-
-
-def _wrap_popen() -> None:
-    original = subprocess.Popen.__init__
-
-    @functools.wraps(original)
-    def init_with_variables(self: Any, *args: Any, **kwargs: Any) -> None:
-        if len(args) <= _ENV_POSITION:
-            with guard.guarded("propagating the campaign to a program"):
-                kwargs["env"] = _with_variables(kwargs.get("env"))
-        original(self, *args, **kwargs)
-
-    subprocess.Popen.__init__ = init_with_variables  # type: ignore[method-assign]
-
-
-# Position of ``env`` among the arguments of Popen, for callers that pass so many by position.
-_ENV_POSITION = 10
-
-
-def _with_variables(env: Any) -> Any:
-    """Return an environment with the propagated variables added.
-
-    An environment whose ``PATH`` is not that of this process was built from nothing on purpose: it stays as
-    it is.
-    """
-    variables = inheritance.variables(runtime.peek())
-    if not variables:
-        return env
-    if env is None:
-        env = os.environ
-    elif env.get("PATH") != os.environ.get("PATH"):
-        return env
-    # What this process inherited may be over: a child gets all of it from here, or nothing.
-    others = {name: value for name, value in env.items() if name not in inheritance.NAMES}
-    own_buffer = {name: env[name] for name in (inheritance.ENV_BUFFER,) if name in env}
-    return {**others, **variables, **own_buffer}

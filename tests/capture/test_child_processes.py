@@ -11,7 +11,7 @@ from flowprov import records
 from tests.support import clean_environment, lines, of_type, only, run, tasks
 
 _PARENT = """
-    import multiprocessing, os, subprocess, sys
+    import asyncio, multiprocessing, os, subprocess, sys
     from concurrent.futures import ProcessPoolExecutor
     import flowprov
 
@@ -36,9 +36,36 @@ _PARENT = """
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             assert pool.submit(child, "pool").result() == "pool"
 
+    CODE = "import flowprov; flowprov.task(lambda: None)()"
+    ARGUMENTS = [sys.executable, "-c", CODE]
+
     def by_program(env=None):
-        code = "import flowprov; flowprov.task(lambda: None)()"
-        subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd="/")
+        subprocess.run(ARGUMENTS, check=True, env=env, cwd="/")
+
+    def by_popen(*arguments):
+        assert subprocess.Popen(ARGUMENTS, *arguments).wait() == 0
+
+    SHELL = sys.executable + " -c '" + CODE + "'"
+
+    async def by_coroutine():
+        process = await asyncio.create_subprocess_exec(*ARGUMENTS)
+        assert await process.wait() == 0
+
+    def by_shell(command=SHELL):
+        assert os.system(command) == 0
+
+    def by_spawn(function, *arguments):
+        assert function(os.P_WAIT, sys.executable, *arguments) == 0
+
+    def by_posix_spawn(function, env):
+        pid = function(sys.executable, ARGUMENTS, env)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    def by_exec(function, *arguments):
+        pid = os.fork()
+        if pid == 0:
+            function(sys.executable, *arguments)
+        assert os.waitpid(pid, 0)[1] == 0
 
     if __name__ == "__main__":
         with flowprov.campaign("family"), flowprov.workflow("W", workflow_id="w"):
@@ -57,6 +84,20 @@ _PARENT = """
         "by_pool()",
         "by_program()",
         "by_program(dict(os.environ))",
+        "by_popen(-1, None, None, None, None, None, True, False, None, dict(os.environ))",
+        "by_shell()",
+        "by_shell('cd / && ' + SHELL + ' # why not')",
+        "by_shell(os.fsencode('# first\\n' + SHELL))",
+        "by_spawn(os.spawnv, ARGUMENTS)",
+        "by_spawn(os.spawnve, ARGUMENTS, os.environ)",
+        "by_spawn(os.spawnlp, *ARGUMENTS)",
+        "by_posix_spawn(os.posix_spawn, os.environ)",
+        "by_posix_spawn(os.posix_spawnp, dict(os.environ))",
+        "by_exec(os.execv, ARGUMENTS)",
+        "by_exec(os.execve, ARGUMENTS, dict(os.environ))",
+        "by_exec(os.execlp, *ARGUMENTS)",
+        "os.popen(SHELL).close()",
+        "asyncio.run(by_coroutine())",
     ],
 )
 def test_a_child_inherits_campaign_workflow_and_parent_task(tmp_path: Path, start: str) -> None:
@@ -240,3 +281,79 @@ def test_a_child_whose_interpreter_has_no_flowprov_starts_all_the_same(tmp_path:
     path = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
     printed, errors = run(code, tmp_path, env={"PYTHONPATH": path})
     assert printed.split() == ["0", "-2"], errors
+
+
+def test_programs_that_are_started_without_a_workflow_are_started_as_before(tmp_path: Path) -> None:
+    code = """
+        import os, pickle, sys
+        import flowprov
+        flowprov.workflow("W").start().stop()
+
+        assert os.system("exit 3") == 3 << 8
+        assert os.system(b"exit 3") == 3 << 8
+        assert pickle.loads(pickle.dumps(os.system)) is os.system
+        assert pickle.loads(pickle.dumps(os.execv)) is os.execv
+        for call, error in (
+            (lambda: os.system(5), TypeError),
+            (lambda: os.system("a\\0b"), ValueError),
+            (lambda: os.execve(sys.executable, ["x"], None), TypeError),
+            (lambda: os.execve("/no/such/program", ["x"], {}), FileNotFoundError),
+            (lambda: os.execvp("no-such-program", ["x"]), FileNotFoundError),
+            (lambda: os.posix_spawn("/no/such/program", ["x"], os.environ), FileNotFoundError),
+            (lambda: os.execv(sys.executable), TypeError),
+        ):
+            for opened in (False, True):
+                with flowprov.workflow("W") if opened else open(os.devnull):
+                    try:
+                        call()
+                    except error:
+                        pass
+                    else:
+                        raise AssertionError("it should have raised")
+        with flowprov.workflow("W"):
+            assert os.system("exit 3") == 3 << 8
+            assert os.system("syntax ( error 2>/dev/null") >> 8 == 2
+            assert os.system("test -z \\"$FLOWPROV_PARENT_TASK_ID\\"") == 0
+            assert os.system("echo " + "x" * 130_000 + " > /dev/null") in (0, 127 << 8, -1)
+            test = ["sh", "-c", "test -z \\"$FLOWPROV_WORKFLOW_ID\\""]
+            bare = os.posix_spawn("/bin/sh", test, {"ONLY": "1"})
+            assert os.waitpid(bare, 0)[1] == 0
+        assert not any(name.startswith("FLOWPROV") for name in os.environ)
+    """
+    run(code, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "replace", ["os.execv(sys.executable, again)", "os.execvpe(again[0], again, os.environ)"]
+)
+def test_a_program_that_replaces_itself_goes_on_in_its_workflow(tmp_path: Path, replace: str) -> None:
+    code = f"""
+        import os, sys
+        import flowprov
+
+        @flowprov.task
+        def step(name): pass
+
+        if "again" in sys.argv:
+            step("second")
+        else:
+            again = [sys.executable, __file__, "again"]
+            with flowprov.workflow("W", workflow_id="w"), flowprov.task_scope("outer"):
+                step("first")
+                {replace}
+    """
+    run(code, tmp_path)
+    steps = [task for task in tasks(tmp_path) if task.activity_id == "step"]
+    assert [(task.workflow_id, task.pid) for task in steps] == [("w", steps[0].pid)] * 2
+    assert steps[0].parent_task_id == steps[1].parent_task_id
+
+
+def test_a_command_of_the_shell_in_a_worker_does_not_get_what_the_worker_inherited(tmp_path: Path) -> None:
+    code = _PARENT.format(start="by_process('spawn')").replace(
+        "        return name\n", "        with flowprov.workflow('own'):\n            by_shell()\n", 1
+    )
+    run(code, tmp_path)
+    innermost = only([task for task in tasks(tmp_path) if task.activity_id not in ("outer", "child")])
+    child = only([task for task in tasks(tmp_path) if task.activity_id == "child"])
+    assert innermost.workflow_id != child.workflow_id
+    assert innermost.parent_task_id is None
