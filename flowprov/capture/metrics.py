@@ -27,8 +27,8 @@ _MARKED = re.compile(rb"\x00(\d+)\x00(.*?)\x00", re.DOTALL)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-# Not empty if some thread has encoded outputs whose numbers follow. The hot path asks this first.
-waiting: list[object] = []
+# The threads that have encoded outputs whose numbers follow. The hot path asks first whether there are any.
+waiting: list[int] = []
 
 
 class Reader(Protocol):
@@ -67,7 +67,7 @@ class _Encoder:
 
     def __init__(self) -> None:
         self.settings_mark: object = None
-        self.encode_mapping: Callable[[Mapping[str, Any]], bytes] = bytes
+        self.encode_mapping: Callable[[Mapping[str, Any]], bytes] = Summarizer().encode_mapping
 
     def follow_settings(self) -> Callable[[Mapping[str, Any]], bytes]:
         """Return the function that encodes a mapping under the settings in force."""
@@ -85,6 +85,8 @@ _encoder = _Encoder()
 
 def encode(outputs: Mapping[str, Any]) -> bytes:
     """Encode outputs. If numbers follow, the caller passes the scope of the record to :func:`settle`."""
+    if waiting:
+        settle(None)  # of an event that failed before its own
     encoded = _encoder.follow_settings()(outputs)
     if waiting and _state.tensors:
         _state.template = encoded
@@ -112,7 +114,7 @@ def _describe(array: Any) -> msgspec.Raw:
 
 def _mark(tensor: Any) -> msgspec.Raw:
     _state.tensors.append(tensor)
-    waiting.append(_state)
+    waiting.append(threading.get_ident())
     return msgspec.Raw(b"\x00%d\x00%b\x00" % (len(_state.tensors) - 1, bytes(tensor_raw(tensor))))
 
 
@@ -127,8 +129,9 @@ def settle(scope: Scope | None) -> None:
     tensors, _state.tensors = _state.tensors, []
     if not tensors:
         return
-    while _state in waiting:
-        waiting.remove(_state)
+    thread = threading.get_ident()
+    while thread in waiting:
+        waiting.remove(thread)
     template, _state.template = _state.template, b""
     if scope is None or not template:
         return

@@ -323,7 +323,6 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
     except BaseException as error:  # whatever the disk does, the program goes on; the loss is counted
         journal.open_scopes.pop(key, None)  # the journal records it or counts it
         journal.append_slowly(line, error)
-        return
     journal.open_scopes.pop(key, None)  # not before: a scope that is listed is not written yet
     if _waiting:
         metrics.settle(scope)

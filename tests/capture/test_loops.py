@@ -214,7 +214,7 @@ def test_an_internal_error_in_end_iter_costs_the_values_and_not_the_iteration(
     def broken(*_: object) -> bytes:
         raise RuntimeError("internal")
 
-    monkeypatch.setattr("flowprov.capture.loops.encode", broken)
+    monkeypatch.setattr("flowprov.capture.metrics.encode", broken)
     loop = flowprov.Loop(3)
     for i in loop:
         loop.end_iter({"i": i})

@@ -60,7 +60,7 @@ def _dataclass_with_variables(capture: Callable[[Any], Any]) -> Any:
         _: KW_ONLY
         names: list[str] = field(default_factory=list)
 
-        def __post_init__(self, scale: int) -> None:  # type: ignore[override]
+        def __post_init__(self, scale: int) -> None:
             self.width *= scale
             super().__post_init__()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from flowprov import records
 from flowprov.capture.torch import async_values, numbers
 from flowprov.runtime import runtime
 from tests.support import lines, of_type, run
-from tests.torch.support import Plain, batch
+from tests.torch.support import Calls, Plain, batch
 
 
 class Device:
@@ -212,6 +213,24 @@ def test_secrets_stay_secret(buffer: Path) -> None:
     assert "1.5" not in str(generated(buffer)["W"])
 
 
+def test_outputs_of_forwards_are_described_and_never_read(buffer: Path) -> None:
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        task = flowprov.current_task()
+        assert task is not None
+        task.set_generated(metric=x.sum())
+        return x.sum()
+
+    model = flowprov.torch_capture(Calls(compute))
+    plain = flowprov.torch_capture(Calls(torch.sum))
+    model(batch())
+    plain(batch())
+    rows = flowprov.read_buffer(buffer, return_df=False)
+    with_metric, without = (row["generated"] for row in rows if row["subtype"] == "parent_forward")
+    assert with_metric["metric"] == 12.0
+    assert with_metric["output"] == without["output"]
+    assert without["output"]["shape"] == []
+
+
 def test_metrics_change_nothing_of_the_program(buffer: Path) -> None:
     model = Plain()
     value = model(batch()).sum()
@@ -288,6 +307,20 @@ def test_a_number_that_never_comes_leaves_the_description(
     assert generated(buffer)["bare"]["result"]["shape"] == []
     (journal,) = runtime.get().journals()
     assert journal.counts()[2] == {"statistics": 1}
+
+
+def test_numbers_of_many_threads_find_their_tasks(buffer: Path, device: Device) -> None:
+    @flowprov.task
+    def compute(number: int) -> torch.Tensor:
+        return torch.tensor(float(number))
+
+    with flowprov.workflow("W"):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(compute, range(200)))
+        device.done = True
+    rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["activity_id"] == "compute"]
+    assert len(rows) == 200
+    assert all(row["generated"]["result"] == row["used"]["number"] for row in rows)
 
 
 def test_a_value_that_was_overwritten_stays_so(buffer: Path, device: Device) -> None:

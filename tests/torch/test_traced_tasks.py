@@ -34,11 +34,11 @@ class _Base(torch.nn.Module):
 
 
 class _PlainTasks(_Base):
-    def double(self, x: torch.Tensor, by: int = 2) -> torch.Tensor:
+    def times(self, x: torch.Tensor, by: int = 2) -> Any:
         return self.linear(x) * by
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.double(x, by=3) + mask(3)
+        return self.times(x, by=3) + mask(3)
 
 
 def mask(size: int) -> torch.Tensor:
@@ -50,11 +50,11 @@ masked = flowprov.task(mask)
 
 class _Tasks(_Base):
     @flowprov.task(tags=["part"], custom_metadata={"of": "a model"})
-    def double(self, x: torch.Tensor, by: int = 2) -> torch.Tensor:
+    def times(self, x: torch.Tensor, by: int = 2) -> Any:
         return self.linear(x) * by
 
     def forward(self, x: torch.Tensor) -> Any:
-        return self.double(x, by=3) + masked(3)
+        return self.times(x, by=3) + masked(3)
 
 
 class _PlainScopes(_Base):
@@ -193,7 +193,7 @@ def test_the_same_code_is_recorded_again_after_it_was_traced(
     traced(recorded)
     exported(recorded)
     assert torch.equal(recorded(batch()), plain(batch()))
-    assert len(tasks(buffer)) == {_Tasks: 2, _Scopes: 2, _Loops: 4}[pair[0]]  # type: ignore[index]
+    assert len(tasks(buffer)) == {_Tasks: 2, _Scopes: 2, _Loops: 4}[pair[0]]
 
 
 def test_a_task_around_a_compiled_model_is_recorded(buffer: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+import msgspec
 import torch
 
 from flowprov.capture.function_spec import tags_and_metadata_fields
@@ -23,7 +24,7 @@ from flowprov.capture.task_records import (
     thread_field,
 )
 from flowprov.capture.torch._torch_private import StopRecomputation
-from flowprov.capture.torch.encoding import Detail, Inputs, encode_output, name_outputs
+from flowprov.capture.torch.encoding import Detail, Inputs, encode, encode_output, name_outputs
 from flowprov.capture.torch.model import Model
 from flowprov.capture.torch.modes import Mode, describe_modes, mode_of, rank_of_process_group
 from flowprov.runtime.context import Scope
@@ -33,6 +34,7 @@ C = TypeVar("C", bound="CapturedModule")
 _get_thread_id = threading.get_ident
 _get_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call of a module from another
 _exc_info = sys.exc_info
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 # Classes of epochs whose metadata is kept ready: an item of another class may be large, or change.
 _READY_EPOCHS = frozenset({int, str, type(None)})
@@ -214,7 +216,8 @@ class CapturedModule:
             close_task(scope, now, encode_output(output, self._detail), self._tail(scope.mode, scope.epoch))
         else:
             metadata = self._metadata(scope.mode, scope.epoch)
-            close_task(scope, now, *encode_outputs_and_extras(scope, name_outputs(output), (), metadata))
+            outputs = _decode_fields(encode(name_outputs(output), self._detail))  # described, and never read
+            close_task(scope, now, *encode_outputs_and_extras(scope, outputs, (), metadata))
 
     def _prepare_first_forward(self, parent: Scope, module: torch.nn.Module) -> Inputs:
         """Prepare what waits for the first forward, as modules may be replaced until then."""

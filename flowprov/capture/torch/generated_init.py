@@ -23,7 +23,8 @@ def generated_init(cls: type) -> Any:
     if hasattr(cls, "__post_init__"):
         namespace["__post_init__"] = None
     heir = type(cls.__name__, (type("Fields", (), namespace),), {"__module__": cls.__module__})
-    generated = dataclasses.dataclass(repr=False, eq=False, frozen=params.frozen)(heir)  # type: ignore[union-attr]
+    dataclass: Any = dataclasses.dataclass(repr=False, eq=False, frozen=getattr(params, "frozen", False))
+    generated = dataclass(heir)
     init = vars(generated)["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     return init

@@ -82,7 +82,7 @@ class ForwardPreHook(CaptureHook):
             captured, partner = self.captured, self.partner
             if (
                 partner is not None
-                and getattr(module, FORWARD_HOOKS).get(self.number) is not partner
+                and getattr(module, FORWARD_HOOKS, _NO_KWARGS).get(self.number) is not partner
                 and not has_partner(self, module)
             ):
                 _warn_parted(captured)
@@ -185,8 +185,8 @@ def _close_abandoned(scope: Scope | None, frame: FrameType | None) -> Scope | No
 
 def has_partner(hook: ForwardPreHook, module: object) -> bool:
     """Whether the hook that closes what a hook opens is on the module too."""
-    hooks = dict(getattr(module, FORWARD_HOOKS, None) or ())
-    return any(other is hook.partner for other in hooks.values())
+    hooks = getattr(module, FORWARD_HOOKS, None)
+    return hooks is None or any(other is hook.partner for other in list(hooks.values()))
 
 
 def _warn_parted(captured: CapturedModule) -> None:
