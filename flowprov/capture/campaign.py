@@ -13,6 +13,7 @@ from flowprov.clock import clock
 from flowprov.environment import launchers
 from flowprov.records import new_id
 from flowprov.runtime import inheritance, runtime
+from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,8 +36,8 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     """
 
     def __init__(self, name: str | None = None, *, campaign_id: str | None = None) -> None:
-        self.name = name
-        self._campaign_id: str | None = campaign_id
+        self.name = as_name(name)
+        self._campaign_id = as_id(campaign_id)
         self._previous_ids: list[str | None] = []
 
     @property

@@ -18,6 +18,7 @@ from flowprov.capture.failures import sanitize_text
 from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
 from flowprov.runtime import context, inheritance, runtime
 from flowprov.runtime.context import Scope
+from flowprov.values import as_names
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +70,7 @@ class _Handle:
         """Add tags. They are in the journal at once."""
         if self._scope is not None and tags:
             with guard.guarded("adding tags"):
-                self._add_tags([sanitize_text(str(tag)) for tag in tags])
+                self._add_tags([sanitize_text(name) for tag in tags for name in as_names(tag)])
 
     def _add_metadata(self, values: Mapping[str, Any]) -> None:
         with guard.guarded("adding metadata"):

@@ -25,6 +25,7 @@ from flowprov.capture.task_records import enclosing_scope, read_telemetry_at_sta
 from flowprov.clock import clock, ticks
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -78,12 +79,12 @@ class Loop(Generic[T]):
         capture_enabled: bool = True,
     ) -> None:
         self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
-        self._item_name = item_name
+        self._item_name = as_name(item_name, "item")
         self._total = total
-        self._parent_task_id = parent_task_id
-        self._workflow_id = workflow_id
+        self._parent_task_id = as_id(parent_task_id)
+        self._workflow_id = as_id(workflow_id)
         self._enabled = capture_enabled and not (replay.is_traced() or runtime.disabled())
-        self._activity_id = f"{name}_iteration"
+        self._activity_id = f"{as_name(name, 'loop')}_iteration"
         self._pass: LoopPass | None = None  # the one that began last
 
     # Whether every iteration is recorded, and in the same way. Epochs and batches decide it for each.

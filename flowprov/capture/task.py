@@ -35,6 +35,7 @@ from flowprov.capture.task_records import (
 from flowprov.clock import ticks
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_dict, as_mapping, as_name, as_names
 
 get_current = context.current.get
 
@@ -172,11 +173,11 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         tags: Sequence[str] | None = None,
         custom_metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self._name = name
-        self._used = used or {}
-        self._subtype = subtype
-        self._tags = list(tags or ())
-        self._custom_metadata = dict(custom_metadata or {})
+        self._name = as_name(name, "task_scope")
+        self._used = used
+        self._subtype = as_name(subtype)
+        self._tags = as_names(tags)
+        self._custom_metadata = as_dict(custom_metadata, "custom_metadata")
         self._scope: Scope | None = None
 
     def __enter__(self) -> TaskHandle:
@@ -188,10 +189,11 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         handle = TaskHandle(None)
         if parent is not None:
             try:
-                fields = b',"activity_id":' + msgspec.json.encode(str(self._name))
+                fields = b',"activity_id":' + msgspec.json.encode(self._name)
                 if self._subtype is not None:
-                    fields += b',"subtype":' + msgspec.json.encode(str(self._subtype))
-                self._scope = open_task(parent, previous, fields, encode(self._used), HeldScope)
+                    fields += b',"subtype":' + msgspec.json.encode(self._subtype)
+                used = encode(as_mapping(self._used, "used"))
+                self._scope = open_task(parent, previous, fields, used, HeldScope)
                 handle = TaskHandle(self._scope)
                 if is_recomputed:
                     self._custom_metadata["recomputed"] = True

@@ -42,6 +42,7 @@ from flowprov.clock import clock, ticks
 from flowprov.line_templates import TASK
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
+from flowprov.values import as_name
 
 if TYPE_CHECKING:
     from flowprov.capture.function_spec import FunctionSpec
@@ -347,4 +348,4 @@ def no_telemetry_field() -> bytes:
 
 def thread_field() -> bytes:
     """Return a field of a line: the name of this thread. Records of the main thread do without it."""
-    return b',"thread":' + msgspec.json.encode(threading.current_thread().name)
+    return b',"thread":' + msgspec.json.encode(as_name(threading.current_thread().name))

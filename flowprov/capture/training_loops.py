@@ -13,6 +13,7 @@ from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.loops import Loop, T
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
+from flowprov.values import as_name
 
 
 class EpochLoop(Loop[T]):
@@ -105,7 +106,7 @@ class BatchLoop(Loop[T]):
             parent_task_id = epoch_loop.current_task_id
         super().__init__(
             items,
-            name=f"{step}_batch",
+            name=f"{as_name(step, 'train')}_batch",
             item_name="batch",
             total=total,
             parent_task_id=parent_task_id,

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
@@ -24,11 +24,14 @@ from flowprov.capture.workflow_records import (
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
+from flowprov.values import as_dict, as_id, as_mapping, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_DECORATED = (FunctionType, BuiltinFunctionType, MethodType, type, staticmethod, classmethod)
 
 
 class workflow:  # noqa: N801 - used like a function, as contextlib's own are
@@ -71,20 +74,20 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         custom_metadata: Mapping[str, Any] | None = None,
         dask_client: Any = None,
     ) -> None:
-        if callable(name):
+        if issubclass(type(name), _DECORATED):
             raise UsageError("write @flowprov.workflow() above a function, with the parentheses")
-        self.name = name
+        self.name = as_name(name)
         self._options: dict[str, Any] = {
-            "campaign_id": campaign_id,
-            "workflow_id": workflow_id,
-            "parent_workflow_id": parent_workflow_id,
+            "campaign_id": as_id(campaign_id),
+            "workflow_id": as_id(workflow_id),
+            "parent_workflow_id": as_id(parent_workflow_id),
             "used": used,
-            "subtype": subtype,
-            "custom_metadata": custom_metadata,
+            "subtype": as_name(subtype),
+            "custom_metadata": as_dict(custom_metadata, "custom_metadata") or None,
             "dask_client": dask_client,
         }
-        self._workflow_id = workflow_id
-        self._campaign_id = campaign_id
+        self._workflow_id: str | None = self._options["workflow_id"]
+        self._campaign_id: str | None = self._options["campaign_id"]
         self._scope: Scope | None = None
         self._ended: Scope | None = None
         self._resources = contextlib.ExitStack()
@@ -145,7 +148,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             name=self.name,
             parent_workflow_id=options["parent_workflow_id"] or (parent.workflow_id if parent else None),
             subtype=options["subtype"],
-            used=options["used"],
+            used=None if options["used"] is None else as_mapping(options["used"], "used"),
             custom_metadata=options["custom_metadata"],
         )
         scope.previous = previous
@@ -189,7 +192,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         """Decorate a function. Each call is a workflow of its own."""
         if not callable(function):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
-        name = self.name or getattr(function, "__name__", None)
+        name = self.name or as_name(getattr(function, "__name__", None))
         return cast("F", _decorate(function, name, self._options))
 
     def __repr__(self) -> str:

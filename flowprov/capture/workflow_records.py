@@ -34,6 +34,7 @@ from flowprov.journal import Journal
 from flowprov.records import Status, new_id
 from flowprov.runtime import context, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_name
 
 
 def write_opening(
@@ -56,8 +57,8 @@ def write_opening(
         custom_metadata=_encode_field(custom_metadata),
         machine_info=_encode_field(host.machine_info()),
         settings=_encode_field(runtime.get().settings.to_public_dict()),
-        user=code.user(),
-        environment_id=code.environment_id(),
+        user=as_name(code.user()),
+        environment_id=as_name(code.environment_id()),
         code_repository=_encode_field(code.code_repository()),
         started_at=clock.now(),
         status=Status.RUNNING.value,
@@ -214,7 +215,8 @@ _ordinals: Counter[str] = Counter()
 
 def _program_name() -> str:
     program = sys.argv[0] if sys.argv else ""
-    return "python" if program in ("", "-c", "-m") else Path(program).stem or "python"
+    stem = Path(as_name(program, "")).stem
+    return "python" if program in ("", "-c", "-m") else stem or "python"
 
 
 def _encode_field(mapping: Mapping[str, Any] | None) -> Any:
