@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowprov.capture.binding import bind
     from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
-    from flowprov.capture.handles import bind, current_task, current_workflow
+    from flowprov.capture.handles import current_task, current_workflow
     from flowprov.capture.loops import Loop
     from flowprov.capture.task import task, task_scope
     from flowprov.capture.torch import torch_capture, torch_release
@@ -34,7 +35,7 @@ _MODULE_OF = {
     "MissingExtraError": "flowprov.errors",
     "SettingsError": "flowprov.errors",
     "UsageError": "flowprov.errors",
-    "bind": "flowprov.capture.handles",
+    "bind": "flowprov.capture.binding",
     "campaign": "flowprov.capture.campaign",
     "configure": "flowprov.runtime.runtime",
     "current_task": "flowprov.capture.handles",

@@ -19,6 +19,7 @@ import msgspec
 from flowprov import guard
 from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
+from flowprov.capture.copies import InertCopies
 from flowprov.capture.function_spec import encode
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.task_records import enclosing_scope, read_telemetry_at_start
@@ -41,7 +42,7 @@ _set = context.current.set
 _INT_LIMIT = 1 << 63  # JSON readers lose digits of larger integers
 
 
-class Loop(Generic[T]):
+class Loop(InertCopies, Generic[T]):
     """Record each iteration of a loop as a task.
 
     Parameters
@@ -86,6 +87,10 @@ class Loop(Generic[T]):
         self._enabled = capture_enabled and not (replay.is_traced() or runtime.disabled())
         self._activity_id = f"{as_name(name, 'loop')}_iteration"
         self._pass: LoopPass | None = None  # the one that began last
+
+    def _state_of_copy(self) -> dict[str, Any]:
+        # A copy iterates over its items, and records nothing.
+        return {"_enabled": False, "_pass": None}
 
     # Whether every iteration is recorded, and in the same way. Epochs and batches decide it for each.
     _fast = True

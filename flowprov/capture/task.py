@@ -17,6 +17,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.capture import replay
+from flowprov.capture.copies import InertCopies
 from flowprov.capture.failures import close_after_fault, count_lost_event
 from flowprov.capture.function_spec import FunctionSpec, encode
 from flowprov.capture.generators import wrap_async_generator, wrap_generator
@@ -146,7 +147,7 @@ def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
     return wrapper
 
 
-class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
+class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextlib's own are
     """Record a block of code as a task.
 
     Parameters
@@ -180,12 +181,15 @@ class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
         self._custom_metadata = as_dict(custom_metadata, "custom_metadata")
         self._scope: Scope | None = None
 
+    def _state_of_copy(self) -> dict[str, Any]:
+        return {"_used": None, "_tags": [], "_custom_metadata": {}, "_scope": None}
+
     def __enter__(self) -> TaskHandle:
         is_recomputed = replay.is_replayed()
         if is_recomputed and replay.is_traced():
             return UNRECORDED_TASK
         previous = get_current()
-        parent = None if runtime.disabled() else enclosing_scope(previous)
+        parent = None if self._is_copy or runtime.disabled() else enclosing_scope(previous)
         handle = TaskHandle(None)
         if parent is not None:
             try:

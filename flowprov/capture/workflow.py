@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
 from flowprov.capture.additions import collect_values
+from flowprov.capture.copies import InertCopies
 from flowprov.capture.workflow_records import (
     add_to_workflow,
     close_workflow,
@@ -22,6 +23,7 @@ from flowprov.capture.workflow_records import (
     write_opening,
 )
 from flowprov.errors import UsageError
+from flowprov.records import new_id
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 from flowprov.values import as_dict, as_id, as_mapping, as_name
@@ -34,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DECORATED = (FunctionType, BuiltinFunctionType, MethodType, type, staticmethod, classmethod)
 
 
-class workflow:  # noqa: N801 - used like a function, as contextlib's own are
+class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib's own are
     """Record a run, or a part of one, as a workflow.
 
     Use it as a context manager, as a decorator (each call is a workflow), or with ``start()`` and ``stop()``.
@@ -93,9 +95,22 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         self._resources = contextlib.ExitStack()
         self._generated: dict[str, Any] = {}
 
+    def _state_of_copy(self) -> dict[str, Any]:
+        # A copy has the name and the ids.
+        resources = contextlib.ExitStack()
+        return {
+            "_options": {"custom_metadata": None},
+            "_scope": None,
+            "_ended": None,
+            "_resources": resources,
+            "_generated": {},
+        }
+
     @property
     def campaign_id(self) -> str:
         """Id of the campaign."""
+        if self._campaign_id is None and self._is_copy:
+            self._campaign_id = new_id()
         if self._campaign_id is None:
             enclosing = context.current_scope()
             self._campaign_id = (
@@ -106,6 +121,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     @property
     def workflow_id(self) -> str:
         """Id of the workflow."""
+        if self._workflow_id is None and self._is_copy:
+            self._workflow_id = new_id()  # not an ordinal: copies do not count
         if self._workflow_id is None:
             self._workflow_id = new_workflow_id(self.campaign_id, str(self.name))
         return self._workflow_id
@@ -126,6 +143,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 
     def start(self) -> Self:
         """Open the workflow, where a ``with`` block does not fit."""
+        if self._is_copy:
+            return self
         active = runtime.get()
         client = self._options["dask_client"]
         if self._scope is not None or runtime.disabled() or not (active.capturing or client is not None):
@@ -192,6 +211,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         """Decorate a function. Each call is a workflow of its own."""
         if not callable(function):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
+        if self._is_copy:
+            return function
         name = self.name or as_name(getattr(function, "__name__", None))
         return cast("F", _decorate(function, name, self._options))
 

@@ -199,7 +199,7 @@ def test_a_strange_id_is_found_again_by_itself(buffer: Path) -> None:
         with flowprov.workflow("W", campaign_id=np.str_("C"), workflow_id=workflow_id):  # type: ignore[arg-type]
             _task_scope()
     for workflow_id in strange:
-        rows = flowprov.read_buffer(
+        rows: Any = flowprov.read_buffer(
             buffer,
             campaign_id=np.str_("C"),
             workflow_id=workflow_id,  # type: ignore[arg-type]
@@ -234,9 +234,9 @@ def test_a_function_of_any_name_is_recorded(buffer: Path) -> None:
 
 
 def test_names_for_results_are_taken_from_anything(buffer: Path) -> None:
-    for output_names in (np.array(["a", "b"]), (Phase.TRAIN, b"b"), iter(["a", 2])):
-        flowprov.task(output_names=output_names)(_step)()  # type: ignore[call-overload]
-    flowprov.task(output_names=3)(_step)()  # type: ignore[call-overload]
+    given: list[Any] = [np.array(["a", "b"]), (Phase.TRAIN, b"b"), iter(["a", 2]), 3]
+    for output_names in given:
+        flowprov.task(output_names=output_names)(_step)()
     assert [task.generated for task in tasks(buffer)] == [
         {"a": 1, "b": 2},
         {"TRAIN": 1, "b": 2},

@@ -31,7 +31,7 @@ class Text(str, enum.Enum):
     TRAIN = "value"
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """Raise."""
         raise RuntimeError("no name")
 
