@@ -20,7 +20,7 @@ from flowprov.capture import replay
 from flowprov.capture.copies import InertCopies
 from flowprov.capture.failures import close_after_fault, count_lost_event
 from flowprov.capture.function_spec import FunctionSpec, encode
-from flowprov.capture.generators import wrap_async_generator, wrap_generator
+from flowprov.capture.generators import GeneratorTask, wrap_async_generator, wrap_generator
 from flowprov.capture.handles import UNRECORDED_TASK, TaskHandle
 from flowprov.capture.task_records import (
     close_task,
@@ -97,11 +97,11 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return type(function)(_decorate(function.__func__, options))
     spec = FunctionSpec(function, **options)
     if inspect.isasyncgenfunction(function):
-        return wrap_async_generator(function, spec)
+        return wrap_async_generator(function, functools.partial(GeneratorTask, spec))
     if inspect.iscoroutinefunction(function):
         return _wrap_coroutine(function, spec)
     if inspect.isgeneratorfunction(function):
-        return wrap_generator(function, spec)
+        return wrap_generator(function, functools.partial(GeneratorTask, spec))
     return _wrap_function(function, spec)
 
 

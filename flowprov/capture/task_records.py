@@ -33,8 +33,8 @@ from flowprov.capture.failures import (
     close_all_abandoned,
     correct_left_early,
     count_lost_event,
-    describe_exception,
     discard,
+    outcome_of,
     run_end_callbacks,
 )
 from flowprov.capture.workflow_records import implicit_workflow
@@ -271,10 +271,11 @@ def end_with_error(
             metadata = {**(custom_metadata or {}), "recomputed": True, "stopped_early": True}
             close_task(scope, ended, *encode_outputs_and_extras(scope, None, tags, metadata))
             return
-        description = describe_exception(error)
-        correct_left_early(scope, error, description)
-        generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)
-        close_task(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(description), b"ERROR")
+        outcome = outcome_of(error)
+        correct_left_early(scope, error, outcome)
+        metadata = {**(custom_metadata or {}), **outcome.metadata}
+        generated, tail = encode_outputs_and_extras(scope, None, tags, metadata, error)
+        close_task(scope, ended, generated, tail + outcome.field(), outcome.status.value.encode())
     except BaseException as fault:  # as in end_call
         close_after_fault(scope, "recording the failure of a task", fault)
 

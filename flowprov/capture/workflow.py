@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flowprov import guard
 from flowprov.capture.additions import collect_values
 from flowprov.capture.copies import InertCopies
+from flowprov.capture.generators import SuspendedScope, wrap_async_generator, wrap_generator
 from flowprov.capture.workflow_records import (
     add_to_workflow,
     close_workflow,
@@ -62,6 +63,14 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
     ----------
     workflow_id, campaign_id
         Ids of the workflow and of its campaign.
+
+    Notes
+    -----
+    A decorated generator is a workflow from its first step to its last. The workflow is current only while
+    the body runs: what the program does between two steps does not belong to it.
+
+    An exception makes the workflow ERROR, unless it is control flow: ``sys.exit()`` with the status of a
+    success, or a class in ``instrumentation.control_flow_exceptions``.
     """
 
     def __init__(
@@ -209,7 +218,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
 
     def __call__(self, function: F) -> F:
         """Decorate a function. Each call is a workflow of its own."""
-        if not callable(function):
+        if not callable(function) and not isinstance(function, classmethod):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
         if self._is_copy:
             return function
@@ -223,6 +232,12 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
 def _decorate(function: Any, name: str | None, options: dict[str, Any]) -> Any:
     if runtime.disabled():
         return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(_decorate(function.__func__, name, options))
+    if inspect.isasyncgenfunction(function):
+        return wrap_async_generator(function, functools.partial(_GeneratorWorkflow, name, options))
+    if inspect.isgeneratorfunction(function):
+        return wrap_generator(function, functools.partial(_GeneratorWorkflow, name, options))
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -238,3 +253,44 @@ def _decorate(function: Any, name: str | None, options: dict[str, Any]) -> Any:
                 return function(*args, **kwargs)
 
     return wrapper
+
+
+class _GeneratorWorkflow(SuspendedScope):
+    """The scope of a generator that is a workflow.
+
+    Between two steps the workflow is not open for others: what runs meanwhile does not belong to it.
+
+    Parameters
+    ----------
+    name, options
+        Those of the workflow.
+    """
+
+    def __init__(self, name: str | None, options: dict[str, Any]) -> None:
+        super().__init__()
+        self._workflow = workflow(name, **options)
+
+    def suspend(self) -> None:
+        """Take the workflow out of the context, and from among the open ones of the process."""
+        super().suspend()
+        if self.scope is not None:
+            context.open_workflows.remove(self.scope)
+
+    def resume(self) -> None:
+        """Make the workflow current again."""
+        super().resume()
+        if self.scope is not None:
+            context.open_workflows.add(self.scope)
+
+    def end(self, result: Any, *, left_early: bool = False) -> None:  # noqa: ARG002 - as for a task
+        """Close the workflow. It records no result."""
+        if self.scope is not None and left_early:
+            self.scope.ensure_extras().custom_metadata["left_early"] = True
+        self._workflow.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """Close the workflow with the exception that ended the body, unless it is closed."""
+        self._workflow.stop(error)
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:  # noqa: ARG002 - as for a task
+        return self._workflow.start()._scope  # noqa: SLF001 - its own class

@@ -20,11 +20,12 @@ import msgspec
 from flowprov import guard, records
 from flowprov.capture.additions import encode_values
 from flowprov.capture.failures import (
+    Outcome,
     close_all_abandoned,
     close_held,
     correct_left_early,
     count_lost_event,
-    describe_exception,
+    outcome_of,
     run_end_callbacks,
 )
 from flowprov.capture.function_spec import encode
@@ -79,21 +80,20 @@ def write_ending(
     ended = scope.wall_started + ticks() - scope.started
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
         return
-    description = None
+    outcome = Outcome(Status.FINISHED, None, {}) if error is None else outcome_of(error)
     if error is not None:
-        description = describe_exception(error)
-        correct_left_early(scope, error, description)
+        correct_left_early(scope, error, outcome)
     extras = scope.ensure_extras()
     run_end_callbacks(extras, error)
     # The metadata of the opening is written again only if something was added to it.
-    added = {**extras.custom_metadata, **tags_as_metadata(extras.tags)}
+    added = {**extras.custom_metadata, **tags_as_metadata(extras.tags), **outcome.metadata}
     ending: Any = records.Workflow(
         workflow_id=scope.workflow_id,
         generated=_encode_field(extras.generated or None),
         custom_metadata=_encode_field({**(custom_metadata or {}), **added} if added else None),
         ended_at=ended,
-        status=(Status.ERROR if error is not None else Status.FINISHED).value,
-        error=description,
+        status=outcome.status.value,
+        error=outcome.error,
     )
     scope.journal.append(records.encode(ending))
 

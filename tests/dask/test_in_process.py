@@ -173,3 +173,24 @@ def test_what_the_program_holds_of_a_cluster_is_copied_while_it_is_open(
     assert {task.workflow_id for task in dask_tasks(buffer)} == {workflow.workflow_id}
     assert [wf.status for wf in of_type(lines(buffer), records.Workflow)] == ["RUNNING", "FINISHED"]
     assert guard.internal_errors() == {}
+
+
+def test_a_task_that_control_flow_ends_is_finished(threads: Any, buffer: Path) -> None:
+    flowprov.configure(
+        journal={"path": str(buffer)}, instrumentation={"control_flow_exceptions": ["builtins.LookupError"]}
+    )
+    with flowprov.workflow(dask_client=threads):
+        for error in (KeyError("pruned"), ValueError("wrong")):
+            with pytest.raises(type(error)):
+                threads.submit(steps.raise_in_a_loop, error).result()
+    rows = flowprov.read_buffer(buffer, merge=True, return_df=False)
+    outcomes = {
+        (row["activity_id"], row["status"], row["custom_metadata"].get("ended_by"))
+        for row in rows
+        if row["activity_id"] is not None
+    }
+    assert outcomes == {
+        (activity, *outcome)
+        for activity in ("raise_in_a_loop", "round_iteration")
+        for outcome in (("FINISHED", "KeyError"), ("ERROR", None))
+    }
