@@ -22,7 +22,7 @@ from flowprov.clock import clock
 from flowprov.line_templates import UNFINISHED_TASK
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime import context, runtime
-from flowprov.values import redact_urls
+from flowprov.values import as_name, redact_urls
 from flowprov.values.markers import escape_surrogates
 
 if TYPE_CHECKING:
@@ -60,6 +60,21 @@ def outcome_of(error: BaseException) -> Outcome:
     if name is not None:
         return Outcome(Status.FINISHED, None, {"ended_by": name})
     return Outcome(Status.ERROR, describe_exception(error), {})
+
+
+def as_exception(error: Any) -> BaseException | None:
+    """Return what a program gives as the exception that ended something, as one; None for none.
+
+    Parameters
+    ----------
+    error
+        An exception, or what ``sys.exc_info()`` returns. Anything else becomes the message of one.
+    """
+    if type(error) is tuple and len(error) == 3:
+        error = error[1]
+    if error is None or issubclass(type(error), BaseException):
+        return error  # type: ignore[no-any-return]
+    return Exception(as_name(error))
 
 
 def describe_exception(error: BaseException) -> Error:

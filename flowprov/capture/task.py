@@ -34,6 +34,7 @@ from flowprov.capture.task_records import (
     undo_start,
 )
 from flowprov.clock import ticks
+from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import HeldScope, Scope
 from flowprov.values import as_dict, as_mapping, as_name, as_names
@@ -79,18 +80,40 @@ def task(function: Any = None, /, **options: Any) -> Any:
     subtype, tags, custom_metadata
         Recorded with each call.
 
+    Raises
+    ------
+    UsageError
+        When it decorates: for an unknown option, and for what is no function.
+
     Notes
     -----
     ``used`` holds the arguments by parameter name, defaults included, as they were before the call. It leaves
     out the object of a method (``self``, ``cls``). An exception passes through unchanged and is recorded with
     its traceback. Under ``FLOWPROV_DISABLED=1`` the decorator returns the function itself.
     """
+    for name in options:
+        if name not in _OPTIONS:
+            raise UsageError(_describe_unknown_option(name))
     if function is None:
         return functools.partial(_decorate, options=options)
     return _decorate(function, options)
 
 
+_OPTIONS = ("activity_id", "output_names", "subtype", "tags", "custom_metadata")
+
+
+def _describe_unknown_option(name: str) -> str:
+    import difflib  # costs a millisecond, and is needed for a mistake only
+
+    nearest = "activity_id" if name == "name" else next(iter(difflib.get_close_matches(name, _OPTIONS)), None)
+    hint = f" Did you mean {nearest}?" if nearest else ""
+    return f"flowprov.task() has no option {name!r}. Its options are {', '.join(_OPTIONS)}.{hint}"
+
+
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
+    if not callable(function) and not isinstance(function, classmethod):
+        hint = f" Write @flowprov.task(activity_id={function!r})." if isinstance(function, str) else ""
+        raise UsageError(f"flowprov.task decorates functions; it was given {as_name(function)}.{hint}")
     if runtime.disabled():
         return function
     if isinstance(function, (staticmethod, classmethod)):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flowprov import guard
 from flowprov.capture.additions import collect_values
 from flowprov.capture.copies import InertCopies
+from flowprov.capture.failures import as_exception
 from flowprov.capture.generators import SuspendedScope, wrap_async_generator, wrap_generator
 from flowprov.capture.workflow_records import (
     add_to_workflow,
@@ -195,6 +196,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         error
             The exception that ended the workflow, if one did.
         """
+        error = as_exception(error)
         scope, self._scope = self._scope, None
         self._ended = scope or self._ended
         try:
