@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from flowprov.capture.dask import DaskWorkerPlugin
     from flowprov.capture.handles import current_task, current_workflow
     from flowprov.capture.loops import Loop
-    from flowprov.capture.task import task, task_scope
+    from flowprov.capture.task import task
+    from flowprov.capture.task_scope import task_scope
     from flowprov.capture.torch import torch_capture, torch_release
     from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
@@ -42,7 +43,7 @@ _MODULE_OF = {
     "current_workflow": "flowprov.capture.handles",
     "read_buffer": "flowprov.read",
     "task": "flowprov.capture.task",
-    "task_scope": "flowprov.capture.task",
+    "task_scope": "flowprov.capture.task_scope",
     "torch_capture": "flowprov.capture.torch",
     "torch_release": "flowprov.capture.torch",
     "workflow": "flowprov.capture.workflow",

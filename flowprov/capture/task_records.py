@@ -263,8 +263,22 @@ def end_with_error(
     error: BaseException,
     tags: Sequence[str] = (),
     custom_metadata: Mapping[str, Any] | None = None,
+    *,
+    nests: bool = True,
 ) -> None:
-    """Record a task that an exception ended. The caller raises the exception again."""
+    """Record a task that an exception ended. The caller raises the exception again.
+
+    Parameters
+    ----------
+    scope
+        The scope of the task.
+    error
+        The exception.
+    tags, custom_metadata
+        Recorded with it.
+    nests
+        Whether the exception ended everything that is open inside, too.
+    """
     try:
         ended = _ticks()
         if replay.is_stop(error):
@@ -275,12 +289,21 @@ def end_with_error(
         correct_left_early(scope, error, outcome)
         metadata = {**(custom_metadata or {}), **outcome.metadata}
         generated, tail = encode_outputs_and_extras(scope, None, tags, metadata, error)
-        close_task(scope, ended, generated, tail + outcome.field(), outcome.status.value.encode())
+        status = outcome.status.value.encode()
+        close_task(scope, ended, generated, tail + outcome.field(), status, failed=nests)
     except BaseException as fault:  # as in end_call
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
-def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: bytes = b"FINISHED") -> None:
+def close_task(
+    scope: Scope,
+    ended: int,
+    generated: bytes,
+    tail: bytes,
+    status: bytes = b"FINISHED",
+    *,
+    failed: bool = False,
+) -> None:
     """Close the scope of a task: make the previous scope current again, and write the line.
 
     Parameters
@@ -295,11 +318,13 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
         Further fields of the line, each with its comma in front.
     status
         The status to record.
+    failed
+        Whether an exception ended it, and so all that is inside.
     """
     if _get() is scope:
         _set(scope.previous)
     else:
-        close_all_abandoned(context.deactivate(scope, failed=status != b"FINISHED"))
+        close_all_abandoned(context.deactivate(scope, failed=failed))
     journal = scope.journal
     if scope.key not in journal.open_scopes:
         return  # it ended before, or the process from which this one was forked opened it
