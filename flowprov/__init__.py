@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowprov.capture.binding import bind
     from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
-    from flowprov.capture.handles import bind, current_task, current_workflow
+    from flowprov.capture.handles import current_task, current_workflow
     from flowprov.capture.loops import Loop
-    from flowprov.capture.task import task, task_scope
+    from flowprov.capture.task import task
+    from flowprov.capture.task_scope import task_scope
     from flowprov.capture.torch import torch_capture, torch_release
     from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
@@ -34,14 +36,14 @@ _MODULE_OF = {
     "MissingExtraError": "flowprov.errors",
     "SettingsError": "flowprov.errors",
     "UsageError": "flowprov.errors",
-    "bind": "flowprov.capture.handles",
+    "bind": "flowprov.capture.binding",
     "campaign": "flowprov.capture.campaign",
     "configure": "flowprov.runtime.runtime",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
     "read_buffer": "flowprov.read",
     "task": "flowprov.capture.task",
-    "task_scope": "flowprov.capture.task",
+    "task_scope": "flowprov.capture.task_scope",
     "torch_capture": "flowprov.capture.torch",
     "torch_release": "flowprov.capture.torch",
     "workflow": "flowprov.capture.workflow",

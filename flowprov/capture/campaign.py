@@ -6,19 +6,21 @@ Flows in: a name or an id. Flows out: the campaign of this process while it is o
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowprov import records
+from flowprov.capture.copies import InertCopies
 from flowprov.clock import clock
 from flowprov.environment import launchers
 from flowprov.records import new_id
 from flowprov.runtime import inheritance, runtime
+from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class campaign:  # noqa: N801 - used like a function, as contextlib's own are
+class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib's own are
     """Name the campaign of this process for as long as it is open.
 
     Parameters
@@ -35,13 +37,18 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
     """
 
     def __init__(self, name: str | None = None, *, campaign_id: str | None = None) -> None:
-        self.name = name
-        self._campaign_id: str | None = campaign_id
+        self.name = as_name(name)
+        self._campaign_id = as_id(campaign_id)
         self._previous_ids: list[str | None] = []
+
+    def _state_of_copy(self) -> dict[str, Any]:
+        return {"_previous_ids": []}
 
     @property
     def campaign_id(self) -> str:
         """Id of the campaign."""
+        if self._campaign_id is None and self._is_copy:
+            self._campaign_id = new_id()
         if self._campaign_id is None:
             inherited, _, _ = inheritance.inherited_ids(os.environ)
             self._campaign_id = inherited or launchers.campaign_id() or new_id()
@@ -49,6 +56,8 @@ class campaign:  # noqa: N801 - used like a function, as contextlib's own are
 
     def start(self) -> Self:
         """Open the campaign, where a ``with`` block does not fit."""
+        if self._is_copy:
+            return self
         active = runtime.get()
         record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
         active.name_campaign(record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,18 +17,64 @@ from flowprov import guard
 from flowprov.asynchronous import came_from_outside
 from flowprov.capture import replay
 from flowprov.capture.additions import encode_extras
+from flowprov.capture.control_flow import ended_by
 from flowprov.clock import clock
 from flowprov.line_templates import UNFINISHED_TASK
 from flowprov.records import Correction, Error, Status
 from flowprov.runtime import context, runtime
-from flowprov.values import redact_urls
+from flowprov.values import as_name, redact_urls
 from flowprov.values.markers import escape_surrogates
 
 if TYPE_CHECKING:
-    from flowprov.runtime.context import Extras, Scope
+    from flowprov.runtime.context import Extras, LeftEarly, Scope
 
 _MAX_TRACEBACK = 8_000
 _MAX_MESSAGE = 2_000
+
+
+class Outcome(NamedTuple):
+    """What the record says of a task or workflow that an exception ended.
+
+    Attributes
+    ----------
+    status
+        ERROR; FINISHED if the exception is control flow.
+    error
+        The description of the exception; None if it is control flow.
+    metadata
+        Custom metadata to add: ``ended_by``, the name of an exception that is control flow.
+    """
+
+    status: Status
+    error: Error | None
+    metadata: dict[str, Any]
+
+    def field(self) -> bytes:
+        """Return the ``error`` field of a line, with its comma in front; nothing if there is no error."""
+        return b"" if self.error is None else b',"error":' + msgspec.json.encode(self.error)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return what the record says of a task or workflow that this exception ended."""
+    name = ended_by(error)
+    if name is not None:
+        return Outcome(Status.FINISHED, None, {"ended_by": name})
+    return Outcome(Status.ERROR, describe_exception(error), {})
+
+
+def as_exception(error: Any) -> BaseException | None:
+    """Return what a program gives as the exception that ended something, as one; None for none.
+
+    Parameters
+    ----------
+    error
+        An exception, or what ``sys.exc_info()`` returns. Anything else becomes the message of one.
+    """
+    if type(error) is tuple and len(error) == 3:
+        error = error[1]
+    if error is None or issubclass(type(error), BaseException):
+        return error  # type: ignore[no-any-return]
+    return Exception(as_name(error))
 
 
 def describe_exception(error: BaseException) -> Error:
@@ -61,7 +107,7 @@ def sanitize_text(text: str) -> str:
     return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
 
 
-def correct_left_early(scope: Scope, error: BaseException, description: Error) -> None:
+def correct_left_early(scope: Scope, error: BaseException, outcome: Outcome) -> None:
     """Write a correction for each iteration in a scope that was left early by this exception.
 
     A loop's generator cannot see the exception that ends the loop. It notes the line at which the loop was
@@ -71,17 +117,25 @@ def correct_left_early(scope: Scope, error: BaseException, description: Error) -
     ----------
     scope
         The scope that sees the exception.
-    error, description
-        The exception, and its description.
+    error, outcome
+        The exception, and what the records say of what it ended.
     """
     if not scope.left_early or replay.is_stop(error):
         return
     passed = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for left in scope.left_early:
         if was_left_at(left.locations, passed):
-            scope.journal.write_control(
-                Correction(task_id=left.key, status=Status.ERROR.value, error=description)
-            )
+            scope.journal.write_control(correction_of(left, outcome))
+
+
+def correction_of(left: LeftEarly, outcome: Outcome) -> Correction:
+    """Return the correction of an iteration that an exception left early."""
+    return Correction(
+        task_id=left.key,
+        status=outcome.status.value,
+        error=outcome.error,
+        custom_metadata=outcome.metadata or None,
+    )
 
 
 def was_left_at(locations: Sequence[tuple[object, int]], passed: Sequence[tuple[object, int]]) -> bool:
@@ -111,7 +165,7 @@ def close_all_abandoned(scopes: list[Scope]) -> None:
 
 
 def close_abandoned(scope: Scope, error: BaseException | None) -> None:
-    """Record a task that never reached its own end as ERROR. Do nothing if it has its record already.
+    """Record a task that never reached its own end. Do nothing if it has its record already.
 
     Parameters
     ----------
@@ -120,30 +174,30 @@ def close_abandoned(scope: Scope, error: BaseException | None) -> None:
     error
         The exception that ended it; None if none is known.
     """
-    description = (
-        describe_exception(error) if error else Error(type="Unknown", message="left without reaching its end")
-    )
-    _close_unfinished(scope, Status.ERROR, error, b',"error":' + msgspec.json.encode(description))
+    outcome = _UNKNOWN if error is None else outcome_of(error)
+    _close_unfinished(scope, outcome, error)
+
+
+_UNKNOWN = Outcome(Status.ERROR, Error(type="Unknown", message="left without reaching its end"), {})
+_LEFT_EARLY = Outcome(Status.FINISHED, None, {"left_early": True})
 
 
 def close_held(scope: Scope) -> None:
     """Record a task that is open when its workflow ends, as one that was left early."""
-    _close_unfinished(scope, Status.FINISHED, None, b"", left_early=True)
+    _close_unfinished(scope, _LEFT_EARLY, None)
 
 
-def _close_unfinished(
-    scope: Scope, status: Status, error: BaseException | None, fields: bytes, **metadata: Any
-) -> None:
+def _close_unfinished(scope: Scope, outcome: Outcome, error: BaseException | None) -> None:
     if not list_as_open(scope):
         return
     journal = scope.journal
     if scope.extras is not None:
         run_end_callbacks(scope.extras, error)
-    generated, tail = encode_extras(scope, None, (), metadata)
+    generated, tail = encode_extras(scope, None, (), outcome.metadata)
     journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
+    fields = generated + tail + outcome.field()
     journal.append(
-        UNFINISHED_TASK
-        % (scope.start_fields(), status.value.encode(), clock.now(), generated + tail + fields)
+        UNFINISHED_TASK % (scope.start_fields(), outcome.status.value.encode(), clock.now(), fields)
     )
 
 

@@ -22,7 +22,7 @@ import msgspec
 
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
-from flowprov.values import Limits, is_secret_key
+from flowprov.values import Limits, as_dict, as_name, as_names, is_secret_key
 from flowprov.values.markers import INT_MAX, INT_MIN
 
 _json = msgspec.json.Encoder().encode
@@ -62,14 +62,15 @@ class FunctionSpec:
         custom_metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.function = function
-        self.activity_id = activity_id or getattr(function, "__name__", type(function).__name__)
-        self.output_names = (output_names,) if isinstance(output_names, str) else tuple(output_names or ())
-        self.subtype = subtype
-        self.tags = list(tags or ())
-        self.custom_metadata = dict(custom_metadata or {})
+        own_name = as_name(getattr(function, "__name__", None), type(function).__name__)
+        self.activity_id = as_name(activity_id) or own_name
+        self.output_names = tuple(as_names(output_names))
+        self.subtype = as_name(subtype)
+        self.tags = as_names(tags)
+        self.custom_metadata = as_dict(custom_metadata, "custom_metadata")
         self.activity_fields = b',"activity_id":' + msgspec.json.encode(self.activity_id)
-        if subtype is not None:
-            self.activity_fields += b',"subtype":' + msgspec.json.encode(subtype)
+        if self.subtype is not None:
+            self.activity_fields += b',"subtype":' + msgspec.json.encode(self.subtype)
         self._tail: bytes | None = None if self.tags or self.custom_metadata else b""
         self.encode_used = _generate_encoder(function)
 
@@ -139,7 +140,7 @@ def tags_and_metadata_fields(tags: Sequence[str], custom_metadata: Mapping[str, 
     """Encode tags and custom metadata as fields of a line."""
     fields = b""
     if tags:
-        fields += b',"tags":' + msgspec.json.encode([str(tag) for tag in tags])
+        fields += b',"tags":' + msgspec.json.encode(as_names(tags))
     if custom_metadata:
         fields += b',"custom_metadata":' + encode(custom_metadata)
     return fields

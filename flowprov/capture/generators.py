@@ -1,7 +1,7 @@
-"""``@task`` on generators: one task per generator, current while its body runs.
+"""Generators that are tasks or workflows: one record per generator, current while its body runs.
 
-Flows in: generators of decorated functions, step by step. Flows out: one task record each, with the number of
-values that it yielded.
+Flows in: generators of decorated functions, step by step. Flows out: the same values; and one task each, with
+the number of values that it yielded. What is a workflow instead is in ``workflow``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 
 
-def wrap_generator(function: Any, spec: FunctionSpec) -> Any:
-    """Return a generator function that records each generator as a task."""
+def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
+    """Return a generator function that records each generator.
+
+    Parameters
+    ----------
+    function
+        The function of the program.
+    create
+        Creates the scope of one generator. It can be pickled.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        scope = SuspendedScope(spec)
+        scope = create()
         try:
             if scope.start(args, kwargs):
                 return (yield from RecordedGenerator(function(*args, **kwargs), scope))
@@ -41,30 +49,32 @@ def wrap_generator(function: Any, spec: FunctionSpec) -> Any:
     return wrapper
 
 
-def wrap_async_generator(function: Any, spec: FunctionSpec) -> Any:
-    """Return an asynchronous generator function that records each generator as a task."""
+def wrap_async_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
+    """Return an asynchronous generator function that records each generator; see :func:`wrap_generator`."""
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        scope = SuspendedScope(spec)
-        generator = None
+        scope, generator = create(), None
         try:
             scope.start(args, kwargs)
             generator = function(*args, **kwargs)
-            sent = None
+            step = generator.asend(None)
             while True:
-                scope.resume()
-                try:
-                    value = await generator.asend(sent)
-                finally:
-                    scope.suspend()
+                value = await scope.run(step)
                 scope.yielded += 1
-                sent = yield value
+                try:
+                    sent = yield value
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # thrown in: it is for the body
+                    step = generator.athrow(error)
+                else:
+                    step = generator.asend(sent)
         except StopAsyncIteration:
             scope.end(None)
         except GeneratorExit:
             if generator is not None:
-                await generator.aclose()
+                await scope.run(generator.aclose())
             scope.end(None, left_early=True)
             raise
         except BaseException as error:  # recorded, and raised on unchanged
@@ -116,29 +126,34 @@ class SuspendedScope:
 
     Attributes
     ----------
+    scope
+        The scope; None if nothing is recorded.
     yielded
         How many values the generator yielded.
     """
 
-    def __init__(self, spec: FunctionSpec) -> None:
-        self._spec = spec
-        self._scope: Scope | None = None
+    def __init__(self) -> None:
+        self.scope: Scope | None = None
         self._innermost: Scope | None = None
         self.yielded = 0
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Open the scope, suspended; return whether the generator is recorded."""
-        try:
-            self._scope = self._innermost = start_call(self._spec, args, kwargs)
-        except BaseException as error:  # from outside, raised on unchanged
-            undo_returned_start(error)
-            raise
+        self.scope = self._innermost = self._open(args, kwargs)
         self.suspend()
-        return self._scope is not None
+        return self.scope is not None
+
+    async def run(self, step: Any) -> Any:
+        """Await a step of the body in its scope."""
+        self.resume()
+        try:
+            return await step
+        finally:
+            self.suspend()
 
     def suspend(self) -> None:
         """Take the scope out of the context, with those of loops in the body, while the body waits."""
-        scope, innermost = self._scope, context.current.get()
+        scope, innermost = self.scope, context.current.get()
         opened = innermost
         while opened is not None and opened is not scope:
             opened = opened.previous
@@ -148,13 +163,46 @@ class SuspendedScope:
 
     def resume(self) -> None:
         """Make the scopes of the body current again, inside the scope that is current where it resumes."""
-        if self._scope is not None:
-            self._scope.previous = context.current.get()
+        if self.scope is not None:
+            self.scope.previous = context.current.get()
             context.current.set(self._innermost)
 
     def end(self, result: Any, *, left_early: bool = False) -> None:
+        """Record the end of the generator, and whether it was closed before its end."""
+        raise NotImplementedError
+
+    def fail(self, error: BaseException) -> None:
+        """Record that an exception ended the generator, unless it has its record."""
+        raise NotImplementedError
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
+        """Open the scope and make it current; return None if nothing is recorded."""
+        raise NotImplementedError
+
+
+class GeneratorTask(SuspendedScope):
+    """The scope of a generator that is a task.
+
+    Parameters
+    ----------
+    spec
+        The generator's function.
+    """
+
+    def __init__(self, spec: FunctionSpec) -> None:
+        super().__init__()
+        self._spec = spec
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
+        try:
+            return start_call(self._spec, args, kwargs)
+        except BaseException as error:  # from outside, raised on unchanged
+            undo_returned_start(error)
+            raise
+
+    def end(self, result: Any, *, left_early: bool = False) -> None:
         """Record the end of the generator: how many values it yielded, and what it returned."""
-        scope, spec = self._scope, self._spec
+        scope, spec = self.scope, self._spec
         if scope is None:
             return
         try:
@@ -167,6 +215,6 @@ class SuspendedScope:
 
     def fail(self, error: BaseException) -> None:
         """Record that an exception ended the generator, unless it has its record."""
-        scope = self._scope
+        scope = self.scope
         if scope is not None and scope.key in scope.journal.open_scopes:
             end_with_error(scope, error, self._spec.tags, self._spec.custom_metadata)

@@ -6,10 +6,9 @@ The scope keeps them until its end, and the record of the end repeats them.
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from flowprov import guard
 from flowprov.capture import additions, replay
@@ -18,9 +17,7 @@ from flowprov.capture.failures import sanitize_text
 from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
 from flowprov.runtime import context, inheritance, runtime
 from flowprov.runtime.context import Scope
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from flowprov.values import as_names
 
 
 class _Handle:
@@ -32,21 +29,23 @@ class _Handle:
         The scope of the task or workflow; None if it is not recorded.
     """
 
-    __slots__ = ("_discarded", "_scope")
+    __slots__ = ("_discarded", "_ids", "_scope")
 
     def __init__(self, scope: Scope | None) -> None:
         self._scope = scope
+        self._ids: dict[str, str | None] = {}  # of a copy
         self._discarded: dict[str, Any] = {}
 
     @property
     def workflow_id(self) -> str | None:
         """Id of the workflow."""
-        return None if self._scope is None else self._scope.workflow_id
+        return self._ids.get("workflow_id") if self._scope is None else self._scope.workflow_id
 
     @property
     def campaign_id(self) -> str | None:
         """Id of the campaign."""
-        return None if self._scope is None else self._scope.journal.identity.campaign_id
+        scope = self._scope
+        return self._ids.get("campaign_id") if scope is None else scope.journal.identity.campaign_id
 
     @property
     def custom_metadata(self) -> MutableMapping[str, Any]:
@@ -71,7 +70,7 @@ class _Handle:
         """Add tags. They are in the journal at once."""
         if self._scope is not None and tags:
             with guard.guarded("adding tags"):
-                self._add_tags([sanitize_text(str(tag)) for tag in tags])
+                self._add_tags([sanitize_text(name) for tag in tags for name in as_names(tag)])
 
     def _add_metadata(self, values: Mapping[str, Any]) -> None:
         with guard.guarded("adding metadata"):
@@ -86,6 +85,17 @@ class _Handle:
     def _write_metadata(self, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = ("task_id", "workflow_id", "campaign_id")
+        return (_copy_of_handle, (type(self), {name: getattr(self, name, None) for name in names}))
+
+
+def _copy_of_handle(cls: type[_Handle], ids: dict[str, str | None]) -> _Handle:
+    """Return the copy of a handle: it has the ids, and records nothing."""
+    handle = cls(None)
+    handle._ids = ids
+    return handle
+
 
 class TaskHandle(_Handle):
     """The current task."""
@@ -96,7 +106,7 @@ class TaskHandle(_Handle):
     @property
     def task_id(self) -> str | None:
         """Id of the task; None if the task is not recorded."""
-        return None if self._scope is None else self._scope.full_task_id()
+        return self._ids.get("task_id") if self._scope is None else self._scope.full_task_id()
 
     def _add(self, values: dict[str, Any]) -> None:
         additions.add_generated(self._scope, values)
@@ -196,37 +206,4 @@ def _open_scope() -> Scope | None:
     return scope or context.resolve_scope()
 
 
-def bind(function: Callable[P, R]) -> Callable[P, R]:
-    """Carry the current task into another thread.
-
-    Parameters
-    ----------
-    function
-        The function that the thread runs.
-
-    Returns
-    -------
-    callable
-        A wrapper of the function. What is recorded inside belongs to the task in which ``bind`` was called.
-
-    Notes
-    -----
-    Without ``bind``, the events of a thread belong to the innermost open workflow of the process, and to no
-    task.
-    """
-    if replay.is_traced() or runtime.disabled() or (scope := context.current_scope()) is None:
-        return function
-
-    @functools.wraps(function)
-    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        previous = context.current.get()
-        context.current.set(scope)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            context.current.set(previous)
-
-    return bound
-
-
-__all__ = ["TaskHandle", "WorkflowHandle", "bind", "current_task", "current_workflow"]
+__all__ = ["TaskHandle", "WorkflowHandle", "current_task", "current_workflow"]

@@ -116,6 +116,8 @@ class LoopPass:
         self.generated: bytes | None = None
         self._activity_field = b',"activity_id":' + msgspec.json.encode(activity_id)
         self._lightweight = lightweight
+        if item_name.startswith("$"):  # it must not look like a marker: see values.markers
+            item_name = f"${item_name}"
         key = line_templates.literal(msgspec.json.encode(item_name))
         self.int_template = b'{"i":%d,' + key + b":%d}"
         self.json_template = b'{"i":%d,' + key + b":%b}"

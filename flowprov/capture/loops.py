@@ -9,6 +9,8 @@ It gets GeneratorExit after ``break``, ``return`` and an exception alike.
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from types import FrameType
@@ -19,11 +21,13 @@ import msgspec
 from flowprov import guard
 from flowprov.capture import metrics, replay
 from flowprov.capture.additions import collect_values
+from flowprov.capture.copies import InertCopies
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.task_records import enclosing_scope, read_telemetry_at_start
 from flowprov.clock import clock, ticks
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -39,7 +43,7 @@ _set = context.current.set
 _INT_LIMIT = 1 << 63  # JSON readers lose digits of larger integers
 
 
-class Loop(Generic[T]):
+class Loop(InertCopies, Generic[T]):
     """Record each iteration of a loop as a task.
 
     Parameters
@@ -60,6 +64,8 @@ class Loop(Generic[T]):
 
     Notes
     -----
+    The attributes of the items can be read from the loop, where it has none of that name itself.
+
     An iteration that ran to its end is FINISHED. So is one that ``break`` or ``return`` left; its record has
     ``custom_metadata.left_early``. An iteration that an exception left is ERROR: the enclosing task or
     workflow sees the exception and corrects the record.
@@ -76,14 +82,18 @@ class Loop(Generic[T]):
         workflow_id: str | None = None,
         capture_enabled: bool = True,
     ) -> None:
-        self._items: Iterable[Any] = range(items) if isinstance(items, int) else items
-        self._item_name = item_name
-        self._total = total
-        self._parent_task_id = parent_task_id
-        self._workflow_id = workflow_id
+        self._items: Iterable[Any] = _as_items(items)
+        self._item_name = as_name(item_name, "item")
+        self._total = _as_count(total)
+        self._parent_task_id = as_id(parent_task_id)
+        self._workflow_id = as_id(workflow_id)
         self._enabled = capture_enabled and not (replay.is_traced() or runtime.disabled())
-        self._activity_id = f"{name}_iteration"
+        self._activity_id = f"{as_name(name, 'loop')}_iteration"
         self._pass: LoopPass | None = None  # the one that began last
+
+    def _state_of_copy(self) -> dict[str, Any]:
+        # A copy iterates over its items, and records nothing.
+        return {"_enabled": False, "_pass": None}
 
     # Whether every iteration is recorded, and in the same way. Epochs and batches decide it for each.
     _fast = True
@@ -112,6 +122,20 @@ class Loop(Generic[T]):
             If neither the items nor ``total`` tell it.
         """
         return len(cast("Sized", self._items)) if self._total is None else self._total
+
+    def __bool__(self) -> bool:
+        """Whether there are items, as the items themselves say it: what has no length counts as true."""
+        return bool(self._items)
+
+    if not TYPE_CHECKING:  # else a misspelled name would pass the type checker
+
+        def __getattr__(self, name: str) -> Any:
+            """Return an attribute of the items: a loader keeps its dataset, a progress bar its methods."""
+            if not name.startswith("_"):  # private names, and those of protocols, are the loop's own
+                with contextlib.suppress(AttributeError):
+                    return getattr(self.__dict__.get("_items"), name)
+            message = f"{type(self).__name__!r} object has no attribute {name!r}, nor have its items"
+            raise AttributeError(message, name=name, obj=self)
 
     def __length_hint__(self) -> int:
         """Return the number of items if it is known; used as a hint, so it never raises."""
@@ -279,6 +303,23 @@ def _asking_frame() -> FrameType | None:
     while frame is not None and frame.f_code is not Loop._iterate.__code__:  # noqa: SLF001 - of this module
         frame = frame.f_back
     return None if frame is None else frame.f_back
+
+
+def _as_items(items: Any) -> Any:
+    """Return what to iterate over: an integer of any class means ``range``."""
+    cls = type(items)
+    is_integer = hasattr(cls, "__index__") and not hasattr(cls, "__iter__")
+    return range(operator.index(items)) if is_integer else items
+
+
+def _as_count(total: Any) -> int | None:
+    """Return a length that ``len`` can return; None if it is none."""
+    try:
+        count = int(total)
+    except Exception as error:  # None, or what is no number; `int` may run any code
+        guard.pass_on(error)
+        return None
+    return count if 0 <= count <= sys.maxsize else None
 
 
 def _warn_no_iteration(activity: str) -> None:

@@ -1,6 +1,6 @@
-"""``@task`` and ``task_scope``: a function call, or a block of code, as a task.
+"""``@task``: a function call as a task.
 
-Flows in: calls of decorated functions, and blocks. Flows out: one task record each. A wrapper refers only to
+Flows in: calls of decorated functions. Flows out: one task record each. A wrapper refers only to
 the function and its spec, and both can be pickled. So a function that is decorated in ``__main__`` or in a
 notebook still goes to another process.
 """
@@ -10,31 +10,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-import msgspec
-
-from flowprov import guard
 from flowprov.capture import replay
-from flowprov.capture.failures import close_after_fault, count_lost_event
-from flowprov.capture.function_spec import FunctionSpec, encode
-from flowprov.capture.generators import wrap_async_generator, wrap_generator
-from flowprov.capture.handles import UNRECORDED_TASK, TaskHandle
+from flowprov.capture.function_spec import FunctionSpec
+from flowprov.capture.generators import GeneratorTask, wrap_async_generator, wrap_generator
 from flowprov.capture.task_records import (
-    close_task,
-    enclosing_scope,
-    encode_outputs_and_extras,
     end_call,
     end_with_error,
-    open_task,
     start_call,
     undo_returned_start,
-    undo_start,
 )
-from flowprov.clock import ticks
+from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
-from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_name
 
 get_current = context.current.get
 
@@ -72,29 +61,51 @@ def task(function: Any = None, /, **options: Any) -> Any:
     subtype, tags, custom_metadata
         Recorded with each call.
 
+    Raises
+    ------
+    UsageError
+        When it decorates: for an unknown option, and for what is no function.
+
     Notes
     -----
     ``used`` holds the arguments by parameter name, defaults included, as they were before the call. It leaves
     out the object of a method (``self``, ``cls``). An exception passes through unchanged and is recorded with
     its traceback. Under ``FLOWPROV_DISABLED=1`` the decorator returns the function itself.
     """
+    for name in options:
+        if name not in _OPTIONS:
+            raise UsageError(_describe_unknown_option(name))
     if function is None:
         return functools.partial(_decorate, options=options)
     return _decorate(function, options)
 
 
+_OPTIONS = ("activity_id", "output_names", "subtype", "tags", "custom_metadata")
+
+
+def _describe_unknown_option(name: str) -> str:
+    import difflib  # costs a millisecond, and is needed for a mistake only
+
+    nearest = "activity_id" if name == "name" else next(iter(difflib.get_close_matches(name, _OPTIONS)), None)
+    hint = f" Did you mean {nearest}?" if nearest else ""
+    return f"flowprov.task() has no option {name!r}. Its options are {', '.join(_OPTIONS)}.{hint}"
+
+
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
+    if not callable(function) and not isinstance(function, classmethod):
+        hint = f" Write @flowprov.task(activity_id={function!r})." if isinstance(function, str) else ""
+        raise UsageError(f"flowprov.task decorates functions; it was given {as_name(function)}.{hint}")
     if runtime.disabled():
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
     spec = FunctionSpec(function, **options)
     if inspect.isasyncgenfunction(function):
-        return wrap_async_generator(function, spec)
+        return wrap_async_generator(function, functools.partial(GeneratorTask, spec))
     if inspect.iscoroutinefunction(function):
         return _wrap_coroutine(function, spec)
     if inspect.isgeneratorfunction(function):
-        return wrap_generator(function, spec)
+        return wrap_generator(function, functools.partial(GeneratorTask, spec))
     return _wrap_function(function, spec)
 
 
@@ -138,78 +149,3 @@ def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
         return result
 
     return wrapper
-
-
-class task_scope:  # noqa: N801 - used like a function, as contextlib's own are
-    """Record a block of code as a task.
-
-    Parameters
-    ----------
-    name
-        Name of the activity.
-    used
-        What the block uses, by name.
-    subtype, tags, custom_metadata
-        Recorded with the task.
-
-    Examples
-    --------
-    >>> with task_scope("tokenize", used={"files": 3}) as step:  # doctest: +SKIP
-    ...     step.set_generated(tokens=1_000)
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        used: Mapping[str, Any] | None = None,
-        subtype: str | None = None,
-        tags: Sequence[str] | None = None,
-        custom_metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._name = name
-        self._used = used or {}
-        self._subtype = subtype
-        self._tags = list(tags or ())
-        self._custom_metadata = dict(custom_metadata or {})
-        self._scope: Scope | None = None
-
-    def __enter__(self) -> TaskHandle:
-        is_recomputed = replay.is_replayed()
-        if is_recomputed and replay.is_traced():
-            return UNRECORDED_TASK
-        previous = get_current()
-        parent = None if runtime.disabled() else enclosing_scope(previous)
-        handle = TaskHandle(None)
-        if parent is not None:
-            try:
-                fields = b',"activity_id":' + msgspec.json.encode(str(self._name))
-                if self._subtype is not None:
-                    fields += b',"subtype":' + msgspec.json.encode(str(self._subtype))
-                self._scope = open_task(parent, previous, fields, encode(self._used), HeldScope)
-                handle = TaskHandle(self._scope)
-                if is_recomputed:
-                    self._custom_metadata["recomputed"] = True
-            except BaseException as error:  # the guard; what came from outside passes on
-                undo_start(previous, error)
-                self._scope = None
-                guard.pass_on(error)
-                count_lost_event(parent, "recording the start of a task_scope", error)
-        return handle
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        scope, self._scope = self._scope, None
-        if scope is None:
-            return
-        if error is not None:
-            end_with_error(scope, error, self._tags, self._custom_metadata)
-            return
-        try:
-            ended = ticks()
-            close_task(
-                scope, ended, *encode_outputs_and_extras(scope, None, self._tags, self._custom_metadata)
-            )
-        except BaseException as fault:  # the guard; what came from outside passes on from there
-            close_after_fault(scope, "recording the end of a task_scope", fault)

@@ -33,8 +33,8 @@ from flowprov.capture.failures import (
     close_all_abandoned,
     correct_left_early,
     count_lost_event,
-    describe_exception,
     discard,
+    outcome_of,
     run_end_callbacks,
 )
 from flowprov.capture.workflow_records import implicit_workflow
@@ -42,6 +42,7 @@ from flowprov.clock import clock, ticks
 from flowprov.line_templates import TASK
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
+from flowprov.values import as_name
 
 if TYPE_CHECKING:
     from flowprov.capture.function_spec import FunctionSpec
@@ -263,23 +264,47 @@ def end_with_error(
     error: BaseException,
     tags: Sequence[str] = (),
     custom_metadata: Mapping[str, Any] | None = None,
+    *,
+    nests: bool = True,
 ) -> None:
-    """Record a task that an exception ended. The caller raises the exception again."""
+    """Record a task that an exception ended. The caller raises the exception again.
+
+    Parameters
+    ----------
+    scope
+        The scope of the task.
+    error
+        The exception.
+    tags, custom_metadata
+        Recorded with it.
+    nests
+        Whether the exception ended everything that is open inside, too.
+    """
     try:
         ended = _ticks()
         if replay.is_stop(error):
             metadata = {**(custom_metadata or {}), "recomputed": True, "stopped_early": True}
             close_task(scope, ended, *encode_outputs_and_extras(scope, None, tags, metadata))
             return
-        description = describe_exception(error)
-        correct_left_early(scope, error, description)
-        generated, tail = encode_outputs_and_extras(scope, None, tags, custom_metadata or {}, error)
-        close_task(scope, ended, generated, tail + b',"error":' + msgspec.json.encode(description), b"ERROR")
+        outcome = outcome_of(error)
+        correct_left_early(scope, error, outcome)
+        metadata = {**(custom_metadata or {}), **outcome.metadata}
+        generated, tail = encode_outputs_and_extras(scope, None, tags, metadata, error)
+        status = outcome.status.value.encode()
+        close_task(scope, ended, generated, tail + outcome.field(), status, failed=nests)
     except BaseException as fault:  # as in end_call
         close_after_fault(scope, "recording the failure of a task", fault)
 
 
-def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: bytes = b"FINISHED") -> None:
+def close_task(
+    scope: Scope,
+    ended: int,
+    generated: bytes,
+    tail: bytes,
+    status: bytes = b"FINISHED",
+    *,
+    failed: bool = False,
+) -> None:
     """Close the scope of a task: make the previous scope current again, and write the line.
 
     Parameters
@@ -294,11 +319,13 @@ def close_task(scope: Scope, ended: int, generated: bytes, tail: bytes, status: 
         Further fields of the line, each with its comma in front.
     status
         The status to record.
+    failed
+        Whether an exception ended it, and so all that is inside.
     """
     if _get() is scope:
         _set(scope.previous)
     else:
-        close_all_abandoned(context.deactivate(scope, failed=status != b"FINISHED"))
+        close_all_abandoned(context.deactivate(scope, failed=failed))
     journal = scope.journal
     if scope.key not in journal.open_scopes:
         return  # it ended before, or the process from which this one was forked opened it
@@ -349,4 +376,4 @@ def no_telemetry_field() -> bytes:
 
 def thread_field() -> bytes:
     """Return a field of a line: the name of this thread. Records of the main thread do without it."""
-    return b',"thread":' + msgspec.json.encode(threading.current_thread().name)
+    return b',"thread":' + msgspec.json.encode(as_name(threading.current_thread().name))

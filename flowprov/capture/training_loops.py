@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from flowprov import guard
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.loops import Loop, T
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
+from flowprov.values import as_name
 
 
 class EpochLoop(Loop[T]):
@@ -102,10 +104,10 @@ class BatchLoop(Loop[T]):
         capture_enabled: bool = True,
     ) -> None:
         if parent_task_id is None and epoch_loop is not None:
-            parent_task_id = epoch_loop.current_task_id
+            parent_task_id = _current_epoch(epoch_loop)
         super().__init__(
             items,
-            name=f"{step}_batch",
+            name=f"{as_name(step, 'train')}_batch",
             item_name="batch",
             total=total,
             parent_task_id=parent_task_id,
@@ -124,6 +126,21 @@ class BatchLoop(Loop[T]):
         scope = one_pass.scope = open_unrecorded_scope(parent)
         scope.muted = is_skipped
         return scope
+
+
+def _current_epoch(epoch_loop: EpochLoop[Any]) -> str | None:
+    """Return the id of the current epoch; None, with a warning, if this is no epoch loop."""
+    try:
+        return epoch_loop.current_task_id
+    except Exception as error:  # it is something else
+        guard.pass_on(error)
+        guard.warn_once(
+            "epoch_loop of a BatchLoop",
+            "flowprov: the second argument of BatchLoop is the EpochLoop to which the batches belong. It was "
+            "given %s, and is ignored. What the batches are for is given as step=...",
+            as_name(epoch_loop),
+        )
+        return None
 
 
 def open_unrecorded_scope(parent: Scope) -> Scope:

@@ -10,12 +10,15 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowprov import guard
 from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
+from flowprov.capture.copies import InertCopies
+from flowprov.capture.failures import as_exception
+from flowprov.capture.generators import SuspendedScope, wrap_async_generator, wrap_generator
 from flowprov.capture.workflow_records import (
     add_to_workflow,
     close_workflow,
@@ -23,16 +26,20 @@ from flowprov.capture.workflow_records import (
     write_opening,
 )
 from flowprov.errors import UsageError
+from flowprov.records import new_id
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
+from flowprov.values import as_dict, as_id, as_mapping, as_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DECORATED = (FunctionType, BuiltinFunctionType, MethodType, type, staticmethod, classmethod)
 
-class workflow:  # noqa: N801 - used like a function, as contextlib's own are
+
+class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib's own are
     """Record a run, or a part of one, as a workflow.
 
     Use it as a context manager, as a decorator (each call is a workflow), or with ``start()`` and ``stop()``.
@@ -58,6 +65,14 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     ----------
     workflow_id, campaign_id
         Ids of the workflow and of its campaign.
+
+    Notes
+    -----
+    A decorated generator is a workflow from its first step to its last. The workflow is current only while
+    the body runs: what the program does between two steps does not belong to it.
+
+    An exception makes the workflow ERROR, unless it is control flow: ``sys.exit()`` with the status of a
+    success, or a class in ``instrumentation.control_flow_exceptions``.
     """
 
     def __init__(
@@ -72,28 +87,41 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         custom_metadata: Mapping[str, Any] | None = None,
         dask_client: Any = None,
     ) -> None:
-        if callable(name):
+        if issubclass(type(name), _DECORATED):
             raise UsageError("write @flowprov.workflow() above a function, with the parentheses")
-        self.name = name
+        self.name = as_name(name)
         self._options: dict[str, Any] = {
-            "campaign_id": campaign_id,
-            "workflow_id": workflow_id,
-            "parent_workflow_id": parent_workflow_id,
+            "campaign_id": as_id(campaign_id),
+            "workflow_id": as_id(workflow_id),
+            "parent_workflow_id": as_id(parent_workflow_id),
             "used": used,
-            "subtype": subtype,
-            "custom_metadata": custom_metadata,
+            "subtype": as_name(subtype),
+            "custom_metadata": as_dict(custom_metadata, "custom_metadata") or None,
             "dask_client": dask_client,
         }
-        self._workflow_id = workflow_id
-        self._campaign_id = campaign_id
+        self._workflow_id: str | None = self._options["workflow_id"]
+        self._campaign_id: str | None = self._options["campaign_id"]
         self._scope: Scope | None = None
         self._ended: Scope | None = None
         self._resources = contextlib.ExitStack()
         self._generated: dict[str, Any] = {}
 
+    def _state_of_copy(self) -> dict[str, Any]:
+        # A copy has the name and the ids.
+        resources = contextlib.ExitStack()
+        return {
+            "_options": {"custom_metadata": None},
+            "_scope": None,
+            "_ended": None,
+            "_resources": resources,
+            "_generated": {},
+        }
+
     @property
     def campaign_id(self) -> str:
         """Id of the campaign."""
+        if self._campaign_id is None and self._is_copy:
+            self._campaign_id = new_id()
         if self._campaign_id is None:
             enclosing = context.current_scope()
             self._campaign_id = (
@@ -104,6 +132,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
     @property
     def workflow_id(self) -> str:
         """Id of the workflow."""
+        if self._workflow_id is None and self._is_copy:
+            self._workflow_id = new_id()  # not an ordinal: copies do not count
         if self._workflow_id is None:
             self._workflow_id = new_workflow_id(self.campaign_id, str(self.name))
         return self._workflow_id
@@ -125,6 +155,8 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 
     def start(self) -> Self:
         """Open the workflow, where a ``with`` block does not fit."""
+        if self._is_copy:
+            return self
         active = runtime.get()
         client = self._options["dask_client"]
         if self._scope is not None or runtime.disabled() or not (active.capturing or client is not None):
@@ -147,7 +179,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
             name=self.name,
             parent_workflow_id=options["parent_workflow_id"] or (parent.workflow_id if parent else None),
             subtype=options["subtype"],
-            used=options["used"],
+            used=None if options["used"] is None else as_mapping(options["used"], "used"),
             custom_metadata=options["custom_metadata"],
         )
         scope.previous = previous
@@ -166,6 +198,7 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
         error
             The exception that ended the workflow, if one did.
         """
+        error = as_exception(error)
         scope, self._scope = self._scope, None
         self._ended = scope or self._ended
         try:
@@ -189,9 +222,11 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 
     def __call__(self, function: F) -> F:
         """Decorate a function. Each call is a workflow of its own."""
-        if not callable(function):
+        if not callable(function) and not isinstance(function, classmethod):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
-        name = self.name or getattr(function, "__name__", None)
+        if self._is_copy:
+            return function
+        name = self.name or as_name(getattr(function, "__name__", None))
         return cast("F", _decorate(function, name, self._options))
 
     def __repr__(self) -> str:
@@ -201,6 +236,12 @@ class workflow:  # noqa: N801 - used like a function, as contextlib's own are
 def _decorate(function: Any, name: str | None, options: dict[str, Any]) -> Any:
     if runtime.disabled():
         return function
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(_decorate(function.__func__, name, options))
+    if inspect.isasyncgenfunction(function):
+        return wrap_async_generator(function, functools.partial(_GeneratorWorkflow, name, options))
+    if inspect.isgeneratorfunction(function):
+        return wrap_generator(function, functools.partial(_GeneratorWorkflow, name, options))
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -216,3 +257,44 @@ def _decorate(function: Any, name: str | None, options: dict[str, Any]) -> Any:
                 return function(*args, **kwargs)
 
     return wrapper
+
+
+class _GeneratorWorkflow(SuspendedScope):
+    """The scope of a generator that is a workflow.
+
+    Between two steps the workflow is not open for others: what runs meanwhile does not belong to it.
+
+    Parameters
+    ----------
+    name, options
+        Those of the workflow.
+    """
+
+    def __init__(self, name: str | None, options: dict[str, Any]) -> None:
+        super().__init__()
+        self._workflow = workflow(name, **options)
+
+    def suspend(self) -> None:
+        """Take the workflow out of the context, and from among the open ones of the process."""
+        super().suspend()
+        if self.scope is not None:
+            context.open_workflows.remove(self.scope)
+
+    def resume(self) -> None:
+        """Make the workflow current again."""
+        super().resume()
+        if self.scope is not None:
+            context.open_workflows.add(self.scope)
+
+    def end(self, result: Any, *, left_early: bool = False) -> None:  # noqa: ARG002 - as for a task
+        """Close the workflow. It records no result."""
+        if self.scope is not None and left_early:
+            self.scope.ensure_extras().custom_metadata["left_early"] = True
+        self._workflow.stop()
+
+    def fail(self, error: BaseException) -> None:
+        """Close the workflow with the exception that ended the body, unless it is closed."""
+        self._workflow.stop(error)
+
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:  # noqa: ARG002 - as for a task
+        return self._workflow.start()._scope  # noqa: SLF001 - its own class

@@ -21,11 +21,12 @@ from flowprov import guard, records
 from flowprov.capture import metrics
 from flowprov.capture.additions import encode_values
 from flowprov.capture.failures import (
+    Outcome,
     close_all_abandoned,
     close_held,
     correct_left_early,
     count_lost_event,
-    describe_exception,
+    outcome_of,
     run_end_callbacks,
 )
 from flowprov.capture.function_spec import encode
@@ -35,6 +36,7 @@ from flowprov.journal import Journal
 from flowprov.records import Status, new_id
 from flowprov.runtime import context, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
+from flowprov.values import as_name
 
 
 def write_opening(
@@ -57,8 +59,8 @@ def write_opening(
         custom_metadata=_encode_field(custom_metadata),
         machine_info=_encode_field(host.machine_info()),
         settings=_encode_field(runtime.get().settings.to_public_dict()),
-        user=code.user(),
-        environment_id=code.environment_id(),
+        user=as_name(code.user()),
+        environment_id=as_name(code.environment_id()),
         code_repository=_encode_field(code.code_repository()),
         started_at=clock.now(),
         status=Status.RUNNING.value,
@@ -79,21 +81,20 @@ def write_ending(
     ended = scope.wall_started + ticks() - scope.started
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
         return
-    description = None
+    outcome = Outcome(Status.FINISHED, None, {}) if error is None else outcome_of(error)
     if error is not None:
-        description = describe_exception(error)
-        correct_left_early(scope, error, description)
+        correct_left_early(scope, error, outcome)
     extras = scope.ensure_extras()
     run_end_callbacks(extras, error)
     # The metadata of the opening is written again only if something was added to it.
-    added = {**extras.custom_metadata, **tags_as_metadata(extras.tags)}
+    added = {**extras.custom_metadata, **tags_as_metadata(extras.tags), **outcome.metadata}
     ending: Any = records.Workflow(
         workflow_id=scope.workflow_id,
         generated=_encode_field(extras.generated or None),
         custom_metadata=_encode_field({**(custom_metadata or {}), **added} if added else None),
         ended_at=ended,
-        status=(Status.ERROR if error is not None else Status.FINISHED).value,
-        error=description,
+        status=outcome.status.value,
+        error=outcome.error,
     )
     scope.journal.append(records.encode(ending))
 
@@ -217,7 +218,8 @@ _ordinals: Counter[str] = Counter()
 
 def _program_name() -> str:
     program = sys.argv[0] if sys.argv else ""
-    return "python" if program in ("", "-c", "-m") else Path(program).stem or "python"
+    stem = Path(as_name(program, "")).stem
+    return "python" if program in ("", "-c", "-m") else stem or "python"
 
 
 def _encode_field(mapping: Mapping[str, Any] | None) -> Any:

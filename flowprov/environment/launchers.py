@@ -46,7 +46,7 @@ def campaign_id() -> str | None:
     """Return the id of the campaign that all ranks of this job share, None for a process on its own."""
     _, size = rank_and_world_size()
     name = job_name() if size is not None and size > 1 else None
-    return None if name is None else str(uuid.uuid5(_NAMESPACE, name))
+    return None if name is None else _derived_id(name)
 
 
 def workflow_id(campaign: str, name: str, ordinal: int) -> str | None:
@@ -64,4 +64,9 @@ def workflow_id(campaign: str, name: str, ordinal: int) -> str | None:
     _, size = rank_and_world_size()
     if size is None or size < 2 or job_name() is None:
         return None
-    return str(uuid.uuid5(_NAMESPACE, f"{campaign} {name} {ordinal}"))
+    return _derived_id(f"{campaign} {name} {ordinal}")
+
+
+def _derived_id(name: str) -> str:
+    """Return the id that every rank derives from a name; variables may hold what UTF-8 cannot."""
+    return str(uuid.uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))

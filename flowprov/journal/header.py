@@ -14,6 +14,7 @@ import msgspec
 from flowprov import records
 from flowprov.clock import clock, ticks
 from flowprov.journal.liveness import process_start
+from flowprov.values import as_name
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +55,17 @@ def make_header(
         schema=records.SCHEMA_VERSION,
         journal_id=journal_id,
         campaign_id=identity.campaign_id,
-        hostname=identity.hostname,
+        hostname=as_name(identity.hostname, ""),
         pid=os.getpid(),
         process_started_at=process_start(),
         started_at=clock.now(),
         monotonic_ns=ticks(),
         rank=identity.rank,
         world_size=identity.world_size,
-        thread=threading.main_thread().name,
+        thread=as_name(threading.main_thread().name, ""),
         flowprov=identity.flowprov,
         python=sys.version.split()[0],
-        program=identity.program,
+        program=as_name(identity.program),
         settings_digest=identity.settings_digest,
         heartbeat_s=heartbeat_s,
         first_number=first_number,

@@ -38,6 +38,7 @@ from flowprov.records import (
     complete_workflow,
     decode,
 )
+from flowprov.values import as_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ class Buffer:
         merge
             Whether to merge the messages of a task into one record.
         """
-        journals = self._journals_of(campaign_id)
+        journals, workflow_id = self._journals_of(campaign_id), as_id(workflow_id)
         rows = fold(((journal, records_of(journal)) for journal in journals), merge=merge)
         return iter(rows if workflow_id is None else self._of_workflow(rows, workflow_id, journals))
 
@@ -186,7 +187,7 @@ class Buffer:
         Follower
             It waits for messages and never ends by itself.
         """
-        return Follower(self._source, campaign_id, poll, position)
+        return Follower(self._source, as_id(campaign_id), poll, position)
 
     def damages(self, *, campaign_id: str | None = None) -> list[Damage]:
         """Return what could not be read, including torn ends of journals whose writer is gone."""

@@ -26,6 +26,7 @@ from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.settings import active_settings, disabled_by_environment, load_settings, redact_source
+from flowprov.values import as_id
 
 logger = logging.getLogger("flowprov")
 
@@ -125,6 +126,7 @@ class Source:
         everywhere
             Whether to look at all journals of a folder, even if the campaign has a folder of its own.
         """
+        campaign_id = as_id(campaign_id)
         if campaign_id is None:
             groups = by_campaign(self.summaries())
             latest = groups[next(reversed(groups))] if groups else []
@@ -178,6 +180,7 @@ class Source:
         JournalError
             If there are no journals.
         """
+        campaign_id = as_id(campaign_id)
         if journals := self.campaign(campaign_id, everywhere=everywhere):
             return journals
         if self.unreadable:

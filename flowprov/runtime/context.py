@@ -158,6 +158,13 @@ class HeldScope(Scope):
     """
 
 
+class StartedScope(HeldScope):
+    """A held scope that the program started by a call and stops by another one.
+
+    Exceptions pass it by: no block of code says what belongs to it.
+    """
+
+
 class LeftEarly(msgspec.Struct):
     """An iteration that was left before its end, and where that happened: the innermost frame first."""
 
@@ -272,11 +279,14 @@ def deactivate(scope: Scope, *, failed: bool = False) -> list[Scope]:
         opened = opened.previous
     if opened is None:
         return []  # another context, or closed before: leave the current scope as it is
-    if failed or not isinstance(scope, HeldScope):
+    if not isinstance(scope, HeldScope):
         current.set(scope.previous)
-        return [held for held in inner if failed or not isinstance(held, HeldScope)]
-    running = [other for other in inner if other.is_running()]
-    for outer, nested in zip([*running[1:], scope.previous], running, strict=True):
+        passed_by = StartedScope if failed else HeldScope
+        return [other for other in inner if not isinstance(other, passed_by)]
+    running = [
+        other for other in inner if (isinstance(other, StartedScope) if failed else other.is_running())
+    ]
+    for outer, nested in zip([*running[1:], scope.previous], running, strict=False):
         nested.previous = outer
     current.set(running[0] if running else scope.previous)
     return [other for other in inner if other not in running]

@@ -25,6 +25,7 @@ from flowprov.runtime import context
 from flowprov.runtime.context import Scope
 from flowprov.runtime.scoreboard import Address, Scoreboard, ScoreboardView, open_view
 from flowprov.settings import Settings
+from flowprov.values import as_id
 
 ENV_CAMPAIGN = "FLOWPROV_CAMPAIGN_ID"
 ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
@@ -248,7 +249,8 @@ def _publish() -> None:
 
 def inherited_ids(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
     """Return the ids of campaign, workflow and parent task that this process inherited from another one."""
-    return environ.get(ENV_CAMPAIGN), environ.get(ENV_WORKFLOW), environ.get(ENV_PARENT_TASK)
+    campaign_id, workflow_id, task_id = map(environ.get, (ENV_CAMPAIGN, ENV_WORKFLOW, ENV_PARENT_TASK))
+    return as_id(campaign_id), as_id(workflow_id), as_id(task_id)
 
 
 _follows = False

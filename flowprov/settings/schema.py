@@ -31,6 +31,11 @@ MongoURI = Annotated[
     str, Meta(pattern=r"^mongodb(\+srv)?://", description="a mongodb:// or mongodb+srv:// URI")
 ]
 LoopDetail = Literal["default", "lightweight"]
+_ClassName = Annotated[str, Meta(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")]
+ExceptionNames = Annotated[
+    tuple[_ClassName, ...],
+    Meta(description="a list of classes of exceptions with their modules, as in [optuna.TrialPruned]"),
+]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,12 +107,24 @@ class TorchSettings(Section, frozen=True, kw_only=True):
 
 
 class InstrumentationSettings(Section, frozen=True, kw_only=True):
-    """Whether the program's own code is captured, and what of it."""
+    """Whether the program's own code is captured, and what of it.
+
+    Attributes
+    ----------
+    enabled
+        Whether it is captured.
+    control_flow_exceptions
+        Classes of exceptions, as ``module.Class``, that are control flow: what they or their subclasses end
+        is FINISHED.
+    torch
+        What is captured of PyTorch.
+    """
 
     # An "instrumentation:" of which every line is commented out must not silently switch recording off.
     when_null: ClassVar[Mapping[str, Any] | None] = None
 
     enabled: bool = True
+    control_flow_exceptions: ExceptionNames = ()
     torch: TorchSettings = TorchSettings()
 
 

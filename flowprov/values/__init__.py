@@ -7,7 +7,9 @@ its type and a short repr. Secrets are concealed. `markers` lists the forms of w
 
 from __future__ import annotations
 
+from flowprov.values.mappings import as_dict, as_mapping
 from flowprov.values.markers import JSONable, restore
+from flowprov.values.names import as_id, as_name, as_names
 from flowprov.values.redaction import is_secret_key, redact_urls
 from flowprov.values.summarizer import Summarizer
 from flowprov.values.tensors import array_summary, tensor_json, tensor_raw
@@ -18,6 +20,11 @@ __all__ = [
     "Limits",
     "Summarizer",
     "array_summary",
+    "as_dict",
+    "as_id",
+    "as_mapping",
+    "as_name",
+    "as_names",
     "is_secret_key",
     "redact_urls",
     "restore",

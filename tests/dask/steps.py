@@ -103,6 +103,12 @@ def fail_in_a_loop() -> None:
         fail("in the loop")
 
 
+def raise_in_a_loop(error: Exception) -> None:
+    """Raise an exception inside a loop."""
+    for _ in flowprov.Loop(range(3), name="round"):
+        raise error
+
+
 def launch(number: int) -> int:
     """Submit another task from inside this one."""
     return int(get_client().submit(add, number, pure=False).result())

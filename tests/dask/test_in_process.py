@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from tests.dask import steps
 from tests.dask.support import dask_tasks, ended, statuses
 from tests.support import lines, of_type, only, tasks, wait_until
 
+cloudpickle = pytest.importorskip("cloudpickle")
 _started, _go = threading.Event(), threading.Event()
 
 
@@ -153,3 +155,42 @@ def test_no_execution_runs_after_the_tasks_have_ended(threads: Any, buffer: Path
         worker = only(list(threads.cluster.workers.values()))
         assert current_task.executions_of(worker).running == {}
     assert len(of_type(lines(buffer), records.Task)) == 40
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda held: cloudpickle.loads(cloudpickle.dumps(held))])
+def test_what_the_program_holds_of_a_cluster_is_copied_while_it_is_open(
+    threads: Any, buffer: Path, through: Any
+) -> None:
+    with flowprov.workflow(dask_client=threads) as workflow:
+        copied, plugin = through((workflow, DaskWorkerPlugin()))
+        with copied:
+            threads.submit(steps.where_am_i).result()
+        copied.stop()
+        plugin.transition("key", "waiting", "executing")
+        plugin.teardown(None)
+        assert copied.workflow_id == workflow.workflow_id
+        threads.submit(steps.launch, 1).result()
+    assert {task.workflow_id for task in dask_tasks(buffer)} == {workflow.workflow_id}
+    assert [wf.status for wf in of_type(lines(buffer), records.Workflow)] == ["RUNNING", "FINISHED"]
+    assert guard.internal_errors() == {}
+
+
+def test_a_task_that_control_flow_ends_is_finished(threads: Any, buffer: Path) -> None:
+    flowprov.configure(
+        journal={"path": str(buffer)}, instrumentation={"control_flow_exceptions": ["builtins.LookupError"]}
+    )
+    with flowprov.workflow(dask_client=threads):
+        for error in (KeyError("pruned"), ValueError("wrong")):
+            with pytest.raises(type(error)):
+                threads.submit(steps.raise_in_a_loop, error).result()
+    rows = flowprov.read_buffer(buffer, merge=True, return_df=False)
+    outcomes = {
+        (row["activity_id"], row["status"], row["custom_metadata"].get("ended_by"))
+        for row in rows
+        if row["activity_id"] is not None
+    }
+    assert outcomes == {
+        (activity, *outcome)
+        for activity in ("raise_in_a_loop", "round_iteration")
+        for outcome in (("FINISHED", "KeyError"), ("ERROR", None))
+    }

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "values": {"asynchronous"},
     "settings": {"errors"},
     "environment": {"values"},
-    "journal": {"clock", "guard", "records", "settings"},
+    "journal": {"clock", "guard", "records", "settings", "values"},
     "telemetry": {"clock", "environment", "guard", "journal", "records", "settings", "values"},
     "sinks": {"errors", "records", "settings", "values"},
     # The launcher runs in the program and knows no sink. The service runs in the shipper and does.

@@ -137,6 +137,7 @@ VALID = st.builds(
     instrumentation=st.builds(
         InstrumentationSettings,
         enabled=st.booleans(),
+        control_flow_exceptions=st.lists(st.from_regex(r"[a-z_]+(\.[A-Za-z_]+)*", fullmatch=True)).map(tuple),
         torch=st.builds(
             TorchSettings,
             what=st.sampled_from(["parent_only", "parent_and_children", None]),

@@ -9,28 +9,25 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import flowprov
-from tests.support import clean_environment, run
+from tests.support import clean_environment, run, tasks
 from tests.torch.support import Net, Plain, batch, forwards, hooks
 
 
-def _through_pickle(model: torch.nn.Module) -> torch.nn.Module:
-    copied = pickle.loads(pickle.dumps(model))
-    assert isinstance(copied, torch.nn.Module)
-    return copied
+def _through_pickle(original: Any) -> Any:
+    return pickle.loads(pickle.dumps(original))
 
 
-def _through_torch_save(model: torch.nn.Module) -> torch.nn.Module:
+def _through_torch_save(original: Any) -> Any:
     file = io.BytesIO()
-    torch.save(model, file)
+    torch.save(original, file)
     file.seek(0)
-    copied = torch.load(file, weights_only=False)
-    assert isinstance(copied, torch.nn.Module)
-    return copied
+    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize("through", [copy.deepcopy, _through_pickle, _through_torch_save])
@@ -174,3 +171,33 @@ def test_an_instance_travels_by_value_as_a_plain_model(buffer: Path) -> None:
     copied = pickle.loads(cloudpickle.dumps(model))
     assert torch.equal(copied(batch()), model(batch()))
     assert len(forwards(buffer)) == 1
+
+
+@pytest.mark.parametrize("through", [copy.deepcopy, _through_pickle, _through_torch_save])
+def test_a_trainer_is_copied_and_saved_in_the_middle_of_its_step(buffer: Path, through: object) -> None:
+    everything = {
+        "what": "parent_and_children",
+        "backward": True,
+        "optimizer": "steps_and_gradient_norm",
+        "tensor_statistics": True,
+    }
+    flowprov.configure(journal={"path": str(buffer)}, instrumentation={"torch": everything})
+    assert callable(through)
+    with flowprov.workflow("W") as wf:
+        model = Net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        epochs = flowprov.EpochLoop(1, model)
+        for _ in epochs:
+            for _ in (batches := flowprov.BatchLoop([batch()], epochs)):
+                loss = model(batch()).sum()
+                trainer = {"model": model, "optimizer": optimizer, "loops": (epochs, batches), "workflow": wf}
+                copied = through(trainer)
+                recorded = len(forwards(buffer))
+                copied["model"](batch())
+                assert len(list(copied["loops"][1])) == 1
+                assert copied["loops"][0].model is copied["model"]
+                assert len(forwards(buffer)) == recorded
+                loss.backward()
+                optimizer.step()
+    statuses = {task.status for task in tasks(buffer)}
+    assert statuses == {"FINISHED"}

@@ -162,6 +162,25 @@ def test_a_forward_inside_an_except_block_is_no_error(buffer: Path) -> None:
     assert only(forwards(buffer)).status == "FINISHED"
 
 
+def test_a_forward_that_control_flow_leaves_is_finished(buffer: Path) -> None:
+    class Pruning(torch.nn.Module):
+        """Stops in its forward."""
+
+        def forward(self, error: BaseException) -> None:
+            """Raise."""
+            raise error
+
+    flowprov.configure(
+        journal={"path": str(buffer)}, instrumentation={"control_flow_exceptions": ["LookupError"]}
+    )
+    model = flowprov.torch_capture(Pruning())
+    for error in (KeyError("pruned"), SystemExit(0), SystemExit(1)):
+        with pytest.raises(type(error)), flowprov.workflow("W"):
+            model(error)
+    outcomes = [(task.status, (task.custom_metadata or {}).get("ended_by")) for task in forwards(buffer)]
+    assert outcomes == [("FINISHED", "KeyError"), ("FINISHED", "SystemExit"), ("ERROR", None)]
+
+
 def test_an_exception_of_another_hook_after_the_forward_makes_it_an_error(buffer: Path) -> None:
     model = Plain()
 

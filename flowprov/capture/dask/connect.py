@@ -34,9 +34,9 @@ def connect(client: Any, scope: Scope) -> Iterator[None]:
     scope
         The scope of the workflow, open.
     """
-    client_workflow = submission.ClientWorkflow(client, scope)
     with contextlib.ExitStack() as stack:
         with guard.guarded("connecting a workflow to a Dask client"):
+            client_workflow = submission.ClientWorkflow(client, scope)
             participants = stack.enter_context(following(client, scope))
             stack.enter_context(fetching(client, client_workflow.task_context, participants))
             if not submission.install():

@@ -20,8 +20,8 @@ import msgspec
 from flowprov.capture.dask import task_spec
 from flowprov.capture.dask._dask_private import clean_exception
 from flowprov.capture.dask.callables import VarArgs, name_arguments
-from flowprov.capture.failures import describe_exception, sanitize_text, was_left_at
-from flowprov.records import Correction, Error, Status
+from flowprov.capture.failures import Outcome, correction_of, outcome_of, sanitize_text, was_left_at
+from flowprov.records import Error, Status
 from flowprov.runtime.context import Scope
 from flowprov.values import Summarizer
 
@@ -174,8 +174,8 @@ def durations_of(task_state: Any) -> dict[str, float]:
     return durations
 
 
-def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
-    """Return the description of the exception that ended a task, and the exception if it can be loaded."""
+def outcome_of_failed(task_state: Any) -> tuple[Outcome, BaseException | None]:
+    """Return what the record says of a task that failed, and its exception if that can be loaded."""
     text = str(task_state.exception_text or "")
     frames = sanitize_text(str(task_state.traceback_text or "")) or None
     try:
@@ -187,22 +187,22 @@ def error_of(task_state: Any) -> tuple[Error, BaseException | None]:
     type_name = text.partition("(")[0]
     if error is None or (type(error) is Exception and type_name != "Exception"):
         # In the place of an exception that cannot be pickled, Dask sends a plain one with its repr.
-        return Error(
-            type=sanitize_text(type_name) or "Exception", message=sanitize_text(text), traceback=frames
-        ), None
+        name = sanitize_text(type_name) or "Exception"
+        description = Error(type=name, message=sanitize_text(text), traceback=frames)
+        return Outcome(Status.ERROR, description, {}), None
     if trace is not None:
         error = error.with_traceback(trace)
-    description = describe_exception(error)
-    if error.__traceback__ is None:
-        description = msgspec.structs.replace(description, traceback=frames)
-    return description, error
+    outcome = outcome_of(error)
+    if outcome.error is not None and error.__traceback__ is None:
+        outcome = outcome._replace(error=msgspec.structs.replace(outcome.error, traceback=frames))
+    return outcome, error
 
 
 def _serialized(wrapper: Any) -> Any:
     return getattr(wrapper, "data", wrapper)
 
 
-def correct_left_early(scope: Scope, error: BaseException | None, description: Error) -> None:
+def correct_left_early(scope: Scope, error: BaseException | None, outcome: Outcome) -> None:
     """Write a correction for each iteration in a task that was left early by the task's exception.
 
     The exception comes from another thread by way of pickle, which loses code objects. So locations are
@@ -215,9 +215,7 @@ def correct_left_early(scope: Scope, error: BaseException | None, description: E
     ]
     for left in scope.left_early:
         if was_left_at([(_function_in_file(code), line) for code, line in left.locations], passed):
-            scope.journal.write_control(
-                Correction(task_id=left.key, status=Status.ERROR.value, error=description),
-            )
+            scope.journal.write_control(correction_of(left, outcome))
 
 
 def _function_in_file(code: CodeType) -> tuple[str, str]:

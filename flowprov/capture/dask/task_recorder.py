@@ -291,8 +291,10 @@ class Executions:
         if status is Status.FINISHED and worker is not None:
             generated = encoding.generated_of(worker, task.key, task)
         elif status is Status.ERROR:
-            error, exception = encoding.error_of(task)
-            encoding.correct_left_early(scope, exception, error)
+            outcome, exception = encoding.outcome_of_failed(task)
+            encoding.correct_left_early(scope, exception, outcome)
+            status, error = outcome.status, outcome.error
+            added.update(outcome.metadata)
         metadata = execution.metadata
         if added:
             metadata = metadata[:-1] + b"," + _encode_json(added)[1:]  # the names differ from those in there

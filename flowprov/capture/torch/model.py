@@ -15,7 +15,6 @@ import os
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -30,6 +29,7 @@ from flowprov.journal import Journal
 from flowprov.records import new_id
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
+from flowprov.values import as_dict, as_id, as_name
 
 SUBTYPE = "torch_model"
 
@@ -149,10 +149,11 @@ class Model:
         has_profile: bool,
         scope_at_construction: Scope | None,
     ) -> None:
-        self.name = name
-        self.custom_metadata = _as_mapping(options.custom_metadata)
+        self.name = as_name(name, "")
+        self.custom_metadata = as_dict(options.custom_metadata, "custom_metadata")
         self._module = weakref.ref(module)
-        self._options = options
+        self._campaign_id = as_id(options.campaign_id)
+        self._parent_workflow_id = as_id(options.parent_workflow_id)
         self._registers_workflow = registers_workflow
         self.first_forward_lock = threading.RLock()
         self.captured_children: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
@@ -160,8 +161,8 @@ class Model:
         self._flops: dict[str, Any] = {}
         self._built_in = None if scope_at_construction is None else weakref.ref(scope_at_construction)
         self._parent_task_field = b""
-        if options.parent_task_id is not None:
-            self._parent_task_field = b',"parent_task_id":' + msgspec.json.encode(options.parent_task_id)
+        if (parent_task_id := as_id(options.parent_task_id)) is not None:
+            self._parent_task_field = b',"parent_task_id":' + msgspec.json.encode(parent_task_id)
         self._without = ModelWorkflow(parent_task_field=self._parent_task_field)
         self._workflows: dict[str, ModelWorkflow] = {}  # by the id of the program's workflow
         self.workflow = self._without
@@ -175,10 +176,10 @@ class Model:
 
     def fragment(self, activity: str, subtype: str) -> bytes:
         """Return the part of a line that says what a task is: its activity, subtype and own campaign."""
-        fragment = b',"activity_id":' + msgspec.json.encode(activity)
+        fragment = b',"activity_id":' + msgspec.json.encode(as_name(activity, ""))
         # The line lies in the journal of the current scope, whose campaign may be another.
-        if self._options.campaign_id is not None:
-            fragment += b',"campaign_id":' + msgspec.json.encode(self._options.campaign_id)
+        if self._campaign_id is not None:
+            fragment += b',"campaign_id":' + msgspec.json.encode(self._campaign_id)
         return fragment + b',"subtype":' + msgspec.json.encode(subtype)
 
     def workflow_in(self, parent: Scope) -> ModelWorkflow:
@@ -209,11 +210,11 @@ class Model:
             parent_task_field=self._parent_task_field
         )
         with guard.guarded("opening the workflow of a model"):
-            options, module = self._options, self._module()
+            module = self._module()
             journal = runtime.get().journal(
-                options.campaign_id or parent.journal.identity.campaign_id, parent.journal.settings.path
+                self._campaign_id or parent.journal.identity.campaign_id, parent.journal.settings.path
             )
-            parent_id = options.parent_workflow_id or parent.workflow_id
+            parent_id = self._parent_workflow_id or parent.workflow_id
             shared_name = f"{parent_id} {self.name}"
             scope = write_opening(
                 journal,
@@ -317,13 +318,3 @@ def _enclosing_task(scope: Scope | None) -> Scope | None:
     while scope is not None and not scope.recorded:
         scope = scope.parent
     return None if scope is None or scope.key is None else scope
-
-
-def _as_mapping(custom_metadata: Any) -> dict[str, Any]:
-    if custom_metadata is None:
-        return {}
-    return (
-        dict(custom_metadata)
-        if isinstance(custom_metadata, Mapping)
-        else {"custom_metadata": custom_metadata}
-    )

@@ -111,7 +111,11 @@ def architecture(model: torch.nn.Module) -> str | None:
 def _architecture(model: torch.nn.Module) -> dict[str, Any]:
     digest = hashlib.sha256()
     for path, module in model.named_modules():
-        digest.update(f"{path}:{type(module).__module__}.{type(module).__qualname__}\n".encode())
+        digest.update(
+            f"{path}:{type(module).__module__}.{type(module).__qualname__}\n".encode(
+                errors="backslashreplace"
+            )
+        )
     named: tuple[Callable[[], Iterable[tuple[str, torch.Tensor]]], ...] = (
         model.named_parameters,
         model.named_buffers,
@@ -119,7 +123,7 @@ def _architecture(model: torch.nn.Module) -> dict[str, Any]:
     for tensors in named:
         for path, tensor in tensors():
             shape = "?" if is_lazy(tensor) else tuple(tensor.shape)
-            digest.update(f"{path}={shape} {_dtype(tensor)}\n".encode())
+            digest.update(f"{path}={shape} {_dtype(tensor)}\n".encode(errors="backslashreplace"))
     return {"architecture": digest.hexdigest()[:16]}
 
 

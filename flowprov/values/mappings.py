@@ -1,0 +1,47 @@
+"""Mappings of named values, whatever a program gives where one is expected.
+
+Flows in: what the program gives as ``used``, ``generated`` or ``custom_metadata``. Flows out: a mapping.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flowprov.asynchronous import interrupted_reading
+
+
+def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
+    """Return named values as a mapping; it never raises.
+
+    Parameters
+    ----------
+    values
+        A mapping, which is returned itself; pairs of names and values; or None for no values.
+    name
+        The name under which anything else is kept.
+    """
+    if values is None:
+        return {}
+    try:
+        cls = type(values)
+        if issubclass(cls, Mapping) and values is not os.environ:  # that is never recorded whole
+            return values  # type: ignore[no-any-return]
+        if issubclass(cls, (list, tuple)) and all(type(pair) in (tuple, list) for pair in values):
+            return dict(values)
+    except BaseException as error:  # the code of its class, or a list that holds something else than pairs
+        if interrupted_reading(error):
+            raise
+        return {name: values}
+    return {name: values}
+
+
+def as_dict(values: Any, name: str) -> dict[Any, Any]:
+    """Return named values as a new dictionary; it never raises. The parameters are those of `as_mapping`."""
+    try:
+        return dict(as_mapping(values, name))
+    except BaseException as error:  # the mapping's own code
+        if interrupted_reading(error):
+            raise
+        return {name: values}
