@@ -150,7 +150,7 @@ def test_what_another_thread_sends_passes_on(buffer: Path) -> None:
     def work() -> None:
         ready.set()
         try:
-            while True:
+            for _ in range(1_000_000):  # far more than it takes
                 add(1.0)
         except Deadline:
             arrived.append(True)
@@ -158,7 +158,7 @@ def test_what_another_thread_sends_passes_on(buffer: Path) -> None:
     with flowprov.workflow("w"):
         for _ in range(100):
             ready.clear()
-            thread = threading.Thread(target=work)
+            thread = threading.Thread(target=work, daemon=True)
             thread.start()
             ready.wait()
             for _ in range(1000):
