@@ -9,7 +9,6 @@ It gets GeneratorExit after ``break``, ``return`` and an exception alike.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -64,8 +63,6 @@ class Loop(InertCopies, Generic[T]):
 
     Notes
     -----
-    The attributes of the items can be read from the loop, where it has none of that name itself.
-
     An iteration that ran to its end is FINISHED. So is one that ``break`` or ``return`` left; its record has
     ``custom_metadata.left_early``. An iteration that an exception left is ERROR: the enclosing task or
     workflow sees the exception and corrects the record.
@@ -126,16 +123,6 @@ class Loop(InertCopies, Generic[T]):
     def __bool__(self) -> bool:
         """Whether there are items, as the items themselves say it: what has no length counts as true."""
         return bool(self._items)
-
-    if not TYPE_CHECKING:  # else a misspelled name would pass the type checker
-
-        def __getattr__(self, name: str) -> Any:
-            """Return an attribute of the items: a loader keeps its dataset, a progress bar its methods."""
-            if not name.startswith("_"):  # private names, and those of protocols, are the loop's own
-                with contextlib.suppress(AttributeError):
-                    return getattr(self.__dict__.get("_items"), name)
-            message = f"{type(self).__name__!r} object has no attribute {name!r}, nor have its items"
-            raise AttributeError(message, name=name, obj=self)
 
     def __length_hint__(self) -> int:
         """Return the number of items if it is known; used as a hint, so it never raises."""

@@ -151,7 +151,7 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
                 fields = b',"activity_id":' + msgspec.json.encode(self._name)
                 if self._subtype is not None:
                     fields += b',"subtype":' + msgspec.json.encode(self._subtype)
-                used = encode(as_mapping(self._used, "used"))
+                used = encode(self._used if type(self._used) is dict else as_mapping(self._used, "used"))
                 scope = open_task(parent, previous, fields, used, kind)
                 self._handle = TaskHandle(scope)
                 if is_recomputed:
@@ -196,8 +196,10 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
 
         One object may be used by several threads at once: each closes what it opened itself.
         """
-        here = set()
         scope = _get()
+        if self._opened[-1] is scope:  # the common case
+            return self._opened.pop(), True
+        here = set()
         while scope is not None:
             here.add(id(scope))
             scope = scope.previous

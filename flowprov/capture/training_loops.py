@@ -6,8 +6,9 @@ and what the forwards inside need to know: their epoch, and whether they are rec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowprov import guard
 from flowprov.capture.loop_pass import LoopPass
@@ -88,6 +89,8 @@ class BatchLoop(Loop[T]):
     -----
     ``instrumentation.torch.batch_loop: null`` turns the records off. ``capture_batches_at_every: N`` records
     every Nth batch only, by position, from 0. Nothing inside the other batches is recorded.
+
+    The attributes of the items (a loader's ``dataset``, ``sampler``) can be read from the loop.
     """
 
     _fast = False
@@ -114,6 +117,17 @@ class BatchLoop(Loop[T]):
             workflow_id=workflow_id,
             capture_enabled=capture_enabled,
         )
+
+    # Not in Loop: a class with __getattr__ makes each attribute of its own slower to read.
+    if not TYPE_CHECKING:  # else a misspelled name would pass the type checker
+
+        def __getattr__(self, name: str) -> Any:
+            """Return an attribute of the items: a loader keeps its dataset, a progress bar its methods."""
+            if not name.startswith("_"):  # private names, and those of protocols, are the loop's own
+                with contextlib.suppress(AttributeError):
+                    return getattr(self.__dict__.get("_items"), name)
+            message = f"{type(self).__name__!r} object has no attribute {name!r}, nor have its items"
+            raise AttributeError(message, name=name, obj=self)
 
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.batch_loop == "lightweight"
