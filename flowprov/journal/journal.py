@@ -165,9 +165,10 @@ class Journal(LineAppender):
 
     def _fate(self) -> Fate:
         """Return what somebody else has done to the file; None for nothing."""
-        if self.path is None or self._file is None or self._writer is None or self.closed:
+        opened, writer = self._opened, self._writer
+        if opened is None or writer is None or self.closed:
             return None
-        return fate_of(self.path, self._file) or ("cut" if self._writer.is_cut() else None)
+        return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
 
     def check_file(self) -> None:
         """Go on in another file if somebody has removed, moved or cut the present one.
@@ -244,7 +245,7 @@ class Journal(LineAppender):
         if len(line) >= RESERVED_SLOT:
             line = records.encode(msgspec.structs.replace(record, internal_errors=None))
         with self._lock:  # a late heartbeat must not overwrite the footer
-            return not self.closed and self._reserved_slot is not None and self._reserved_slot.write(line)
+            return not self.closed and self._opened is not None and self._opened.reserved_slot.write(line)
 
     def reopen_after_fork(self, maintenance: Maintenance) -> None:
         """Leave the parent's file as it is and continue in a new journal, in a forked child.

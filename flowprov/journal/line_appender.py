@@ -12,7 +12,6 @@ counted as dropped. A signal handler may also record events of its own: the lock
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -23,12 +22,11 @@ import uuid_utils
 from flowprov import guard
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.event_counts import Counts, EventCounts, holds_line
-from flowprov.journal.files import ReservedSlot
 from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
 from flowprov.journal.mmap_writer import MmapWriter
-from flowprov.journal.opening import open_file
+from flowprov.journal.opening import OpenFile, open_file
 from flowprov.journal.protocols import Maintenance
 from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
@@ -80,13 +78,10 @@ class LineAppender:
         self.fast_append: Callable[[bytes], object] = (
             _raise_not_open  # the writer's own, once the file exists
         )
-        self._may_map = False  # the file was mapped before a shortage
         self._watched = False
         self._stoppage: Stoppage | None = None
         self._stops = 0
-        self._retry_at = 0.0
-        self._file: io.FileIO | None = None
-        self._reserved_slot: ReservedSlot | None = None
+        self._opened: OpenFile | None = None
 
     def append(self, line: bytes) -> None:
         """Append one captured record, or count it as dropped.
@@ -179,7 +174,7 @@ class LineAppender:
         if self.closed:
             self._stop(_StoppedError("closed"))
             return False
-        if self._stoppage is not None and not self._is_due():
+        if self._stoppage is not None and not self._stoppage.is_due():
             return False
         try:
             if self._writer is None:
@@ -215,7 +210,7 @@ class LineAppender:
                 ancestors=self.ancestors,
             )
             # One after the other, without a call in between: an exception finds all of this done or nothing.
-            self.path, self._file, self._writer, self._reserved_slot = opened
+            self._opened, self.path, self._writer = opened, opened.path, opened.writer
         finally:
             self._busy = False
 
@@ -225,7 +220,7 @@ class LineAppender:
             self._busy = True
             try:
                 if self._writer is writer:
-                    self._writer, self._may_map = writer.write_plainly(), True
+                    self._writer = writer.write_plainly()
                 return self._writer or writer
             finally:
                 self._busy = False
@@ -279,19 +274,16 @@ class LineAppender:
 
     def _stop(self, error: Exception) -> None:
         """Stop recording until the next try, and warn."""
-        self._retry_at = time.monotonic() + self.settings.heartbeat
-        if self._stoppage is None:
+        retry_at = time.monotonic() + self.settings.heartbeat
+        if self._stoppage is not None:
+            self._stoppage.retry_at = retry_at
+        else:
             self._stops += 1
             reason = drop_reason(error, closed=self.closed)
-            self._stoppage = Stoppage(reason, self._counts.dropped(), self._stops)
+            self._stoppage = Stoppage(reason, self._counts.dropped(), self._stops, retry_at)
             self._writer_append, self.fast_append = None, _raise_stopped
             self._stoppage.warn(self.path or self.settings.path, error, self.settings.heartbeat)
             self._watch()  # it tries again, also where there is no file yet
-
-    def _is_due(self) -> bool:
-        """Whether it is time to try again."""
-        stoppage = self._stoppage
-        return stoppage is not None and stoppage.may_pass() and time.monotonic() >= self._retry_at
 
     def _end_stoppage(self) -> None:
         stoppage, self._stoppage = self._stoppage, None
@@ -304,10 +296,11 @@ class LineAppender:
             if self.closed:
                 return
             if self._stoppage is not None and self._stoppage.may_pass():
-                self._retry_at = 0.0
+                self._stoppage.retry_at = 0.0
                 self._append_or_stop(_TRIAL)
             plain_writer = self._writer
-            if self._stoppage is None and self._may_map and isinstance(plain_writer, AppendWriter):
+            was_mapped = self._opened is not None and isinstance(self._opened.writer, MmapWriter)
+            if self._stoppage is None and was_mapped and isinstance(plain_writer, AppendWriter):
                 try:
                     self._writer = plain_writer.map_again(
                         lambda file, begin: MmapWriter(file, self.settings.max_bytes, begin=begin)

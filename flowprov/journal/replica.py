@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -150,7 +151,12 @@ def append_chunks(path: Path, chunks: list[Chunk], expected_s: float) -> bool:
         If the file cannot be written; its content is then the same as before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+            return False  # its writer has it mapped
+        raise
     try:
         if not hold_lock(descriptor):
             return False

@@ -6,7 +6,7 @@ a warning that says so; another one when the shortage has passed. The program go
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
 
 from flowprov import guard
 from flowprov.journal.interruptions import OwnSignal
@@ -48,7 +48,7 @@ def drop_reason(error: BaseException, *, closed: bool) -> str:
     return error.reason if isinstance(error, JournalFull) else "write_error"
 
 
-class Stoppage(NamedTuple):
+class Stoppage:
     """Why a journal does not record at the moment.
 
     Attributes
@@ -59,15 +59,23 @@ class Stoppage(NamedTuple):
         The number of events that were dropped before.
     number
         How often the journal has stopped.
+    retry_at
+        When it tries again, by the monotonic clock.
     """
 
-    reason: str
-    dropped_before: int
-    number: int
+    def __init__(self, reason: str, dropped_before: int, number: int, retry_at: float) -> None:
+        self.reason = reason
+        self.dropped_before = dropped_before
+        self.number = number
+        self.retry_at = retry_at
 
     def may_pass(self) -> bool:
         """Whether it is worth trying again: a disk may be freed, a limit of the system be reached no more."""
         return self.reason not in _FINAL
+
+    def is_due(self) -> bool:
+        """Whether it is time to try again."""
+        return self.may_pass() and time.monotonic() >= self.retry_at
 
     def warn(self, path: object, error: BaseException, retry_s: float) -> None:
         """Warn that a journal stops, why, and that events are counted as dropped from now on."""

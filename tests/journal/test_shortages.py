@@ -258,7 +258,7 @@ def test_a_file_changes_between_mapped_and_plain_writes(tmp_path: Path, rounds: 
         expected.append(line)
         if number % 2000 == 700:
             assert isinstance(journal._writer, MmapWriter)
-            journal._writer, journal._may_map = journal._writer.write_plainly(), True
+            journal._writer = journal._writer.write_plainly()
         elif number % 2000 == 1400:
             assert isinstance(journal._writer, AppendWriter)
             journal.try_again()
