@@ -84,7 +84,8 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Times are ``datetime64[ns, UTC]``, NaT if missing. ``duration`` is float seconds, NaN if unknown. All
-        other columns are objects, None if missing.
+        other columns are objects, None if missing. pyarrow, and so ``to_parquet``, gets those of nested
+        values as JSON texts.
 
     Raises
     ------
@@ -94,6 +95,8 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
     import_pandas()
     import pandas as pd
 
+    from flowprov.read.row_frame import RowFrame
+
     runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
     cells = {name: _cells(runs, name) for name in COLUMNS}
     series: dict[str, Any] = {
@@ -101,7 +104,7 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
         for name, column in cells.items()
     }
     series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
-    frame: pd.DataFrame = pd.DataFrame(series, columns=list(COLUMNS), copy=False)
+    frame: pd.DataFrame = RowFrame(series, columns=list(COLUMNS), copy=False)
     return frame
 
 
@@ -138,6 +141,8 @@ def samples_to_frame(journals: Iterable[tuple[Readings, str, int]]) -> pd.DataFr
     import_pandas()
     import pandas as pd
 
+    from flowprov.read.row_frame import RowFrame
+
     lines: dict[tuple[str, int, int], dict[str, Any]] = {}
     for readings, hostname, pid in journals:
         before: tuple[int, Mapping[str, Any]] | None = None
@@ -145,7 +150,7 @@ def samples_to_frame(journals: Iterable[tuple[Readings, str, int]]) -> pd.DataFr
             # A process that records in several journals writes each sample to all of them.
             lines.setdefault((hostname, pid, at), {**_rates(before, at, values), **_flatten(values)})
             before = at, values
-    frame = pd.DataFrame(list(lines.values()), index=range(len(lines)))
+    frame: pd.DataFrame = RowFrame(list(lines.values()), index=range(len(lines)))
     frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
     frame.insert(0, "at", time_column([at for _, _, at in lines]))
     frame.insert(1, "hostname", pd.Series([hostname for hostname, _, _ in lines], dtype=object))

@@ -25,7 +25,13 @@ from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
 from flowprov.read.unknown_ids import describe_unknown
-from flowprov.settings import active_settings, disabled_by_environment, load_settings, redact_source
+from flowprov.settings import (
+    active_settings,
+    disabled_by_environment,
+    expand_existing,
+    load_settings,
+    redact_source,
+)
 from flowprov.values import as_id
 
 logger = logging.getLogger("flowprov")
@@ -67,7 +73,7 @@ class Source:
         if isinstance(source, str) and _URI.match(source):
             self._mirror = Mirror(source)
             return
-        self._path = Path(source)
+        self._path = Path(expand_existing(os.fspath(source)))
         if not self._path.exists():
             raise JournalError(_describe_missing_path(self._path, str(source)))
 

@@ -6,6 +6,7 @@ command line. Flows out: one checked ``Settings``, or one ``SettingsError`` with
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.errors import SettingsError
+from flowprov.settings.paths import expand_variables
 from flowprov.settings.report import Problems, SourceLocation, describe_value, shorten
 from flowprov.settings.schema import Settings
 from flowprov.settings.sources import (
@@ -27,11 +29,18 @@ from flowprov.settings.sources import (
     parse_value,
     read_environment,
 )
-from flowprov.settings.validation import Checker
+from flowprov.settings.validation import GIVEN_SETTINGS, Checker
 
 PATH_VARIABLE = "FLOWPROV_SETTINGS_PATH"
 FILE_NAME = "settings.yaml"
 # Far more than any settings need. The YAML parser takes seconds for a file of this size.
+_SAMPLE = 256  # bytes
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 MAX_FILE_BYTES = 256 * 1024
 
 
@@ -54,14 +63,15 @@ def load_settings(
     overrides
         Values by nested, dotted (``a.b``) or double-underscore (``a__b``) keys. They go above all else.
     environ
-        The environment, by default that of the process. ``FLOWPROV__A__B=value`` goes above the file.
+        The environment, by default that of the process. ``FLOWPROV__A__B=value`` goes above the file. An
+        empty value counts as not set.
     cwd
         The current folder, by default that of the process. Relative paths start there.
 
     Returns
     -------
     Settings
-        Checked, with an absolute ``journal.path``.
+        Checked, with an absolute ``journal.path``, in which ``~`` and variables are replaced.
 
     Raises
     ------
@@ -73,14 +83,14 @@ def load_settings(
     problems = Problems()
     checker = Checker(problems)
     if isinstance(source, Settings):
-        checker.add_layer(PythonNode(source), "the given Settings")
+        checker.add_layer(PythonNode(source), GIVEN_SETTINGS)
     else:
         _add_base_layer(source, checker, problems, environ, folder)
         for name, path, value in read_environment(environ):
             checker.add_layer(PythonNode(nest(path, value)), name)
     if overrides is not None:
         checker.add_layer(OverrideNode(overrides), "override")
-    return checker.settings(folder)
+    return checker.settings(folder, environ)
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -126,12 +136,14 @@ def _add_base_layer(
         message = f"found {describe_value(source)}, expected a path, a mapping or Settings"
         problems.add(SourceLocation("the settings' source"), (), message)
         return
-    named = os.path.expanduser(os.fsdecode(source))  # noqa: PTH111  pathlib raises for an unknown home folder
+    named, unset = expand_variables(os.fsdecode(source), environ)
+    named = os.path.expanduser(named)  # noqa: PTH111  pathlib raises for an unknown home folder
     path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  leaves a NUL to `open`
     try:
         content = _read(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        problems.add(SourceLocation(path), (), f"{_describe_read_error(error)}{named_by}")
+        missing = f"; the variable {shorten(unset)} is not set" if unset else ""
+        problems.add(SourceLocation(path), (), f"{_describe_read_error(error)}{missing}{named_by}")
         return
     _add_file(content, path, checker, problems)
 
@@ -146,7 +158,11 @@ def _add_local_file(checker: Checker, problems: Problems, folder: Path | None) -
         content = _read(path) if stat.S_ISREG(path.stat().st_mode) else b""
     except (OSError, ValueError):
         return
-    text = content[:MAX_FILE_BYTES].decode("utf-8-sig", "replace")
+    encoding = _other_encoding(content)
+    text = content[:MAX_FILE_BYTES].decode(encoding or "utf-8-sig", "replace")
+    if encoding and is_flowprov_settings(text.lstrip("\ufeff")):
+        _add_file(content, str(path), checker, problems)  # which says that it is in this encoding
+        return
     is_complete = len(content) <= MAX_FILE_BYTES and "\ufffd" not in text
     if is_flowprov_settings(text) if is_complete else begins_with_version_key(text):
         _add_file(content, str(path), checker, problems)
@@ -157,6 +173,11 @@ def _add_file(content: bytes, path: str, checker: Checker, problems: Problems) -
         problems.add(
             SourceLocation(path), (), f"too large: expected at most {MAX_FILE_BYTES // 1024} KiB of settings"
         )
+        return
+    if encoding := _other_encoding(content):
+        hint = "save the file in this encoding"
+        message = f"found {encoding.upper()}, expected UTF-8"
+        problems.add(SourceLocation(path, 1), (), message, hint=lambda: hint)
         return
     try:
         text = content.decode("utf-8-sig")
@@ -173,6 +194,20 @@ def _add_file(content: bytes, path: str, checker: Checker, problems: Problems) -
         return
     if root is not None:
         checker.add_layer(root, path, is_file=True)
+
+
+def _other_encoding(content: bytes) -> str | None:
+    """Return the encoding of a text that is not UTF-8, as Windows saves it, by its mark or its zero bytes."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return encoding
+    beginning = content[:_SAMPLE]
+    if len(beginning) < 2 or b"\0" not in beginning:
+        return None
+    even, odd = beginning[0::2].count(0), beginning[1::2].count(0)
+    if odd > len(beginning) // 4 and not even:
+        return "utf-16-le"
+    return "utf-16-be" if even > len(beginning) // 4 and not odd else None
 
 
 def _read(path: str | Path) -> bytes:

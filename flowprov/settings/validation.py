@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import msgspec
 
+from flowprov.settings.paths import expand_variables
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
 from flowprov.settings.schema import Section, Settings
 from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
@@ -25,6 +26,8 @@ KeyPath: TypeAlias = tuple[str, ...]
 _VERSION = 1
 # YAML 1.1 takes "1e-3" for a string, because it has no point.
 _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+GIVEN_SETTINGS = "the given Settings"
+"""The name of the layer that is a ``Settings``."""
 _JOURNAL_PATH = ("journal", "path")
 
 
@@ -108,8 +111,15 @@ class Checker:
             message = f"found {describe_value(node.to_python())} at the top, expected a mapping of {keys}"
             self._problems.add(self._location(node.line), (), message)
 
-    def settings(self, cwd: Path | None) -> Settings:
-        """Return the settings. A relative ``journal.path`` is made absolute from ``cwd``.
+    def settings(self, cwd: Path | None, environ: Mapping[str, str]) -> Settings:
+        """Return the settings. Variables in ``journal.path`` are replaced, and it is made absolute.
+
+        Parameters
+        ----------
+        cwd
+            Where a relative path starts; None if the current folder is gone.
+        environ
+            The variables.
 
         Raises
         ------
@@ -117,7 +127,7 @@ class Checker:
             With every problem of all layers.
         """
         path = self._values.get("journal", {}).get("path", Settings().journal.path)
-        absolute = self._make_absolute(path, cwd)
+        absolute = self._make_absolute(self._expand_variables(path, environ), cwd)
         self._problems.raise_if_any()
         self._values.setdefault("journal", {})["path"] = absolute
         return msgspec.convert(self._values, Settings)
@@ -206,6 +216,16 @@ class Checker:
         description = "a mapping" if node.entries() is not None else describe_value(value)
         message = f"found {description}, expected {_VERSION}, the only version of the settings so far"
         self._problems.add(location, (VERSION_KEY,), message)
+
+    def _expand_variables(self, path: str, environ: Mapping[str, str]) -> str:
+        """Return ``journal.path`` with variables replaced; one that is not set is a problem."""
+        expanded, unset = expand_variables(path, environ)
+        location = self._locations.get(_JOURNAL_PATH, SourceLocation("defaults"))
+        # Settings that were loaded before hold a path that is expanded: a "$" in it is part of a name.
+        if unset is not None and not (location.source == GIVEN_SETTINGS and path.startswith("/")):
+            message = f"the variable {shorten(unset)} is not set in this environment, or it is empty"
+            self._problems.add(location, _JOURNAL_PATH, message, hint=lambda: "set it, or write the path out")
+        return expanded
 
     def _make_absolute(self, path: str, cwd: Path | None) -> str:
         """Return ``journal.path`` as an absolute path, so that other processes find the same folder."""

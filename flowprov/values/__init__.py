@@ -8,7 +8,7 @@ its type and a short repr. Secrets are concealed. `markers` lists the forms of w
 from __future__ import annotations
 
 from flowprov.values.mappings import as_dict, as_mapping
-from flowprov.values.markers import JSONable, restore
+from flowprov.values.markers import JSONable, restore, to_json_text
 from flowprov.values.names import as_id, as_name, as_names
 from flowprov.values.redaction import is_secret_key, redact_urls
 from flowprov.values.summarizer import Summarizer
@@ -30,4 +30,5 @@ __all__ = [
     "restore",
     "tensor_json",
     "tensor_raw",
+    "to_json_text",
 ]

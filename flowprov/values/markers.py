@@ -32,6 +32,7 @@ marker                                    meaning
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TypeAlias, Union, cast
 
@@ -113,6 +114,28 @@ def restore(value: JSONable) -> object:
             if isinstance(child, (list, dict)):
                 waiting.append(child)
     return holder[0]
+
+
+def to_json_text(value: object) -> str:
+    """Return a restored value as JSON again, with `$float` and `$int` for what JSON cannot hold.
+
+    Keys stay as they are. What is no recorded value is written as the text that `str` makes of it.
+    """
+    try:
+        text = json.dumps(_marked(value), ensure_ascii=False, default=str)
+    except RecursionError:
+        text = json.dumps({"$depth": type_name(type(value))})
+    return escape_surrogates(text)
+
+
+def _marked(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _marked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_marked(item) for item in value]
+    if isinstance(value, float):
+        return float_json(value)
+    return int_json(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _restore_one(value: object) -> object:

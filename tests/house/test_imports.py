@@ -100,6 +100,7 @@ FRAMEWORKS = {
     "distributed": {"capture.dask"},
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
+    "pyarrow": {"read"},  # where it calls a table to convert itself
     "redis": {"sinks"},
     "stamina": {"shipping"},
     "pymongo": {"sinks"},

@@ -1,0 +1,54 @@
+"""Paths as people write them: with ``~`` and with the variables of the environment.
+
+Flows in: a path as it was given. Flows out: the path that is meant, or a variable that is not set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+class ExpandedPath(NamedTuple):
+    """A path with its variables replaced.
+
+    Attributes
+    ----------
+    path
+        The path; a variable that is not set stands in it as it was given.
+    unset
+        The first variable that is not set, or is empty, as it was given; None if all are set.
+    """
+
+    path: str
+    unset: str | None
+
+
+def expand_variables(path: str, environ: Mapping[str, str]) -> ExpandedPath:
+    """Return a path with ``$NAME`` and ``${NAME}`` replaced by the variables of an environment.
+
+    An empty variable counts as one that is not set: ``$SCRATCH/prov`` must not become ``/prov``.
+    """
+    unset: list[str] = []
+
+    def value_of(match: re.Match[str]) -> str:
+        value = environ.get(match[1] if match[1] is not None else match[2])
+        if not value:
+            unset.append(match[0])
+            return match[0]
+        return value
+
+    expanded = _VARIABLE.sub(value_of, path)
+    return ExpandedPath(expanded, unset[0] if unset else None)
+
+
+def expand_existing(path: str) -> str:
+    """Return the path that is meant by one that should exist: as it is if it does, else expanded."""
+    if os.path.exists(path):  # noqa: PTH110 - pathlib raises for a NUL
+        return path
+    expanded = expand_variables(path, os.environ)
+    return path if expanded.unset else os.path.expanduser(expanded.path)  # noqa: PTH111 - the same
