@@ -19,6 +19,8 @@ from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH120, PTH100 - pathlib is dear to import
 _VALUES = os.path.join(_PACKAGE, "values") + os.sep  # noqa: PTH118 - as above
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep  # noqa: PTH120, PTH100 - as above
+_FROZEN = "<frozen "
 _GENERATED = "<flowprov"  # encoders of arguments (capture.function_spec)
 # What the interpreter or its library raises without arguments, as part of normal work or of a real shortage.
 _RAISED_BY_C = (StopIteration, StopAsyncIteration)
@@ -74,6 +76,7 @@ def _raised_asynchronously(error: BaseException) -> bool:
     innermost: TracebackType | None = None
     frames: set[int] = set()
     handlers: set[CodeType] | None = None
+    through_program = False
     while trace is not None:
         if handlers is None:
             handlers = _codes_of_handlers()
@@ -81,8 +84,16 @@ def _raised_asynchronously(error: BaseException) -> bool:
         if innermost is not None and (frame.f_code in handlers or _is_signal_handler(frame, frames)):
             return True
         frames.add(id(frame))
+        through_program = through_program or not _is_ours(frame.f_code.co_filename)
         innermost, trace = trace, trace.tb_next
-    return innermost is not None and _raised_by_interpreter(error, innermost)
+    return innermost is not None and _raised_by_interpreter(error, innermost, through_program=through_program)
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether code is flowprov's, or of the standard library, which flowprov calls."""
+    return filename.startswith((_PACKAGE, _GENERATED, _FROZEN)) or (
+        filename.startswith(_LIBRARY) and "site-packages" not in filename
+    )
 
 
 def _codes_of_handlers() -> set[CodeType]:
@@ -113,8 +124,18 @@ def _is_signal_handler(frame: FrameType, interrupted: set[int]) -> bool:
     return any(type(value) is FrameType and id(value) in interrupted for value in values)
 
 
-def _raised_by_interpreter(error: BaseException, innermost: TracebackType) -> bool:
-    """Whether the interpreter raised an exception of its own accord, as another thread asked it to."""
+def _raised_by_interpreter(error: BaseException, innermost: TracebackType, *, through_program: bool) -> bool:
+    """Whether the interpreter raised an exception of its own accord, as another thread asked it to.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    innermost
+        Where it was raised.
+    through_program
+        Whether code of the program or of a library ran there, or called what ran: it may have raised this.
+    """
     if error.args or isinstance(error, _RAISED_BY_C):
         return False
     code = innermost.tb_frame.f_code
@@ -123,8 +144,8 @@ def _raised_by_interpreter(error: BaseException, innermost: TracebackType) -> bo
         return True
     if name in _RAISING or type(error).__module__.partition(".")[0] == "flowprov":
         return False
-    if not code.co_filename.startswith((_PACKAGE, _GENERATED)):
-        return False  # a function of the program or of a library, which may call whatever raises this
+    if through_program:
+        return False
     # A real shortage of memory has no arguments either. While a value is read it is the value's.
     return not (isinstance(error, _EXHAUSTED) and code.co_filename.startswith(_VALUES))
 

@@ -139,7 +139,8 @@ class SuspendedScope:
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Open the scope, suspended; return whether the generator is recorded."""
-        self.scope = self._innermost = self._open(args, kwargs)
+        self._open(args, kwargs)
+        self._innermost = self.scope
         self.suspend()
         return self.scope is not None
 
@@ -175,8 +176,8 @@ class SuspendedScope:
         """Record that an exception ended the generator, unless it has its record."""
         raise NotImplementedError
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
-        """Open the scope and make it current; return None if nothing is recorded."""
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Open the scope and make it current; leave it None if nothing is recorded."""
         raise NotImplementedError
 
 
@@ -193,9 +194,9 @@ class GeneratorTask(SuspendedScope):
         super().__init__()
         self._spec = spec
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            return start_call(self._spec, args, kwargs)
+            self.scope = start_call(self._spec, args, kwargs)
         except BaseException as error:  # from outside, raised on unchanged
             undo_returned_start(error)
             raise

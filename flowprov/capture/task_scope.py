@@ -107,7 +107,13 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
         self._close(as_exception(error), nests=False)
 
     def __enter__(self) -> TaskHandle:
-        return self._open(HeldScope)
+        before = len(self._opened)
+        try:
+            handle = self._open(HeldScope)
+        except BaseException as error:  # from outside, raised on unchanged
+            self._close_unreturned(before, error)
+            raise
+        return handle
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -139,13 +145,27 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
 
     # -- the scope ---------------------------------------------------------------------------------------
 
+    def _close_unreturned(self, before: int, error: BaseException) -> None:
+        """Close what was opened if an exception from outside came before the block could begin.
+
+        Parameters
+        ----------
+        before
+            How many were open before.
+        error
+            The exception.
+        """
+        if len(self._opened) > before:
+            self._close(error, nests=True)
+
     def _open(self, kind: type[HeldScope]) -> TaskHandle:
         is_recomputed = replay.is_replayed()
         if is_recomputed and replay.is_traced():
             return UNRECORDED_TASK
         previous = _get()
         parent = None if self._is_copy or runtime.disabled() else enclosing_scope(previous)
-        scope, self._handle = None, UNRECORDED_TASK
+        scope: Scope | None = None
+        self._handle = UNRECORDED_TASK
         if parent is not None:
             try:
                 fields = b',"activity_id":' + msgspec.json.encode(self._name)
@@ -156,13 +176,16 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
                 self._handle = TaskHandle(scope)
                 if is_recomputed:
                     scope.ensure_extras().custom_metadata["recomputed"] = True
+                self._opened.append(scope)
             except BaseException as error:  # the guard; what came from outside passes on
                 undo_start(previous, error)
-                scope = None
+                self._forget(scope)
                 guard.pass_on(error)
                 count_lost_event(parent, "recording the start of a task_scope", error)
-        self._opened.append(scope)
-        return self._handle
+            else:
+                return self._handle
+        self._opened.append(None)
+        return UNRECORDED_TASK
 
     def _close(self, error: BaseException | None, *, nests: bool) -> None:
         """Close the scope that was opened last here.
@@ -176,37 +199,44 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
         """
         if not self._opened:
             return
-        scope, is_here = self._take_scope()
-        if scope is None:
-            return
-        if error is not None:
-            end_with_error(scope, error, self._tags, self._custom_metadata, nests=nests)
-        else:
-            try:
+        scope = self._opened[-1]
+        is_here = True
+        try:
+            if scope is not _get():
+                scope, is_here = self._find_scope()
+            if scope is not None and error is not None:
+                end_with_error(scope, error, self._tags, self._custom_metadata, nests=nests)
+            elif scope is not None:
                 ended = ticks()
                 outputs, tail = encode_outputs_and_extras(scope, None, self._tags, self._custom_metadata)
                 close_task(scope, ended, outputs, tail)
-            except BaseException as fault:  # the guard; what came from outside passes on from there
+        except BaseException as fault:  # the guard; what came from outside passes on from there
+            if scope is not None:
                 close_after_fault(scope, "recording the end of a task_scope", fault)
-        if not is_here:
+        finally:
+            self._forget(scope)
+        if scope is not None and not is_here:
             scope.closed = scope.muted = True  # where it is still current, it is passed over from now on
 
-    def _take_scope(self) -> tuple[Scope | None, bool]:
-        """Take out the scope to close, and return whether it is open in this context.
+    def _find_scope(self) -> tuple[Scope | None, bool]:
+        """Find the scope to close, and return whether it is open in this context.
 
         One object may be used by several threads at once: each closes what it opened itself.
         """
-        scope = _get()
-        if self._opened[-1] is scope:  # the common case
-            return self._opened.pop(), True
         here = set()
+        scope = _get()
         while scope is not None:
             here.add(id(scope))
             scope = scope.previous
+        for opened in reversed(self._opened):
+            if opened is None or id(opened) in here:
+                return opened, True
+        return self._opened[-1], False
+
+    def _forget(self, scope: Scope | None) -> None:
+        """Take a scope that was closed, or that could not be opened, out of those that are open."""
         opened = self._opened
         for index in reversed(range(len(opened))):
-            scope = opened[index]
-            if scope is None or id(scope) in here:
+            if opened[index] is scope:
                 del opened[index]
-                return scope, True
-        return opened.pop(), False
+                return

@@ -296,5 +296,5 @@ class _GeneratorWorkflow(SuspendedScope):
         """Close the workflow with the exception that ended the body, unless it is closed."""
         self._workflow.stop(error)
 
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope | None:  # noqa: ARG002 - as for a task
-        return self._workflow.start()._scope  # noqa: SLF001 - its own class
+    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - as for a task
+        self.scope = self._workflow.start()._scope  # noqa: SLF001 - its own class
