@@ -30,8 +30,10 @@ from flowprov.capture.failures import (
     run_end_callbacks,
 )
 from flowprov.capture.function_spec import encode
+from flowprov.capture.notebook_cells import follow_cells
 from flowprov.clock import clock, ticks
 from flowprov.environment import code, host, launchers
+from flowprov.environment.notebook import notebook_name
 from flowprov.journal import Journal
 from flowprov.records import Status, new_id
 from flowprov.runtime import context, propagation, runtime
@@ -69,6 +71,7 @@ def write_opening(
     journal.append_opening(workflow_id, records.encode(opening))
     journal.open_scopes[workflow_id] = scope
     propagation.install()
+    follow_cells()
     return scope
 
 
@@ -217,6 +220,8 @@ _ordinals: Counter[str] = Counter()
 
 
 def _program_name() -> str:
+    if (notebook := notebook_name()) is not None:
+        return notebook
     program = sys.argv[0] if sys.argv else ""
     stem = Path(as_name(program, "")).stem
     return "python" if program in ("", "-c", "-m") else stem or "python"

@@ -120,7 +120,7 @@ def test_a_trainer_can_be_copied_while_it_runs(buffer: Path, way: Callable[[Any]
         _use_everything(copied, trainer)
         assert lines(buffer) == before
         assert context.current.get() is scope
-        assert context.open_workflows == opened
+        assert list(context.open_workflows) == opened
 
     _in_an_open_program(check)
     assert guard.internal_errors() == {}
@@ -176,7 +176,7 @@ def test_a_copy_of_what_was_never_opened_is_inert_too(
     with copied:
         repr(copied)
     assert not buffer.exists()
-    assert context.open_workflows == []
+    assert list(context.open_workflows) == []
 
 
 def test_the_original_goes_on_after_it_was_copied(buffer: Path) -> None:
