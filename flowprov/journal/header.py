@@ -28,6 +28,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     program: str | None = None
     settings_digest: str | None = None
     flowprov: str = ""
+    launch: records.Launch | None = None
 
 
 def make_header(
@@ -70,4 +71,5 @@ def make_header(
         heartbeat_s=heartbeat_s,
         first_number=first_number,
         ancestors=ancestors,
+        launch=identity.launch,
     )
