@@ -155,7 +155,10 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
 
     A forked child continues the numbers of its parent, from ``first_number`` on, so that a number from before
     the fork still names the same task. Smaller numbers belong to the ``ancestors``: (journal id, first
-    number) of each, the oldest first.
+    number) of each, the oldest first. ``previous`` is the last of them that has a file.
+
+    ``parent_pid`` is that of a process that was forked, or that multiprocessing started: another process ends
+    it when it is no longer needed.
     """
 
     schema: int
@@ -176,6 +179,8 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
     heartbeat_s: float = 10.0
     first_number: int = 0
     ancestors: list[tuple[str, int]] = []
+    previous: str | None = None
+    parent_pid: int | None = None
     launch: Launch | None = None
 
 

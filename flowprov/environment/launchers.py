@@ -56,6 +56,19 @@ def rank_and_world_size() -> tuple[int | None, int | None]:
     return None, None
 
 
+def certain_world_size() -> int | None:
+    """Return the world size, if it is certain that so many ranks were launched; else None.
+
+    The number of tasks of an allocation of SLURM is certain only in a step of so many tasks. A first task
+    that does not know the size of its step may have been started by hand.
+    """
+    rank, size = rank_and_world_size()
+    by_slurm = "RANK" not in os.environ and "SLURM_PROCID" in os.environ
+    if by_slurm and rank == 0 and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        return None
+    return size
+
+
 def current_job() -> Job | None:
     """Return the job as a rank of which this process was launched; None for any other process.
 

@@ -62,6 +62,7 @@ class LineAppender:
         self.settings = settings
         self.first_number = 0
         self.ancestors: list[tuple[str, int]] = []
+        self._previous: str | None = None  # the last of them that has a file
         self._campaign = identity.campaign
         self._maintenance = maintenance
         self._lock = threading.RLock()
@@ -213,6 +214,7 @@ class LineAppender:
                 self.journal_id,
                 first_number=self.first_number,
                 ancestors=self.ancestors,
+                previous=self._previous,
             )
             # One after the other, without a call in between: an exception finds all of this done or nothing.
             self.path, self._file, self._writer, self._reserved_slot = opened

@@ -132,7 +132,7 @@ def _nodes(rows: Rows) -> dict[str, _Node]:
     starts: dict[str, list[Any]] = {}  # of the attempts of workflows
     for row in iter_fields(rows, LABEL_FIELDS):
         workflow = _attempt_key(row["workflow_id"], row["attempt"])
-        key = row["task_id"] or workflow
+        key = cast("str", row["task_id"] or workflow)
         if key in nodes:  # the later of two messages holds more, and may leave out what the first one has
             before = nodes[key].row
             row.update({name: before[name] for name in _MERGED_FIELDS if row[name] is None})
@@ -150,7 +150,7 @@ def _begun(starts: list[Any] | None, row: dict[str, Any]) -> int | None:
     """Return how many attempts had begun when a workflow inside began; None if that is not known."""
     if starts is None or len(starts) == 1 or not _is_known(row["started_at"]):
         return None
-    return sum(start <= row["started_at"] for start in starts)
+    return sum(bool(start <= row["started_at"]) for start in starts)
 
 
 def _attempt_key(workflow_id: str | None, attempt: int | None) -> str | None:

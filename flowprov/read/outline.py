@@ -228,8 +228,8 @@ class Outline:
         ids = set(map(id_of_key, keys))
         rows = fold(((journal, _records_of(journal, ids)) for journal in self._journals), merge=True)
         for row, fields in zip(rows, iter_fields(rows, LABEL_FIELDS), strict=True):
-            is_task = isinstance(row, Task)
-            key = str(row.task_id) if is_task else attempt_key(row.workflow_id or "", row.attempt)
+            of_workflow = attempt_key(row.workflow_id or "", row.attempt)
+            key = str(row.task_id) if isinstance(row, Task) else of_workflow
             self._fields[key] = fields
 
     def _labels(self, parent: str | None, keys: list[str]) -> list[str]:

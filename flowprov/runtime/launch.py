@@ -39,10 +39,10 @@ def default_campaign_id() -> str:
 
 
 def shared_world_size(campaign_id: str) -> int | None:
-    """Return of how many ranks a campaign has journals; None if it is this process's alone."""
+    """Return of how many ranks a campaign has journals; None if that is not known, or of this one alone."""
     if campaign_id in _own_campaigns or launchers.is_helper():
         return None
-    return launchers.rank_and_world_size()[1]
+    return launchers.certain_world_size()
 
 
 def workflow_id(campaign_id: str, name: str, ordinal: int) -> str | None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from flowprov import records
 from flowprov.environment import launchers
 from flowprov.read import Buffer
-from tests.support import clean_environment, lines, of_type, run, start, wait_until
+from flowprov.read.verify import verify
+from tests.support import clean_environment, lines, of_type, run, wait_until
 
 _TRAIN = """
     import os, signal, sys, time
@@ -29,7 +32,27 @@ _TRAIN = """
             os.kill(os.getpid(), signal.SIGKILL)
         training.set_generated(loss=used["rate"] / 2)
 """
+Process: TypeAlias = "subprocess.Popen[str]"
+
 _STEP = {"SLURM_JOB_ID": "4242", "SLURM_STEP_ID": "0"}
+
+
+def _start(
+    folder: Path, code: str, *arguments: str, env: dict[str, str], stdin: int | None = None
+) -> Process:
+    """Start a program beside others that run the same script: it is written only once."""
+    script = folder / "program.py"
+    if not script.exists():
+        script.write_text(textwrap.dedent(code))
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
+        env=clean_environment(**env),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _slurm(rank: int = 0, tasks: int = 4, **more: str) -> dict[str, str]:
@@ -73,10 +96,13 @@ def test_programs_of_one_interactive_allocation_are_different_runs(
     for rate in ("0.1", "0.2", "0.3"):
         run(_TRAIN, tmp_path, rate, env={**_slurm(), **marks})
     _assert_three_runs(tmp_path)
+    source = tmp_path / "flowprov_buffer"
+    for campaign in Buffer(source).campaigns():
+        assert verify(source, campaign_id=campaign.campaign_id).verdict == "COMPLETE"
 
 
 def test_programs_of_a_terminal_that_srun_opened_are_on_their_own(tmp_path: Path) -> None:
-    with start(_TRAIN, tmp_path, "0", env=_slurm()) as process:  # writes the script
+    with _start(tmp_path, _TRAIN, "0", env=_slurm()) as process:  # writes the script
         process.communicate()
     command = f"export SLURM_TASK_PID=$$; {sys.executable} program.py 0.1; {sys.executable} program.py 0.2"
     child, terminal = pty.fork()
@@ -99,7 +125,7 @@ def test_programs_of_a_terminal_that_srun_opened_are_on_their_own(tmp_path: Path
 def test_programs_that_run_side_by_side_in_one_allocation_are_different_runs(tmp_path: Path) -> None:
     processes = []
     for rate in ("0.1", "0.2", "0.3"):
-        processes.append(start(_TRAIN, tmp_path, rate, "wait", env=_slurm(), stdin=-1))
+        processes.append(_start(tmp_path, _TRAIN, rate, "wait", env=_slurm(), stdin=-1))
         assert processes[-1].stdout is not None
         assert processes[-1].stdout.readline() == "open\n"
     for process in processes:
@@ -108,18 +134,19 @@ def test_programs_that_run_side_by_side_in_one_allocation_are_different_runs(tmp
 
 
 def test_the_tasks_of_a_step_are_the_ranks_of_one_run(tmp_path: Path) -> None:
-    processes = [start(_TRAIN, tmp_path, "0.1", env=_slurm(rank, 3)) for rank in range(3)]
+    processes = [_start(tmp_path, _TRAIN, "0.1", env=_slurm(rank, 3)) for rank in range(3)]
     for process in processes:
         process.communicate()
     (row,) = _workflows(tmp_path)
     assert (row["rank"], row["attempt"], row["status"]) == (0, 1, "FINISHED")
     headers = of_type(lines(tmp_path), records.Header)
-    assert sorted((header.rank, header.world_size) for header in headers) == [(0, 3), (1, 3), (2, 3)]
+    assert sorted(header.rank for header in headers) == [0, 1, 2]
+    assert [header.world_size for header in headers if header.rank] == [3, 3]
 
 
 def test_a_script_that_srun_started_can_run_a_program_twice(tmp_path: Path) -> None:
     for rate in ("0.1", "0.2"):
-        processes = [start(_TRAIN, tmp_path, rate, env=_slurm(rank, 2)) for rank in range(2)]
+        processes = [_start(tmp_path, _TRAIN, rate, env=_slurm(rank, 2)) for rank in range(2)]
         for process in processes:
             process.communicate()
     rows = _workflows(tmp_path)
@@ -132,7 +159,7 @@ def test_a_step_that_slurm_puts_into_its_queue_again_is_another_attempt(tmp_path
     for restart, ending in enumerate((["kill"], ["kill"], [])):
         more = {"SLURM_RESTART_COUNT": str(restart)} if restart else {}
         processes = [
-            start(_TRAIN, tmp_path, f"0.{restart + 1}", *ending, env=_slurm(rank, tasks, **more))
+            _start(tmp_path, _TRAIN, f"0.{restart + 1}", *ending, env=_slurm(rank, tasks, **more))
             for rank in range(tasks)
         ]
         for process in processes:
@@ -164,8 +191,10 @@ def test_a_batch_script_is_no_rank_although_slurm_says_so(monkeypatch: pytest.Mo
     assert launchers.current_job() is None
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     assert launchers.rank_and_world_size() == (0, 4)
+    assert launchers.certain_world_size() is None
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert launchers.rank_and_world_size() == (0, 2)
+    assert launchers.certain_world_size() == 2
 
 
 _PARENT_OF_HELPERS = """
@@ -190,7 +219,7 @@ _PARENT_OF_HELPERS = """
 
 
 def test_the_children_of_a_rank_are_no_ranks(tmp_path: Path) -> None:
-    processes = [start(_PARENT_OF_HELPERS, tmp_path, env=_slurm(rank, 2)) for rank in range(2)]
+    processes = [_start(tmp_path, _PARENT_OF_HELPERS, env=_slurm(rank, 2)) for rank in range(2)]
     for process in processes:
         assert process.communicate()[1] == ""
     rows = _workflows(tmp_path)
