@@ -87,6 +87,7 @@ class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
     hostname: str | None = None
     pid: int | None = None
     rank: int | None = None
+    attempt: int | None = None  # readers count the attempts of a workflow; in a journal it is not there
 
 
 class Task(_Record, frozen=True, kw_only=True, tag="task"):
@@ -116,6 +117,7 @@ class Task(_Record, frozen=True, kw_only=True, tag="task"):
     tags: list[str] | None = None
     dependencies: list[str] | None = None
     telemetry: bool | None = None  # False: the settings asked for no telemetry, so readers join none
+    attempt: int | None = None  # of its workflow, as readers count them; in a journal it is not there
 
 
 class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
@@ -126,12 +128,37 @@ class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
     """
 
 
+class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a launcher started a process: as a rank of which job, and after how many restarts.
+
+    Attributes
+    ----------
+    job
+        Id of the job, the same in all its ranks and after every restart; None if nothing was unique to it.
+    run
+        How many runs of the same program there were in the job before.
+    restart
+        How often SLURM put the job into its queue again.
+    agent, agent_restart
+        Torchrun's agent, one on each node, and how often it restarted its processes.
+    """
+
+    job: str | None = None
+    run: int = 0
+    restart: int = 0
+    agent: str | None = None
+    agent_restart: int = 0
+
+
 class Header(_Record, frozen=True, kw_only=True, tag="header"):
     """The first line of a journal: what is the same for all its records.
 
     A forked child continues the numbers of its parent, from ``first_number`` on, so that a number from before
     the fork still names the same task. Smaller numbers belong to the ``ancestors``: (journal id, first
-    number) of each, the oldest first.
+    number) of each, the oldest first. ``previous`` is the last of them that has a file.
+
+    ``parent_pid`` is that of a process that was forked, or that multiprocessing started: another process ends
+    it when it is no longer needed.
     """
 
     schema: int
@@ -152,6 +179,9 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
     heartbeat_s: float = 10.0
     first_number: int = 0
     ancestors: list[tuple[str, int]] = []
+    previous: str | None = None
+    parent_pid: int | None = None
+    launch: Launch | None = None
 
 
 class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
@@ -295,8 +325,16 @@ def full_id(
     return f"{journal_id}-{local}"
 
 
-def complete_task(task: Task, header: Header) -> Task:
-    """Return a task with its full ids and with the fields that are only in the header of its journal."""
+def complete_task(task: Task, header: Header, attempt: int | None = None) -> Task:
+    """Return a task with its full ids and with the fields that are only in the header of its journal.
+
+    Parameters
+    ----------
+    task, header
+        The task, and the header of its journal.
+    attempt
+        The attempt of its workflow, if that is known.
+    """
     numbering = (header.journal_id, header.ancestors, header.first_number)
     return msgspec.structs.replace(
         task,
@@ -308,6 +346,7 @@ def complete_task(task: Task, header: Header) -> Task:
         pid=header.pid if task.pid is None else task.pid,
         rank=header.rank if task.rank is None else task.rank,
         thread=task.thread or header.thread,
+        attempt=attempt,
     )
 
 

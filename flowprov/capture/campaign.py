@@ -5,15 +5,13 @@ Flows in: a name or an id. Flows out: the campaign of this process while it is o
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from flowprov import records
 from flowprov.capture.copies import InertCopies
 from flowprov.clock import clock
-from flowprov.environment import launchers
 from flowprov.records import new_id
-from flowprov.runtime import inheritance, runtime
+from flowprov.runtime import launch, runtime
 from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
@@ -50,8 +48,7 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if self._campaign_id is None and self._is_copy:
             self._campaign_id = new_id()
         if self._campaign_id is None:
-            inherited, _, _ = inheritance.inherited_ids(os.environ)
-            self._campaign_id = inherited or launchers.campaign_id() or new_id()
+            self._campaign_id = launch.default_campaign_id()
         return self._campaign_id
 
     def start(self) -> Self:

@@ -32,11 +32,11 @@ from flowprov.capture.failures import (
 from flowprov.capture.function_spec import encode
 from flowprov.capture.notebook_cells import follow_cells
 from flowprov.clock import clock, ticks
-from flowprov.environment import code, host, launchers
+from flowprov.environment import code, host
 from flowprov.environment.notebook import notebook_name
 from flowprov.journal import Journal
 from flowprov.records import Status, new_id
-from flowprov.runtime import context, propagation, runtime
+from flowprov.runtime import context, launch, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
 from flowprov.values import as_name
 
@@ -212,7 +212,7 @@ def error_of_program() -> BaseException | None:
 def new_workflow_id(campaign_id: str, name: str) -> str:
     """Return the id of a workflow that this process opens: the same in all ranks of a job, else a new one."""
     _ordinals[name] += 1
-    return launchers.workflow_id(campaign_id, name, _ordinals[name] - 1) or new_id()
+    return launch.workflow_id(campaign_id, name, _ordinals[name] - 1) or new_id()
 
 
 _implicit_lock = threading.RLock()

@@ -23,6 +23,8 @@ from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
 from flowprov.settings import load_settings, parse_assignment, redact_uri
 
+_MAX_ATTEMPTS = 20
+_MAX_NAMED = 3
 _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "FOUND")
 
 
@@ -92,9 +94,12 @@ def format_text(result: Verification, problems: list[str]) -> str:
         [campaign_heading(result.campaign)],
         table(_HEAD, [_row(check) for check in result.journals], numbers=4),
         _legend(result),
-        _section("wrong", [line for check in result.journals for line in _faults(check)]),
+        _section("wrong", [line for check in result.journals if check.at_fault for line in _faults(check)]),
         _section("missing", [printable(sentence) for sentence in result.missing]),
-        _section("interrupted", _scopes(result.interrupted)),
+        _section("interrupted", _scopes(result.lost)),
+        _section("attempts", _attempts(result)),
+        _section("earlier attempts", _earlier_attempts(result)),
+        _section("ended from outside", _unclosed(result)),
         _section("still open", _scopes(result.open)),
         _section("cannot be read", [f"{path}: {reason}" for path, reason in result.unreadable.items()]),
         _section("copies", [f"{copy} is a copy; {path} is read" for copy, path in result.copies.items()]),
@@ -113,6 +118,8 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "campaign": {"campaign_id": result.campaign.campaign_id, "name": result.campaign.name},
         "journals": [_journal(check) for check in result.journals],
         "missing": result.missing,
+        "partial": result.partial,
+        "attempts": msgspec.to_builtins(result.attempts),
         "interrupted": msgspec.to_builtins(result.interrupted),
         "open": msgspec.to_builtins(result.open),
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
@@ -148,6 +155,10 @@ def _journal(check: JournalCheck) -> dict[str, Any]:
             for damage in report.damages
         ],
         "reasons": check.reasons,
+        "faults": check.faults,
+        "notes": check.notes,
+        "worker": check.worker,
+        "superseded": check.superseded,
         "deliveries": msgspec.to_builtins(check.deliveries),
     }
 
@@ -198,11 +209,46 @@ def _scopes(scopes: list[OpenItem]) -> list[str]:
             scope.kind,
             printable(scope.name or "(unnamed)"),
             printable(scope.id),
+            "" if scope.attempt is None else str(scope.attempt),
             f"{scope.hostname} pid {scope.pid}",
         )
         for scope in scopes
     ]
-    return table(("KIND", "NAME", "ID", "WHERE"), rows) if rows else []
+    return table(("KIND", "NAME", "ID", "ATTEMPT", "WHERE"), rows) if rows else []
+
+
+def _attempts(result: Verification) -> list[str]:
+    """Return the attempts of the workflows that have more than one, and of which one was interrupted."""
+    interrupted = {item.workflow_id for item in result.interrupted if item.kind == "workflow"}
+    rows = [
+        (printable(each.name or "(unnamed)"), printable(each.workflow_id), str(each.attempt), each.status)
+        for each in result.attempts
+        if each.workflow_id in interrupted
+    ]
+    more = [f"... and {len(rows) - _MAX_ATTEMPTS} more"] if len(rows) > _MAX_ATTEMPTS else []
+    return [*table(("WORKFLOW", "ID", "ATTEMPT", "STATUS"), rows[:_MAX_ATTEMPTS]), *more] if rows else []
+
+
+def _earlier_attempts(result: Verification) -> list[str]:
+    """Return what is open or wrong in attempts that another one followed, which is no fault any more."""
+    scopes = _scopes([item for item in result.interrupted if item.superseded])
+    faults = [line for check in result.journals if check.superseded for line in _faults(check)]
+    return [*scopes, *faults]
+
+
+def _unclosed(result: Verification) -> list[str]:
+    """Return which processes were ended from outside, and that this alone is no fault."""
+    lines = [
+        line
+        for check in result.journals
+        if check.state == "gone" and not (check.worker or check.at_fault or check.superseded)
+        for line in (str(check.report.path), *(f"  {text}" for text in (*check.reasons, *check.notes)))
+    ]
+    workers = [check for check in result.journals if check.notes and check.worker]
+    if workers:
+        were = "worker process was" if len(workers) == 1 else f"{len(workers)} worker processes were"
+        lines.append(f"{'1 ' if len(workers) == 1 else ''}{were} ended without a footer")
+    return lines
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
@@ -212,24 +258,63 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _verdict(result: Verification, problems: list[str]) -> str:
     events = sum(check.report.found for check in result.journals)
     running = sum(check.state == "running" for check in result.journals)
+    gone = sum(check.state == "gone" for check in result.journals)
     journals = _count(len(result.journals), "journal")
     if result.verdict == "COMPLETE":
         complete = f"all {_count(events, 'event')} that were captured are there"
-        return f"COMPLETE: {journals}, closed; {complete}{delivery_state(result)}."
+        closed = f"{gone} of them not closed" if gone else "closed"
+        cut = f"; {_cut(result)}" if any(item.superseded for item in result.interrupted) else ""
+        return f"COMPLETE: {journals}, {closed}; {complete}{cut}{delivery_state(result)}."
     if result.verdict == "RUNNING":
         so_far = _count(events, "event")
         so_far += f" so far{delivery_state(result)}"
         return f"RUNNING: {running} of {journals} still written; {so_far}, nothing amiss."
-    faulty = sum(bool(check.reasons) for check in result.journals)
+    faulty = sum(check.at_fault for check in result.journals)
     findings = [
         f"{faulty} of {journals} at fault" if faulty else "",
-        f"{_count(len(result.missing), 'recorder')} missing" if result.missing else "",
-        f"{_count(len(result.interrupted), 'scope')} interrupted" if result.interrupted else "",
+        f"{_count(len(result.missing), 'part')} missing" if result.missing else "",
+        _interrupted(result.lost),
         f"{_count(len(result.unreadable), 'journal')} cannot be read" if result.unreadable else "",
         f"{running} still written" if running else "",
+        f"no record is lost, all {_count(events, 'event')} that are known of are there"
+        if result.lost and not (faulty or result.missing or result.unreadable or running)
+        else "",
         *problems,
     ]
     return f"INCOMPLETE: {'; '.join(filter(None, findings))}."
+
+
+def _interrupted(items: list[OpenItem]) -> str:
+    """Return which workflows were interrupted, and in which attempt; of many only how many."""
+    workflows = [item for item in items if item.kind == "workflow"]
+    tasks = len(items) - len(workflows)
+    if len(workflows) > _MAX_NAMED:
+        names = [_count(len(workflows), "workflow")]
+    else:
+        names = [f"workflow {printable(item.name or item.id)} (attempt {item.attempt})" for item in workflows]
+    named = [*names, *([_count(tasks, "task")] if tasks else [])]
+    return f"{_and(named)} interrupted" if named else ""
+
+
+def _cut(result: Verification) -> str:
+    """Return which attempts were interrupted, and what became of the last one; of many only how many."""
+    last = {each.workflow_id: each for each in result.attempts}
+    cut: dict[str, list[str]] = {}
+    for item in result.interrupted:
+        if item.kind == "workflow" and item.workflow_id in last and item.superseded:
+            cut.setdefault(item.workflow_id, []).append(str(item.attempt))
+    if not cut or len(cut) > _MAX_NAMED:
+        scopes = sum(item.superseded for item in result.interrupted)
+        return f"{_count(scopes, 'scope')} of earlier attempts interrupted"
+    return ", ".join(
+        f"{'attempt' if len(numbers) == 1 else 'attempts'} {_and(numbers)} of workflow "
+        f"{printable(last[name].name or name)} interrupted, attempt {last[name].attempt} {last[name].status}"
+        for name, numbers in cut.items()
+    )
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _count(number: int, noun: str) -> str:

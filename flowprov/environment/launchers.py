@@ -1,55 +1,131 @@
 """What a launcher tells a process: its rank, and the ids that it shares with the other ranks of its job.
 
-Flows in: the environment variables that torchrun, SLURM or MPI set. Flows out: rank and world size, and ids
-that every rank of a job derives by itself and that are equal in all of them.
+Flows in: the environment variables that torchrun, SLURM or MPI set. Flows out: rank and world size, the job
+with its restarts, and ids that every rank of a job derives by itself and that are equal in all of them.
+
+Three things are kept apart: the ranks of one job, which run at the same time; the attempts of one job, which
+its launcher starts again after a failure; and different jobs, even if their variables are the same.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
+from typing import NamedTuple
 
 # Any fixed namespace will do, if every rank of every version uses the same.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://flowprov/launchers")
+# Set for the children of a rank: they inherit its launcher's variables, but are no ranks themselves.
+ENV_RANK_OF = "FLOWPROV_RANK_OF"
+# Numbers from here on are no steps that srun started: an interactive shell, a batch script, a container.
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0
+
+
+class Job(NamedTuple):
+    """The job as a rank of which a process was launched.
+
+    Attributes
+    ----------
+    job_id
+        Its id, the same in all ranks and after every restart; None if no variable is unique to the job.
+    restart
+        How often SLURM put it into the queue again.
+    agent
+        Torchrun's agent that launched this process, one on each node; None without torchrun.
+    agent_restart
+        How often that agent restarted its processes. The agents of a job do not always agree on it.
+    """
+
+    job_id: str | None
+    restart: int = 0
+    agent: str | None = None
+    agent_restart: int = 0
 
 
 def rank_and_world_size() -> tuple[int | None, int | None]:
     """Return rank and world size of this process; None for both if it was not launched as one of several."""
     for rank_name, size_name in (
         ("RANK", "WORLD_SIZE"),
-        ("SLURM_PROCID", "SLURM_NTASKS"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"),
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ):
         rank, size = os.environ.get(rank_name, ""), os.environ.get(size_name, "")
-        if rank.isdigit() and size.isdigit():
+        if rank.isdigit() and size.isdigit() and not (rank_name == "SLURM_PROCID" and _is_alone_in_slurm()):
             return int(rank), int(size)
     return None, None
 
 
-def job_name() -> str | None:
-    """Return a unique name of the job that this rank belongs to, None if no variable is unique to the job.
+def certain_world_size() -> int | None:
+    """Return the world size, if it is certain that so many ranks were launched; else None.
 
-    ``torchrun`` gives each job a run id of its own. If the user named the run id, the port of the rendezvous
-    is still a new one for each job. With the static rendezvous the run id is "none", and nothing is unique.
+    The number of tasks of an allocation of SLURM is certain only in a step of so many tasks. A first task
+    that does not know the size of its step may have been started by hand.
     """
+    rank, size = rank_and_world_size()
+    by_slurm = "RANK" not in os.environ and "SLURM_PROCID" in os.environ
+    if by_slurm and rank == 0 and "SLURM_STEP_NUM_TASKS" not in os.environ:
+        return None
+    return size
+
+
+def current_job() -> Job | None:
+    """Return the job as a rank of which this process was launched; None for any other process.
+
+    A process that SLURM did not launch, but put into the queue again together with the script around it, has
+    a job without an id.
+    """
+    if is_helper():
+        return None
+    restart = _number("SLURM_RESTART_COUNT")
+    rank, _ = rank_and_world_size()
+    if rank is None:
+        return Job(None, restart) if restart else None
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    if run_id and run_id != "none":
-        port = os.environ.get("MASTER_PORT", "")
-        return f"torchrun {run_id} {os.environ.get('MASTER_ADDR', '')}:{port}"
-    slurm_job = os.environ.get("SLURM_JOB_ID")
-    if slurm_job and os.environ.get("SLURM_STEP_ID"):
-        return f"slurm {slurm_job} {os.environ['SLURM_STEP_ID']}"
-    return None
+    if run_id is None:
+        step = _slurm_step()
+        name = None if step is None or "RANK" in os.environ else step
+        return Job(_uuid(name) if name else None, restart)
+    name = _torchrun_job(run_id)
+    return Job(
+        _uuid(name) if name else None,
+        restart,
+        _uuid(_torchrun_agent() or run_id),
+        _number("TORCHELASTIC_RESTART_COUNT"),
+    )
+
+
+def is_helper() -> bool:
+    """Whether this process is a child of a rank that inherited its variables, and no rank itself."""
+    variables = rank_variables()
+    if variables is None:
+        return False
+    forked_from = _VARIABLES_AT_IMPORT if os.getpid() != _PROCESS else None
+    return variables in (forked_from, os.environ.get(ENV_RANK_OF))
+
+
+def rank_variables() -> str | None:
+    """Return the launcher's variables that are this process's own, as one text; None without a launcher."""
+    rank, _ = rank_and_world_size()
+    if rank is None:
+        return None
+    names = (
+        "TORCHELASTIC_RUN_ID",
+        "TORCHELASTIC_RESTART_COUNT",
+        "MASTER_PORT",
+        "SLURM_JOB_ID",
+        "SLURM_STEP_ID",
+    )
+    return " ".join([str(rank), *(os.environ.get(name, "-") for name in names)])
 
 
 def campaign_id() -> str | None:
     """Return the id of the campaign that all ranks of this job share, None for a process on its own."""
-    _, size = rank_and_world_size()
-    name = job_name() if size is not None and size > 1 else None
-    return None if name is None else _derived_id(name)
+    job = current_job()
+    return None if job is None or job.job_id is None else _uuid(job.job_id)
 
 
-def workflow_id(campaign: str, name: str, ordinal: int) -> str | None:
+def workflow_id(campaign: str, name: str, ordinal: int, run: int = 0) -> str | None:
     """Return the id of a workflow that every rank opens, None for a process on its own.
 
     Parameters
@@ -60,13 +136,100 @@ def workflow_id(campaign: str, name: str, ordinal: int) -> str | None:
         The name of the workflow.
     ordinal
         How many workflows of that name this process opened before.
+    run
+        How many runs of the same program there were in the job before.
     """
-    _, size = rank_and_world_size()
-    if size is None or size < 2 or job_name() is None:
+    job = current_job()
+    if job is None or job.job_id is None:
         return None
-    return _derived_id(f"{campaign} {name} {ordinal}")
+    return _uuid(f"{job.job_id} {run} {campaign} {name} {ordinal}")
 
 
-def _derived_id(name: str) -> str:
+def _torchrun_job(run_id: str) -> str | None:
+    """Return a name that is unique to a job of torchrun, or None.
+
+    A job without a name has a random id. Where the user gave the name, a second job may have it too, and even
+    the same port. The agent tells them apart if there is one agent only; over several nodes, the address
+    does, which is a new one for each job unless the user has fixed it as well.
+    """
+    if _is_random(run_id):
+        return f"torchrun {run_id}"
+    step = _slurm_step()
+    if os.environ.get("GROUP_WORLD_SIZE") == "1" and step is None:
+        agent = _torchrun_agent()
+        if agent is not None:
+            return f"torchrun {run_id} {agent}"
+    if run_id == "none" and step is None:
+        return None  # a static rendezvous of several nodes
+    where = step or f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
+    return f"torchrun {run_id} {where}"
+
+
+def _torchrun_agent() -> str | None:
+    """Return what names the agent that launched this process: the folder that it made for its files."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        # <folder>/attempt_<number>/<local rank>/error.json
+        return f"{os.uname().nodename} {Path(path).parent.parent.parent}"
+    start = _process_fields(os.getppid())
+    return f"{os.uname().nodename} {os.getppid()} {start[19]}" if start else None
+
+
+def _slurm_step() -> str | None:
+    """Return the name of the step in which srun launched this process; None if srun did not."""
+    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "")
+    if not job or not step.isdigit() or int(step) >= _FIRST_SPECIAL_STEP or _is_in_terminal():
+        return None
+    return f"slurm {os.environ.get('SLURM_CLUSTER_NAME', '')} {job} {step}"
+
+
+def _is_alone_in_slurm() -> bool:
+    """Whether this process runs in a job of SLURM, and srun did not launch it as one of several tasks.
+
+    A batch script and an interactive shell have the variables of a first task of as many tasks as the
+    allocation has room for, and so has every program that is started there.
+    """
+    return os.environ.get("SLURM_PROCID") == "0" and "SLURM_JOB_ID" in os.environ and _slurm_step() is None
+
+
+def _is_in_terminal() -> bool:
+    """Whether this process was started by hand, in a shell that srun launched with a terminal."""
+    task = os.environ.get("SLURM_TASK_PID", "")
+    if not task.isdigit() or int(task) == os.getpid():
+        return False
+    fields = _process_fields(int(task))
+    return bool(fields) and fields[4] != "0"
+
+
+def _process_fields(pid: int) -> list[str]:
+    """Return the fields of ``/proc/<pid>/stat`` behind the name; empty if it cannot be read.
+
+    Number 4 is the terminal, 0 if the process has none; number 19 is the start. Source: ``proc_pid_stat(5)``.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def _is_random(run_id: str) -> bool:
+    try:
+        uuid.UUID(run_id)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _uuid(name: str) -> str:
     """Return the id that every rank derives from a name; variables may hold what UTF-8 cannot."""
     return str(uuid.uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))
+
+
+_PROCESS = os.getpid()
+_VARIABLES_AT_IMPORT = rank_variables()

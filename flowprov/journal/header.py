@@ -5,6 +5,7 @@ Flows in: campaign, host, rank and program, from the runtime. Flows out: the fir
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -28,6 +29,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     program: str | None = None
     settings_digest: str | None = None
     flowprov: str = ""
+    launch: records.Launch | None = None
 
 
 def make_header(
@@ -37,6 +39,7 @@ def make_header(
     heartbeat_s: float,
     first_number: int,
     ancestors: list[tuple[str, int]],
+    previous: str | None = None,
 ) -> records.Header:
     """Return the header of a journal that this process creates now.
 
@@ -50,6 +53,8 @@ def make_header(
         Seconds between two heartbeats.
     first_number, ancestors
         The first number of its tasks, and the journals to which lower numbers belong.
+    previous
+        The last of these journals that has a file.
     """
     return records.Header(
         schema=records.SCHEMA_VERSION,
@@ -70,4 +75,18 @@ def make_header(
         heartbeat_s=heartbeat_s,
         first_number=first_number,
         ancestors=ancestors,
+        previous=previous,
+        parent_pid=_parent_pid(),
+        launch=identity.launch,
     )
+
+
+def _parent_pid() -> int | None:
+    """Return the parent of a process that was forked, or that multiprocessing started; else None."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        return parent.pid
+    return os.getppid() if os.getpid() != _PROCESS else None
+
+
+_PROCESS = os.getpid()

@@ -278,6 +278,8 @@ class Journal(LineAppender):
     def _rotate(self) -> None:
         """Have the next record create a new file; task numbers so far still mean the tasks of this file."""
         self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        if self.path is not None:
+            self._previous = self.journal_id
         self.first_number = self.next_number()
         self.journal_id = uuid_utils.uuid7().hex
         self._reset()

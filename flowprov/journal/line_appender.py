@@ -60,6 +60,7 @@ class LineAppender:
         self.settings = settings
         self.first_number = 0
         self.ancestors: list[tuple[str, int]] = []
+        self._previous: str | None = None  # the last of them that has a file
         self._campaign = identity.campaign
         self._maintenance = maintenance
         self._lock = threading.RLock()
@@ -208,6 +209,7 @@ class LineAppender:
                 self.journal_id,
                 first_number=self.first_number,
                 ancestors=self.ancestors,
+                previous=self._previous,
             )
             # One after the other, without a call in between: an exception finds all of this done or nothing.
             self._opened, self.path, self._writer = opened, opened.path, opened.writer

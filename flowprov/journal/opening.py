@@ -37,6 +37,7 @@ def open_file(
     *,
     first_number: int,
     ancestors: list[tuple[str, int]],
+    previous: str | None = None,
 ) -> OpenFile:
     """Create the file of a journal and write its beginning.
 
@@ -44,7 +45,7 @@ def open_file(
     ----------
     settings
         The ``journal`` part of the settings.
-    identity, first_number, ancestors
+    identity, first_number, ancestors, previous
         For the header.
     campaign
         The record that names the campaign.
@@ -70,6 +71,7 @@ def open_file(
                 heartbeat_s=settings.heartbeat,
                 first_number=first_number,
                 ancestors=ancestors,
+                previous=previous,
             )
         )
         new_writer.append(header)

@@ -12,8 +12,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import AttemptIndex
 from flowprov.records import JsonObject, Workflow
+
+AttemptKey: TypeAlias = tuple[str, int]  # the id of a workflow and the number of an attempt
 
 SAMPLED = (
     "energy counters of the whole devices, interpolated linearly between samples; nothing is counted before "
@@ -132,31 +137,46 @@ class WorkflowCounters:
     """The counters that the processes of each workflow sampled."""
 
     def __init__(self) -> None:
-        self._by_journal: list[tuple[set[str], dict[str, Counter]]] = []
+        self._by_journal: list[tuple[JournalSummary, set[str], dict[str, Counter]]] = []
 
-    def add(self, workflow_ids: set[str], counters: dict[str, Counter]) -> None:
+    def add(self, journal: JournalSummary, workflow_ids: set[str], counters: dict[str, Counter]) -> None:
         """Add the counters of one journal, with the workflows of which it holds rows."""
         if counters:
-            self._by_journal.append((workflow_ids, counters))
+            self._by_journal.append((journal, workflow_ids, counters))
 
-    def energies(self, workflows: Mapping[str, Workflow]) -> dict[str, JsonObject]:
-        """Return the energy of each workflow that has ended and has counters.
+    def energies(
+        self, workflows: Mapping[str, Sequence[Workflow]], indices: Mapping[str, AttemptIndex]
+    ) -> dict[AttemptKey, JsonObject]:
+        """Return the energy of each attempt of a workflow that has ended and has counters.
 
         Its devices are those that its own processes and those of the workflows inside it sampled.
+
+        Parameters
+        ----------
+        workflows
+            The attempts of each workflow, by its id.
+        indices
+            What finds the attempts to which the records of a journal belong.
         """
-        by_workflow: dict[str, dict[str, list[Counter]]] = {}
-        for workflow_ids, journal_counters in self._by_journal:
-            for workflow_id in _with_ancestors(workflow_ids, workflows):
-                counters = by_workflow.setdefault(workflow_id, {})
+        by_attempt: dict[AttemptKey, dict[str, list[Counter]]] = {}
+        for journal, workflow_ids, journal_counters in self._by_journal:
+            keys = {
+                (workflow_id, number)
+                for workflow_id in workflow_ids
+                if workflow_id in indices
+                for number in indices[workflow_id].of_journal(journal.header, journal.last_at)
+            }
+            for key in _with_ancestors(keys, workflows, indices, journal):
+                counters = by_attempt.setdefault(key, {})
                 for device, counter in journal_counters.items():
                     counters.setdefault(device, []).append(counter)
         energies = {}
-        for workflow_id, counters in by_workflow.items():
-            row = workflows[workflow_id]
+        for (workflow_id, number), counters in by_attempt.items():
+            row = workflows[workflow_id][number - 1]
             if row.started_at is not None and row.ended_at is not None:
                 energy = sampled_energy(counters, row.started_at, row.ended_at)
                 if energy is not None:
-                    energies[workflow_id] = energy
+                    energies[workflow_id, number] = energy
         return energies
 
 
@@ -208,11 +228,23 @@ def _as_json(by_device: dict[str, float], method: str) -> JsonObject:
     return {"joules": sum(by_device.values()), "by_device": by_device, "method": method}
 
 
-def _with_ancestors(workflow_ids: Iterable[str], workflows: Mapping[str, Workflow]) -> set[str]:
-    closure: set[str] = set()
-    for workflow_id in workflow_ids:
-        current: str | None = workflow_id
-        while current is not None and current not in closure and current in workflows:
+def _with_ancestors(
+    keys: Iterable[AttemptKey],
+    workflows: Mapping[str, Sequence[Workflow]],
+    indices: Mapping[str, AttemptIndex],
+    journal: JournalSummary,
+) -> set[AttemptKey]:
+    """Return attempts with those around them, as far as they have rows."""
+    closure: set[AttemptKey] = set()
+    for key in keys:
+        current: AttemptKey | None = key
+        while current is not None and current not in closure:
             closure.add(current)
-            current = workflows[current].parent_workflow_id
+            row = workflows[current[0]][current[1] - 1]
+            parent = row.parent_workflow_id
+            current = (
+                (parent, indices[parent].find(journal.header, row.started_at))
+                if parent is not None and parent in indices
+                else None
+            )
     return closure

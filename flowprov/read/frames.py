@@ -34,6 +34,7 @@ COLUMNS = (
     "name",
     "activity_id",
     "subtype",
+    "attempt",
     "status",
     "submitted_at",
     "started_at",

@@ -21,6 +21,7 @@ LABEL_FIELDS = (
     "activity_id",
     "subtype",
     "status",
+    "attempt",
     "started_at",
     "ended_at",
     "duration",
@@ -82,13 +83,20 @@ def shown_rank(row: Fields) -> int | None:
 
 def _label(row: Fields, values: Mapping[tuple[str, str], _Values], parent_rank: int | None) -> str:
     title = title_of(row)
-    parts = [title, str(row.get("status") or ""), _duration(row)]
+    parts = [title, _later_attempt(row), str(row.get("status") or ""), _duration(row)]
     rank = shown_rank(row)
     if rank is not None and rank != parent_rank:
         parts.append(f"rank {rank}")
     used, generated = (values[title, field].text(row.get(field)) for field in ("used", "generated"))
     parts += [used, f"-> {generated}" if generated else "", *_endings(row)]
     return "  ".join(part for part in parts if part)
+
+
+def _later_attempt(row: Fields) -> str:
+    """Return which attempt of a workflow a row is, if it is not the first."""
+    attempt = row.get("attempt")
+    later = row.get("task_id") is None and _is_known(attempt) and attempt > 1
+    return f"attempt {int(attempt)}" if later else ""  # type: ignore[arg-type]
 
 
 def _endings(row: Fields) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from flowprov.errors import UnknownIdError
+from flowprov.read.attempts import attempt_key, id_of_key
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, title_of
 from flowprov.read.siblings import Kind, Siblings, draw
 from flowprov.read.unknown_ids import describe_unknown
@@ -45,8 +46,8 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
     nodes = _nodes_with(rows, task_id)
     path: list[str] = []
     key = _parent(nodes, task_id)
-    while key is not None and key not in path and key != task_id:
-        path.append(key)
+    while key is not None and id_of_key(key) not in path and id_of_key(key) != task_id:
+        path.append(id_of_key(key))
         key = _parent(nodes, key)
     return path
 
@@ -54,13 +55,17 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
 def children(rows: Rows, task_id: str) -> list[str]:
     """Return the ids of what is directly inside a task or a workflow, in the order of the rows.
 
+    What is inside a workflow is what is inside any of its attempts.
+
     Raises
     ------
     UnknownIdError
         If no row has this id.
     """
     nodes = _nodes_with(rows, task_id)
-    return [key for key in nodes if key != task_id and _parent(nodes, key) == task_id]
+    parents = ((id_of_key(key), _parent(nodes, key)) for key in nodes)
+    inside = (key for key, parent in parents if parent is not None and id_of_key(parent) == task_id)
+    return [key for key in dict.fromkeys(inside) if key != task_id]
 
 
 def tree(
@@ -100,7 +105,7 @@ def tree(
 
     def labels(parent: str | None, keys: list[str]) -> list[str]:
         if label is not None:
-            return list(map(label, keys))
+            return [label(id_of_key(key)) for key in keys]
         rank = None if parent is None else shown_rank(nodes[parent].row)
         return labels_of([nodes[key].row for key in keys], rank)
 
@@ -124,17 +129,36 @@ def _nodes_with(rows: Rows, task_id: str) -> dict[str, _Node]:
 
 def _nodes(rows: Rows) -> dict[str, _Node]:
     nodes: dict[str, _Node] = {}
+    starts: dict[str, list[Any]] = {}  # of the attempts of workflows
     for row in iter_fields(rows, LABEL_FIELDS):
-        key = row["task_id"] or row["workflow_id"]
+        workflow = _attempt_key(row["workflow_id"], row["attempt"])
+        key = cast("str", row["task_id"] or workflow)
         if key in nodes:  # the later of two messages holds more, and may leave out what the first one has
             before = nodes[key].row
             row.update({name: before[name] for name in _MERGED_FIELDS if row[name] is None})
+        nodes[key] = _Node((row["parent_task_id"], workflow, row["workflow_id"]), row)
+        if row["task_id"] is None and _is_known(row["started_at"]):
+            starts.setdefault(row["workflow_id"], []).append(row["started_at"])
+    for key, (_, row) in nodes.items():
         if row["task_id"] is None:
-            parents: tuple[str | None, ...] = (row["parent_workflow_id"],)
-        else:
-            parents = (row["parent_task_id"], row["workflow_id"])
-        nodes[key] = _Node(parents, row)
+            parent = row["parent_workflow_id"]
+            nodes[key] = _Node((_attempt_key(parent, _begun(starts.get(parent), row)), parent), row)
     return nodes
+
+
+def _begun(starts: list[Any] | None, row: dict[str, Any]) -> int | None:
+    """Return how many attempts had begun when a workflow inside began; None if that is not known."""
+    if starts is None or len(starts) == 1 or not _is_known(row["started_at"]):
+        return None
+    return sum(bool(start <= row["started_at"]) for start in starts)
+
+
+def _attempt_key(workflow_id: str | None, attempt: int | None) -> str | None:
+    return None if workflow_id is None else attempt_key(workflow_id, attempt)
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value == value  # noqa: PLR0124 - NaN and NaT mean unknown in a DataFrame
 
 
 def _parent(nodes: dict[str, _Node], key: str) -> str | None:

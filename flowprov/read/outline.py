@@ -8,17 +8,18 @@ those that are shown and to count the others; and once for all that the chosen o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import AttemptIndex, attempt_key, id_of_key
 from flowprov.read.decoding import decode_restored
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, titled
 from flowprov.read.lineage import iter_fields
-from flowprov.read.rows import Row, fold
+from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
 from flowprov.read.siblings import Kind, Siblings, draw
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
@@ -88,7 +89,7 @@ class Outline:
         self._most = most
         self._depth = depth
         self._fold_forwards = fold_forwards
-        self._workflow_ids: set[str] = set()
+        self._attempts: dict[str, AttemptIndex] = {}
         self._known, self._started, self._ended, self._parents = (TaskIds() for _ in range(4))
         self._corrected: dict[str, TaskIds] = {}  # by status
         self._inside: dict[str | None, Siblings] = {}
@@ -96,7 +97,7 @@ class Outline:
 
     def lines(self) -> Iterator[str]:
         """Read the journals; return the lines, indented by their level."""
-        self._place_workflows(fold((journal, self._scan(journal)) for journal in self._journals))
+        self._place_workflows(fold_campaign((journal, self._scan(journal)) for journal in self._journals))
         levels: dict[str | None, int] = {None: -1}
         parents: list[str | None] = [None]
         for parent in parents:  # grows with each workflow that is shown
@@ -149,14 +150,18 @@ class Outline:
         if isinstance(line, _TaskLine):
             (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
 
-    def _place_workflows(self, rows: Iterable[Row]) -> None:
-        workflows = [row for row in rows if isinstance(row, Workflow)]
-        self._workflow_ids = {row.workflow_id for row in workflows}
-        for row in workflows:
-            parent = row.parent_workflow_id if row.parent_workflow_id in self._workflow_ids else None
+    def _place_workflows(self, folded: FoldedCampaign) -> None:
+        self._attempts = folded.attempts
+        for row in folded.rows:
+            if not isinstance(row, Workflow):
+                continue
+            parent = row.parent_workflow_id if row.parent_workflow_id in self._attempts else None
+            if parent is not None and row.started_at is not None:
+                parent = attempt_key(parent, self._attempts[parent].begun_at(row.started_at))
             kind = Kind(titled(row.name, row.subtype), str(row.status or ""))
             at = row.started_at if row.started_at is not None else row.ended_at
-            self._siblings(parent).add(row.workflow_id, _NO_TIME if at is None else at, kind)
+            key = attempt_key(row.workflow_id, row.attempt)
+            self._siblings(parent).add(key, _NO_TIME if at is None else at, kind)
 
     def _place_tasks(self, parents: set[str | None]) -> None:
         """Place each task that is directly inside one of the parents beside its siblings."""
@@ -168,7 +173,7 @@ class Outline:
                 return _decoder.decode(line) if line.startswith(_TASKS) else None
 
             for _, line in JournalReader(journal.path, 0, decode, missing_ok=True).read():
-                if line is None or (parent := self._parent_of(line, full, parents)) not in parents:
+                if line is None or (parent := self._parent_of(line, full, parents, journal)) not in parents:
                     continue
                 task_id = full(line.task_id)
                 status = self._status_of(line, task_id, alive=journal.alive)
@@ -185,14 +190,24 @@ class Outline:
         self._siblings(parent).add(task_id, at, kind, duration)
 
     def _parent_of(
-        self, line: _Line, full: Callable[[LocalId], str], shown: Collection[str | None]
+        self,
+        line: _Line,
+        full: Callable[[LocalId], str],
+        shown: Collection[str | None],
+        journal: JournalSummary,
     ) -> str | None:
         """Return the nearest parent that is there: a task, else the workflow, else None."""
         if line.parent_task_id is not None:
             parent = full(line.parent_task_id)
             if parent in shown or parent in self._known:
                 return parent
-        return line.workflow_id if line.workflow_id in self._workflow_ids else None
+        if line.workflow_id is None or line.workflow_id not in self._attempts:
+            return None
+        index = self._attempts[line.workflow_id]
+        if index.last == 1:
+            return line.workflow_id
+        at = line.started_at if line.started_at is not None else line.submitted_at
+        return attempt_key(line.workflow_id, index.find(journal.header, at))
 
     def _status_of(self, line: _Line, task_id: str, *, alive: bool) -> str | None:
         """Return the status of the row to which a line leads; None if another line leads to it."""
@@ -210,9 +225,12 @@ class Outline:
 
     def _read_rows(self, keys: set[str]) -> None:
         """Read the rows of what is shown, with all that their lines say."""
-        rows = fold(((journal, _records_of(journal, keys)) for journal in self._journals), merge=True)
+        ids = set(map(id_of_key, keys))
+        rows = fold(((journal, _records_of(journal, ids)) for journal in self._journals), merge=True)
         for row, fields in zip(rows, iter_fields(rows, LABEL_FIELDS), strict=True):
-            self._fields[str(row.task_id) if isinstance(row, Task) else row.workflow_id] = fields
+            of_workflow = attempt_key(row.workflow_id or "", row.attempt)
+            key = str(row.task_id) if isinstance(row, Task) else of_workflow
+            self._fields[key] = fields
 
     def _labels(self, parent: str | None, keys: list[str]) -> list[str]:
         above = self._fields.get(parent) if parent is not None else None

@@ -1,9 +1,10 @@
 """Fold the records of a campaign into rows.
 
 Flows in: the records of a campaign, journal by journal. Flows out: its tasks and workflows, one row per
-workflow and one per message of a task (or one per task).
+attempt of a workflow and one per message of a task (or one per task).
 
 - Corrections are applied.
+- Each row knows to which attempt of its workflow it belongs.
 - Items without an end are RUNNING if their process is still there, INTERRUPTED if it is gone.
 - Telemetry samples are joined by time, and the dependencies of Dask tasks are resolved.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import AttemptIndex
 from flowprov.read.dask_tasks import number_attempts, resolve_dependencies
 from flowprov.read.decoding import complete_record
 from flowprov.read.energy import WorkflowCounters
@@ -38,13 +40,28 @@ from flowprov.records import (
 
 Row: TypeAlias = Task | Workflow
 R = TypeVar("R", Task, OpenTask, Row)
+T = TypeVar("T", bound=Task)
 
 MERGED_FIELDS = ("used", "generated", "custom_metadata")
 _NO_TIME = sys.maxsize  # rows without any time come last
 
 
+class FoldedCampaign(NamedTuple):
+    """The rows of a campaign, sorted by their start, and what finds the attempts of each workflow."""
+
+    rows: list[Row]
+    attempts: dict[str, AttemptIndex]
+
+
 def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False) -> list[Row]:
-    """Return the rows of a campaign, sorted by their start.
+    """Return the rows of a campaign, sorted by their start; see :func:`fold_campaign`."""
+    return fold_campaign(journals, merge=merge).rows
+
+
+def fold_campaign(
+    journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False
+) -> FoldedCampaign:
+    """Return the rows of a campaign, sorted by their start, with the attempts of its workflows.
 
     Parameters
     ----------
@@ -61,7 +78,7 @@ def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: 
         rows = merge_tasks(rows)
     rows = number_attempts(resolve_dependencies(rows, folding.left_out))
     rows.sort(key=_sort_time)
-    return rows
+    return FoldedCampaign(rows, folding.attempts)
 
 
 class _Folding:
@@ -70,10 +87,14 @@ class _Folding:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._workflows: dict[str, tuple[int, WorkflowRuns]] = {}
+        self._journals: list[
+            tuple[JournalSummary, int, int]
+        ] = []  # with the first and last index of its rows
         self._started_in: dict[str, JournalSummary] = {}  # the journals of tasks that have a start message
         self._open_tasks: dict[str, tuple[OpenTask, JournalSummary]] = {}
         self._corrections: list[Correction] = []
         self._counters = WorkflowCounters()
+        self.attempts: dict[str, AttemptIndex] = {}
         self.left_out: list[LeftOut] = []
 
     def add(self, journal: JournalSummary, records: Iterable[Record]) -> None:
@@ -83,7 +104,7 @@ class _Folding:
         for record in records:
             kind = type(record)
             if kind is Task:
-                task = complete_task(record, header)  # type: ignore[arg-type]
+                task = complete_task(record, header, 1)  # type: ignore[arg-type]
                 if task.telemetry_at_end is not None:
                     task = with_exact_energy(task)
                 rows.append(task)
@@ -97,9 +118,10 @@ class _Folding:
                 telemetry.machine = record  # type: ignore[assignment]
             elif isinstance(record, (Workflow, OpenTask, Correction)):
                 self._add_other(journal, complete_record(record, header), telemetry)
+        self._journals.append((journal, first, len(rows)))
         samples = telemetry.join_samples(header)
         if samples is not None:
-            self._join_tasks(samples, telemetry, first)
+            self._join_tasks(samples, telemetry, first, journal)
 
     def _note_start_or_end(self, task: Task, journal: JournalSummary) -> None:
         if task.status in OPEN_STATUSES:
@@ -125,19 +147,21 @@ class _Folding:
         elif isinstance(record, Correction):
             self._corrections.append(record)
 
-    def _join_tasks(self, samples: JoinedSamples, telemetry: JournalTelemetry, first: int) -> None:
+    def _join_tasks(
+        self, samples: JoinedSamples, telemetry: JournalTelemetry, first: int, journal: JournalSummary
+    ) -> None:
         """Join the tasks of one journal to its samples; their rows begin at index ``first``."""
         rows = self._rows
         for index in range(first, len(rows)):
             if isinstance(row := rows[index], Task):
                 rows[index] = samples.join(row)
         for task_id in telemetry.open_task_ids & self._open_tasks.keys():
-            task, journal = self._open_tasks[task_id]
-            self._open_tasks[task_id] = (samples.join(task), journal)
+            task, its_journal = self._open_tasks[task_id]
+            self._open_tasks[task_id] = (samples.join(task), its_journal)
         if samples.counters:
             workflow_ids = {row.workflow_id for row in islice(rows, first, None)}
             workflow_ids.update(run.record.workflow_id for run in telemetry.runs)
-            self._counters.add({name for name in workflow_ids if name is not None}, samples.counters)
+            self._counters.add(journal, {name for name in workflow_ids if name is not None}, samples.counters)
 
     def rows(self) -> list[Row]:
         """Return the rows, in the order of their first messages."""
@@ -164,12 +188,31 @@ class _Folding:
         return rows
 
     def _fold_workflows(self) -> None:
-        """Replace the first message of each workflow by its row."""
+        """Replace the first message of each workflow by the rows of its attempts."""
         folded = {workflow_id: runs.fold() for workflow_id, (_, runs) in self._workflows.items()}
-        energies = self._counters.energies(folded)
-        for workflow_id, (index, _) in self._workflows.items():
-            row = with_energy(folded[workflow_id], energies.get(workflow_id))
-            self._rows[index] = with_exact_energy(row)
+        self.attempts = {workflow_id: runs.index for workflow_id, (_, runs) in self._workflows.items()}
+        energies = self._counters.energies(folded, self.attempts)
+        self._assign_attempts({name: index for name, index in self.attempts.items() if index.last > 1})
+        for workflow_id, (position, _) in self._workflows.items():
+            rows = [
+                with_exact_energy(with_energy(row, energies.get((workflow_id, number))))
+                for number, row in enumerate(folded[workflow_id], 1)
+            ]
+            self._rows[position] = rows[0]
+            self._rows += rows[1:]
+
+    def _assign_attempts(self, indices: dict[str, AttemptIndex]) -> None:
+        """Set the attempt of the tasks of some workflows: those that have more than one."""
+        if not indices:
+            return
+        for journal, first, end in self._journals:
+            for position in range(first, end):
+                row = self._rows[position]
+                if isinstance(row, Task) and row.workflow_id in indices:
+                    self._rows[position] = _in_attempt(row, journal, indices[row.workflow_id])
+        for task_id, (task, journal) in self._open_tasks.items():
+            if task.workflow_id in indices:
+                self._open_tasks[task_id] = (_in_attempt(task, journal, indices[task.workflow_id]), journal)
 
     def _index_rows(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the row indices of starts and of ends, for tasks with more than one record."""
@@ -208,9 +251,14 @@ def merge_tasks(rows: Iterable[Row]) -> list[Row]:
     return merged
 
 
+def _in_attempt(task: T, journal: JournalSummary, index: AttemptIndex) -> T:
+    at = task.started_at if task.started_at is not None else task.submitted_at
+    return msgspec.structs.replace(task, attempt=index.find(journal.header, at))
+
+
 def _running_task(task: Task) -> Task:
     fields = {name: getattr(task, name) for name in Task.__struct_fields__}
-    return Task(**{**fields, "status": Status.RUNNING.value})
+    return Task(**{**fields, "status": Status.RUNNING.value, "attempt": task.attempt or 1})
 
 
 def _add_to(task: R, addition: OpenTask | Correction) -> R:

@@ -82,6 +82,11 @@ class Source:
         path = self._path
         return path is not None and (path.is_file() or any(path.glob(f"*{SUFFIX}")))
 
+    @property
+    def is_server(self) -> bool:
+        """Whether the source is a server."""
+        return self._mirror is not None
+
     def for_following(self) -> Source:
         """Return a source of the same journals, for a follower that reads them repeatedly while they grow."""
         if self._mirror is None:

@@ -22,7 +22,11 @@ class TaskIds:
         prefix, number = _split(task_id)
         if number is None:
             self._others.add(task_id)
-            return
+        else:
+            self.add_number(prefix, number)
+
+    def add_number(self, prefix: str, number: int) -> None:
+        """Add an id in two parts: the journal and the number."""
         page, rest = divmod(number, _PAGE)
         bits = self._pages.get((prefix, page))
         if bits is None:
@@ -36,6 +40,15 @@ class TaskIds:
         page, rest = divmod(number, _PAGE)
         bits = self._pages.get((prefix, page))
         return bits is not None and bool(bits[rest >> 3] & (1 << (rest & 7)))
+
+    def count_without(self, others: TaskIds) -> dict[str, int]:
+        """Return how many of these ids are not in another set, by journal."""
+        counts: dict[str, int] = {}
+        for (prefix, page), bits in self._pages.items():
+            known = int.from_bytes(others._pages.get((prefix, page), b""), "little")
+            if rest := (int.from_bytes(bits, "little") & ~known).bit_count():
+                counts[prefix] = counts.get(prefix, 0) + rest
+        return counts
 
     def __bool__(self) -> bool:
         return bool(self._pages or self._others)

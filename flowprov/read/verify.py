@@ -11,8 +11,7 @@ a journal, the journals are read a second time: see ``open_records``. So memory 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,51 +20,18 @@ import msgspec
 from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.buffer import campaign_of
-from flowprov.read.dask_workers import DaskWorkers
-from flowprov.read.journal_report import JournalReport, report_on
+from flowprov.read.evidence import Evidence
+from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open
-from flowprov.read.rows import Row, fold
+from flowprov.read.rows import FoldedCampaign, Row, fold_campaign
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source
-from flowprov.records import (
-    Campaign,
-    Record,
-    Status,
-    Task,
-)
+from flowprov.read.superseded import Superseded
+from flowprov.records import Campaign, Status, Task, Workflow
 
-State: TypeAlias = Literal["closed", "running", "gone"]
+__all__ = ["JournalCheck", "OpenItem", "Verification", "check_journal", "verify"]
+
 Verdict: TypeAlias = Literal["COMPLETE", "RUNNING", "INCOMPLETE"]
-
-
-class JournalCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of checking one journal.
-
-    Attributes
-    ----------
-    report
-        What the journal holds and what its writer counted.
-    state
-        ``closed``: it has a footer. ``running``: it has no footer and its writer is still there. ``gone``: it
-        has no footer and its writer is gone.
-    captured, written
-        Numbers of events. Without a footer these are lower bounds: the counts of the last heartbeat, or the
-        events found if there are more of them.
-    exact
-        Whether the counts come from a footer.
-    reasons
-        What is wrong with the journal, one sentence each; empty if nothing is.
-    deliveries
-        What each sink holds of the journal, in the order of the sinks.
-    """
-
-    report: JournalReport
-    state: State
-    captured: int
-    written: int
-    exact: bool
-    reasons: list[str]
-    deliveries: list[SinkCounts] = []
 
 
 class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,8 +45,12 @@ class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
         Its id, and the name of a workflow or the activity of a task.
     status
         RUNNING, SUBMITTED or INTERRUPTED.
-    workflow_id, hostname, pid, started_at
-        The workflow and the process in which it ran, and when it started.
+    workflow_id, attempt
+        The workflow to which it belongs, and which attempt of it.
+    hostname, pid, started_at
+        The process in which it ran, and when it started.
+    superseded
+        Whether another attempt came after this one.
     """
 
     kind: Literal["workflow", "task"]
@@ -91,6 +61,17 @@ class OpenItem(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str | None
     pid: int | None
     started_at: int | None
+    attempt: int | None = None
+    superseded: bool = False
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several attempts of a workflow, with what became of it."""
+
+    workflow_id: str
+    name: str | None
+    attempt: int
+    status: str
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +94,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         whoever reads the campaign by its id looks only into that folder.
     missing
         What is known to have run and has no journal here, one sentence each.
+    attempts
+        The attempts of the workflows that have more than one.
+    partial
+        Whether the source is only a part of the campaign, so that nothing is said of other journals.
     """
 
     campaign: Campaign
@@ -122,11 +107,18 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     copies: dict[Path, Path] = {}
     misplaced: list[Path] = []
     missing: list[str] = []
+    attempts: list[Attempt] = []
+    partial: bool = False
 
     @property
     def interrupted(self) -> list[OpenItem]:
         """The workflows and tasks that will never end."""
         return [item for item in self.open_items if item.status == Status.INTERRUPTED.value]
+
+    @property
+    def lost(self) -> list[OpenItem]:
+        """The workflows and tasks that will never end, and that no later attempt did again."""
+        return [item for item in self.interrupted if not item.superseded]
 
     @property
     def open(self) -> list[OpenItem]:
@@ -150,9 +142,12 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> Verdict:
-        """COMPLETE if nothing is wrong; RUNNING if nothing is wrong so far; else INCOMPLETE."""
-        faulty = any(check.reasons for check in self.journals)
-        if self.unreadable or self.missing or self.interrupted or faulty or self.undelivered:
+        """COMPLETE if nothing is wrong; RUNNING if nothing is wrong so far; else INCOMPLETE.
+
+        What is wrong with an attempt of a workflow does not count if another attempt came after it.
+        """
+        faulty = any(check.at_fault for check in self.journals)
+        if self.unreadable or self.missing or self.lost or faulty or self.undelivered:
             return "INCOMPLETE"
         return "RUNNING" if self.running else "COMPLETE"
 
@@ -185,87 +180,55 @@ def verify(
     """
     journal_source = Source(source)
     journals = journal_source.require_campaign(campaign_id, everywhere=True)
-    campaign_id = journals[0].header.campaign_id
-    unreadable = {
-        path: reason
-        for path, reason in journal_source.unreadable.items()
-        if path.absolute().parent.parent.name in folder_names(campaign_id)
-    }
     paths = {journal.path for journal in journals}
+    evidence = Evidence()
     open_records: list[tuple[JournalSummary, OpenRecordFilter]] = []
-    checks = []
-    workers = DaskWorkers()
+    deliveries: list[list[SinkCounts]] = []
     for journal in journals:
         open_filter = OpenRecordFilter()
-        report = report_on(journal, partial(_on_record, [open_filter.add, workers.add]))
-        workers.end_journal(alive=report.alive)
-        deliveries = [sink.count(report) for sink in sinks]
-        checks.append(msgspec.structs.replace(check_journal(report), deliveries=deliveries))
+        report = evidence.read(journal, open_filter.add)
+        deliveries.append([sink.count(report) for sink in sinks])
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter))
+    folded = fold_campaign(records_of_open(open_records), merge=True)
+    superseded = Superseded(folded.rows, folded.attempts)
+    open_rows = [row for row in folded.rows if row.status in WITHOUT_END]
+    checks = evidence.judge(open_rows, superseded)
+    partial, on_server = journal_source.is_part(), journal_source.is_server
     return Verification(
         campaign=campaign_of(journals),
-        journals=checks,
-        open_items=[
-            _open_item(row)
-            for row in fold(records_of_open(open_records), merge=True)
-            if row.status in WITHOUT_END
+        journals=[
+            msgspec.structs.replace(check, deliveries=counts)
+            for check, counts in zip(checks, deliveries, strict=True)
         ],
-        unreadable=unreadable,
+        open_items=[_open_item(row, superseded=superseded.has_row(row)) for row in open_rows],
+        unreadable=_unreadable(journal_source, journals[0].header.campaign_id),
         copies={copy: path for copy, path in journal_source.copies.items() if path in paths},
         misplaced=journal_source.misplaced(journals),
-        missing=workers.missing(
-            None if journal_source.is_part() else {journal.header.journal_id for journal in journals}
-        ),
+        missing=list(evidence.missing(superseded, partial=partial, on_server=on_server)),
+        attempts=list(_attempts(folded)),
+        partial=partial,
     )
 
 
-def _on_record(readers: list[Callable[[Record], object]], record: Record) -> None:
-    for reader in readers:
-        reader(record)
+def _unreadable(source: Source, campaign_id: str) -> dict[Path, str]:
+    """Return which journals of a campaign cannot be opened, and why."""
+    names = folder_names(campaign_id)
+    return {
+        path: reason
+        for path, reason in source.unreadable.items()
+        if path.absolute().parent.parent.name in names
+    }
 
 
-def check_journal(report: JournalReport) -> JournalCheck:
-    """Return what is wrong with a journal, by its report."""
-    exact = report.footer is not None
-    state: State = "closed" if exact else "running" if report.alive else "gone"
-    dropped = sum(report.dropped.values())
-    return JournalCheck(
-        report=report,
-        state=state,
-        captured=report.captured if exact else max(report.captured, report.found + dropped),
-        written=report.written if exact else max(report.written, report.found),
-        exact=exact,
-        reasons=list(_reasons(report, state, dropped)),
-    )
+def _attempts(folded: FoldedCampaign) -> Iterator[Attempt]:
+    for row in folded.rows:
+        if isinstance(row, Workflow) and row.attempt and folded.attempts[row.workflow_id].last > 1:
+            yield Attempt(
+                workflow_id=row.workflow_id, name=row.name, attempt=row.attempt, status=str(row.status)
+            )
 
 
-def _reasons(report: JournalReport, state: State, dropped: int) -> Iterator[str]:
-    if state == "gone":
-        evidence = "its last heartbeat" if report.heartbeat is not None else "the records alone"
-        yield f"its process ended without a footer: what is known comes from {evidence}"
-    if report.captured != report.written + dropped:
-        yield (
-            f"its counts do not add up: captured {report.captured} is not written {report.written} "
-            f"and dropped {dropped}"
-        )
-    if dropped:
-        by_reason = ", ".join(f"{reason} {count}" for reason, count in sorted(report.dropped.items()))
-        yield f"{_events(dropped)} dropped: {by_reason}"
-    # A running writer may have counted an event that is not yet in the file.
-    missing = report.written - report.found
-    if missing > 0 and state != "running":
-        yield f"{_events(missing)} missing: {report.written} written, {report.found} found"
-    if missing < 0 and state == "closed":
-        yield f"{_events(-missing)} too many: {report.written} written, {report.found} found"
-    if report.damages:
-        yield f"{len(report.damages)} damaged {'place' if len(report.damages) == 1 else 'places'}"
-
-
-def _events(count: int) -> str:
-    return f"{count} {'event' if count == 1 else 'events'}"
-
-
-def _open_item(row: Row) -> OpenItem:
+def _open_item(row: Row, *, superseded: bool) -> OpenItem:
     task = isinstance(row, Task)
     return OpenItem(
         kind="task" if task else "workflow",
@@ -276,4 +239,6 @@ def _open_item(row: Row) -> OpenItem:
         hostname=row.hostname,
         pid=row.pid,
         started_at=row.started_at,
+        attempt=row.attempt,
+        superseded=superseded,
     )

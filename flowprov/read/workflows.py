@@ -1,22 +1,31 @@
-"""Fold the messages of workflows into one row per workflow.
+"""Fold the messages of workflows into one row per attempt.
 
 Flows in: the messages of workflows, each with its journal. A workflow has an opening and an ending from every
-process that took part in it. Flows out: one record per workflow id.
+process that took part in it, once for each attempt. Flows out: one record per attempt of a workflow id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
-from flowprov.records import JsonObject, Status, Workflow
+from flowprov.read.attempts import (
+    AttemptIndex,
+    Period,
+    ProcessKey,
+    group_attempts,
+    period_of,
+    process_key,
+    process_period,
+)
+from flowprov.records import Header, JsonObject, Status, Workflow
 
 OPEN_STATUSES = (Status.RUNNING.value, Status.SUBMITTED.value)
-# A workflow of many ranks has the worst of their statuses.
+# An attempt of many ranks has the worst of their statuses.
 _WORST_FIRST = (
     Status.ERROR.value,
     Status.INTERRUPTED.value,
@@ -29,11 +38,27 @@ MERGED_FIELDS = ("used", "generated", "custom_metadata")
 
 
 class WorkflowRun(msgspec.Struct):
-    """What one process wrote of one workflow: its opening, its ending, or both."""
+    """What one process wrote of one attempt of a workflow: its opening, its ending, or both."""
 
     journal: JournalSummary
     record: Workflow
     ended: bool
+    opened_before: int | None = None  # of an addition: when its process had opened the workflow
+
+    @property
+    def header(self) -> Header:
+        """The header of its journal."""
+        return self.journal.header
+
+    @property
+    def period(self) -> Period:
+        """From when to when the process had the workflow open."""
+        return period_of(self.record.started_at, self.record.ended_at, self.journal)
+
+    @property
+    def process_period(self) -> Period:
+        """From when to when the process lived."""
+        return process_period(self.journal)
 
     def add_ending(self, ending: Workflow) -> None:
         """Merge the ending into the record."""
@@ -55,72 +80,96 @@ class WorkflowRun(msgspec.Struct):
 
 
 class WorkflowRuns:
-    """The messages of all processes for one workflow id."""
+    """The messages of all processes for one workflow id.
+
+    Attributes
+    ----------
+    index
+        Finds the attempt to which a record belongs. :meth:`fold` creates it.
+    """
 
     def __init__(self) -> None:
         self._runs: list[WorkflowRun] = []
-        self._additions: dict[Path, Workflow] = {}  # by journal
+        self._open: dict[ProcessKey, list[WorkflowRun]] = {}
+        self._latest: dict[Path, WorkflowRun] = {}
+        self._additions: dict[tuple[Path, int | None], WorkflowRun] = {}  # by journal, and when it had opened
+        self.index = AttemptIndex(())
 
     def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
         """Add an opening, an ending, or fields from another process; return the run if this starts one."""
         if message.status is None and message.started_at is None and message.ended_at is None:
-            earlier = self._additions.get(journal.path)
-            self._additions[journal.path] = message if earlier is None else _add(earlier, message)
+            started = run.record.started_at if (run := self._latest.get(journal.path)) is not None else None
+            earlier = self._additions.get((journal.path, started))
+            if earlier is not None:
+                message = _add(earlier.record, message)
+            self._additions[journal.path, started] = WorkflowRun(
+                journal, message, ended=True, opened_before=started
+            )
             return None
         is_ending = message.status not in OPEN_STATUSES
-        for run in reversed(self._runs):
-            if run.ended:
-                continue
-            if is_ending and (run.journal.path == journal.path or _goes_on_in(run.journal, journal)):
-                run.add_ending(message)
-                return None
-            if not is_ending and _goes_on_in(run.journal, journal):
-                return None  # the opening was written again, as its process had to leave the file
-        self._runs.append(WorkflowRun(journal, message, ended=is_ending))
-        return self._runs[-1]
+        process = process_key(journal.header)
+        opened = self._open.setdefault(process, [])
+        if is_ending and opened:
+            opened.pop().add_ending(message)
+            return None
+        if not is_ending and (run := _left_for(journal, opened)) is not None:
+            self._latest[journal.path] = run
+            return None  # the opening was written again, as its process had to leave the file
+        run = self._latest[journal.path] = WorkflowRun(journal, message, ended=is_ending)
+        self._runs.append(run)
+        if not is_ending:
+            opened.append(run)
+        return run
 
-    def fold(self) -> Workflow:
-        """Return one record, with the earliest start, the latest end and the worst status.
+    def fold(self) -> list[Workflow]:
+        """Return one record for each attempt, in their order.
 
-        The other fields come from the lowest rank that has them. The record has no end while a run has none.
+        Each has the earliest start, the latest end and the worst status of its ranks. The other fields come
+        from the lowest rank that has them. The record has no end while a run has none.
         """
+        # Without a run, the process that opened the workflow wrote it into a journal that is not there.
         additions = list(self._additions.values())
-        folded = self._fold_runs() if self._runs else additions[0]
+        attempts = group_attempts(self._runs) or [additions[:1]]
+        self.index = AttemptIndex(attempts)
+        folded = [_fold_attempt(runs, number) for number, runs in enumerate(attempts, 1)]
         for addition in additions:
+            place = self.index.find(addition.header, addition.opened_before) - 1
             # What the process that opened the workflow recorded goes above what others added.
             merged = {
-                name: fill_missing(getattr(addition, name), getattr(folded, name)) for name in MERGED_FIELDS
+                name: fill_missing(getattr(addition.record, name), getattr(folded[place], name))
+                for name in MERGED_FIELDS
             }
-            tags = _tags_of(folded)
-            folded = _with_tags(msgspec.structs.replace(folded, **merged), tags, _tags_of(addition))
+            tags = _tags_of(folded[place])
+            row = msgspec.structs.replace(folded[place], **merged)
+            folded[place] = _with_tags(row, tags, _tags_of(addition.record))
         return folded
 
-    def _fold_runs(self) -> Workflow:
-        results = sorted((run.result() for run in self._runs), key=lambda w: (w.rank or 0, w.started_at or 0))
-        if len(results) == 1:
-            return results[0]
-        worst = min(results, key=lambda w: severity(w.status))
-        folded = results[0]
-        for other in results[1:]:
-            folded = _overlay(other, folded)
-        ended = all(run.ended for run in self._runs)
-        return msgspec.structs.replace(
-            folded,
-            status=worst.status,
-            error=worst.error,
-            started_at=min(_without_none(w.started_at for w in results), default=None),
-            ended_at=max(_without_none(w.ended_at for w in results), default=None) if ended else None,
-            telemetry_at_end=folded.telemetry_at_end if ended else None,
-        )
 
-
-def _goes_on_in(journal: JournalSummary, later: JournalSummary) -> bool:
-    """Whether the process that wrote a journal left it and went on in a later one."""
-    first, second = journal.header, later.header
-    process = (first.hostname, first.pid, first.process_started_at)
-    return process == (second.hostname, second.pid, second.process_started_at) and any(
-        journal_id == first.journal_id for journal_id, _ in second.ancestors
+def _fold_attempt(runs: Sequence[WorkflowRun], number: int) -> Workflow:
+    """Return one record for the runs of all ranks."""
+    results = sorted((run.result() for run in runs), key=lambda w: (w.rank or 0, w.started_at or 0))
+    if len(results) == 1:
+        return msgspec.structs.replace(results[0], attempt=number)
+    worst = min(results, key=lambda w: severity(w.status))
+    folded = results[0]
+    for other in results[1:]:
+        folded = _overlay(other, folded)
+    ended = all(run.ended for run in runs)
+    return msgspec.structs.replace(
+        folded,
+        attempt=number,
+        status=worst.status,
+        error=worst.error,
+        started_at=min(_without_none(w.started_at for w in results), default=None),
+        ended_at=max(_without_none(w.ended_at for w in results), default=None) if ended else None,
+        telemetry_at_end=folded.telemetry_at_end if ended else None,
     )
+
+
+def _left_for(later: JournalSummary, opened: Iterable[WorkflowRun]) -> WorkflowRun | None:
+    """Return the run in an earlier journal that its process left for a later one; None if there is none."""
+    ancestors = {journal_id for journal_id, _ in later.header.ancestors}
+    return next((run for run in opened if run.header.journal_id in ancestors), None)
 
 
 def _overlay(below: Workflow, above: Workflow) -> Workflow:

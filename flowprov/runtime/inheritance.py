@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from flowprov import guard
+from flowprov.environment import launchers
 from flowprov.journal import Journal
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
@@ -32,7 +33,8 @@ ENV_WORKFLOW = "FLOWPROV_WORKFLOW_ID"
 ENV_PARENT_TASK = "FLOWPROV_PARENT_TASK_ID"
 ENV_SCOREBOARDS = "FLOWPROV_SCOREBOARDS"
 ENV_BUFFER = "FLOWPROV__JOURNAL__PATH"  # the setting's own variable: a child uses the buffer of its parent
-NAMES = (ENV_CAMPAIGN, ENV_WORKFLOW, ENV_PARENT_TASK, ENV_SCOREBOARDS, ENV_BUFFER)
+ENV_RANK_OF = launchers.ENV_RANK_OF
+NAMES = (ENV_CAMPAIGN, ENV_WORKFLOW, ENV_PARENT_TASK, ENV_SCOREBOARDS, ENV_BUFFER, ENV_RANK_OF)
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True):
@@ -176,6 +178,8 @@ def variables(process: Process | None) -> dict[str, str]:
         campaign_id, buffer, found = known, process.settings.journal.path, {}
     else:
         return {}
+    if (rank := launchers.rank_variables()) is not None:
+        found[ENV_RANK_OF] = rank
     heritage = msgspec.json.encode(heritage_of(scope)).decode()
     return {**found, ENV_CAMPAIGN: campaign_id, ENV_BUFFER: buffer, ENV_SCOREBOARDS: heritage}
 

@@ -11,11 +11,9 @@ import atexit
 import multiprocessing.util
 import os
 import socket
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,8 +21,8 @@ import msgspec
 from flowprov import guard
 from flowprov.environment import launchers
 from flowprov.journal import Identity, Journal, JournalMaintenance
-from flowprov.records import Campaign, new_id
-from flowprov.runtime import context, inheritance
+from flowprov.records import Campaign
+from flowprov.runtime import context, inheritance, launch
 from flowprov.runtime.buffers import CampaignBuffers
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
@@ -86,8 +84,7 @@ class Runtime:
         """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
         with self._lock:
             if self._campaign_id is None:
-                inherited, _, _ = inheritance.inherited_ids(os.environ)
-                self._campaign_id = inherited or launchers.campaign_id() or new_id()
+                self._campaign_id = launch.default_campaign_id()
             return self._campaign_id
 
     def known_campaign_id(self) -> str | None:
@@ -151,16 +148,16 @@ class Runtime:
         settings = self.settings.journal
         if buffer != settings.path:
             settings = msgspec.structs.replace(settings, path=buffer)
-        rank, world_size = launchers.rank_and_world_size()
         identity = Identity(
             campaign_id=campaign_id,
             campaign=self._campaigns.get(campaign_id),
             hostname=socket.gethostname(),
-            rank=rank,
-            world_size=world_size,
-            program=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else None,
+            rank=launchers.rank_and_world_size()[0],
+            world_size=launch.shared_world_size(campaign_id),
+            program=launch.program(),
             settings_digest=self.settings.digest(),
             flowprov=__version__,
+            launch=launch.launch_of(campaign_id, settings.path),
         )
         journal = Journal(settings, identity, self.maintenance)
         if self.sampler is not None:

@@ -96,3 +96,25 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_escape(tmp_path: Path)
     result = flowprov("show", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert result.status == 0
     assert r"Gr\xf6\xdfe" in result.out
+
+
+_TWICE = """
+    import flowprov
+
+    for rate in (1, 2):
+        with flowprov.workflow("Training", workflow_id="w", used={"rate": rate}):
+            with flowprov.workflow("Evaluation"), flowprov.task_scope("measure", used={"rate": rate}):
+                pass
+            with flowprov.task_scope("fit", used={"rate": rate}):
+                pass
+"""
+
+
+def test_the_attempts_of_a_workflow_stand_below_each_other_with_what_is_in_each(tmp_path: Path) -> None:
+    run(_TWICE, tmp_path)
+    _, *lines = flowprov("show", cwd=tmp_path).out.splitlines()
+    titles = [(len(line) - len(line.lstrip()), line.split()[0]) for line in lines]
+    assert titles == [(2, "Training"), (4, "Evaluation"), (6, "measure"), (4, "fit")] * 2
+    assert "attempt" not in lines[0]
+    assert lines[4].startswith("  Training  attempt 2  FINISHED  ")
+    assert [line.rpartition("rate=")[2] for line in lines if "rate=" in line] == ["1"] * 3 + ["2"] * 3

@@ -175,7 +175,7 @@ messages = st.lists(
 
 
 @given(first=messages, second=messages, alive=st.booleans())
-def test_any_messages_give_one_row_per_workflow_and_one_per_merged_task(
+def test_any_messages_give_one_row_per_attempt_of_a_workflow_and_one_per_merged_task(
     *, first: list[Record], second: list[Record], alive: bool
 ) -> None:
     journals = [
@@ -183,9 +183,15 @@ def test_any_messages_give_one_row_per_workflow_and_one_per_merged_task(
         for pid, (name, messages) in enumerate((("a", first), ("b", second)))
     ]
     rows = fold(journals)
-    workflow_ids = [row.workflow_id for row in rows if isinstance(row, Workflow)]
-    written = [record for record in (*first, *second) if isinstance(record, Workflow)]
-    assert sorted(workflow_ids) == sorted({record.workflow_id for record in written})
+    attempts: dict[str, list[int | None]] = {}
+    for row in rows:
+        if isinstance(row, Workflow):
+            attempts.setdefault(row.workflow_id, []).append(row.attempt)
+    written = [record.workflow_id for record in (*first, *second) if isinstance(record, Workflow)]
+    assert attempts.keys() == set(written)
+    for workflow_id, numbers in attempts.items():
+        assert sorted(map(int, filter(None, numbers))) == list(range(1, len(numbers) + 1))
+        assert len(numbers) <= written.count(workflow_id)
     starts = [row.started_at for row in rows if row.started_at is not None]
     assert starts == sorted(starts) or any(row.started_at is None for row in rows)
     merged = [row.task_id for row in fold(journals, merge=True) if isinstance(row, Task)]

@@ -27,7 +27,7 @@ from flowprov.capture.workflow_records import write_addition, write_ending, writ
 from flowprov.environment import launchers
 from flowprov.journal import Journal
 from flowprov.records import new_id
-from flowprov.runtime import context, runtime
+from flowprov.runtime import context, launch, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
 from flowprov.values import as_dict, as_id, as_name
 
@@ -306,7 +306,7 @@ def _shared_id(campaign: str, name: str, module: torch.nn.Module | None) -> str 
     if rank is None or size == 1 or os.getpid() != _PROCESS or multiprocessing.parent_process() is not None:
         return None
     shared_name = f"model {name} {architecture(module)}"
-    return launchers.workflow_id(campaign, shared_name, next(_ordinals[shared_name]))
+    return launch.workflow_id(campaign, shared_name, next(_ordinals[shared_name]))
 
 
 _PROCESS = os.getpid()

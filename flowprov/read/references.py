@@ -1,0 +1,203 @@
+"""What the records of a campaign name, and no journal holds: workflows, tasks, journals, ranks.
+
+Flows in: every record of every journal of a campaign. Flows out: sentences on what is missing. A journal that
+is lost with its file leaves no other trace.
+
+Of a task only one bit is kept, and of a workflow its id, so that memory does not grow much with a long run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import Period, ProcessKey, group_attempts, process_key, process_period
+from flowprov.read.task_ids import TaskIds
+from flowprov.records import Header, LeftOut, Record, Task, Workflow, full_id
+
+_OF_JOURNAL = re.compile(r"([0-9a-f]{32})-\d+$")  # other ids were given by a person
+_MAX_NAMED = 5
+_DASK_TASK = "dask_task"
+
+
+class TaskReferences:
+    """The tasks of a campaign that are recorded, and those that are named as parents."""
+
+    def __init__(self) -> None:
+        self.recorded, self.parents = TaskIds(), TaskIds()
+
+    def missing_parents(self) -> dict[str, int]:
+        """Return, by journal, how many tasks have something inside them and no record of their own."""
+        return self.parents.count_without(self.recorded)
+
+
+class JournalReferences:
+    """What the records of one journal name.
+
+    Attributes
+    ----------
+    header
+        The header of the journal.
+    workflows, parent_workflows, held_workflows
+        The workflows to which its records belong, those that are named as parents of others, and those of
+        which it holds the opening or the end.
+    opened
+        How often a workflow was opened in it.
+    open_workflows
+        How often each workflow was opened and not ended, or, below zero, ended without an opening here.
+    of_dask
+        Whether it holds tasks of Dask.
+    """
+
+    def __init__(self, header: Header, tasks: TaskReferences) -> None:
+        self.header = header
+        self._tasks = tasks
+        self.workflows: set[str] = set()
+        self.opened = 0
+        self.of_dask = False
+        self.open_workflows: dict[str, int] = {}
+        self.held_workflows: set[str] = set()
+        self.parent_workflows: set[str] = set()
+        self._named: set[str] = set()
+        self._numbering = (header.journal_id, header.ancestors, header.first_number)
+
+    def add(self, record: Record) -> None:
+        """Add what a record names."""
+        if isinstance(record, Task):
+            self._add_task(record)
+        elif isinstance(record, LeftOut):
+            self.of_dask = True
+            self.workflows.add(record.workflow_id)
+        elif isinstance(record, Workflow):
+            self._add_workflow(record)
+
+    def _add_task(self, task: Task) -> None:
+        if task.workflow_id is not None:
+            self.workflows.add(task.workflow_id)
+        if task.subtype == _DASK_TASK:
+            self.of_dask = True
+        header, tasks = self.header, self._tasks
+        task_id, parent_id = task.task_id, task.parent_task_id
+        if type(task_id) is int and task_id >= header.first_number:
+            tasks.recorded.add_number(header.journal_id, task_id)
+        else:
+            tasks.recorded.add(full_id(task_id, *self._numbering))
+        if parent_id is None:
+            return
+        if type(parent_id) is int and parent_id >= header.first_number:
+            tasks.parents.add_number(header.journal_id, parent_id)
+            return
+        parent = full_id(parent_id, *self._numbering)
+        tasks.parents.add(parent)
+        if match := _OF_JOURNAL.match(parent):
+            self._named.add(match[1])
+
+    def _add_workflow(self, workflow: Workflow) -> None:
+        name = workflow.workflow_id
+        self.workflows.add(name)
+        if workflow.status is None and workflow.started_at is None and workflow.ended_at is None:
+            return  # an addition
+        self.held_workflows.add(name)
+        if workflow.parent_workflow_id is not None:
+            self.parent_workflows.add(workflow.parent_workflow_id)
+        opens = workflow.ended_at is None
+        self.opened += opens
+        self.open_workflows[name] = self.open_workflows.get(name, 0) + (1 if opens else -1)
+        if not self.open_workflows[name]:
+            del self.open_workflows[name]
+
+    @property
+    def of_worker(self) -> bool:
+        """Whether its process worked for another one, which ends it when it is no longer needed.
+
+        The journal of a Dask worker may be a replica that ends before the worker did: it has to be closed.
+        """
+        return not self.of_dask and (self.header.parent_pid is not None or not self.opened)
+
+    def named_journals(self) -> set[str]:
+        """Return the ids of the journals that its records and its header name."""
+        previous = [] if self.header.previous is None else [self.header.previous]
+        return {*self._named, *previous}
+
+
+def missing_workflows(journals: Iterable[JournalReferences], *, parents: bool) -> set[str]:
+    """Return the ids of the workflows that some journals name, and none of them holds.
+
+    Parameters
+    ----------
+    journals
+        The journals.
+    parents
+        Whether to return also those that are only the parents of others, and may be of another campaign.
+    """
+    journals = list(journals)
+    named: set[str] = set().union(*(journal.workflows for journal in journals))
+    if parents:
+        named.update(*(journal.parent_workflows for journal in journals))
+    return named.difference(*(journal.held_workflows for journal in journals))
+
+
+def missing_journals(journals: Iterable[JournalReferences], present: set[str]) -> Iterator[str]:
+    """Yield a sentence for each journal that others name, and that is not among those that are present."""
+    named_by: dict[str, list[str]] = {}
+    for journal in journals:
+        for name in journal.named_journals() - present:
+            named_by.setdefault(name, []).append(journal.header.journal_id)
+    for name, others in sorted(named_by.items()):
+        yield f"journal {name} is not there: {name_some('journal', others)} {_verb(others)} of it"
+
+
+def _verb(names: list[str]) -> str:
+    return "speaks" if len(names) == 1 else "speak"
+
+
+def name_some(noun: str, names: list[str]) -> str:
+    """Return a noun with some names, as a text that does not grow with their number."""
+    some = f"{noun}{'' if len(names) == 1 else 's'} {', '.join(names[:_MAX_NAMED])}"
+    return some if len(names) <= _MAX_NAMED else f"{some} and {len(names) - _MAX_NAMED} more"
+
+
+class Rank(msgspec.Struct):
+    """A process that a launcher started as one of several ranks."""
+
+    journal: JournalSummary
+
+    @property
+    def header(self) -> Header:
+        """The header of its journal."""
+        return self.journal.header
+
+    @property
+    def period(self) -> Period:
+        """From when to when its process lived."""
+        return process_period(self.journal)
+
+    process_period = period
+
+
+def missing_ranks(journals: Iterable[JournalSummary]) -> Iterator[tuple[str, list[JournalSummary]]]:
+    """Yield a sentence for each launch of which ranks have no journal, with the journals that it has.
+
+    As long as one of them is still written, the others may be about to begin.
+    """
+    processes: dict[ProcessKey, Rank] = {}
+    for journal in journals:
+        header = journal.header
+        if header.rank is not None and not _is_child(header):
+            processes.setdefault(process_key(header), Rank(journal))
+    for ranks in group_attempts(processes.values()):
+        size = max(rank.header.world_size or 0 for rank in ranks)
+        missing = sorted(set(range(size)) - {rank.header.rank for rank in ranks})
+        if missing and not any(rank.journal.alive for rank in ranks):
+            some = name_some("rank", [str(rank) for rank in missing])
+            yield (
+                f"{some} of {size} {'has' if len(missing) == 1 else 'have'} no journal",
+                [rank.journal for rank in ranks],
+            )
+
+
+def _is_child(header: Header) -> bool:
+    return header.parent_pid is not None or bool(header.ancestors)
