@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import time
@@ -161,6 +162,7 @@ def test_the_readings_of_a_task_show_the_memory_that_it_allocates(buffer: Path) 
         journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
     )
     kept = []
+    gc.collect()  # what earlier tests left must not be freed meanwhile
 
     @flowprov.task
     def allocate(size: int) -> None:
@@ -172,6 +174,7 @@ def test_the_readings_of_a_task_show_the_memory_that_it_allocates(buffer: Path) 
 
 def test_the_sampled_memory_follows_that_of_the_program(buffer: Path) -> None:
     flowprov.configure(journal={"path": str(buffer)}, telemetry_capture={"process": True, "interval": 0.02})
+    gc.collect()  # as above
     with flowprov.workflow("W"):
         flowprov.task(len)("")
         await_samples(buffer, 2)
