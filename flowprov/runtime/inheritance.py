@@ -125,6 +125,10 @@ class Inherited:
             self._known = (versions, scope)
         return scope
 
+    def peek(self) -> Scope | None:
+        """Return the scope that was found last. To look again may create a journal."""
+        return self._known[1] or self._scope
+
     def _resolve(self, before: Scope | None) -> Scope | None:
         scope = self._scope
         if scope is not None and not _is_over(self._workflow):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import flowprov
-from tests.support import run
+from flowprov import records
+from tests.support import lines, of_type, run
 
 _PROGRAM = """
     import atexit, multiprocessing, os, sys, time
@@ -146,6 +147,8 @@ def _workflow_of_steps(folder: Path) -> tuple[list[str | None], list[str | None]
 def _run(body: str, folder: Path) -> None:
     code = "\n".join("        " + line for line in body.strip().splitlines())
     run(f"{_PROGRAM}\n    if __name__ == '__main__':\n{code}\n", folder)
+    footers = of_type(lines(folder), records.Footer)
+    assert [footer.internal_errors for footer in footers if footer.internal_errors] == []
 
 
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
@@ -233,6 +236,24 @@ with flowprov.workflow("first"), flowprov.task_scope("outer"):
 """.format("submit" if "Executor" in pool else "apply")
     _run(body, tmp_path)
     assert _workflow_of_steps(tmp_path) == (["first"] * 4, ["outer"] * 4)
+
+
+@pytest.mark.parametrize("pool", ["Loky()", "Workers('spawn')"])
+def test_a_worker_of_an_older_pool_has_its_first_event_in_a_workflow_of_another_campaign(
+    tmp_path: Path, pool: str
+) -> None:
+    """The worker creates the journal of that campaign while it looks for the workflow."""
+    body = f"""
+with flowprov.workflow("first"):
+    pool = {pool}
+    pool.map([])
+with flowprov.campaign(campaign_id="second"), flowprov.workflow("second"):
+    pool.map(list("01"))
+"""
+    _run(body, tmp_path)
+    rows = flowprov.read_buffer(tmp_path / "flowprov_buffer", return_df=False, campaign_id="second")
+    (workflow,) = {row["workflow_id"] for row in rows if row["name"] == "second"}
+    assert [row["workflow_id"] for row in rows if row["activity_id"] == "step"] == [workflow] * 2
 
 
 @pytest.mark.parametrize(
