@@ -260,6 +260,7 @@ def test_alarms_while_journals_are_created(tmp_path: Path, writer: str) -> None:
     _check(tmp_path, _play(tmp_path, _CREATING, writer, "off", "300", "2"))
 
 
+@pytest.mark.soak  # by chance one is told from a fault by nobody: tests/capture tries the common places
 @pytest.mark.parametrize("writer", ["mapped", "write"])
 def test_exceptions_that_another_thread_sets(tmp_path: Path, writer: str) -> None:
     _check(tmp_path, _play(tmp_path, _ANOTHER_THREAD, writer, "off", "300", "3"))

