@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import time
@@ -18,7 +17,8 @@ import flowprov
 from flowprov.runtime import runtime
 from flowprov.telemetry import procfs_probes, psutil_probes
 from flowprov.telemetry.probe import SLOW_EVERY, CompositeProbe, Probe
-from tests.telemetry.support import ALL_HOST, all_samples, await_samples
+from tests.support import run
+from tests.telemetry.support import ALL_HOST, all_samples
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = resource.getpagesize()
@@ -157,32 +157,40 @@ def test_the_readings_of_a_task_show_the_time_that_it_computes(buffer: Path) -> 
     assert 0.45 <= computed <= 0.75
 
 
-def test_the_readings_of_a_task_show_the_memory_that_it_allocates(buffer: Path) -> None:
-    flowprov.configure(
-        journal={"path": str(buffer)}, telemetry_capture={"process": True, "mode": "exact", "interval": 60}
-    )
-    kept = []
-    gc.collect()  # what earlier tests left must not be freed meanwhile
+def test_the_readings_of_a_task_show_the_memory_that_it_allocates(tmp_path: Path) -> None:
+    program = """
+        import flowprov
 
-    @flowprov.task
-    def allocate(size: int) -> None:
-        kept.append(b"\1" * size)
+        flowprov.configure(telemetry_capture={"process": True, "mode": "exact", "interval": 60})
+        kept = []
 
-    allocate(200 << 20)
-    assert 190 << 20 <= _growth(buffer, "rss_bytes") <= 220 << 20
+        @flowprov.task
+        def allocate(size):
+            kept.append(bytes([1]) * size)
+
+        allocate(200 << 20)
+    """
+    run(program, tmp_path)  # alone: what earlier tests left must not be freed meanwhile
+    assert 190 << 20 <= _growth(tmp_path / "flowprov_buffer", "rss_bytes") <= 220 << 20
 
 
-def test_the_sampled_memory_follows_that_of_the_program(buffer: Path) -> None:
-    flowprov.configure(journal={"path": str(buffer)}, telemetry_capture={"process": True, "interval": 0.02})
-    gc.collect()  # as above
-    with flowprov.workflow("W"):
-        flowprov.task(len)("")
-        await_samples(buffer, 2)
-        block = b"\1" * (200 << 20)
-        await_samples(buffer, len(all_samples(buffer)) + 2)
-    resident = [sample["process"]["rss_bytes"] for sample in all_samples(buffer)]
+def test_the_sampled_memory_follows_that_of_the_program(tmp_path: Path) -> None:
+    program = """
+        from pathlib import Path
+        import flowprov
+        from tests.telemetry.support import all_samples, await_samples
+
+        buffer = Path("flowprov_buffer").absolute()
+        flowprov.configure(telemetry_capture={"process": True, "interval": 0.02})
+        with flowprov.workflow("W"):
+            flowprov.task(len)("")
+            await_samples(buffer, 2)
+            block = bytes([1]) * (200 << 20)
+            await_samples(buffer, len(all_samples(buffer)) + 2)
+    """
+    run(program, tmp_path)  # alone, as above
+    resident = [sample["process"]["rss_bytes"] for sample in all_samples(tmp_path / "flowprov_buffer")]
     assert max(resident) - resident[0] > 190 << 20
-    assert block
 
 
 @pytest.mark.parametrize("kind", procfs_probes.KINDS)
