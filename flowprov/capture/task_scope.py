@@ -211,7 +211,9 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
                 outputs, tail = encode_outputs_and_extras(scope, None, self._tags, self._custom_metadata)
                 close_task(scope, ended, outputs, tail)
         except BaseException as fault:  # the guard; what came from outside passes on from there
-            if scope is not None:
+            if scope is None:
+                guard.report_internal_error("recording the end of a task_scope", fault)
+            else:
                 close_after_fault(scope, "recording the end of a task_scope", fault)
         finally:
             self._forget(scope)

@@ -100,6 +100,21 @@ def test_the_exception_of_a_handler_passes_on_from_every_point(buffer: Path, nam
     assert len(missing) <= dropped.get("interrupted", 0)
 
 
+def test_the_exception_of_a_handler_passes_on_from_a_task_scope_that_is_not_recorded(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with flowprov.workflow("w"):
+        scope = context.current.get()
+        monkeypatch.setenv("FLOWPROV_DISABLED", "1")
+        position = 1
+        while interrupted(give_to_task, position):
+            assert context.current.get() is scope
+            position += 1
+        monkeypatch.delenv("FLOWPROV_DISABLED")
+        assert position > 10
+    assert not [line for line in lines(buffer) if type(line) is records.Task]
+
+
 @pytest.mark.parametrize("error", ["Deadline", "TimeoutError", "ValueError", "MemoryError", "TypeError"])
 def test_a_loop_that_waits_for_its_alarm_ends(tmp_path: Path, error: str) -> None:
     program = f"""
