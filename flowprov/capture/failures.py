@@ -219,6 +219,49 @@ def list_as_open(scope: Scope) -> bool:
     return True
 
 
+def undo_start(previous: Scope | None, error: BaseException) -> None:
+    """Take back the scope of a task that could not be opened to the end.
+
+    Parameters
+    ----------
+    previous
+        The scope that was current before.
+    error
+        What prevented it. A task that an exception from outside prevented is counted as dropped.
+    """
+    scope = context.current.get()
+    if scope is None or scope is previous or scope.previous is not previous:
+        return
+    context.current.set(previous)
+    scope.journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
+    if came_from_outside(error):
+        scope.journal.drop("interrupted")
+
+
+def fail_start(parent: Scope, previous: Scope | None, activity: str, error: BaseException) -> None:
+    """Take back a task that could not be opened to the end, and count it.
+
+    Parameters
+    ----------
+    parent
+        The scope to which the task would belong.
+    previous
+        The scope that was current before.
+    activity
+        What flowprov was doing, as :func:`flowprov.guard.report_internal_error` takes it.
+    error
+        What prevented it.
+
+    Raises
+    ------
+    BaseException
+        ``error``, if it came from outside.
+    """
+    undo_start(previous, error)
+    guard.pass_on(error)
+    count_lost_event(parent, activity, error)
+
+
 def close_after_fault(scope: Scope, activity: str, error: BaseException) -> None:
     """Close a scope whose record could not be written, and count the lost event.
 

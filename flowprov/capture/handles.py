@@ -178,11 +178,8 @@ def current_task() -> TaskHandle | None:
     if replay.is_traced():
         return UNRECORDED_TASK
     scope = _open_scope()
-    while scope is not None and (scope.key is None or not scope.recorded):
-        if scope.key is None and scope.recorded:
-            return None  # a workflow: a task around it is not the caller's
-        scope = scope.parent
-    return None if scope is None or isinstance(scope.key, str) else TaskHandle(scope)
+    task = None if scope is None else context.recorded_task(scope)
+    return None if task is None or isinstance(task.key, str) else TaskHandle(task)
 
 
 def current_workflow() -> WorkflowHandle | None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from flowprov import guard, line_templates
-from flowprov.capture import failures, task_records
+from flowprov import line_templates
+from flowprov.capture import failures
 from flowprov.capture.additions import add_generated, merge_objects
-from flowprov.capture.failures import close_all_abandoned, count_lost_event
+from flowprov.capture.failures import close_all_abandoned, fail_start
 from flowprov.capture.read_ahead import ReadAhead
 from flowprov.capture.task_records import (
     close_task,
@@ -206,7 +206,7 @@ class LoopPass:
         scope.open_in = journal.journal_id
         journal.append_addition(line)
 
-    def undo_start(self, previous: Scope | None, error: BaseException) -> None:
+    def fail_start(self, previous: Scope | None, error: BaseException) -> None:
         """Take back an iteration that could not be opened to the end, and count it.
 
         Raises
@@ -215,9 +215,7 @@ class LoopPass:
             ``error``, if it came from outside.
         """
         self.scope = None
-        task_records.undo_start(previous, error)
-        guard.pass_on(error)
-        count_lost_event(self.parent, "recording the start of an iteration", error)
+        fail_start(self.parent, previous, "recording the start of an iteration", error)
 
     def close(self, scope: Scope, ended: int, **metadata: Any) -> None:
         """Close an iteration that has more to record than generated values, or that is not current.
@@ -245,7 +243,7 @@ class LoopPass:
         """
         opened = context.current.get()
         while opened is not None and opened is not scope:
-            if opened.parent is scope and isinstance(opened, HeldScope) and self.parent is not None:
+            if opened.parent is scope and isinstance(opened, HeldScope):
                 for holder in list(scope.journal.open_scopes.values()):
                     if isinstance(holder, LoopPass) and holder.scope is opened:
                         holder.belong_elsewhere(self.parent)

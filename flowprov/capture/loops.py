@@ -197,7 +197,7 @@ class Loop(InertCopies, Generic[T]):
                     else:
                         scope = self._open_iteration(parent, one_pass, position, item)
                 except BaseException as error:  # the guard: the loop goes on
-                    one_pass.undo_start(previous, error)
+                    one_pass.fail_start(previous, error)
                     yield item
                     continue
                 try:

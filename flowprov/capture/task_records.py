@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flowprov import guard
-from flowprov.asynchronous import came_from_outside
 from flowprov.capture import metrics, replay
 from flowprov.capture.additions import encode_extras
 from flowprov.capture.failures import (
     close_after_fault,
     close_all_abandoned,
     correct_left_early,
-    count_lost_event,
     discard,
+    fail_start,
     outcome_of,
     run_end_callbacks,
+    undo_start,
 )
 from flowprov.capture.workflow_records import implicit_workflow
 from flowprov.clock import clock, ticks
@@ -79,9 +79,7 @@ def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
     except replay.Replay as call:
         return _start_replayed(spec, parent, previous, call.used)
     except BaseException as error:  # the guard: the user's function runs whatever fails here
-        undo_start(previous, error)
-        guard.pass_on(error)
-        count_lost_event(parent, "recording the start of a task", error)
+        fail_start(parent, previous, "recording the start of a task", error)
         return None
     return scope
 
@@ -96,30 +94,9 @@ def _start_replayed(
         scope = open_task(parent, previous, spec.activity_fields, used)
         scope.ensure_extras().custom_metadata["recomputed"] = True
     except BaseException as error:  # the guard, as above
-        undo_start(previous, error)
-        guard.pass_on(error)
-        count_lost_event(parent, "recording the start of a task", error)
+        fail_start(parent, previous, "recording the start of a task", error)
         return None
     return scope
-
-
-def undo_start(previous: Scope | None, error: BaseException) -> None:
-    """Take back the scope of a task that could not be opened to the end.
-
-    Parameters
-    ----------
-    previous
-        The scope that was current before.
-    error
-        What prevented it. A task that an exception from outside prevented is counted as dropped.
-    """
-    scope = _get()
-    if scope is None or scope is previous or scope.previous is not previous:
-        return
-    _set(previous)
-    scope.journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
-    if came_from_outside(error):
-        scope.journal.drop("interrupted")
 
 
 def undo_returned_start(error: BaseException) -> None:

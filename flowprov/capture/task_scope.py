@@ -14,7 +14,7 @@ import msgspec
 from flowprov import guard
 from flowprov.capture import replay
 from flowprov.capture.copies import InertCopies
-from flowprov.capture.failures import as_exception, close_after_fault, count_lost_event
+from flowprov.capture.failures import as_exception, close_after_fault, fail_start
 from flowprov.capture.function_spec import encode
 from flowprov.capture.handles import UNRECORDED_TASK, TaskHandle
 from flowprov.capture.task_records import (
@@ -23,7 +23,6 @@ from flowprov.capture.task_records import (
     encode_outputs_and_extras,
     end_with_error,
     open_task,
-    undo_start,
 )
 from flowprov.clock import ticks
 from flowprov.runtime import context, runtime
@@ -178,10 +177,8 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
                     scope.ensure_extras().custom_metadata["recomputed"] = True
                 self._opened.append(scope)
             except BaseException as error:  # the guard; what came from outside passes on
-                undo_start(previous, error)
                 self._forget(scope)
-                guard.pass_on(error)
-                count_lost_event(parent, "recording the start of a task_scope", error)
+                fail_start(parent, previous, "recording the start of a task_scope", error)
             else:
                 return self._handle
         self._opened.append(None)

@@ -233,16 +233,22 @@ def recorded(scope: Scope) -> Scope:
     return scope
 
 
+def recorded_task(scope: Scope) -> Scope | None:
+    """Return the innermost task around, or itself, that has a record.
+
+    It is None directly in a workflow: a task around that is not the caller's.
+    """
+    innermost = recorded(scope)
+    return None if innermost.key is None else innermost
+
+
 def parent_fields_of(scope: Scope) -> bytes:
     """Return the parent fields: the part of a child's line that names its workflow and parent task."""
     encoded = scope.parent_fields
     if encoded is None:
-        recorded: Scope | None = scope
-        while recorded is not None and not recorded.recorded:
-            recorded = recorded.parent
         encoded = b',"workflow_id":' + msgspec.json.encode(scope.workflow_id)
-        if recorded is not None and recorded.key is not None:
-            encoded += b',"parent_task_id":' + msgspec.json.encode(recorded.key)
+        if (task := recorded_task(scope)) is not None:
+            encoded += b',"parent_task_id":' + msgspec.json.encode(task.key)
         scope.parent_fields = encoded
     return encoded
 

@@ -196,10 +196,8 @@ def heritage_of(scope: Scope | None) -> Heritage:
         boards.insert(0, board.address)
     if scope is None:
         return Heritage(boards)
-    task = context.recorded(scope)
-    return Heritage(
-        boards, _slot_of(context.workflow_of(scope)), None if task.key is None else _slot_of(task)
-    )
+    task = context.recorded_task(scope)
+    return Heritage(boards, _slot_of(context.workflow_of(scope)), None if task is None else _slot_of(task))
 
 
 def _slot_of(scope: Scope) -> Slot | None:

@@ -105,7 +105,7 @@ def annotation_for_submission(client: Any) -> dict[str, Any] | None:
 
 def _annotate(task_context: origin.TaskContext, scope: Scope | None) -> dict[str, Any]:
     """Return the annotation of a submission inside a scope."""
-    parent_task_id = None if scope is None else _task_id_of(scope)
+    parent_task_id = None if scope is None else context.recorded(scope).full_task_id()
     return origin.to_annotation(
         msgspec.structs.replace(task_context, parent_task_id=parent_task_id, submitted_at=clock.now())
     )
@@ -146,10 +146,3 @@ def _workflows_of_client(client: Any) -> list[ClientWorkflow]:
         for client_workflow in every
         if address is not None and _dask_private.scheduler_address(client_workflow.client()) == address
     ]
-
-
-def _task_id_of(scope: Scope) -> str | None:
-    """Return the full id of the innermost recorded task around a scope; None in a workflow."""
-    while scope.parent is not None and not scope.recorded:
-        scope = scope.parent
-    return scope.full_task_id()

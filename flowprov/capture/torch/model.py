@@ -98,12 +98,12 @@ class ModelWorkflow:
         workflow = self._field
         if not workflow:
             fields = parent.parent_fields or parent_fields_of(parent)
-            if self._parent_task_field and _enclosing_task(parent) is None:
+            if self._parent_task_field and context.recorded_task(parent) is None:
                 return fields + self._parent_task_field
             return fields
         if parent.key.__class__ is int and parent.recorded:
             return b'%b,"parent_task_id":%d' % (workflow, parent.key)
-        task = _enclosing_task(parent)
+        task = context.recorded_task(parent)
         return workflow + (
             self._parent_task_field if task is None else b',"parent_task_id":' + msgspec.json.encode(task.key)
         )
@@ -311,10 +311,3 @@ def _shared_id(campaign: str, name: str, module: torch.nn.Module | None) -> str 
 
 _PROCESS = os.getpid()
 _ordinals: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
-
-
-def _enclosing_task(scope: Scope | None) -> Scope | None:
-    """Find the task in which a scope lies; None if it lies in a workflow only."""
-    while scope is not None and not scope.recorded:
-        scope = scope.parent
-    return None if scope is None or scope.key is None else scope
