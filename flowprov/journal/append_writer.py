@@ -128,7 +128,7 @@ class AppendWriter:
             fcntl.fcntl(self._file, fcntl.F_SETFL, flags & ~os.O_APPEND)
             try:
                 new = create(self._file, begin)
-            except BaseException:
+            except BaseException:  # raised on; the file goes on as it was, whatever came
                 os.ftruncate(self._descriptor, begin)
                 fcntl.fcntl(self._file, fcntl.F_SETFL, flags)
                 raise

@@ -98,8 +98,8 @@ class LineAppender:
                 self.count()
             except BaseException as error:  # whatever the disk does, the program goes on; see append_slowly
                 self.append_slowly(line, error)
-        except BaseException:
-            self.settle(line)  # if another one arrived before append_slowly could do so
+        except BaseException:  # raised on; it may have arrived before append_slowly could settle the line
+            self.settle(line)
             raise
 
     def append_slowly(self, line: bytes, error: BaseException) -> None:
@@ -130,7 +130,6 @@ class LineAppender:
         except BaseException as arrived:  # from outside, or a fault of ours; the guard knows
             if not counted:
                 self.settle(line)
-            pass_on(arrived)
             guard.report_internal_error("appending a record", arrived)
 
     def settle(self, line: bytes) -> None:

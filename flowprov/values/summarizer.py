@@ -298,39 +298,34 @@ class Summarizer:
             return self._encode_carefully(mapping)
 
     def _encode_mixed(self, mapping: Mapping[str, object]) -> bytes:
-        """Encode a mapping in which some values need a handler."""
+        """Encode a mapping in which some values need a handler; raise what the encoder does."""
         walker: Walker | None = None
         safe_keys, limits = self._key_rules.safe_keys, self._limits
-        try:
-            if type(mapping) is not dict or len(mapping) > limits.max_nodes:
-                return self._encode_carefully(mapping)
-            entries: dict[str, JSONable] = {}
-            for key, value in mapping.items():
-                if type(key) is not str or (key not in safe_keys and not self._key_rules.is_safe(key)):
-                    return self._encode_carefully(mapping)
-                cls = type(value)
-                if (
-                    (cls is float and value - value == 0.0)
-                    # A lone surrogate makes the encoder raise.
-                    or (cls is str and len(value) <= limits.max_string and "://" not in value)
-                    or (cls is int and INT_MIN <= value <= INT_MAX)
-                    or cls is bool
-                    or value is None
-                ):
-                    entries[key] = value
-                elif (handler := _handlers.get(cls)) is keep_array or (
-                    handler is keep_numpy_array and not is_number(value)
-                ):
-                    entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
-                else:
-                    walker = walker or self._create_walker(raw=True)
-                    walker.next_value()
-                    entries[key] = walker.node(value, 0)
-            return _encode(entries)
-        except BaseException as error:  # a strange key, a lone surrogate, a change by another thread
-            if interrupted_reading(error):
-                raise
+        if type(mapping) is not dict or len(mapping) > limits.max_nodes:
             return self._encode_carefully(mapping)
+        entries: dict[str, JSONable] = {}
+        for key, value in mapping.items():
+            if type(key) is not str or (key not in safe_keys and not self._key_rules.is_safe(key)):
+                return self._encode_carefully(mapping)
+            cls = type(value)
+            if (
+                (cls is float and value - value == 0.0)
+                # A lone surrogate makes the encoder raise.
+                or (cls is str and len(value) <= limits.max_string and "://" not in value)
+                or (cls is int and INT_MIN <= value <= INT_MAX)
+                or cls is bool
+                or value is None
+            ):
+                entries[key] = value
+            elif (handler := _handlers.get(cls)) is keep_array or (
+                handler is keep_numpy_array and not is_number(value)
+            ):
+                entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
+            else:
+                walker = walker or self._create_walker(raw=True)
+                walker.next_value()
+                entries[key] = walker.node(value, 0)
+        return _encode(entries)
 
     def _create_walker(self, *, raw: bool) -> Walker:
         arrays = self._arrays if raw else None
