@@ -15,7 +15,7 @@ from distributed import Client, Event
 import flowprov
 from flowprov import guard
 from flowprov.capture.dask import collect
-from flowprov.capture.dask.fetch import protocol, rpc
+from flowprov.capture.dask.fetch import client, protocol, rpc
 from tests.dask import steps
 from tests.dask.apart import (
     RemoteCluster,
@@ -112,8 +112,9 @@ def test_only_records_after_the_last_collection_are_missing_of_a_worker_that_die
 
 
 def test_a_worker_that_died_before_the_first_request_is_reported_as_missing(
-    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture
+    far: RemoteCluster, buffer: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client, "_FIRST_S", 60.0)  # on a busy machine the second task takes longer than 1 s
     far.start("one")
     with caplog.at_level(logging.WARNING, "flowprov"), flowprov.workflow("Dies", dask_client=far.client):
         far.client.submit(steps.add, 1, workers="one").result()
