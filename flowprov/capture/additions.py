@@ -10,6 +10,7 @@ and said once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from flowprov.capture.function_spec import encode, generated_field, tags_and_met
 from flowprov.line_templates import ADDITION
 from flowprov.records import Correction
 from flowprov.runtime.context import Scope, is_open
+from flowprov.values.mappings import is_mapping
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 # Name of a value that was given without one.
 UNNAMED = "value"
 
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -65,8 +66,8 @@ def collect_values(call: str, given: object, values: dict[str, Any]) -> dict[str
 def _as_mapping(given: object) -> dict[Any, Any] | None:
     """Return named values as a dictionary; None if they have no names."""
     try:
-        if isinstance(given, Mapping) or hasattr(given, "keys"):
-            return {name: given[name] for name in given.keys()}  # type: ignore[index]  # noqa: SIM118
+        if is_mapping(given) or (given is not os.environ and hasattr(given, "keys")):
+            return {name: given[name] for name in given.keys()}  # type: ignore[index, attr-defined]  # noqa: SIM118
         if isinstance(given, (list, tuple)) and given and all(_is_pair(pair) for pair in given):
             return dict(given)
     except Exception as error:  # a mapping of the program may raise anything
@@ -80,12 +81,12 @@ def _is_pair(value: object) -> bool:
 
 def encode_values(values: Mapping[str, Any]) -> dict[str, msgspec.Raw]:
     """Encode outputs, each by itself. The caller settles numbers that follow (see ``metrics``)."""
-    return _decode_fields(metrics.encode(values))
+    return metrics.decode_fields(metrics.encode(values))
 
 
 def merge_objects(below: bytes, above: bytes) -> bytes:
     """Merge two JSON objects; the names of the second one go above."""
-    return _encode_json({**_decode_fields(below), **_decode_fields(above)})
+    return _encode_json({**metrics.decode_fields(below), **metrics.decode_fields(above)})
 
 
 def add_generated(scope: Scope, values: Mapping[str, Any]) -> None:

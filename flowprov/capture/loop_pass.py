@@ -18,6 +18,7 @@ from flowprov import line_templates
 from flowprov.capture import failures
 from flowprov.capture.additions import add_generated, merge_objects
 from flowprov.capture.failures import close_all_abandoned, fail_start
+from flowprov.capture.metrics import decode_fields
 from flowprov.capture.read_ahead import ReadAhead
 from flowprov.capture.task_records import (
     close_task,
@@ -32,8 +33,6 @@ from flowprov.runtime import context
 from flowprov.runtime.context import CodeLocation, HeldScope, LeftEarly, Scope, parent_fields_of
 
 _MAX_LEFT_EARLY = 100  # loops that one exception can be found to have left
-
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class LoopPass:
@@ -190,7 +189,7 @@ class LoopPass:
         scope = self.scope
         if scope is None:
             if self.last is not None and self.last.recorded:
-                add_generated(self.last, _decode_fields(encoded))
+                add_generated(self.last, decode_fields(encoded))
             return
         given = encoded if self.generated is None else merge_objects(self.generated, encoded)
         self.generated = given
@@ -199,7 +198,7 @@ class LoopPass:
         if not scope.recorded:
             return
         if scope.exact or key < journal.own_from:
-            add_generated(scope, _decode_fields(encoded))
+            add_generated(scope, decode_fields(encoded))
             return
         used: Any = scope.used
         line = self.open_template % (key, scope.started + clock.offset, used, given)
@@ -231,7 +230,7 @@ class LoopPass:
             return
         self._follow_overlap(scope)
         mark_open(scope)
-        values = None if generated is None else _decode_fields(generated)
+        values = None if generated is None else decode_fields(generated)
         outputs, tail = encode_outputs_and_extras(scope, values, (), metadata)
         self.last, self.scope = scope, None
         close_task(scope, ended, outputs, tail)
@@ -297,7 +296,7 @@ class LoopPass:
         if scope is not None:
             extras = scope.ensure_extras()  # the loop takes the long way and looks at this pass again
             if self.generated is not None:
-                extras.generated = {**_decode_fields(self.generated), **extras.generated}
+                extras.generated = {**decode_fields(self.generated), **extras.generated}
         self.generated = None
 
     def end(self) -> None:

@@ -25,7 +25,7 @@ from flowprov.values import Summarizer, tensor_raw
 # Around the description of a tensor whose number follows, with its place: JSON itself never holds this byte.
 _MARKED = re.compile(rb"\x00(\d+)\x00(.*?)\x00", re.DOTALL)
 
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # one level: name -> JSON of its value
 
 # The threads that have encoded outputs whose numbers follow. The hot path asks first whether there are any.
 waiting: list[int] = []
@@ -136,12 +136,12 @@ def settle(scope: Scope | None) -> None:
     if scope is None or not template:
         return
     with guard.guarded("recording numbers of a device"):
-        described = _decode_fields(_MARKED.sub(rb"\2", template))
+        described = decode_fields(_MARKED.sub(rb"\2", template))
 
         def correct(numbers: list[Any]) -> records.Record | None:
             encode_number = runtime.get().summarizer.encode
             complete = _MARKED.sub(lambda match: encode_number(numbers[int(match[1])]), template)
-            return _correction(scope, described, _decode_fields(complete))
+            return _correction(scope, described, decode_fields(complete))
 
         _readers[0].defer(scope, tensors, correct)
 

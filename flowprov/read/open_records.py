@@ -16,7 +16,7 @@ import msgspec
 
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of
-from flowprov.read.workflows import OPEN_STATUSES
+from flowprov.read.workflows import OPEN_STATUSES, is_addition
 from flowprov.records import Correction, Header, LocalId, OpenTask, Record, Status, Task, Workflow, full_id
 
 # The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
@@ -51,13 +51,8 @@ class OpenRecordFilter:
                 self.task_ids.discard(record.task_id)
         elif type(record) is OpenTask:
             self.task_ids.add(record.task_id)
-        elif type(record) is Workflow and not _is_addition(record):
+        elif type(record) is Workflow and not is_addition(record):
             self.workflows.append(msgspec.structs.replace(record, **_NO_WORKFLOW_VALUES))
-
-
-def _is_addition(workflow: Workflow) -> bool:
-    """Whether a record only adds values to a workflow; there may be many."""
-    return workflow.status is None and workflow.started_at is None and workflow.ended_at is None
 
 
 def records_of_open(

@@ -16,6 +16,7 @@ import msgspec
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import Period, ProcessKey, group_attempts, process_key, process_period
 from flowprov.read.task_ids import TaskIds
+from flowprov.read.workflows import is_addition
 from flowprov.records import Header, LeftOut, Record, Task, Workflow, full_id
 
 _OF_JOURNAL = re.compile(r"([0-9a-f]{32})-\d+$")  # other ids were given by a person
@@ -98,8 +99,8 @@ class JournalReferences:
     def _add_workflow(self, workflow: Workflow) -> None:
         name = workflow.workflow_id
         self.workflows.add(name)
-        if workflow.status is None and workflow.started_at is None and workflow.ended_at is None:
-            return  # an addition
+        if is_addition(workflow):
+            return
         self.held_workflows.add(name)
         if workflow.parent_workflow_id is not None:
             self.parent_workflows.add(workflow.parent_workflow_id)

@@ -24,7 +24,7 @@ from flowprov.read.dask_tasks import number_attempts, resolve_dependencies
 from flowprov.read.decoding import complete_record
 from flowprov.read.energy import WorkflowCounters
 from flowprov.read.telemetry_join import JoinedSamples, JournalTelemetry, with_energy, with_exact_energy
-from flowprov.read.workflows import OPEN_STATUSES, WorkflowRuns, overlay_fields
+from flowprov.read.workflows import MERGED_FIELDS, OPEN_STATUSES, WorkflowRuns, overlay_fields
 from flowprov.records import (
     Correction,
     LeftOut,
@@ -42,7 +42,6 @@ Row: TypeAlias = Task | Workflow
 R = TypeVar("R", Task, OpenTask, Row)
 T = TypeVar("T", bound=Task)
 
-MERGED_FIELDS = ("used", "generated", "custom_metadata")
 _NO_TIME = sys.maxsize  # rows without any time come last
 
 

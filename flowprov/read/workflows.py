@@ -97,7 +97,7 @@ class WorkflowRuns:
 
     def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
         """Add an opening, an ending, or fields from another process; return the run if this starts one."""
-        if message.status is None and message.started_at is None and message.ended_at is None:
+        if is_addition(message):
             started = run.record.started_at if (run := self._latest.get(journal.path)) is not None else None
             earlier = self._additions.get((journal.path, started))
             if earlier is not None:
@@ -203,6 +203,11 @@ def fill_missing(below: Any, above: Any) -> Any:
     if not isinstance(below, dict) or not isinstance(above, dict):
         return below if above is None else above
     return {**below, **{key: fill_missing(below.get(key), value) for key, value in above.items()}}
+
+
+def is_addition(workflow: Workflow) -> bool:
+    """Whether a record only adds values to a workflow; there may be many."""
+    return workflow.status is None and workflow.started_at is None and workflow.ended_at is None
 
 
 def overlay_fields(below: Any, above: Any, merged: Iterable[str]) -> dict[str, Any]:

@@ -129,6 +129,11 @@ class Inherited:
         """Return the scope that was found last. To look again may create a journal."""
         return self._known[1] or self._scope
 
+    def keep(self) -> None:
+        """Stay with the scope that was found last, whatever ends in the processes above."""
+        self._views = []
+        self._known = (b"", self._known[1])
+
     def _resolve(self, before: Scope | None) -> Scope | None:
         scope = self._scope
         if scope is not None and not _is_over(self._workflow):
@@ -288,8 +293,9 @@ def join(process: Process) -> None:
     inherited = Inherited(scope, heritage, list(_views), process)
     if _follows:
         workflows.inherited = inherited
-    elif (joined := inherited()) is not None:
-        workflows.inherited = lambda: joined
+    elif inherited() is not None:
+        inherited.keep()
+        workflows.inherited = inherited
 
 
 def _scope_of(process: Process, campaign_id: str, workflow_id: str, task_id: str | None) -> Scope:

@@ -13,9 +13,20 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Workflow = TypeVar("Workflow")
+Found_co = TypeVar("Found_co", covariant=True)
+
+
+class InheritedWorkflow(Protocol[Found_co]):
+    """What a process knows of the workflow that it inherited."""
+
+    def __call__(self) -> Found_co | None:
+        """Return the workflow that is open in the processes above; None if there is none."""
+
+    def peek(self) -> Found_co | None:
+        """Return the one that was found last, without a look."""
 
 
 class OpenWorkflows(Generic[Workflow]):
@@ -24,7 +35,7 @@ class OpenWorkflows(Generic[Workflow]):
     Attributes
     ----------
     inherited
-        Returns the workflow that this process inherited from the one that started it; None without one.
+        The workflow that this process inherited from the one that started it; None without one.
     implicit
         The workflow of a program that opened none: joined where there is no other.
     observers
@@ -34,7 +45,7 @@ class OpenWorkflows(Generic[Workflow]):
     def __init__(self) -> None:
         self._entries: list[tuple[object, Workflow]] = []
         self.implicit: Workflow | None = None
-        self.inherited: Callable[[], Workflow | None] | None = None
+        self.inherited: InheritedWorkflow[Workflow] | None = None
         self.observers: list[Callable[[], None]] = []
 
     def add(self, workflow: Workflow) -> None:

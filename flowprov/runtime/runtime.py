@@ -131,8 +131,8 @@ class Runtime:
         Nothing says that a campaign is over: a process that returns to one creates another file.
         """
         needed = {id(scope.journal) for scope in context.open_workflows}
-        inherited: Any = context.open_workflows.inherited
-        if inherited is not None and (scope := getattr(inherited, "peek", inherited)()) is not None:
+        inherited = context.open_workflows.inherited
+        if inherited is not None and (scope := inherited.peek()) is not None:
             needed.add(id(scope.journal))  # found before: to look for it now would come back here
         idle = [
             key

@@ -26,7 +26,7 @@ def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
         return {}
     try:
         cls = type(values)
-        if issubclass(cls, Mapping) and values is not os.environ:  # that is never recorded whole
+        if is_mapping(values):
             return values  # type: ignore[no-any-return]
         if issubclass(cls, (list, tuple)) and all(type(pair) in (tuple, list) for pair in values):
             return dict(values)
@@ -35,6 +35,11 @@ def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
             raise
         return {name: values}
     return {name: values}
+
+
+def is_mapping(value: object) -> bool:
+    """Whether a value is a mapping whose entries may be recorded. The environment never is, whole."""
+    return issubclass(type(value), Mapping) and value is not os.environ
 
 
 def as_dict(values: Any, name: str) -> dict[Any, Any]:

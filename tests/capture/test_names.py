@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flowprov
-from flowprov import records
+from flowprov import guard, records
 from flowprov.capture.handles import TaskHandle
 from flowprov.runtime import runtime
 from flowprov.values import as_id, as_name, as_names
@@ -321,3 +321,4 @@ def test_a_handle_of_a_task_that_is_not_recorded_takes_any_tag() -> None:
     handle = TaskHandle(None)
     for value in itertools.chain(odd.odd_objects(), [None, np.str_("x"), b"\xff"]):
         handle.add_tags(value)
+    assert guard.internal_errors() == {}

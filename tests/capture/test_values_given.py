@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_a_value_without_a_name_is_recorded_and_said_once(
     assert list(generated(buffer)) == ["value"]
     assert [record.getMessage().count('under the name "value"') for record in caplog.records] == [1]
     assert guard.internal_errors() == {}
+
+
+@pytest.mark.parametrize("give", WAYS)
+def test_the_environment_is_never_recorded_whole(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, give: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("SOME_VARIABLE", "some-value-of-it")
+    with flowprov.workflow("w"):
+        give(os.environ)
+    written = b"".join(path.read_bytes() for path in buffer.rglob("*.jsonl"))
+    assert b"some-value-of-it" not in written
+    assert list(generated(buffer)) == ["value"]
 
 
 @given(value=st.recursive(st.none() | st.floats() | st.text() | st.binary(), st.lists) | st.just(Broken()))

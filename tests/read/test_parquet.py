@@ -142,8 +142,8 @@ def test_files_of_different_runs_have_the_same_columns(tmp_path: Path) -> None:
 )
 def test_any_values_are_written(values: list[dict[str, Any]]) -> None:
     frame = to_frame([Task(task_id=str(n), used=value) for n, value in enumerate(values)])
-    for text in pa.Table.from_pandas(frame).column("used").to_pylist():
-        json.loads(text)
+    texts = pa.Table.from_pandas(frame).column("used").to_pylist()
+    assert [set(json.loads(text)) for text in texts] == [set(value) for value in values]
 
 
 def test_derived_columns_and_frames_are_written_too(buffer: Path, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-import msgspec
 import torch
 
 from flowprov.capture.function_spec import tags_and_metadata_fields
+from flowprov.capture.metrics import decode_fields
 from flowprov.capture.task_records import (
     close_task,
     encode_outputs_and_extras,
@@ -34,7 +34,6 @@ C = TypeVar("C", bound="CapturedModule")
 _get_thread_id = threading.get_ident
 _get_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call of a module from another
 _exc_info = sys.exc_info
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 # Classes of epochs whose metadata is kept ready: an item of another class may be large, or change.
 _READY_EPOCHS = frozenset({int, str, type(None)})
@@ -216,7 +215,7 @@ class CapturedModule:
             close_task(scope, now, encode_output(output, self._detail), self._tail(scope.mode, scope.epoch))
         else:
             metadata = self._metadata(scope.mode, scope.epoch)
-            outputs = _decode_fields(encode(name_outputs(output), self._detail))  # described, and never read
+            outputs = decode_fields(encode(name_outputs(output), self._detail))  # described, and never read
             close_task(scope, now, *encode_outputs_and_extras(scope, outputs, (), metadata))
 
     def _prepare_first_forward(self, parent: Scope, module: torch.nn.Module) -> Inputs:
