@@ -20,6 +20,7 @@ from collections.abc import Callable
 from flowprov import guard
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.journal import Journal
+from flowprov.threads import start_thread
 
 
 class JournalMaintenance:
@@ -60,7 +61,7 @@ class JournalMaintenance:
             self._stopping = False
             self._thread = threading.Thread(target=self._run, name="flowprov-maintenance", daemon=True)
             try:
-                self._thread.start()
+                start_thread(self._thread)
             except RuntimeError as error:  # no thread can start: at exit, or at the limit of processes
                 pass_on(error)
                 self._thread = None
@@ -124,7 +125,8 @@ class JournalMaintenance:
         self._stopping = True
         self.wake()
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            with contextlib.suppress(RuntimeError):  # its start was interrupted, and it does not run yet
+                thread.join(timeout)
         self._thread = None
         return not thread.is_alive()
 

@@ -26,6 +26,7 @@ from flowprov.records import Machine, Sample
 from flowprov.settings import TelemetrySettings
 from flowprov.telemetry.probe import Probe
 from flowprov.telemetry.registry import load_factories, machine_values, read_all
+from flowprov.threads import start_thread
 
 WHOLE_EVERY = 60.0  # seconds after which a whole sample restores what a damaged line lost
 _MAX_UNUSED_STATES = 100  # states of journals that are no longer in use, before these states are dropped
@@ -101,7 +102,7 @@ class Sampler:
             self._wake.acquire(blocking=False)
             thread = threading.Thread(target=self._run, name="flowprov-sampler", daemon=True)
             try:
-                thread.start()
+                start_thread(thread)
             except RuntimeError as error:  # no thread can be started, at exit or at the limit of processes
                 guard.report_internal_error("starting the telemetry thread", error)
             else:

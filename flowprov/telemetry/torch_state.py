@@ -15,6 +15,7 @@ from typing import Any
 
 from flowprov.environment import host
 from flowprov.telemetry.probe import read_each
+from flowprov.threads import start_thread
 
 _THREAD_TIMEOUT_S = 1.0
 
@@ -42,7 +43,7 @@ def _thread_count(torch: ModuleType) -> int | None:
     counts: list[int] = []
     thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()), daemon=True)
     try:
-        thread.start()
+        start_thread(thread)
     except RuntimeError:
         return None
     thread.join(_THREAD_TIMEOUT_S)

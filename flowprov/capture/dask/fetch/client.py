@@ -30,6 +30,7 @@ from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import expect_writer_until, is_writer_expected
 from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, replica_state
 from flowprov.runtime import runtime
+from flowprov.threads import start_thread
 
 _NAME = re.compile(r"\d+-[0-9a-f]+" + re.escape(SUFFIX))
 _MAX_MISSED = 3  # collections that may fail before a writer counts as gone
@@ -328,7 +329,7 @@ def fetching(client: Any, task_context: origin.TaskContext, participants: Partic
     process = os.getpid()
     _closing[:] = [(other, waiting) for other, waiting in _closing if waiting.is_alive()]
     with guard.guarded("starting to fetch the journals of Dask workers"):
-        thread.start()
+        start_thread(thread)
     try:
         yield
     finally:
