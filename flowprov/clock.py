@@ -14,7 +14,20 @@ import time
 
 ticks = time.perf_counter_ns  # the monotonic clock, for durations
 
+# Beyond these many tools can show no time, or cannot hold it. Where a clock stands there, times begin at the
+# bound; durations are right all the same.
+_EARLIEST = 1  # 1970; zero means that there is no time
+_LATEST = 2**63 - 2**60  # the year 2225
 _JITTER_NS = 1_000_000  # the offset may seem to change by so much, because two clocks are read in turn
+
+
+def wall_ns() -> int:
+    """Return what the wall clock of the system says, in nanoseconds since the epoch, within its bounds."""
+    try:
+        now = time.time_ns()
+    except OverflowError:  # it is set to before 1677 or after 2262
+        now = int(time.clock_gettime(time.CLOCK_REALTIME)) * 1_000_000_000
+    return min(max(now, _EARLIEST), _LATEST)
 
 
 def _measure_offset() -> int:
@@ -22,7 +35,7 @@ def _measure_offset() -> int:
     best, offset = 1 << 62, 0
     for _ in range(5):
         before = ticks()
-        wall = time.time_ns()
+        wall = wall_ns()
         after = ticks()
         if after - before < best:
             best, offset = after - before, wall - (before + after) // 2
@@ -48,9 +61,9 @@ class Clock:
         return ticks() + self.offset
 
     def follow_wall_clock(self) -> None:
-        """Take over a new offset, if the wall clock was set."""
+        """Take over a new offset, if the wall clock was set, and not beyond its bounds."""
         offset = _measure_offset()
-        if abs(offset - self.offset) > _JITTER_NS:
+        if abs(offset - self.offset) > _JITTER_NS and _EARLIEST < ticks() + offset < _LATEST:
             self.offset = offset
 
 

@@ -8,12 +8,21 @@ program. An exception that arrived from outside is: the program waits for it (se
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 from flowprov.asynchronous import came_from_outside
+
+try:
+    import logging
+except OverflowError:  # its import asks for the time, and Python cannot hold what the clock says
+    _time_of_system, time.time = time.time, lambda: 0.0
+    try:
+        import logging
+    finally:
+        time.time = _time_of_system
 
 logger = logging.getLogger("flowprov")
 

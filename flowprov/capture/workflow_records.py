@@ -34,6 +34,7 @@ from flowprov.capture.notebook_cells import follow_cells
 from flowprov.clock import clock, ticks
 from flowprov.environment import code, host
 from flowprov.environment.notebook import notebook_name
+from flowprov.environment.program import script_path
 from flowprov.journal import Journal
 from flowprov.records import Status, new_id
 from flowprov.runtime import context, launch, propagation, runtime
@@ -222,9 +223,8 @@ _ordinals: Counter[str] = Counter()
 def _program_name() -> str:
     if (notebook := notebook_name()) is not None:
         return notebook
-    program = sys.argv[0] if sys.argv else ""
-    stem = Path(as_name(program, "")).stem
-    return "python" if program in ("", "-c", "-m") else stem or "python"
+    path = script_path()
+    return "python" if path in (None, "-c", "-m") else Path(as_name(path, "")).stem or "python"
 
 
 def _encode_field(mapping: Mapping[str, Any] | None) -> Any:

@@ -15,7 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flowprov.values import redact_urls
+from flowprov.environment.program import script_path
+from flowprov.environment.small_files import read_file
+from flowprov.values import as_name, redact_urls
+
+_URL = re.compile(r"^\s*url\s*=\s*(\S+)", re.MULTILINE)
+_MAX_REFS = 4 << 20  # some 60,000 branches and tags; of more, the commit is not looked for
 
 
 @lru_cache(maxsize=1)
@@ -36,44 +41,41 @@ def environment_id() -> str:
 def code_repository() -> dict[str, Any] | None:
     """Return folder, commit, branch and remote of the git repository of the program, None if it has none.
 
-    They are read from the files in ``.git``, which do not tell whether there are uncommitted changes.
+    They are read from the files in ``.git``, which do not tell whether there are uncommitted changes. A file
+    that cannot be read, or is none, leaves out what it would say, and nothing else.
     """
+    script = script_path()
     try:
-        start = Path(sys.argv[0]).resolve().parent if sys.argv and sys.argv[0] else Path.cwd()
-        for folder in (start, *start.parents):
-            if (folder / ".git").exists():
-                return _describe_repository(folder)
-    except (OSError, ValueError, IndexError):
+        start = Path.cwd() if script is None else Path(script).resolve().parent
+    except (OSError, ValueError, RuntimeError):  # a folder that was deleted, a loop of links
         return None
+    for folder in (start, *start.parents):
+        if os.path.lexists(folder / ".git"):
+            return _describe_repository(folder)
     return None
 
 
 def _describe_repository(folder: Path) -> dict[str, Any]:
     git = folder / ".git"
-    if git.is_file():  # in a worktree or a submodule, the file has the path of the real folder
-        git = (folder / git.read_text().partition("gitdir:")[2].strip()).resolve()
-    common = git / (git / "commondir").read_text().strip() if (git / "commondir").exists() else git
-    head = (git / "HEAD").read_text().strip()
-    repository: dict[str, Any] = {"folder": str(folder)}
+    if pointer := read_file(git):  # in a worktree or a submodule, the file has the path of the real folder
+        git = folder / pointer.partition("gitdir:")[2].strip()
+    common = git / read_file(git / "commondir").strip()
+    head = read_file(git / "HEAD").strip()
+    repository: dict[str, Any] = {"folder": as_name(folder)}
     if head.startswith("ref:"):
         reference = head.partition(":")[2].strip()
-        repository["branch"] = reference.removeprefix("refs/heads/")
+        repository["branch"] = as_name(reference.removeprefix("refs/heads/"))
         repository["commit"] = _read_commit(common, reference)
     else:
-        repository["commit"] = head
-    config = common / "config"
-    if config.exists() and (url := re.search(r"^\s*url\s*=\s*(\S+)", config.read_text(), re.MULTILINE)):
-        repository["remote"] = redact_urls(url[1])
+        repository["commit"] = as_name(head) or None
+    if url := _URL.search(read_file(common / "config")):
+        repository["remote"] = as_name(redact_urls(url[1]))
     return repository
 
 
 def _read_commit(git: Path, reference: str) -> str | None:
-    loose = git / reference
-    if loose.exists():
-        return loose.read_text().strip()
-    packed = git / "packed-refs"
-    if packed.exists():
-        for line in packed.read_text().splitlines():
-            if line.endswith(" " + reference):
-                return line.split()[0]
-    return None
+    if loose := read_file(git / reference).strip():
+        return as_name(loose)
+    packed = read_file(git / "packed-refs", _MAX_REFS)
+    found = re.search(rf"^(\S+) {re.escape(reference)}$", packed, re.MULTILINE)
+    return as_name(found[1]) if found else None

@@ -10,6 +10,7 @@ its launcher starts again after a failure; and different jobs, even if their var
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://flowprov/launchers")
 ENV_RANK_OF = "FLOWPROV_RANK_OF"
 # Numbers from here on are no steps that srun started: an interactive shell, a batch script, a container.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
+_DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 class Job(NamedTuple):
@@ -50,9 +52,11 @@ def rank_and_world_size() -> tuple[int | None, int | None]:
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"),
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ):
-        rank, size = os.environ.get(rank_name, ""), os.environ.get(size_name, "")
-        if rank.isdigit() and size.isdigit() and not (rank_name == "SLURM_PROCID" and _is_alone_in_slurm()):
-            return int(rank), int(size)
+        rank, size = _number_in(rank_name), _number_in(size_name)
+        if rank is not None and size is not None:
+            if rank_name == "SLURM_PROCID" and _is_alone_in_slurm():
+                continue
+            return rank, size
     return None, None
 
 
@@ -177,8 +181,8 @@ def _torchrun_agent() -> str | None:
 
 def _slurm_step() -> str | None:
     """Return the name of the step in which srun launched this process; None if srun did not."""
-    job, step = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_STEP_ID", "")
-    if not job or not step.isdigit() or int(step) >= _FIRST_SPECIAL_STEP or _is_in_terminal():
+    job, step = os.environ.get("SLURM_JOB_ID"), _number_in("SLURM_STEP_ID")
+    if not job or step is None or step >= _FIRST_SPECIAL_STEP or _is_in_terminal():
         return None
     return f"slurm {os.environ.get('SLURM_CLUSTER_NAME', '')} {job} {step}"
 
@@ -194,10 +198,10 @@ def _is_alone_in_slurm() -> bool:
 
 def _is_in_terminal() -> bool:
     """Whether this process was started by hand, in a shell that srun launched with a terminal."""
-    task = os.environ.get("SLURM_TASK_PID", "")
-    if not task.isdigit() or int(task) == os.getpid():
+    task = _number_in("SLURM_TASK_PID")
+    if task is None or task == os.getpid():
         return False
-    fields = _process_fields(int(task))
+    fields = _process_fields(task)
     return bool(fields) and fields[4] != "0"
 
 
@@ -222,8 +226,13 @@ def _is_random(run_id: str) -> bool:
 
 
 def _number(name: str) -> int:
+    return _number_in(name) or 0
+
+
+def _number_in(name: str) -> int | None:
+    """Return the number that a variable holds; None if it holds none that a launcher could have written."""
     text = os.environ.get(name, "")
-    return int(text) if text.isdigit() else 0
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def _uuid(name: str) -> str:

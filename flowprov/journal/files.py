@@ -15,11 +15,10 @@ import functools
 import io
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from flowprov import guard
+from flowprov import guard, settings
 from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.liveness import hold_lock
@@ -109,7 +108,7 @@ def _is_removed_on_nfs(file: io.FileIO) -> bool:
 
 def fallback_folder() -> Path:
     """Return the buffer folder of last resort; one per user, as users share the temporary folder."""
-    return Path(tempfile.gettempdir()) / f"flowprov_buffer_{os.getuid()}"
+    return Path(settings.fallback_folder())
 
 
 def nearest_existing(folder: Path) -> Path:

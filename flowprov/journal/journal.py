@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 
 import msgspec
-import uuid_utils
 
 from flowprov import guard, records
 from flowprov.clock import clock
@@ -29,6 +28,7 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.journal.write_failures import warn_gone
 from flowprov.journal.writer import Writer
+from flowprov.records import new_journal_id
 from flowprov.settings import JournalSettings
 
 _OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names
@@ -281,7 +281,7 @@ class Journal(LineAppender):
         if self.path is not None:
             self._previous = self.journal_id
         self.first_number = self.next_number()
-        self.journal_id = uuid_utils.uuid7().hex
+        self.journal_id = new_journal_id()
         self._reset()
 
     def full_id(self, key: records.LocalId) -> str:

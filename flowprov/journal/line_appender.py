@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import uuid_utils
-
 from flowprov import guard
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.event_counts import Counts, EventCounts, holds_line
@@ -30,6 +28,7 @@ from flowprov.journal.opening import OpenFile, open_file
 from flowprov.journal.protocols import Maintenance
 from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
+from flowprov.records import new_journal_id
 from flowprov.settings import JournalSettings
 
 # Written to find out whether the disk has space again: it takes as much as a small event.
@@ -55,7 +54,7 @@ class LineAppender:
     def __init__(
         self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None
     ) -> None:
-        self.journal_id = uuid_utils.uuid7().hex
+        self.journal_id = new_journal_id()
         self.identity = identity
         self.settings = settings
         self.first_number = 0

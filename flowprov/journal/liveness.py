@@ -13,13 +13,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowprov.clock import wall_ns
 from flowprov.journal.interruptions import pass_on
+from flowprov.values import as_name
 
 if TYPE_CHECKING:
     from flowprov.records import Header
 
 _GONE_AFTER = 3  # heartbeats
 _LOCK_TRIES = 50
+
+
+def host_name() -> str:
+    """Return the name of this host, as headers have it."""
+    return as_name(socket.gethostname(), "")
 
 
 def process_start(pid: int | str = "self") -> str | None:
@@ -59,9 +66,9 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
     locked = _is_locked(path)
     if locked is not None:
         return not locked
-    if header.hostname == socket.gethostname() and Path("/proc/self/stat").exists():
+    if header.hostname == host_name() and Path("/proc/self/stat").exists():
         return process_start(header.pid) != header.process_started_at
-    return time.time_ns() - last_sign > _GONE_AFTER * header.heartbeat_s * 1e9
+    return wall_ns() - last_sign > _GONE_AFTER * header.heartbeat_s * 1e9
 
 
 def hold_lock(descriptor: int) -> bool:
@@ -101,7 +108,7 @@ def expect_writer_until(path: Path, seconds: float) -> None:
     if seconds <= 0:
         mark.unlink(missing_ok=True)
         return
-    until = time.time_ns() + int(seconds * 1e9)
+    until = wall_ns() + int(seconds * 1e9)
     mark.touch(mode=0o644)
     os.utime(mark, ns=(until, until))
 
@@ -109,7 +116,7 @@ def expect_writer_until(path: Path, seconds: float) -> None:
 def is_writer_expected(path: Path) -> bool:
     """Whether a journal is a replica to which more may be added."""
     try:
-        return _mark_of(path).stat().st_mtime_ns > time.time_ns()
+        return _mark_of(path).stat().st_mtime_ns > wall_ns()
     except OSError:
         return False
 

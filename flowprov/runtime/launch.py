@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
-import sys
 from pathlib import Path
 
 from flowprov.environment import launchers
 from flowprov.environment.launchers import Job
+from flowprov.environment.program import script_path
 from flowprov.journal.format import SUFFIX, folder_name
-from flowprov.journal.liveness import process_start
+from flowprov.journal.liveness import host_name, process_start
 from flowprov.journal.reader import read_head
 from flowprov.records import Header, Launch, new_id
 from flowprov.runtime import inheritance
@@ -77,7 +76,7 @@ def _launch_of(job: Job, campaign_id: str, buffer: str) -> Launch:
     run = 0
     # Torchrun's restarts cannot be told from further runs in this way, and its jobs have a name of their own.
     if job.job_id is not None and job.agent is None:
-        folder = Path(buffer) / folder_name(campaign_id) / folder_name(socket.gethostname())
+        folder = Path(buffer) / folder_name(campaign_id) / folder_name(host_name())
         run = _next_run(job, folder)
     return Launch(
         job=job.job_id, run=run, restart=job.restart, agent=job.agent, agent_restart=job.agent_restart
@@ -110,7 +109,8 @@ def _launch_before(job: Job, path: Path) -> Launch | None:
 
 def program() -> str | None:
     """Return the file name of the program that this process runs."""
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else None
+    path = script_path()
+    return None if path is None else Path(path).name
 
 
 def _is_own(header: Header) -> bool:

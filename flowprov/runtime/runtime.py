@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import multiprocessing.util
 import os
-import socket
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ import msgspec
 from flowprov import guard
 from flowprov.environment import launchers
 from flowprov.journal import Identity, Journal, JournalMaintenance
+from flowprov.journal.liveness import host_name
 from flowprov.records import Campaign
 from flowprov.runtime import context, inheritance, launch
 from flowprov.runtime.buffers import CampaignBuffers
@@ -152,7 +152,7 @@ class Runtime:
         identity = Identity(
             campaign_id=campaign_id,
             campaign=self._campaigns.get(campaign_id),
-            hostname=socket.gethostname(),
+            hostname=host_name(),
             rank=launchers.rank_and_world_size()[0],
             world_size=launch.shared_world_size(campaign_id),
             program=launch.program(),

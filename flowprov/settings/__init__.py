@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flowprov.settings.active import active_settings, set_active_settings
 from flowprov.settings.loader import load_settings, parse_assignment
-from flowprov.settings.paths import expand_existing
+from flowprov.settings.paths import expand_existing, fallback_folder
 from flowprov.settings.redaction import (
     is_ambiguous_uri,
     leads_elsewhere,
@@ -46,6 +46,7 @@ __all__ = [
     "active_settings",
     "disabled_by_environment",
     "expand_existing",
+    "fallback_folder",
     "is_ambiguous_uri",
     "leads_elsewhere",
     "load_settings",

@@ -13,27 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flowprov import guard
 from flowprov.errors import SettingsError
+from flowprov.settings.ownership import begins_with_mark, ownership
 from flowprov.settings.paths import expand_variables
-from flowprov.settings.report import Problems, SourceLocation, describe_value, shorten
+from flowprov.settings.report import Problems, SourceLocation, describe_value, escape, shorten
 from flowprov.settings.schema import Settings
-from flowprov.settings.sources import (
-    YAML_ERRORS,
-    OverrideNode,
-    PythonNode,
-    add_yaml_problem,
-    begins_with_version_key,
-    compose,
-    is_flowprov_settings,
-    nest,
-    parse_value,
-    read_environment,
-)
+from flowprov.settings.sources import OverrideNode, PythonNode, nest
 from flowprov.settings.validation import GIVEN_SETTINGS, Checker
+from flowprov.settings.variables import read_environment
+from flowprov.settings.yaml_text import MAX_TEXT, YAML_ERRORS, add_yaml_problem, compose, parse_value
 
 PATH_VARIABLE = "FLOWPROV_SETTINGS_PATH"
 FILE_NAME = "settings.yaml"
-# Far more than any settings need. The YAML parser takes seconds for a file of this size.
 _SAMPLE = 256  # bytes
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16
@@ -41,7 +33,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-MAX_FILE_BYTES = 256 * 1024
 
 
 def load_settings(
@@ -130,7 +121,7 @@ def _add_base_layer(
     if source is None and environ.get(PATH_VARIABLE):
         source, named_by = environ[PATH_VARIABLE], f" (named by {PATH_VARIABLE})"
     if source is None:
-        _add_local_file(checker, problems, folder)
+        _add_local_file(checker, problems, environ, folder)
         return
     if not isinstance(source, (str, os.PathLike)):
         message = f"found {describe_value(source)}, expected a path, a mapping or Settings"
@@ -148,30 +139,57 @@ def _add_base_layer(
     _add_file(content, path, checker, problems)
 
 
-def _add_local_file(checker: Checker, problems: Problems, folder: Path | None) -> None:
+def _add_local_file(
+    checker: Checker, problems: Problems, environ: Mapping[str, str], folder: Path | None
+) -> None:
     """Add ``settings.yaml`` from the current folder if it belongs to flowprov; ignore another program's."""
     if folder is None:
         return
-    path = folder / FILE_NAME
+    path = str(folder / FILE_NAME)
     try:
-        # Only a regular file is opened: a pipe would block the program.
-        content = _read(path) if stat.S_ISREG(path.stat().st_mode) else b""
+        content = _read(path)
     except (OSError, ValueError):
         return
     encoding = _other_encoding(content)
-    text = content[:MAX_FILE_BYTES].decode(encoding or "utf-8-sig", "replace")
-    if encoding and is_flowprov_settings(text.lstrip("\ufeff")):
-        _add_file(content, str(path), checker, problems)  # which says that it is in this encoding
-        return
-    is_complete = len(content) <= MAX_FILE_BYTES and "\ufffd" not in text
-    if is_flowprov_settings(text) if is_complete else begins_with_version_key(text):
-        _add_file(content, str(path), checker, problems)
+    text = content[:MAX_TEXT].decode(encoding or "utf-8-sig", "replace").lstrip("\ufeff")
+    if encoding is None and (len(content) > MAX_TEXT or "\ufffd" in text):
+        owner = "marked" if begins_with_mark(text) else None
+    else:
+        owner = ownership(text)
+    if owner == "marked" or (owner and encoding):
+        _add_file(content, path, checker, problems)
+    elif owner == "likely":
+        try:
+            _check_alone(content, path, environ, folder)
+        except SettingsError as error:
+            _say_ignored(path, error)
+        else:
+            _add_file(content, path, checker, problems)
+
+
+def _check_alone(content: bytes, path: str, environ: Mapping[str, str], folder: Path) -> None:
+    """Check a file without the layers above it."""
+    problems = Problems()
+    checker = Checker(problems)
+    _add_file(content, path, checker, problems)
+    checker.settings(folder, environ)
+
+
+def _say_ignored(path: str, error: SettingsError) -> None:
+    guard.warn_once(
+        f"ignored {path}",
+        "flowprov does not use %s. Its keys are those of flowprov's settings, but not all of it is valid for "
+        "them, so it may be another program's. If it is flowprov's, write \"flowprov: 1\" as its first line, "
+        "and mend this: %s",
+        escape(path),
+        error,
+    )
 
 
 def _add_file(content: bytes, path: str, checker: Checker, problems: Problems) -> None:
-    if len(content) > MAX_FILE_BYTES:
+    if len(content) > MAX_TEXT:
         problems.add(
-            SourceLocation(path), (), f"too large: expected at most {MAX_FILE_BYTES // 1024} KiB of settings"
+            SourceLocation(path), (), f"too large: expected at most {MAX_TEXT // 1024} KiB of settings"
         )
         return
     if encoding := _other_encoding(content):
@@ -210,10 +228,22 @@ def _other_encoding(content: bytes) -> str | None:
     return "utf-16-be" if even > len(beginning) // 4 and not odd else None
 
 
-def _read(path: str | Path) -> bytes:
-    """Read a file, up to one byte more than its largest size."""
-    with open(path, "rb") as file:  # noqa: PTH123  pathlib would change some paths
-        return file.read(MAX_FILE_BYTES + 1)
+def _read(path: str) -> bytes:
+    """Read a regular file, up to one byte more than its largest size; a pipe would block the program.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is no regular file.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is no regular file")
+        return file.read(MAX_TEXT + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _describe_read_error(error: OSError | ValueError) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -52,3 +53,12 @@ def expand_existing(path: str) -> str:
         return path
     expanded = expand_variables(path, os.environ)
     return path if expanded.unset else os.path.expanduser(expanded.path)  # noqa: PTH111 - the same
+
+
+def fallback_folder() -> str:
+    """Return the buffer folder of last resort; one per user, as users share the temporary folder."""
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError:  # nothing can be written anywhere: whoever tries says so
+        temporary = "/tmp"  # noqa: S108 - the folder in it is checked before it is used
+    return os.path.join(temporary, f"flowprov_buffer_{os.getuid()}")  # noqa: PTH118 - a text, as all of these

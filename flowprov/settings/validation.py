@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_ar
 
 import msgspec
 
-from flowprov.settings.paths import expand_variables
+from flowprov import guard
+from flowprov.settings.paths import expand_variables, fallback_folder
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
 from flowprov.settings.schema import Section, Settings
 from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
@@ -238,17 +239,35 @@ class Checker:
             message = f"the home folder of {shorten(path.partition('/')[0])} is not known"
             add_problem(message, hint=lambda: "write the path out")
         elif not os.path.isabs(expanded):  # noqa: PTH117  the text is joined, not a path object
-            if cwd is None:
-                message = "found a relative path, but the current folder is gone"
-                add_problem(message, hint=lambda: "give an absolute path")
-                return path
+            if cwd is None or not _is_utf_8(str(cwd)):
+                return _instead_of_relative(path, cwd)
             expanded = str(cwd / expanded)
-        try:
-            expanded.encode()
-        except UnicodeEncodeError:
+        if not _is_utf_8(expanded):
             message = f"the folder {shorten(expanded)} has a name that is not UTF-8"
             add_problem(message, hint=lambda: "give an absolute path that is UTF-8")
         return expanded
+
+
+def _is_utf_8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _instead_of_relative(path: str, cwd: Path | None) -> str:
+    """Return the folder of last resort: the program's own folder is gone, or cannot be told to others."""
+    instead = fallback_folder()
+    guard.warn_once(
+        "no current folder",
+        "flowprov: journal.path is relative (%s), and the current folder %s. This run is recorded in %s "
+        "instead. Give an absolute path.",
+        shorten(path),
+        "is gone" if cwd is None else "has a name that is not UTF-8",
+        instead,
+    )
+    return instead
 
 
 def _candidates(value: Any, type_hint: Any, *, secret: bool) -> Iterator[Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from flowprov.errors import FlowprovError
+from flowprov.journal.liveness import host_name
 from flowprov.settings import Settings, redact_uri
 from flowprov.shipping.retries import follow
 from flowprov.shipping.shipment import Shipment
@@ -108,7 +108,7 @@ def follow_buffer(
     stop = threading.Event()
     try:
         threads = start_shipments(
-            folder, uris, settings, settings.sinks.give_up_after, host=socket.gethostname(), stop=stop
+            folder, uris, settings, settings.sinks.give_up_after, host=host_name(), stop=stop
         )
     except FlowprovError as error:
         files.write_report(Report(pid=os.getpid(), failure=shorten(error)))

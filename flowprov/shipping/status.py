@@ -15,7 +15,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import socket
 import stat
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import IO
 import msgspec
 
 from flowprov.journal.format import folder_name
+from flowprov.journal.liveness import host_name
 from flowprov.settings import redact_uri
 
 _MESSAGE_LENGTH = 500
@@ -78,7 +78,7 @@ class ShipperFiles:
     def __init__(self, folder: Path, uris: Sequence[str]) -> None:
         sinks = "\n".join(sorted(map(redact_uri, uris)))  # a weak password can be guessed from its hash
         digest = hashlib.sha256(sinks.encode()).hexdigest()[:8]
-        self._stem = f".ship-{folder_name(socket.gethostname())}-{digest}"
+        self._stem = f".ship-{folder_name(host_name())}-{digest}"
         self._folder = folder
         self.log = folder / f"{self._stem}.log"
         self._report = folder / f"{self._stem}.json"

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asynchronous": set(),
     "guard": {"asynchronous"},
     "values": {"asynchronous"},
-    "settings": {"errors"},
+    "settings": {"errors", "guard"},
     "environment": {"values"},
     "journal": {"clock", "guard", "records", "settings", "threads", "values"},
     "telemetry": {"clock", "environment", "guard", "journal", "records", "settings", "threads", "values"},

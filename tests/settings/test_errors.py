@@ -11,7 +11,7 @@ import pytest
 
 from flowprov.errors import SettingsError
 from flowprov.settings import parse_assignment
-from flowprov.settings.loader import MAX_FILE_BYTES
+from flowprov.settings.yaml_text import MAX_TEXT
 from tests.settings.support import error_report, load, write
 
 WRONG_CONTENT = [
@@ -121,7 +121,7 @@ def test_a_flood_of_problems_is_counted_and_cut(tmp_path: Path) -> None:
         (lambda _path: None, "no such file"),
         (lambda path: path.mkdir(), "found a folder, expected a file"),
         (lambda path: path.write_bytes(b"# x\n\xff\xfe"), ":2: not UTF-8"),
-        (lambda path: path.write_bytes(b"#" * (MAX_FILE_BYTES + 1)), "too large"),
+        (lambda path: path.write_bytes(b"#" * (MAX_TEXT + 1)), "too large"),
         (lambda path: path.write_bytes(b'journal: {path: "\\UFFFFFFFF"}'), "cannot be read as YAML"),
         (lambda path: path.write_bytes(b"[" * 5000), "nested too deeply"),
         (lambda path: path.write_bytes(b'journal: {path: "\\ud800"}'), r'journal.path: found "\ud800"'),

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from flowprov.settings import JournalSettings, Settings, TelemetrySettings, load_settings, parse_assignment
+from flowprov.settings import (
+    JournalSettings,
+    Settings,
+    TelemetrySettings,
+    fallback_folder,
+    load_settings,
+    parse_assignment,
+)
 from tests.settings.support import NOWHERE, error_report, load, write
 
 
@@ -94,7 +101,6 @@ def test_a_file_of_another_program_in_the_current_folder_is_ignored(tmp_path: Pa
         b"flowprov: 1\ndebug: true",
         b"flowprov: 1\n# \xff",
         b"flowprov: 1\n" + b"#" * 300_000,
-        b"journal: {heartbeat: soon}",
     ],
 )
 def test_a_broken_file_of_flowprov_in_the_current_folder_is_reported(tmp_path: Path, content: bytes) -> None:
@@ -216,16 +222,16 @@ def test_the_environment_and_folder_of_the_process_are_read_when_loading(
     assert load_settings().journal == JournalSettings(path=str(tmp_path / "flowprov_buffer"), heartbeat=7.0)
 
 
-def test_a_deleted_current_folder_is_reported_only_if_it_is_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_deleted_current_folder_gives_way_to_the_folder_of_last_resort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert load_settings({"journal": {"path": "/a"}}, environ={}).journal.path == "/a"
-    with pytest.raises(Exception, match="current folder is gone; give an absolute path"):
-        load_settings(environ={})
+    assert load_settings(environ={}).journal.path == fallback_folder()
+    assert "the current folder is gone" in caplog.text
 
 
 def test_a_home_folder_in_the_journal_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

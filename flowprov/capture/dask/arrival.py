@@ -60,14 +60,19 @@ class SilentPlugin(WorkerPlugin):
 
     async def respond(self, request: bytes) -> dict[str, str]:  # noqa: ARG002 - the operation's signature
         """Respond to a client that asks for journals."""
-        return {"silent": self._reason, "hostname": socket.gethostname()}
+        return {"silent": self._reason, "hostname": _host_name()}
 
 
 def announce_silence(worker: Any, reason: str) -> None:
     """Say why a worker records nothing, in its log and to the clients of its cluster."""
     logging.getLogger("flowprov").warning("flowprov records nothing on this Dask worker: %s", reason)
-    notice = {"worker": worker.address, "hostname": socket.gethostname(), "reason": reason}
+    notice = {"worker": worker.address, "hostname": _host_name(), "reason": reason}
     worker.log_event(SILENT_TOPIC, json.dumps(notice))
+
+
+def _host_name() -> str:
+    """Return the name of this host; UTF-8 may not hold it as the system has it."""
+    return socket.gethostname().encode("utf-8", "backslashreplace").decode()
 
 
 def _reason(error: Exception, version: str) -> str:

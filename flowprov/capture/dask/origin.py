@@ -16,6 +16,7 @@ import msgspec
 
 from flowprov import guard
 from flowprov.journal import Journal
+from flowprov.journal.liveness import host_name
 from flowprov.runtime import inheritance, runtime
 from flowprov.runtime.context import Scope
 
@@ -108,7 +109,7 @@ def journal_of(task_context: TaskContext) -> Journal:
         "the client fetches them from there.",
         task_context.buffer,
         active.settings.journal.path,
-        os.uname().nodename,
+        host_name(),
     )
     return active.journal(task_context.campaign_id)
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from flowprov.capture.dask import _dask_private, arrival, origin
 from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
 from flowprov.journal import Journal, files
 from flowprov.journal.format import SUFFIX, folder_name
+from flowprov.journal.liveness import host_name
 from flowprov.journal.replica import Chunk, JournalState, ReplicaState, journal_state, next_chunk
 from flowprov.runtime import runtime
 
@@ -132,7 +132,7 @@ def _create_response(request: FetchRequest, journals: list[Journal], *, sees_buf
     visible = Path(request.buffer) if sees_buffer else None
     folders = _folders(request.campaign_id, journals, visible)
     response = FetchResponse(
-        hostname=socket.gethostname(),
+        hostname=host_name(),
         pid=os.getpid(),
         sees_buffer=any(
             journal.path and visible and journal.path.is_relative_to(visible) for journal in journals
@@ -175,7 +175,7 @@ def _machine_key(folders: list[Path]) -> str:
     except OSError:
         boot = ""
     stats = [folder.stat() for folder in folders]
-    return " ".join([socket.gethostname(), boot, *(f"{stat.st_dev}:{stat.st_ino}" for stat in stats)])
+    return " ".join([host_name(), boot, *(f"{stat.st_dev}:{stat.st_ino}" for stat in stats)])
 
 
 def _add_chunks(

@@ -1,0 +1,32 @@
+"""Settings in the environment: ``FLOWPROV__A__B=value``.
+
+Flows in: the environment. Flows out: the keys and values of the settings in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flowprov.settings.yaml_text import parse_value
+
+ENVIRONMENT_PREFIX = "FLOWPROV__"
+
+
+def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Read the settings in the environment.
+
+    Yields
+    ------
+    tuple
+        The variable's name, the path of the key in lower case, the value. Shorter paths come first, so that a
+        variable for a whole section does not undo one for a key in it. An empty variable counts as not set:
+        that is how compose files and scripts pass on what they were not given.
+    """
+    names = [name for name in environ if name.upper().startswith(ENVIRONMENT_PREFIX)]
+    for name in sorted(names, key=lambda name: (name.count("__"), name)):
+        value = environ[name]
+        if isinstance(value, str) and not value.strip():
+            continue
+        path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
+        yield name, path, parse_value(value) if isinstance(value, str) else value
