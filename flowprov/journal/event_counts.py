@@ -10,9 +10,12 @@ journal's own file is counted: ``written`` is the number of events in it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
+
+from flowprov.journal.own_file import FileTaken
 
 _BLOCK = 1 << 20
 # A line that was appended just now may have others of other threads behind it, but not as many bytes.
@@ -83,7 +86,8 @@ class EventCounts:
             written = int(repr(self._appended)[len("count(") : -1]) - 1
         else:
             if file is not None:
-                self._recounted = _count_events(file, *self._recounted)
+                with contextlib.suppress(FileTaken):  # what was counted before is all that is known
+                    self._recounted = _count_events(file, *self._recounted)
             written = self._recounted[1]
         return written + sum(dropped.values()), written, dropped
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import io
 import os
 import stat
@@ -22,13 +21,14 @@ from flowprov import guard, settings
 from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.liveness import hold_lock
+from flowprov.journal.own_file import FileTaken, OwnFile
 
 
 class JournalFile(NamedTuple):
     """A new journal file: its path, and the file (for reading and writing, locked, not inherited by exec)."""
 
     path: Path
-    file: io.FileIO
+    file: OwnFile
 
 
 def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
@@ -70,10 +70,10 @@ def discard(created: JournalFile) -> None:
         os.unlink(created.path)  # noqa: PTH108 - as in _create_in
 
 
-Fate: TypeAlias = Literal["removed", "moved", "cut"] | None
+Fate: TypeAlias = Literal["removed", "moved", "cut", "closed"] | None
 
 
-def fate_of(path: Path, file: io.FileIO) -> Fate:
+def fate_of(path: Path, file: OwnFile) -> Fate:
     """Return what became of the file of a journal that is being written; None if it is where it was.
 
     Parameters
@@ -91,13 +91,15 @@ def fate_of(path: Path, file: io.FileIO) -> Fate:
     except FileNotFoundError as error:
         pass_on(error)
         return "moved"
+    except FileTaken:
+        return "closed"
     except (OSError, ValueError) as error:  # not to be found out just now
         pass_on(error)
         return None
     return None if (now.st_dev, now.st_ino) == (own.st_dev, own.st_ino) else "moved"
 
 
-def _is_removed_on_nfs(file: io.FileIO) -> bool:
+def _is_removed_on_nfs(file: OwnFile) -> bool:
     """Whether a client of NFS keeps a removed file under another name for as long as it is open."""
     try:
         return os.path.basename(os.readlink(f"/proc/self/fd/{file.fileno()}")).startswith(".nfs")  # noqa: PTH119, PTH115
@@ -131,25 +133,17 @@ def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
     _create_folder(path.parent)
     try:
-        created = JournalFile(path, _create_file(path))
+        created = JournalFile(path, OwnFile(path))
     except FileExistsError as error:
         pass_on(error)
         os.unlink(path)  # noqa: PTH108 - this process was interrupted here before: the id is its own
-        created = JournalFile(path, _create_file(path))
+        created = JournalFile(path, OwnFile(path))
     try:
         hold_lock(created.file.fileno())  # until this process ends: a free lock tells that the writer is gone
     except BaseException:  # of a signal handler: it passes on
         discard(created)
         raise
     return created
-
-
-# Opening calls no Python code: where it is interrupted there is no descriptor, or a file object has it.
-_open = functools.partial(os.open, mode=0o644)
-
-
-def _create_file(path: Path) -> io.FileIO:
-    return io.FileIO(path, "x+", opener=_open)
 
 
 def _create_folder(folder: Path) -> None:
@@ -180,7 +174,7 @@ class ReservedSlot:
         The file, as its writer has it.
     """
 
-    def __init__(self, path: Path, offset: int, file: io.FileIO | None = None) -> None:
+    def __init__(self, path: Path, offset: int, file: OwnFile | None = None) -> None:
         self._path = path
         self._offset = offset
         self._file = file

@@ -154,12 +154,15 @@ class Journal(LineAppender):
                 self.closed = True
                 return
             if not self.closed:
-                if self._fate() == "removed":
-                    warn_gone(self.path, "removed", self.counts()[1], goes_on=False)
-                else:
+                fate = self._fate()
+                removed = fate == "removed" or (fate == "closed" and not self._reopen_file())
+                if removed or fate == "closed":
+                    lost = self.counts()[1] if removed else 0
+                    warn_gone(self.path, fate or "removed", lost, goes_on=False)
+                if not removed:
                     self._write_footer()
                 self.closed = True
-                if self.settings.sync != "off":
+                if self.settings.sync != "off" and not removed:
                     self._writer.sync()
             self._writer.close()
 
@@ -171,20 +174,19 @@ class Journal(LineAppender):
         return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
 
     def check_file(self) -> None:
-        """Go on in another file if somebody has removed, moved or cut the present one.
+        """Go on in another file if somebody has removed, moved, cut or closed the present one.
 
         Records that are gone with a removed file count as dropped in the next one. What a cut file has lost
         is found by its own footer. Where the records of their openings are gone, open workflows are opened
         again. Maintenance calls this at each heartbeat, capture when a workflow opens.
         """
         with self._lock:
-            fate, writer, path = self._fate(), self._writer, self.path
-            if fate is None or writer is None or self._busy:
+            fate, path = self._fate(), self.path
+            if fate is None or self._busy:
                 return
             self._busy = True
             try:
-                kept = self._openings_in(writer) if fate == "cut" else set()
-                lost = self._leave_file(writer, fate)
+                kept, lost = self._leave_file(fate)
             finally:
                 self._busy = False
             warn_gone(path, fate, lost, goes_on=True)
@@ -193,9 +195,23 @@ class Journal(LineAppender):
                     self.append(line)
             self._settle_all()
 
-    def _leave_file(self, writer: Writer, fate: Fate) -> int:
-        """Close the file, and have the next record create another; return how many records are lost."""
-        if isinstance(writer, MmapWriter):
+    def _leave_file(self, fate: Fate) -> tuple[set[str], int]:
+        """Close the file, and have the next record create another.
+
+        Returns
+        -------
+        set, int
+            The workflows whose openings the file keeps, and how many records are lost.
+        """
+        if fate == "closed" and not self._reopen_file():
+            fate = "removed"
+        writer, opened = self._writer, self._opened
+        if writer is None or opened is None:
+            return set(), 0
+        out_of_reach = not opened.file.is_ours()
+        if out_of_reach:
+            writer.close()
+        elif isinstance(writer, MmapWriter):
             # From here on no other thread writes to this file. Where it was cut, nobody touches a page that
             # is gone, which would kill the process.
             writer = self._writer = writer.write_plainly()
@@ -203,17 +219,28 @@ class Journal(LineAppender):
             if self._maintenance is not None:
                 self._maintenance.forget(self)
             if fate != "removed":
-                if fate == "cut":
+                if fate != "moved":
                     self._append_control(b"\n")  # the last line may have lost its end
+                kept = set() if fate == "moved" else self._openings_in(writer)
                 self.close()
                 self._rotate()
-                return 0
-            self._counts.distrust()  # another thread may have appended what it did not count yet
+                return kept, 0
+            if not out_of_reach:
+                self._counts.distrust()  # another thread may have appended what it did not count yet
             _, lost, dropped = self.counts()
             writer.close()
             self._rotate()
             self._carry(dropped, lost)
-            return lost
+            return set(), lost
+
+    def _reopen_file(self) -> bool:
+        """Open a file again that the program has closed, to end it; return False if it is not there."""
+        opened, writer = self._opened, self._writer
+        if opened is None or not opened.file.reopen():
+            return False
+        if isinstance(writer, AppendWriter):
+            self._writer = AppendWriter(opened.file, self.settings.max_bytes)
+        return True
 
     def append_opening(self, workflow_id: str, line: bytes) -> None:
         """Append the opening of a workflow, and keep it for as long as the workflow is open."""

@@ -25,6 +25,7 @@ from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import OpenFile, open_file
+from flowprov.journal.own_file import FileTaken
 from flowprov.journal.protocols import Maintenance
 from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
@@ -164,8 +165,16 @@ class LineAppender:
             self._last_settled = line
             self._unsettled.remove(line)
 
-    def _append_or_stop(self, line: bytes) -> bool:
-        """Append a line, to a new file if there is none; return False if journaling stopped or stops now."""
+    def _append_or_stop(self, line: bytes, *, again: bool = False) -> bool:
+        """Append a line, to a new file if there is none; return False if journaling stopped or stops now.
+
+        Parameters
+        ----------
+        line
+            The line.
+        again
+            Whether the line comes again, as somebody did something to the file.
+        """
         if self._busy:  # a signal handler records this: what it interrupted appends it afterwards
             self._unsettled.append(line)
             self._counts.distrust()
@@ -179,18 +188,18 @@ class LineAppender:
             if self._writer is None:
                 self._open_file()
             self._append_to_file(line)
-        except (OSError, JournalFull) as error:
+        except (OSError, JournalFull, FileCut) as error:
             pass_on(error)
+            if isinstance(error, (FileCut, FileTaken)) and not again:
+                self.check_file()
+                return self._append_or_stop(line, again=True)
             self._stop(error)
             return False
-        except FileCut:
-            self.check_file()
-            return self._append_or_stop(line)
         self._end_stoppage()
         return True
 
     def check_file(self) -> None:
-        """Go on in another file if somebody has removed, moved or cut the present one."""
+        """Go on in another file if somebody has removed, moved, cut or closed the present one."""
 
     # While ``_busy`` is set the file changes, and what a signal handler of the program records waits. It is
     # set and reset by plain stores: a context manager could be interrupted in between.
@@ -235,6 +244,8 @@ class LineAppender:
             raise _NotOpenError
         try:
             writer.append(line)
+        except FileTaken:
+            raise
         except (OSError, JournalFull) as error:
             pass_on(error)
             final = error.args == ("max_bytes",) or self.closed or self._busy

@@ -35,11 +35,12 @@ def process_start(pid: int | str = "self") -> str | None:
     Source: field 22 of ``/proc/<pid>/stat``, ``proc_pid_stat(5)``.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        data = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError as error:
         pass_on(error)
         return None
-    return text.rpartition(")")[2].split()[19]
+    # Not read as text: that imports a module of the codec, and the importer swallows what a handler raises.
+    return data.rpartition(b")")[2].split()[19].decode()
 
 
 def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:

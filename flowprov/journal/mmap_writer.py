@@ -29,6 +29,7 @@ from collections.abc import Callable
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import padding_line
 from flowprov.journal.interruptions import pass_on
+from flowprov.journal.own_file import OwnFile, map_shared
 from flowprov.journal.write_failures import FileCut, JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
@@ -45,10 +46,10 @@ class Segment:
 
     __slots__ = ("map", "offset", "size")
 
-    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+    def __init__(self, number: int, offset: int, size: int) -> None:
         self.offset = offset
         self.size = size
-        self.map = mmap.mmap(descriptor, size, offset=offset)
+        self.map = map_shared(number, size, offset)
         _touch(self.map, size)
 
 
@@ -58,7 +59,7 @@ class MmapWriter:
     Parameters
     ----------
     file
-        A file opened for reading and writing; the writer owns it from now on.
+        The file; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
     begin
@@ -76,7 +77,7 @@ class MmapWriter:
 
     def __init__(
         self,
-        file: io.FileIO,
+        file: OwnFile,
         max_bytes: int | None = None,
         *,
         begin: int = 0,
@@ -84,7 +85,7 @@ class MmapWriter:
         largest: int = 4 << 20,
     ) -> None:
         self._file = file
-        self._descriptor = file.fileno()
+        self._closed = False
         self._max_bytes = max_bytes
         self._largest = largest
         self._lock = threading.RLock()
@@ -107,6 +108,8 @@ class MmapWriter:
         ------
         JournalFull
             If the disk is full, or the quota or ``max_bytes`` is reached.
+        FileTaken
+            If a new segment is needed, and the program has closed the descriptor.
         OSError
             If a new segment cannot be created for another reason.
         FileCut
@@ -126,7 +129,7 @@ class MmapWriter:
     def _switch(self, length: int) -> None:
         """Write into the next segment from now on; the caller holds the lock."""
         old, segment = self._current, self._next
-        if self._descriptor < 0:
+        if self._closed:
             raise io.UnsupportedOperation("the file is closed")  # as the append writer does
         if segment is None or segment.size < length:
             # In the place of one that is too small for this record.
@@ -156,7 +159,7 @@ class MmapWriter:
                         size = max(least, _pages(size // 2))
                         continue
                     raise JournalFull("max_bytes")
-                os.posix_fallocate(self._descriptor, offset, size)
+                os.posix_fallocate(self._file.fileno(), offset, size)
             except OSError as error:
                 pass_on(error)
                 if error.errno not in _NO_SPACE:
@@ -166,13 +169,13 @@ class MmapWriter:
                 size = max(least, _pages(size // 2))
                 continue
             self._next_size = min(size * 2, self._largest)
-            return Segment(self._descriptor, offset, size)
+            return Segment(self._file.fileno(), offset, size)
 
     def prepare(self) -> None:
         """Reserve and map the next segment; unmap those that are full."""
         with self._lock:
             retired, self._retired = self._retired, []
-            if self._next is None and self._descriptor >= 0 and self._switched:
+            if self._next is None and not self._closed and self._switched:
                 current = self._current
                 # The append that needs the segment meets the error again, and reports it.
                 with contextlib.suppress(JournalFull, OSError):
@@ -198,44 +201,46 @@ class MmapWriter:
         """Hand the file over to a writer that needs neither memory nor descriptors."""
         with self._lock:
             self._cut_padding()
-            self._descriptor = -1
+            self._closed = True
             return AppendWriter(self._file, self._max_bytes)
 
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file; NUL bytes where nothing is written yet."""
-        return os.pread(self._descriptor, length, offset)
+        return os.pread(self._file.fileno(), length, offset)
 
     def sync(self) -> None:
         """Flush all appended lines to the disk (``fdatasync`` writes mapped pages of the file, too)."""
-        os.fdatasync(self._descriptor)
+        os.fdatasync(self._file.fileno())
 
     def close(self) -> None:
         """Cut the file after its last record and close it."""
         with self._lock:
-            if self._descriptor >= 0:
+            if not self._closed:
                 self._cut_padding()
-                self._descriptor = -1
+                self._closed = True
                 self._file.close()
 
     def _cut_padding(self) -> None:
-        _set_writable(self._file, writable=True)
+        end = None
+        ours = self._file.is_ours()
+        if ours:
+            _set_writable(self._file, writable=True)
         if self._current.map.closed:
             return
-        end = None
-        if not self.is_cut():
+        if ours and not self.is_cut():
             # Another thread may still hold the write method of this segment. It must find the segment full: a
             # write behind the end of the cut file is a SIGBUS.
             end = _fill(self._current)
         self._unmap()
         if end is not None:
-            os.ftruncate(self._descriptor, end)
+            os.ftruncate(self._file.fileno(), end)
 
     def abandon(self) -> None:
         """Close the file in a forked child; it belongs to the parent and stays as it is."""
         self._lock = threading.RLock()
         self._unmap()
-        if self._descriptor >= 0:
-            self._descriptor = -1
+        if not self._closed:
+            self._closed = True
             self._file.close()
 
     def _unmap(self) -> None:
@@ -245,7 +250,7 @@ class MmapWriter:
         self._retired, self._next = [], None
 
 
-def _set_writable(file: io.FileIO, *, writable: bool) -> None:
+def _set_writable(file: OwnFile, *, writable: bool) -> None:
     """Let others write to the file, or not: who cuts a mapped file kills the process at its next write."""
     mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     with contextlib.suppress(PermissionError):  # a file system without modes

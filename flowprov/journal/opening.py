@@ -6,7 +6,6 @@ file.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from flowprov.journal.files import JournalFile, ReservedSlot
 from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.header import Identity, make_header
 from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.journal.own_file import OwnFile
 from flowprov.settings import JournalSettings
 
 
@@ -24,7 +24,7 @@ class OpenFile(NamedTuple):
     """The file of a journal, open for appending."""
 
     path: Path
-    file: io.FileIO
+    file: OwnFile
     writer: writer.Writer
     reserved_slot: ReservedSlot
 
@@ -79,6 +79,7 @@ def open_file(
         if campaign is not None:
             new_writer.append(records.encode(campaign))
         slot = ReservedSlot(created.path, len(header), created.file)
+        created.file.keep()
         return OpenFile(created.path, created.file, new_writer, slot)
     except BaseException:  # the disk is full from the start, or a signal handler raised: it passes on
         files.discard(created)

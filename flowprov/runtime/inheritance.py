@@ -226,15 +226,21 @@ def _slot_of(scope: Scope) -> Slot | None:
 
 def _own_board() -> Scoreboard | None:
     global _board, _has_boards  # noqa: PLW0603 - one for each process
-    if _board is None and _has_boards:
+    if (_board is None or not _board.is_reachable()) and _has_boards:
         with _board_lock:
-            if _board is None:
+            if _board is None or not _board.is_reachable():
                 try:
-                    _board = Scoreboard()
+                    board = Scoreboard()
                 except OSError:  # a sandbox, or no more files: children take what they inherited for open
                     _has_boards = False
                     return None
-                context.open_workflows.observers.append(_publish)
+                if _board is None:
+                    context.open_workflows.observers.append(_publish)
+                    _board = board
+                else:  # the program has closed the descriptor of the other one
+                    former, _board = _board.address.id, board
+                    for scope in [scope for scope, slot in _slots.items() if slot.board == former]:
+                        del _slots[scope]
         _publish()
     return _board
 

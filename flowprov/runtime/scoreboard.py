@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from flowprov.journal.own_file import FileTaken, map_shared
+
 _MAGIC = b"flowprov"
 _ID_BYTES = 16
 _VERSION_AT = len(_MAGIC) + _ID_BYTES  # grows with every change; odd while the text behind it changes
@@ -47,6 +49,7 @@ class Scoreboard:
 
     def __init__(self) -> None:
         self._file = os.memfd_create("flowprov")
+        self._identity = _identity(self._file)
         self._map = self._mapped(2 * _SLOTS_AT)
         self._slots = 0
         self._pid = os.getpid()
@@ -55,6 +58,13 @@ class Scoreboard:
         self._map[: len(_MAGIC) + _ID_BYTES] = _MAGIC + identity
         self.address = Address(f"/proc/{os.getpid()}/fd/{self._file}", identity.hex())
         self.publish(None)
+
+    def is_reachable(self) -> bool:
+        """Whether other processes can open the memory: the program may have closed its descriptor."""
+        try:
+            return _identity(self._file) == self._identity
+        except OSError:
+            return False
 
     def new_slot(self) -> int:
         """Return the slot of a scope that children inherit. It says that the scope is open.
@@ -102,8 +112,15 @@ class Scoreboard:
         self._map[_VERSION_AT:_TEXT_AT] = version.to_bytes(8, "little")
 
     def _mapped(self, size: int) -> mmap.mmap:
+        if not self.is_reachable():
+            raise FileTaken(self.address.path)
         os.ftruncate(self._file, size)
-        return mmap.mmap(self._file, size)
+        return map_shared(self._file, size)
+
+
+def _identity(file: int) -> tuple[int, int]:
+    status = os.fstat(file)
+    return status.st_dev, status.st_ino
 
 
 class ScoreboardView:

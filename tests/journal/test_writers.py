@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import mmap
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from flowprov.journal import mmap_writer
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import lines
 from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.journal.own_file import OwnFile
 from flowprov.journal.write_failures import JournalFull
 from flowprov.journal.writer import Writer, choose_writer, file_system
 
@@ -22,11 +22,11 @@ Open = Callable[..., Writer]
 
 
 def _open_mapped(path: Path, **options: Any) -> Writer:
-    return MmapWriter(io.FileIO(path, "x+"), **options)
+    return MmapWriter(OwnFile(path), **options)
 
 
 def _open_write(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
-    return AppendWriter(io.FileIO(path, "x+"), max_bytes)
+    return AppendWriter(OwnFile(path), max_bytes)
 
 
 @pytest.fixture(params=[_open_mapped, _open_write], ids=["mapped", "write"])
@@ -81,7 +81,7 @@ def test_nothing_is_written_behind_a_segment_before_it_is_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j"
-    writer = MmapWriter(io.FileIO(path, "x+"), first=mmap.PAGESIZE)
+    writer = MmapWriter(OwnFile(path), first=mmap.PAGESIZE)
     fill, tried = mmap_writer._fill, []
 
     def beside_another_thread(segment: mmap_writer.Segment) -> int:
