@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 
 from flowprov.asynchronous import came_from_outside
+from flowprov.values.redaction import redactor
 
 try:
     import logging
@@ -101,15 +103,27 @@ def pass_on(error: BaseException) -> None:
 
 
 def warn_once(key: str, message: str, *arguments: object, error: BaseException | None = None) -> None:
-    """Log a warning for a person, once per process and key."""
+    """Log a warning for a person, once per process and key, without secrets."""
     with _lock:
         if key in _warned:
             return
         _warned.add(key)
     try:
-        logger.warning(message, *arguments, exc_info=error)
+        text = redactor().text(message % arguments if arguments else message)
+        shown = None if error is None else _traceback_of(error)
+        if shown is None:
+            logger.warning("%s", text, exc_info=error)
+        else:
+            logger.warning("%s\n%s", text, shown)
     except Exception:  # a broken log handler of the program must not become an internal error
         return
+
+
+def _traceback_of(error: BaseException) -> str | None:
+    """Return the traceback of an exception without the secrets in it; None if it holds none."""
+    whole = "".join(traceback.format_exception(error))
+    shown = redactor().traceback(whole, len(whole))
+    return None if shown == whole else shown.rstrip()
 
 
 def internal_errors() -> dict[str, int]:

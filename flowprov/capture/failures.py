@@ -21,9 +21,10 @@ from flowprov.capture.control_flow import ended_by
 from flowprov.clock import clock
 from flowprov.line_templates import UNFINISHED_TASK
 from flowprov.records import Correction, Error, Status
-from flowprov.runtime import context, runtime
-from flowprov.values import as_name, redact_urls
+from flowprov.runtime import context
+from flowprov.values import as_name
 from flowprov.values.markers import escape_surrogates
+from flowprov.values.redaction import redactor
 
 if TYPE_CHECKING:
     from flowprov.runtime.context import Extras, LeftEarly, Scope
@@ -91,20 +92,27 @@ def describe_exception(error: BaseException) -> Error:
     except Exception as broken:  # as above
         guard.pass_on(broken)
         text = ""
-    if len(text) > _MAX_TRACEBACK:
-        text = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{text[-_MAX_TRACEBACK:]}"
     return Error(
-        type=sanitize_text(name),
-        message=sanitize_text(message[:_MAX_MESSAGE]),
-        traceback=sanitize_text(text) or None,
+        type=sanitize_text(name), message=sanitize_message(message), traceback=sanitize_traceback(text)
     )
 
 
+def sanitize_message(message: str) -> str:
+    """Return the message of an exception as it is recorded: cut, and without secrets."""
+    return escape_surrogates(redactor().start(message, _MAX_MESSAGE))
+
+
+def sanitize_traceback(text: str) -> str | None:
+    """Return a traceback as it is recorded: its end, without secrets; None if there is none."""
+    kept = redactor().traceback(text, _MAX_TRACEBACK)
+    if len(text) > _MAX_TRACEBACK:
+        kept = f"({len(text) - _MAX_TRACEBACK} characters cut)\n{kept}"
+    return escape_surrogates(kept) or None
+
+
 def sanitize_text(text: str) -> str:
-    """Return a text that can be recorded: UTF-8 can encode it, and it holds no credentials of URLs."""
-    if not text.isascii():  # escape_surrogates() checks this too; most texts are ASCII and skip the call
-        text = escape_surrogates(text)
-    return redact_urls(text) if "://" in text and runtime.get().settings.privacy.redact else text
+    """Return a text that can be recorded: UTF-8 can encode it, and it holds no secrets."""
+    return escape_surrogates(redactor().text(text))
 
 
 def correct_left_early(scope: Scope, error: BaseException, outcome: Outcome) -> None:

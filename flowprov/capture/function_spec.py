@@ -22,8 +22,12 @@ import msgspec
 
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
+from flowprov.runtime.encoders import encoder_globals
 from flowprov.values import Limits, as_dict, as_name, as_names, is_secret_key
+from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import INT_MAX, INT_MIN
+from flowprov.values.redaction import redactor
+from flowprov.values.secret_names import NOT_SECRET
 
 _json = msgspec.json.Encoder().encode
 _MAX_STRING = Limits().max_string
@@ -118,7 +122,13 @@ class FunctionSpec:
         return b',"generated":' + metrics.encode({"result": result})
 
     def encode_unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """Encode arguments that do not fit the signature. The call is about to raise."""
+        """Encode arguments that do not fit the signature. The call is about to raise.
+
+        If a parameter is named like a secret, the positional arguments are hidden: each may be meant for it.
+        """
+        parameters = self.encode_used.__code__.co_varnames
+        if any(redactor().secrecy(name) != NOT_SECRET for name in parameters):
+            args = (HIDDEN,) * len(args)
         return encode({"args": args, "kwargs": kwargs})
 
     def name_outputs(self, result: Any) -> Mapping[str, Any] | None:
@@ -153,9 +163,7 @@ def generated_field(outputs: Mapping[str, Any] | None) -> bytes:
 
 def encode(mapping: Mapping[str, Any]) -> bytes:
     """Encode a mapping of inputs, outputs or metadata, with the settings in force."""
-    encode_mapping = (
-        runtime.encoder_globals.get("_flowprov_encode") or runtime.get().summarizer.encode_mapping
-    )
+    encode_mapping = encoder_globals.get("_flowprov_encode") or runtime.get().summarizer.encode_mapping
     return encode_mapping(mapping)
 
 
@@ -184,7 +192,7 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         items=", ".join(items),
     )
     namespace: dict[str, Any] = {}
-    exec(_compile(source, function), runtime.encoder_globals, namespace)  # noqa: S102 - only identifiers of the signature enter the source
+    exec(_compile(source, function), encoder_globals, namespace)  # noqa: S102 - only identifiers of the signature enter the source
     encoder: Any = namespace["encode_used"]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     empty = inspect.Parameter.empty
@@ -234,7 +242,8 @@ def _scalar_test(name: str) -> str:
     return (
         f"((_flowprov_kind := _flowprov_type({name})) is int and {INT_MIN} <= {name} <= {INT_MAX}"
         f" or _flowprov_kind is float and {name} - {name} == 0.0"
-        f" or _flowprov_kind is str and _flowprov_len({name}) <= {_MAX_STRING} and '://' not in {name}"
+        f" or _flowprov_kind is str and _flowprov_len({name}) <= {_MAX_STRING}"
+        f" and ({name} in _flowprov_plain_texts or _flowprov_is_plain({name}))"
         f" or _flowprov_kind is bool or {name} is None)"
     )
 

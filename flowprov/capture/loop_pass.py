@@ -31,6 +31,8 @@ from flowprov.clock import clock, ticks
 from flowprov.journal import Journal
 from flowprov.runtime import context
 from flowprov.runtime.context import CodeLocation, HeldScope, LeftEarly, Scope, parent_fields_of
+from flowprov.values.redaction import redactor
+from flowprov.values.secret_names import SECRET
 
 _MAX_LEFT_EARLY = 100  # loops that one exception can be found to have left
 
@@ -118,7 +120,9 @@ class LoopPass:
         if item_name.startswith("$"):  # it must not look like a marker: see values.markers
             item_name = f"${item_name}"
         key = line_templates.literal(msgspec.json.encode(item_name))
-        self.int_template = b'{"i":%d,' + key + b":%d}"
+        # "%.0a" takes the item and writes nothing of it.
+        integer = b'{"$redacted":true}%.0a}' if redactor().secrecy(item_name) == SECRET else b"%d}"
+        self.int_template = b'{"i":%d,' + key + b":" + integer
         self.json_template = b'{"i":%d,' + key + b":%b}"
         self._belong_to(parent)
 

@@ -74,7 +74,7 @@ class _Encoder:
         active = runtime.get()
         if self.settings_mark is not active:
             self.encode_mapping = Summarizer(
-                redact=active.settings.privacy.redact, arrays=_describe
+                redactor=active.summarizer.redactor, arrays=_describe
             ).encode_mapping
             self.settings_mark = active
         return self.encode_mapping

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from flowprov import guard
-from flowprov.runtime.runtime import encoder_globals
+from flowprov.runtime.encoders import encoder_globals
 
 F = TypeVar("F", bound=Callable[..., Any])
 

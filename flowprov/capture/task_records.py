@@ -353,8 +353,4 @@ def no_telemetry_field() -> bytes:
 
 def thread_field() -> bytes:
     """Return a field of a line: the name of this thread. Records of the main thread do without it."""
-    name = threading.current_thread().name
-    try:
-        return b',"thread":' + msgspec.json.encode(name)
-    except UnicodeEncodeError:
-        return b',"thread":' + msgspec.json.encode(as_name(name))
+    return b',"thread":' + msgspec.json.encode(as_name(threading.current_thread().name))

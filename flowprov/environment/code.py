@@ -17,7 +17,8 @@ from typing import Any
 
 from flowprov.environment.program import script_path
 from flowprov.environment.small_files import read_file
-from flowprov.values import as_name, redact_urls
+from flowprov.values import as_name
+from flowprov.values.redaction import redactor
 
 _URL = re.compile(r"^\s*url\s*=\s*(\S+)", re.MULTILINE)
 _MAX_REFS = 4 << 20  # some 60,000 branches and tags; of more, the commit is not looked for
@@ -69,7 +70,7 @@ def _describe_repository(folder: Path) -> dict[str, Any]:
     else:
         repository["commit"] = as_name(head) or None
     if url := _URL.search(read_file(common / "config")):
-        repository["remote"] = as_name(redact_urls(url[1]))
+        repository["remote"] = as_name(redactor().text(url[1]))
     return repository
 
 

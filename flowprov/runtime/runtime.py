@@ -24,10 +24,10 @@ from flowprov.journal.liveness import host_name
 from flowprov.records import Campaign
 from flowprov.runtime import context, inheritance, launch
 from flowprov.runtime.buffers import CampaignBuffers
+from flowprov.runtime.encoders import create_summarizer
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
-from flowprov.values import Summarizer
 from flowprov.version import __version__
 
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown"]
@@ -66,7 +66,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.capturing = settings.instrumentation.enabled and not disabled()
-        self.summarizer = Summarizer(redact=settings.privacy.redact)
+        self.summarizer = create_summarizer(settings)
         self.shipper = ShipperLauncher(settings)
         self.maintenance = JournalMaintenance(self._on_heartbeat)
         self.sampler = self._create_sampler()
@@ -78,7 +78,6 @@ class Runtime:
         self.buffers = CampaignBuffers(settings.journal.path)
         self.at_exit: list[Callable[[], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
-        encoder_globals["_flowprov_encode"] = self.summarizer.encode_mapping
 
     def campaign_id(self) -> str:
         """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
@@ -208,14 +207,6 @@ class Runtime:
             journal.reopen_after_fork(self.maintenance)
             journal.exact_reader = None if self.sampler is None else self.sampler.exact_reader
 
-
-# The globals of the generated encoders of arguments (see capture.function_spec). All of them share this
-# dictionary, so that new settings reach encoders that were generated before.
-encoder_globals: dict[str, Any] = {
-    "_flowprov_json": msgspec.json.Encoder().encode,
-    "_flowprov_len": len,  # a parameter may be called len or type
-    "_flowprov_type": type,
-}
 
 _slot: Runtime | None = None
 _slot_lock = threading.RLock()

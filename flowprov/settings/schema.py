@@ -37,6 +37,11 @@ ExceptionNames = Annotated[
     Meta(description="a list of classes of exceptions with their modules, as in [optuna.TrialPruned]"),
 ]
 
+Patterns = Annotated[
+    tuple[str, ...],
+    Meta(description="a list of regular expressions that match no empty text, as in ['EMP-[0-9]{6}']"),
+]
+
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections of the tree: immutable, strict, and without credentials in their repr."""
@@ -233,9 +238,22 @@ class DaskSettings(Section, frozen=True, kw_only=True):
 
 
 class PrivacySettings(Section, frozen=True, kw_only=True):
-    """What is kept out of records. ``redact``: whether what looks like a secret is concealed."""
+    """What is kept out of records.
+
+    Attributes
+    ----------
+    redact
+        Whether what looks like a secret is concealed.
+    names, patterns
+        Further names of values that are secrets, and regular expressions for secrets in text.
+    allow
+        Names that mean no secret, and forms of tokens that are not looked for.
+    """
 
     redact: bool = True
+    names: tuple[str, ...] = ()
+    patterns: Patterns = ()
+    allow: tuple[str, ...] = ()
 
 
 class Settings(Section, frozen=True, kw_only=True):

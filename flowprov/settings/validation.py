@@ -19,7 +19,7 @@ import msgspec
 from flowprov import guard
 from flowprov.settings.paths import expand_variables, fallback_folder
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
-from flowprov.settings.schema import Section, Settings
+from flowprov.settings.schema import Patterns, Section, Settings
 from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
 
 KeyPath: TypeAlias = tuple[str, ...]
@@ -203,7 +203,7 @@ class Checker:
         for candidate in _candidates(value, type_hint, secret=secret):
             try:
                 target[path[-1]] = _convert(candidate, type_hint)
-            except (msgspec.ValidationError, UnicodeError):
+            except (msgspec.ValidationError, UnicodeError, re.error):
                 continue
             return
         message = f"found {describe_value(value, secret=secret)}, expected {describe_type(type_hint)}"
@@ -298,6 +298,8 @@ def _convert(value: Any, type_hint: Any) -> Any:
     for text in converted if isinstance(converted, tuple) else (converted,):
         if isinstance(text, str):
             text.encode()  # raises for lone surrogates, which cannot be sent to other processes
+            if type_hint == Patterns and re.compile(text).search(""):
+                raise msgspec.ValidationError
     return converted
 
 

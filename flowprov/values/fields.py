@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import JSONable, type_name
+from flowprov.values.secret_names import TOKEN_LIKE
 from flowprov.values.walker import Handler, UnreadableAttribute, Walker, read_or_mark, take
 
 _Pairs = list[tuple[object, object]]
@@ -86,7 +88,9 @@ def first_pairs(mapping: Any, items: Callable[[], Any], count: int) -> list[tupl
 # --- objects with fields ----------------------------------------------------------------------------------
 
 
-def fields_handler(names: tuple[str, ...], properties: frozenset[str], sources: tuple[str, ...]) -> Handler:
+def fields_handler(
+    names: tuple[str, ...], properties: frozenset[str], hidden: frozenset[str], sources: tuple[str, ...]
+) -> Handler:
     """Return the handler of a class with fields: a dataclass, msgspec Struct, attrs or pydantic class.
 
     Parameters
@@ -95,6 +99,9 @@ def fields_handler(names: tuple[str, ...], properties: frozenset[str], sources: 
         The fields.
     properties
         Those among them that are properties: one of these that raises AttributeError is no unset field.
+    hidden
+        Those among them that the class leaves out of its repr. Of these are kept only numbers, and what
+        reveals nothing.
     sources
         The attributes that hold, as dictionaries, what an object has besides.
     """
@@ -106,7 +113,11 @@ def fields_handler(names: tuple[str, ...], properties: frozenset[str], sources: 
         unset = 0
         for name in names[:limit]:
             try:
-                pairs.append((name, object.__getattribute__(value, name)))
+                content = object.__getattribute__(value, name)
+                is_hidden = (
+                    name in hidden and walker.redactor.enabled and walker.is_concealed(content, TOKEN_LIKE)
+                )
+                pairs.append((name, HIDDEN if is_hidden else content))
             except BaseException as error:  # noqa: PERF203 - each field may fail alone; a property is foreign code
                 if interrupted_reading(error):
                     raise

@@ -15,7 +15,9 @@ import msgspec
 
 from flowprov.asynchronous import interrupted_reading
 from flowprov.values.fields import keep_dict
+from flowprov.values.hidden import hide_arguments, parameter_names
 from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
+from flowprov.values.secret_names import NOT_SECRET
 from flowprov.values.tensors import array_summary, frame_summary
 from flowprov.values.walker import Walker, exception_text, read_or_mark, take
 
@@ -45,6 +47,11 @@ def keep_float(_walker: Walker, value: Any, _depth: int) -> JSONable:
 def keep_str(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep a string. Of a subclass, keep the string itself, whatever the subclass overrides."""
     return walker.text(str.__str__(value))
+
+
+def keep_hidden_str(walker: Walker, value: Any, depth: int) -> JSONable:
+    """Keep nothing of a string whose class does not show it in its repr."""
+    return {"$redacted": True} if walker.redactor.enabled else keep_str(walker, value, depth)
 
 
 def keep_complex(_walker: Walker, value: Any, _depth: int) -> JSONable:
@@ -245,10 +252,13 @@ def keep_module(walker: Walker, value: Any, _depth: int) -> JSONable:
 def keep_partial(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the name of the function and the arguments of a partial."""
 
+    def is_secret(name: str) -> bool:
+        return walker.key_rules.secrecy(name) != NOT_SECRET
+
     def build(v: Any, d: int) -> JSONable:
         return {
             "$partial": _qualified_name(v.func),
-            "args": keep_tuple(walker, v.args, d),
+            "args": keep_tuple(walker, hide_arguments(parameter_names(v.func), v.args, is_secret), d),
             "keywords": keep_dict(walker, v.keywords, d),
         }
 
@@ -270,6 +280,11 @@ def keep_exception(walker: Walker, value: Any, _depth: int) -> JSONable:
 def keep_environment(_walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep nothing of `os.environ`."""
     return {"$redacted": True, "type": type_name(type(value))}
+
+
+def keep_hidden(_walker: Walker, _value: Any, _depth: int) -> JSONable:
+    """Keep nothing of a secret."""
+    return {"$redacted": True}
 
 
 def keep_unreadable(_walker: Walker, value: Any, _depth: int) -> JSONable:

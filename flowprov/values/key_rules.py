@@ -1,16 +1,22 @@
 """The rules for keys: how they are written, and which of them name a secret.
 
-Flows in: the keys of mappings. Flows out: the same text, or one that JSON and its readers can bear.
+Flows in: the keys of mappings, and lists whose items name each other. Flows out: the same text, or one that
+JSON and its readers can bear; and which items are hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
-from flowprov.values.markers import escape_surrogates
-from flowprov.values.redaction import NOT_SECRET, redact_start, redact_urls, secrecy_of
+from flowprov.values.hidden import HIDDEN
+from flowprov.values.markers import JSONable, escape_surrogates
+from flowprov.values.redaction import Redactor
+from flowprov.values.secret_forms import MIN_LENGTH
+from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE
 
 _MAX_SAFE_KEYS = 4096
+_MAX_NAME = 200  # bytes of a name that are looked at
+_PAIR = 2  # items: a name and a value
 
 
 class KeyRules:
@@ -20,8 +26,8 @@ class KeyRules:
     ----------
     max_length
         Characters of a key that are kept.
-    redact
-        Whether secrets are concealed.
+    redactor
+        Conceals secrets.
 
     Attributes
     ----------
@@ -29,11 +35,11 @@ class KeyRules:
         The keys that are written as they are and never name a secret, as far as they were seen.
     """
 
-    __slots__ = ("_max_length", "_redact", "safe_keys")
+    __slots__ = ("_max_length", "_redactor", "safe_keys")
 
-    def __init__(self, max_length: int, *, redact: bool) -> None:
+    def __init__(self, max_length: int, redactor: Redactor) -> None:
         self._max_length = max_length
-        self._redact = redact
+        self._redactor = redactor
         self.safe_keys: set[object] = set()
 
     def is_safe(self, key: object) -> bool:
@@ -47,20 +53,56 @@ class KeyRules:
 
     def secrecy(self, name: str) -> int:
         """Return how far a name means a secret: `NOT_SECRET` for every name if nothing is concealed."""
-        return secrecy_of(name) if self._redact else NOT_SECRET
+        return self._redactor.secrecy(name)
 
     def escaped_key(self, name: str) -> str:
-        """Return a key as it is written: cut, without credentials, a leading "$" doubled.
+        """Return a key as it is written: cut, without secrets in it, a leading "$" doubled.
 
         A key that needs none of this is returned as the same object.
         """
         limit = self._max_length
-        if len(name) > limit:
-            name = (redact_start(name, limit) if self._redact else name[:limit]) + "…"
-        elif self._redact and "://" in name:
-            name = redact_urls(name)
+        name = self._redactor.start(name, limit) + "…" if len(name) > limit else self._redactor.text(name)
         name = escape_surrogates(name)
         return "$" + name if name.startswith("$") else name
+
+    def hide_in_list(self, items: Sequence[object]) -> Sequence[object]:
+        """Return the items of a list, with `HIDDEN` for those that the item before names as a secret.
+
+        These are pairs, as of headers: ``("Authorization", "Bearer x")``; and arguments of commands:
+        ``["--password", "x"]``.
+        """
+        named = [position for position, item in enumerate(items[:-1]) if type(item) in (str, bytes)]
+        if len(items) == _PAIR:
+            secret = [1 for _ in named if self._is_secret_pair(key_name(items[0]), items[1])]
+        else:
+            secret = [position + 1 for position in named if self._is_secret_option(items[position])]
+        if not secret:
+            return items
+        return [HIDDEN if position in secret else item for position, item in enumerate(items)]
+
+    def hide_named_value(self, entries: dict[str, JSONable]) -> None:
+        """Hide a value that the entry beside it names: ``{"name": "Authorization", "value": "Bearer x"}``."""
+        if "value" in entries and type(label := entries.get("name") or entries.get("key")) is str:
+            secrecy, is_number = self.secrecy(label), isinstance(entries["value"], (int, float, type(None)))
+            if secrecy in (TOKEN_LIKE, SECRET) and not is_number:
+                entries["value"] = {"$redacted": True}
+
+    def _is_secret_option(self, item: object) -> bool:
+        name = key_name(item)
+        return name.startswith("-") and "=" not in name and self.secrecy(name) != NOT_SECRET
+
+    def _is_secret_pair(self, name: str, value: object) -> bool:
+        secrecy = self.secrecy(name)
+        if secrecy == TOKEN_LIKE and type(value) is str and value.isalpha() and len(value) < MIN_LENGTH:
+            return False  # ("token", "label") are two columns
+        return secrecy in (TOKEN_LIKE, SECRET) and type(value) in (str, bytes)
+
+
+def key_name(key: object) -> str:
+    """Return the text by which a key is rated: bytes are a name too, as the headers of a server are."""
+    if type(key) is bytes:
+        return key[:_MAX_NAME].decode("latin-1")
+    return key if type(key) is str else ""
 
 
 def unique_key(name: str, taken: Container[str]) -> str:

@@ -14,6 +14,7 @@ from typing import overload
 
 from flowprov.asynchronous import interrupted_reading
 from flowprov.values.markers import escape_surrogates, type_name
+from flowprov.values.redaction import DEFAULT, redactor
 
 _MAX_LENGTH = 1_000  # characters of a name
 _MAX_NAMES = 1_000
@@ -38,22 +39,26 @@ def as_name(value: object, default: str | None = None) -> str | None:
     Returns
     -------
     str or None
-        An exact ``str`` of at most 1,000 characters, with lone surrogates escaped. If ``str`` raises, a text
-        that says so.
+        An exact ``str`` of at most 1,000 characters, without secrets, with lone surrogates escaped. If
+        ``str`` raises, a text that says so.
     """
     text = _as_text(value)
     if text is None:
         return default
-    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
+    if len(text) <= _MAX_LENGTH:
+        return redactor().text(text)
+    return redactor().start(text, _MAX_LENGTH - 1) + "…"
 
 
 def as_id(value: object) -> str | None:
     """Return an id as plain text; None if there is none, which an empty text means too.
 
     Ids travel to child processes in environment variables. These cannot hold NUL, and not a text of any
-    length: what is longer than a name ends with its digest, so that different ids stay different.
+    length: what is longer than a name ends with its digest, so that different ids stay different. Secrets are
+    concealed whatever the settings say, as a reader need not have the settings of the writer.
     """
     text = _as_text(value)
+    text = text and DEFAULT.text(text)
     if not text:
         return None
     if "\0" in text:

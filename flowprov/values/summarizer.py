@@ -14,8 +14,10 @@ import msgspec
 from flowprov.asynchronous import interrupted_reading
 from flowprov.values import fields, handlers
 from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
+from flowprov.values.hidden import Hidden, hidden_fields, hides_itself
 from flowprov.values.key_rules import KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
+from flowprov.values.redaction import DEFAULT, Redactor
 from flowprov.values.tensors import tensor_raw
 from flowprov.values.walker import (
     Handler,
@@ -76,12 +78,16 @@ _HANDLERS_OF_CLASSES: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_partial, "functools:partial"),
     (handlers.keep_exception, "builtins:BaseException"),
     (handlers.keep_environment, "os:_Environ"),
+    (handlers.keep_hidden, "pydantic:SecretStr pydantic:SecretBytes pydantic:Secret starlette:Secret"),
+    (handlers.keep_hidden, f"flowprov:{Hidden.__qualname__}"),
     (handlers.keep_unreadable, f"flowprov:{UnreadableAttribute.__qualname__}"),
     (handlers.keep_encoded, "msgspec:Raw"),
     (handlers.keep_type_only, "weakref:ProxyType weakref:CallableProxyType"),
     (handlers.keep_type_only, "builtins:weakproxy builtins:weakcallableproxy"),
 )
 _HANDLER_BY_NAME = {name: handler for handler, names in _HANDLERS_OF_CLASSES for name in names.split()}
+
+_FIELD_DECLARATIONS = ("__attrs_attrs__", "__dataclass_fields__", "__pydantic_fields__", "__fields__")
 
 _mro_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
@@ -102,6 +108,8 @@ def _find_handler(cls: type) -> Handler:
     # In the order of the MRO, so that the nearest base with a handler decides.
     for base, package in zip(bases, packages, strict=True):
         handler = _HANDLER_BY_NAME.get(f"{package}:{base.__qualname__}")
+        if handler is handlers.keep_str and hides_itself(bases):
+            return handlers.keep_hidden_str
         if handler is handlers.keep_tuple:
             names = _tuple_field_names(bases)
             return fields.named_tuple_handler(names) if names else handler
@@ -121,7 +129,8 @@ def _handler_by_attributes(bases: tuple[type, ...], packages: list[str]) -> Hand
         properties = frozenset(name for name in names if isinstance(_declared(bases, name), property))
         is_pydantic = _declares(bases, "__pydantic_extra__")
         sources = ("__pydantic_extra__", "__dict__") if is_pydantic else ("__dict__",)
-        return fields.fields_handler(names, properties, sources)
+        hidden = hidden_fields(*(_declared(bases, name) for name in _FIELD_DECLARATIONS))
+        return fields.fields_handler(names, properties, hidden, sources)
     if array_like:
         return handlers.keep_array
     if all(_declares(bases, name) for name in ("shape", "columns", "dtypes")):
@@ -213,27 +222,27 @@ class Summarizer:
     ----------
     limits
         How much of a value is kept.
-    redact
-        Whether secrets are concealed: values that are named like secrets, at any depth, and credentials in
-        URLs. Under such a name None, booleans and summaries of tensors are kept, because they reveal nothing;
-        and numbers, if the name is that of a token.
+    redactor
+        Conceals secrets: values that are named like secrets, at any depth, and what looks like one in text.
+        Under such a name None, booleans and summaries of tensors are kept, because they reveal nothing; and
+        numbers, if the name is that of a token.
     arrays
         Returns the summary of a tensor or array as JSON, when values are encoded. It must not raise.
     """
 
-    __slots__ = ("_arrays", "_key_rules", "_limits", "_redact")
+    __slots__ = ("_arrays", "_key_rules", "_limits", "redactor")
 
     def __init__(
         self,
         limits: Limits | None = None,
         *,
-        redact: bool = True,
+        redactor: Redactor = DEFAULT,
         arrays: Callable[[Any], msgspec.Raw] = tensor_raw,
     ) -> None:
         self._arrays = arrays
         self._limits = limits or Limits()
-        self._redact = redact
-        self._key_rules = KeyRules(self._limits.max_repr, redact=redact)
+        self.redactor = redactor
+        self._key_rules = KeyRules(self._limits.max_repr, redactor)
 
     def summarize(self, value: object, *, key: str | None = None) -> JSONable:
         """Return the recordable form of a value.
@@ -275,6 +284,7 @@ class Summarizer:
             The values by their names. The limits hold for each value by itself.
         """
         safe_keys, limits = self._key_rules.safe_keys, self._limits
+        plain_texts, is_plain = self.redactor.plain_texts, self.redactor.is_plain
         try:
             # Most mappings hold scalars under names that were seen before: these are encoded as they are.
             if type(mapping) is dict and len(mapping) <= limits.max_items:
@@ -284,7 +294,11 @@ class Summarizer:
                     if key not in safe_keys or not (
                         (cls is float and value - value == 0.0)
                         or (cls is int and INT_MIN <= value <= INT_MAX)
-                        or (cls is str and len(value) <= max_string and "://" not in value)
+                        or (
+                            cls is str
+                            and len(value) <= max_string
+                            and (value in plain_texts or is_plain(value))
+                        )
                         or cls is bool
                         or value is None
                     ):
@@ -301,6 +315,7 @@ class Summarizer:
         """Encode a mapping in which some values need a handler; raise what the encoder does."""
         walker: Walker | None = None
         safe_keys, limits = self._key_rules.safe_keys, self._limits
+        plain_texts, is_plain = self.redactor.plain_texts, self.redactor.is_plain
         if type(mapping) is not dict or len(mapping) > limits.max_nodes:
             return self._encode_carefully(mapping)
         entries: dict[str, JSONable] = {}
@@ -311,7 +326,11 @@ class Summarizer:
             if (
                 (cls is float and value - value == 0.0)
                 # A lone surrogate makes the encoder raise.
-                or (cls is str and len(value) <= limits.max_string and "://" not in value)
+                or (
+                    cls is str
+                    and len(value) <= limits.max_string
+                    and (value in plain_texts or is_plain(value))
+                )
                 or (cls is int and INT_MIN <= value <= INT_MAX)
                 or cls is bool
                 or value is None
@@ -331,10 +350,10 @@ class Summarizer:
         arrays = self._arrays if raw else None
         return Walker(
             self._limits,
-            redact=self._redact,
             arrays=arrays,
             handlers=HANDLER_TABLE,
             key_rules=self._key_rules,
+            redactor=self.redactor,
         )
 
     def _form(self, walker: Walker, value: object, key: str | None) -> JSONable:

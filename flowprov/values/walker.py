@@ -14,15 +14,11 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
-from flowprov.values.key_rules import KeyRules, unique_key
+from flowprov.values.key_rules import KeyRules, key_name, unique_key
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, escape_surrogates, type_name
-from flowprov.values.redaction import (
-    NOT_SECRET,
-    TOKEN_LIKE,
-    redact_repr,
-    redact_start,
-    redact_urls,
-)
+from flowprov.values.redaction import Redactor, redactor
+from flowprov.values.secret_forms import has_id_of_aws, is_secret_of_aws
+from flowprov.values.secret_names import NOT_SECRET, SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
 
 Item = TypeVar("Item")
 Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
@@ -104,7 +100,7 @@ class Walker:
 
     Parameters
     ----------
-    limits, redact
+    limits
         As for the `Summarizer`.
     arrays
         Returns the summary of a tensor or array as JSON, for encoding. If None, summaries are dicts.
@@ -112,11 +108,14 @@ class Walker:
         The handlers by type.
     key_rules
         The rules for keys.
+    redactor
+        Conceals secrets in text.
     """
 
     __slots__ = (
         "_characters",
         "_finished",
+        "_met_aws_id",
         "_open_ids",
         "arrays",
         "entries",
@@ -124,20 +123,20 @@ class Walker:
         "key_rules",
         "limits",
         "nodes",
-        "redact",
+        "redactor",
     )
 
     def __init__(
         self,
         limits: Limits,
         *,
-        redact: bool,
         arrays: Callable[[Any], msgspec.Raw] | None,
         handlers: HandlerTable,
         key_rules: KeyRules,
+        redactor: Redactor,
     ) -> None:
         self.limits = limits
-        self.redact = redact
+        self.redactor = redactor
         self.arrays = arrays
         self.handlers = handlers
         self.key_rules = key_rules
@@ -145,6 +144,7 @@ class Walker:
         self.entries = 0
         self._finished = 0  # of the values before this one
         self._characters = 0
+        self._met_aws_id = False
         self._open_ids: set[int] = set()
 
     def next_value(self) -> None:
@@ -171,10 +171,10 @@ class Walker:
     def node_named(self, value: object, name: str, depth: int) -> JSONable:
         """Return the recordable form of a value that has a name; a marker if it is a secret."""
         secrecy = self.key_rules.secrecy(name)
-        if secrecy != NOT_SECRET and not self._reveals_nothing(value, secrecy):
+        if self.is_concealed(value, secrecy):
             self.nodes += 1
             return {"$redacted": True}
-        if secrecy in (NOT_SECRET, TOKEN_LIKE) or self.arrays is None:
+        if secrecy != SECRET or self.arrays is None:
             return self.node(value, depth)
         # `arrays` may add statistics, and those reveal something of a tensor's contents.
         arrays, self.arrays = self.arrays, None
@@ -182,6 +182,12 @@ class Walker:
             return self.node(value, depth)
         finally:
             self.arrays = arrays
+
+    def is_concealed(self, value: object, secrecy: int) -> bool:
+        """Whether a value is concealed under a name that is so far a secret."""
+        if secrecy == SERVICE:
+            return type(value) is str and looks_like_service_key(value)
+        return secrecy != NOT_SECRET and not self._reveals_nothing(value, secrecy)
 
     def _reveals_nothing(self, value: object, secrecy: int) -> bool:
         """Whether a value may be kept under the name of a secret.
@@ -231,7 +237,7 @@ class Walker:
         if len(items) == total and self._is_plain_json(items):
             self.nodes += total
             return cast("JSONable", list(items))
-        forms, cut_marker = self.build_items(items, total, depth)
+        forms, cut_marker = self.build_items(self.key_rules.hide_in_list(items), total, depth)
         return forms + cut_marker
 
     def build_items(
@@ -313,7 +319,9 @@ class Walker:
                     result[name] = self.node(value, depth + 1)
             else:
                 name = key if type(key) is str else self.key_text(key)
-                result[unique_key(rules.escaped_key(name), result)] = self.node_named(value, name, depth + 1)
+                form = self.node_named(value, key_name(key) or name, depth + 1)
+                result[unique_key(rules.escaped_key(name), result)] = form
+        rules.hide_named_value(result)
         if len(result) != total:
             result["$cut"] = True if total is None else total
         return result
@@ -336,17 +344,18 @@ class Walker:
         return f"<{type_name(type(key))}>"
 
     def text(self, value: str) -> JSONable:
-        """Return the form of a string: without credentials in URLs, and cut if it is too long."""
+        """Return the form of a string: without secrets, and cut if it is too long."""
         limit = self.limits.max_string
         self._characters += min(len(value), limit)
         if self._characters > self.limits.max_text:
             limit = min(limit, _SHORT_STRING)
-        if len(value) <= limit and "://" not in value and value.isascii():
-            return value
-        if not self.redact:
-            redacted = value[:limit]
-        else:  # a short string is not cut, even where its redaction is longer than the limit
-            redacted = redact_start(value, limit) if len(value) > limit else redact_urls(value)
+        # A short string is not cut, even where its redaction is longer than the limit.
+        clean = self.redactor
+        redacted = clean.start(value, limit) if len(value) > limit else clean.text(value)
+        if redacted is not value:
+            self._met_aws_id = self._met_aws_id or has_id_of_aws(value)
+        elif self._met_aws_id and is_secret_of_aws(value):
+            return {"$redacted": True}
         text = escape_surrogates(redacted)
         if text is redacted and len(value) <= limit:
             return text
@@ -358,10 +367,10 @@ class Walker:
         return marker
 
     def short_text(self, text: str) -> str:
-        """Return a repr or a message without credentials, cut to `Limits.max_repr` characters."""
+        """Return a repr or a message without secrets, cut to `Limits.max_repr` characters."""
         limit = self.limits.max_repr
         text = str.__str__(text)
-        start = redact_repr(text, limit) if self.redact else text[:limit]
+        start = self.redactor.start(text, limit)
         return escape_surrogates(start + "…" if len(text) > limit else start)
 
 
@@ -376,10 +385,10 @@ def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
 
 
 def exception_text(error: BaseException) -> str:
-    """Return type and message of an exception, short and without credentials; never raise."""
+    """Return type and message of an exception, short and without secrets; never raise."""
     name = type_name(type(error))
     try:
-        message = redact_repr(str.__str__(str(error)), _MAX_SHORT_TEXT)
+        message = redactor().start(str.__str__(str(error)), _MAX_SHORT_TEXT)
     except BaseException as broken:  # an exception's `__str__` is foreign code too
         if interrupted_reading(broken):
             raise

@@ -17,7 +17,7 @@ import pytest
 import flowprov
 from flowprov import records
 from flowprov.capture.function_spec import FunctionSpec
-from flowprov.runtime import runtime
+from flowprov.runtime import encoders, runtime
 from tests.support import lines, of_type, only, run, tasks
 
 
@@ -416,7 +416,7 @@ def test_an_internal_error_is_counted_and_the_function_still_runs(
     def broken(_mapping: Any) -> bytes:
         raise RuntimeError("internal")
 
-    monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
+    monkeypatch.setitem(encoders.encoder_globals, "_flowprov_json", broken)
     assert add(1) == 3.0
     assert add(1) == 3.0
     (journal,) = runtime.get().journals()
@@ -431,7 +431,7 @@ def test_a_traceback_shows_the_lines_of_the_generated_encoder(
     def broken(_mapping: Any) -> bytes:
         raise RuntimeError("internal")
 
-    monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
+    monkeypatch.setitem(encoders.encoder_globals, "_flowprov_json", broken)
     assert add(1) == 3.0
     name = f"<flowprov encoder of '{add.__module__}.add'>"
     assert f'File "{name}", line 5, in encode_used' in caplog.text

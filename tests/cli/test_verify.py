@@ -223,7 +223,7 @@ def _journal_with_drops(folder: Path) -> Any:
 _FAULTY = """
     import os, subprocess, sys
     import flowprov
-    from flowprov.runtime import inheritance, runtime
+    from flowprov.runtime import encoders, inheritance, runtime
 
     @flowprov.task
     def step(number):
@@ -235,7 +235,7 @@ _FAULTY = """
     with flowprov.workflow("Faulty"):
         step(1)
         if "lose" in sys.argv:
-            runtime.encoder_globals["_flowprov_json"] = broken
+            encoders.encoder_globals["_flowprov_json"] = broken
             step(2)
             step(3)
         else:

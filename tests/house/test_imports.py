@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "threads": set(),
     "version": set(),
     "asynchronous": set(),
-    "guard": {"asynchronous"},
+    "guard": {"asynchronous", "values"},
     "values": {"asynchronous"},
     "settings": {"errors", "guard"},
     "environment": {"values"},

@@ -17,7 +17,7 @@ from flowprov.journal.internal_errors import MAX_KINDS, MAX_NAME_LENGTH, bounded
 from flowprov.journal.summary import summarize
 from flowprov.read.journal_report import JournalReport, report_on, sum_internal_errors
 from flowprov.records import Footer, Heartbeat
-from flowprov.runtime import runtime
+from flowprov.runtime import encoders, runtime
 from tests.journal.support import NS, header, open_journal, step, write
 from tests.support import lines, lines_of, of_type, only, start
 
@@ -41,7 +41,7 @@ def test_a_fault_in_a_capture_path_is_in_the_footer(buffer: Path, monkeypatch: p
 
     with flowprov.workflow("W"):
         _add(1)
-        monkeypatch.setitem(runtime.encoder_globals, "_flowprov_json", broken)
+        monkeypatch.setitem(encoders.encoder_globals, "_flowprov_json", broken)
         assert [_add(1), _add(2)] == [2, 3]
     counted = guard.internal_errors()
     runtime.shutdown()
@@ -54,7 +54,7 @@ def test_a_fault_in_a_capture_path_is_in_the_footer(buffer: Path, monkeypatch: p
 def test_a_fault_in_a_killed_process_is_in_its_last_heartbeat(tmp_path: Path) -> None:
     code = """
         import flowprov, sys
-        from flowprov.runtime import runtime
+        from flowprov.runtime import encoders, runtime
 
         @flowprov.task
         def add(number):
@@ -65,7 +65,7 @@ def test_a_fault_in_a_killed_process_is_in_its_last_heartbeat(tmp_path: Path) ->
 
         with flowprov.workflow("W"):
             add(1)
-            runtime.encoder_globals["_flowprov_json"] = broken
+            encoders.encoder_globals["_flowprov_json"] = broken
             add(1)
             for journal in runtime.get().journals():
                 journal.write_heartbeat()

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, restore
+from flowprov.values.redaction import Redactor
 from tests.values.support import SUMMARIZER, recorded, same
 
-UNREDACTED = Summarizer(redact=False)  # what is concealed cannot be restored
+UNREDACTED = Summarizer(redactor=Redactor(enabled=False))  # what is concealed cannot be restored
 
 text = st.text(max_size=50) | st.sampled_from(["$", "$float", "$$int", "$cut", "$str", "token", "1"])
 integers = st.integers() | st.integers(-(2**70), 2**70) | st.sampled_from([2**63, -(2**63), 2**64, 10**400])

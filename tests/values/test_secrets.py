@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, is_secret_key, redact_urls
+from flowprov.values.redaction import Redactor
 from tests.values.support import SUMMARIZER, recorded, words
 
 REDACTED = {"$redacted": True}
@@ -73,7 +74,7 @@ def test_a_value_that_reveals_nothing_of_a_secret_is_kept() -> None:
 
 
 def test_redaction_can_be_turned_off() -> None:
-    unredacted = Summarizer(redact=False)
+    unredacted = Summarizer(redactor=Redactor(enabled=False))
     value = {"password": "pw", "uri": "redis://u:p@h"}
     assert recorded(value, summarizer=unredacted) == value
     assert msgspec.json.decode(unredacted.encode_mapping(value)) == value
@@ -109,7 +110,7 @@ def test_credentials_in_urls_are_concealed(text: Any, expected: Any) -> None:
     "text",
     [
         "https://host:8080/path@2x.png", "https://host/a@b", "ssh://git@github.com/x", "s3://bucket/key",
-        "file:///C:/a@b", "http://[::1]:80/a@b", "://", "a://", "://@", "no url token=abc",
+        "file:///C:/a@b", "http://[::1]:80/a@b", "://", "a://", "://@", "no url tokens=abc",
         "http://h/?tokenizer=x", "user:pw@host", "a@b.c", "1 / 2 :// 3",
     ],
 )  # fmt: skip

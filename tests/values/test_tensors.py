@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from flowprov.values import Summarizer, tensor_json
+from flowprov.values.redaction import Redactor
 from tests.support import run
 from tests.values.support import SUMMARIZER, recorded
 
@@ -214,4 +215,4 @@ def test_frameworks_are_not_imported_to_recognize_values(tmp_path: Path) -> None
 
 def test_a_summarizer_without_redaction_returns_the_same_summaries_of_tensors() -> None:
     array = np.zeros(3)
-    assert Summarizer(redact=False).summarize(array) == SUMMARIZER.summarize(array)
+    assert Summarizer(redactor=Redactor(enabled=False)).summarize(array) == SUMMARIZER.summarize(array)

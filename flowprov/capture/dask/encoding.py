@@ -20,7 +20,15 @@ import msgspec
 from flowprov.capture.dask import task_spec
 from flowprov.capture.dask._dask_private import clean_exception
 from flowprov.capture.dask.callables import VarArgs, name_arguments
-from flowprov.capture.failures import Outcome, correction_of, outcome_of, sanitize_text, was_left_at
+from flowprov.capture.failures import (
+    Outcome,
+    correction_of,
+    outcome_of,
+    sanitize_message,
+    sanitize_text,
+    sanitize_traceback,
+    was_left_at,
+)
 from flowprov.records import Error, Status
 from flowprov.runtime.context import Scope
 from flowprov.values import Summarizer
@@ -177,7 +185,7 @@ def durations_of(task_state: Any) -> dict[str, float]:
 def outcome_of_failed(task_state: Any) -> tuple[Outcome, BaseException | None]:
     """Return what the record says of a task that failed, and its exception if that can be loaded."""
     text = str(task_state.exception_text or "")
-    frames = sanitize_text(str(task_state.traceback_text or "")) or None
+    frames = sanitize_traceback(str(task_state.traceback_text or ""))
     try:
         _, error, trace = clean_exception(
             _serialized(task_state.exception), _serialized(task_state.traceback)
@@ -188,7 +196,7 @@ def outcome_of_failed(task_state: Any) -> tuple[Outcome, BaseException | None]:
     if error is None or (type(error) is Exception and type_name != "Exception"):
         # In the place of an exception that cannot be pickled, Dask sends a plain one with its repr.
         name = sanitize_text(type_name) or "Exception"
-        description = Error(type=name, message=sanitize_text(text), traceback=frames)
+        description = Error(type=name, message=sanitize_message(text), traceback=frames)
         return Outcome(Status.ERROR, description, {}), None
     if trace is not None:
         error = error.with_traceback(trace)

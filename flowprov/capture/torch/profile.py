@@ -16,6 +16,7 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.torch._torch_private import is_lazy
+from flowprov.values.redaction import redactor
 
 # The summarizer keeps a thousand nodes, a hundred items and a thousand characters of one value.
 _MAX_MODULES = 100
@@ -96,7 +97,7 @@ def _repr(model: torch.nn.Module) -> dict[str, Any]:
     if sum(1 for _ in model.modules()) > _MAX_MODULES_FOR_REPR:
         return {}
     text = repr(model)
-    return {"repr": text if len(text) <= _MAX_REPR else text[: _MAX_REPR - 1] + "…"}
+    return {"repr": text if len(text) <= _MAX_REPR else redactor().start(text, _MAX_REPR - 1) + "…"}
 
 
 def architecture(model: torch.nn.Module) -> str | None:

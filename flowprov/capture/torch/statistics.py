@@ -214,8 +214,8 @@ def _with_statistics(detail: Detail) -> Detail:
         return msgspec.Raw(bytes(raw)[:-1] + _measure(tensor) + b"}")
 
     def encode_mapping(named: Mapping[str, Any]) -> bytes:
-        redact = runtime.get().settings.privacy.redact
-        return Summarizer(redact=redact, arrays=measure).encode_mapping(named)
+        redactor = runtime.get().summarizer.redactor
+        return Summarizer(redactor=redactor, arrays=measure).encode_mapping(named)
 
     return Detail(measure, encode_mapping)
 

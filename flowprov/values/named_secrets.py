@@ -1,0 +1,158 @@
+"""Secrets that have their names beside them in a text: `password='x'`, `--token x`, `("Cookie", "x")`.
+
+Flows in: text (messages, reprs, command lines, lines of source). Flows out: the same text without the values
+of what is named like a secret. In doubt more is concealed: what begins with a quote or a bracket is concealed
+to its other end, and to the end of the text if that is cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from flowprov.values.secret_names import NOT_SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
+from flowprov.values.url_credentials import REDACTED
+
+_NAME = r"[A-Za-z_][\w.-]{0,63}"
+_CANDIDATE = re.compile(
+    rf"(?<![\w-])(?:--?(?P<option>{_NAME})(?:=|\s{{1,3}}|\\*['\"],\s{{0,3}})"
+    rf"|(?P<assigned>{_NAME})\\*['\"]?\s{{0,2}}\]?\s{{0,2}}(?P<sign>[:=])=?>?\s{{0,2}}"
+    rf"|(?<=['\"])(?P<first>{_NAME})\\*['\"],\s{{0,2}})"
+)
+_PAIR_START = re.compile(r"[(\[]\s{0,2}b?\\*['\"]\Z")
+_PAIR_END = re.compile(r",?\s{0,2}[)\]]")
+_BARE_SPACED_NAME = re.compile(r"(?:access|account|api|connection|private|secret|signing)\s\Z", re.IGNORECASE)
+
+_SCHEME = re.compile(r"(?:bearer|basic|token|apikey|negotiate)\s+", re.IGNORECASE)
+_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\*)('''|\"\"\"|'|\")")
+_OPENING = re.compile(r"(?:[A-Za-z_][\w.]{0,99})?[\[({]")
+_BRACKET = re.compile(r"[\[({]|[\])}]|'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?", re.DOTALL)
+_REST_OF_LINE = re.compile(r"[^\r\n]*")
+_IN_QUERY = re.compile(r"[^&#\s'\"<>]*")
+# Behind a separator another name may begin; if none does, the separator is a part of the value.
+_BARE = re.compile(r"(?:[^\s,;)}\]]|[,;](?![\w. -]{1,64}[=:])(?=[^\s'\"])|[)}\]](?=\w))*")
+_HEADER = re.compile(r"cookie|authorization", re.IGNORECASE)
+
+_REVEALS_NOTHING = frozenset(
+    {"None", "True", "False", "null", "true", "false", "''", '""', REDACTED, f"'{REDACTED}'", f'"{REDACTED}"'}
+)
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?")
+
+
+def may_hold_named(text: str) -> bool:
+    """Whether a text has what stands between a name and its value."""
+    return "=" in text or ":" in text or " -" in text or "," in text or text.startswith("-")
+
+
+def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
+    """Return a text with the values of what is named like a secret concealed.
+
+    Parameters
+    ----------
+    text
+        Any text. The time is linear in its length.
+    secrecy
+        How far a name means a secret.
+    """
+    if not may_hold_named(text):
+        return text
+    pieces: list[str] = []
+    copied_to = 0
+    candidate = _CANDIDATE.search(text)
+    while candidate is not None:
+        start = candidate.end()
+        end = _end_of_secret(text, candidate, secrecy)
+        if end > start:
+            pieces += (text[copied_to:start], REDACTED)
+            copied_to = end
+        candidate = _CANDIDATE.search(text, max(start, end))
+    if not pieces:
+        return text
+    pieces.append(text[copied_to:])
+    return "".join(pieces)
+
+
+def _end_of_secret(text: str, candidate: re.Match[str], secrecy: Callable[[str], int]) -> int:
+    """Return where the value behind a name ends that is to be concealed; 0 if none is."""
+    name = candidate["option"] or candidate["assigned"] or candidate["first"]
+    name_start, start = candidate.start(), candidate.end()
+    level = secrecy(name)
+    if level == NOT_SECRET and _BARE_SPACED_NAME.search(text, max(0, name_start - 11), name_start):
+        level = secrecy(f"secret {name}") if name.lower() in ("key", "keys", "string") else NOT_SECRET
+    if level == NOT_SECRET or text.startswith("://", max(0, name_start - 3)):
+        return 0
+    if candidate["option"] and text.startswith("-", start):
+        return 0  # the next option: this one is a flag
+    if candidate["assigned"] and text[max(0, name_start - 1) : name_start] in ("?", "&"):
+        end = _end_at(_IN_QUERY, text, start)
+    else:
+        end = _value_end(text, start, is_header=candidate["sign"] == ":" and _HEADER.search(name) is not None)
+    value = text[start:end]
+    if candidate["first"] and not _is_pair(text, name_start, end):
+        return 0
+    if value in _REVEALS_NOTHING or (level == TOKEN_LIKE and _NUMBER.fullmatch(value)):
+        return 0
+    return 0 if level == SERVICE and not looks_like_service_key(value.strip("'\"")) else end
+
+
+def _is_pair(text: str, name_start: int, end: int) -> bool:
+    before = text[max(0, name_start - 8) : name_start]
+    return _PAIR_START.search(before) is not None and _PAIR_END.match(text, end) is not None
+
+
+def _end_at(pattern: re.Pattern[str], text: str, start: int) -> int:
+    match = pattern.match(text, start)
+    return match.end() if match else start
+
+
+def _value_end(text: str, start: int, *, is_header: bool) -> int:
+    """Return where the value that begins at ``start`` ends."""
+    scheme = _SCHEME.match(text, start)
+    quote = _QUOTE.match(text, start)
+    if quote:
+        return _quote_end(text, quote)
+    opening = _OPENING.match(text, start)
+    if opening:
+        return _bracket_end(text, opening.end() - 1)
+    if scheme:
+        return _end_at(_BARE, text, scheme.end())
+    return _end_at(_REST_OF_LINE if is_header else _BARE, text, start)
+
+
+def _quote_end(text: str, quote: re.Match[str]) -> int:
+    """Return where a quoted value ends; the end of the text if its quote is not closed."""
+    escape, mark = quote.groups()
+    position = quote.end()
+    while (position := text.find(escape + mark, position)) >= 0:
+        first = position
+        while not escape and text[first - 1] == "\\":
+            first -= 1
+        is_escaped = (position - first) % 2 == 1
+        position += len(escape) + len(mark)
+        if not is_escaped:
+            return position
+    return len(text)
+
+
+def _bracket_end(text: str, start: int) -> int:
+    """Return where a value in brackets ends; the end of the text if they are not closed."""
+    depth = 0
+    for match in _BRACKET.finditer(text, start):
+        if match.group() in "[({":
+            depth += 1
+        elif match.group() in "])}":
+            depth -= 1
+            if depth <= 0:
+                return match.end()
+    return len(text)
+
+
+def conceal_literals(line: str, secrecy: Callable[[str], int]) -> str:
+    """Return a line of source without its string literals, if any name in it means a secret."""
+    if "'" not in line and '"' not in line:
+        return line
+    if all(secrecy(name) == NOT_SECRET for name in _IDENTIFIER.findall(line)):
+        return line
+    return _LITERAL.sub(f"'{REDACTED}'", line)

@@ -1,0 +1,85 @@
+"""Credentials in URLs.
+
+Flows in: any text. Flows out: the same text, with the credentials of everything concealed that looks like a
+URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+REDACTED = "***"
+
+_URL_RUN = re.compile(r"[^\s\"'<>]*")
+_PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]{1,64})=([^&;#\s]+)")
+_SCHEME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
+_PARAMETER_NAMES = frozenset({"auth", "key", "sig"})  # secrets in a query (`?key=`), but ordinary elsewhere
+_AUTHORITY_END = re.compile(r"[/?#]|$")
+
+
+def conceal_in_urls(text: str, is_secret: Callable[[str], bool]) -> str:
+    """Return a text with the credentials of everything in it that looks like a URL concealed.
+
+    Concealed are `user:password` before the host, and the values of parameters that are named like secrets:
+    `?password=`, `&token=`, `;sig=`. For http and https a user without a password is concealed too, because
+    it may be a token.
+
+    Parameters
+    ----------
+    text
+        Any text. The time is linear in its length.
+    is_secret
+        Whether a parameter of this name holds a secret.
+    """
+    separator = text.find("://")
+    if separator < 0:
+        return text
+
+    def conceal_parameter(match: re.Match[str]) -> str:
+        delimiter, name, _ = match.groups()
+        lowered = name.lower()
+        if lowered in _PARAMETER_NAMES or lowered.endswith("signature") or is_secret(name):
+            return f"{delimiter}{name}={REDACTED}"
+        return match.group()
+
+    pieces: list[str] = []
+    copied_to = run_end = 0
+    while separator >= 0:
+        start = separator + 3
+        if start >= run_end:
+            run = _URL_RUN.match(text, start)
+            run_end = run.end() if run else start
+        end = run_end
+        next_separator = text.find("://", start, end)
+        if next_separator >= 0:  # a second URL right behind: in a list, or as a parameter of the first
+            end = next_separator
+            while end > start and text[end - 1] in _SCHEME_CHARACTERS:
+                end -= 1
+        is_http = text[max(0, separator - 5) : separator].lower().endswith(("http", "https"))
+        after_scheme = _conceal_user(text[start:end], is_http=is_http)
+        pieces += (text[copied_to:start], _PARAMETER.sub(conceal_parameter, after_scheme))
+        copied_to = end
+        separator = next_separator if next_separator >= 0 else text.find("://", end)
+    pieces.append(text[copied_to:])
+    return "".join(pieces)
+
+
+def _conceal_user(text: str, *, is_http: bool) -> str:
+    """Return what follows `scheme://` in a URL, without user and password."""
+    authority_end = _AUTHORITY_END.search(text)
+    end = authority_end.start() if authority_end else len(text)
+    at_sign = text.rfind("@", 0, end)
+    if at_sign >= 0:
+        user = text[:at_sign]
+        if not (is_http or ":" in user or "%3a" in user.lower()):
+            at_sign = -1
+    elif _password_holds_delimiter(text[:end]):
+        at_sign = text.rfind("@")
+    return REDACTED + text[at_sign:] if at_sign >= 0 else text
+
+
+def _password_holds_delimiter(authority: str) -> bool:
+    # redis://:pa/ss@host is not a valid URL, but people write it. host:8080/a@b must stay as it is.
+    host, colon, port = authority.partition(":")
+    return bool(colon) and not authority.startswith("[") and (not host or bool(port and not port.isdigit()))
