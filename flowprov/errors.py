@@ -6,9 +6,17 @@ location, what was found, what was expected, and how to fix it.
 
 from __future__ import annotations
 
+from flowprov.display import printable_lines
+
 
 class FlowprovError(Exception):
-    """Base of every error that flowprov raises on purpose."""
+    """Base of every error that flowprov raises on purpose.
+
+    Messages may quote what was recorded, so they are escaped where they are shown.
+    """
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class SettingsError(FlowprovError):

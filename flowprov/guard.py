@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 
+from flowprov import display  # noqa: F401 - what is logged from now on is escaped
 from flowprov.asynchronous import came_from_outside
 from flowprov.values.redaction import redactor
 

@@ -1,4 +1,4 @@
-"""The records of a campaign: the lines of journals, as structs, and their ids.
+"""The records of a campaign: the lines of journals, as structs.
 
 Flows in: ids, times and encoded values from capture. Flows out: frozen structs for readers, and the bytes of
 every line that is not written on the hot path. The hot path uses :mod:`flowprov.line_templates` instead.
@@ -14,19 +14,31 @@ campaign, rank) is in its header only. Readers fill in both with :func:`complete
 
 from __future__ import annotations
 
-import os
-import time
+import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-import uuid_utils
 
 SCHEMA_VERSION = 1
 
-LocalId: TypeAlias = int | str
+# Decoding refuses other numbers: no clock, process or count gives them, and not every reader could hold them.
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+LocalId: TypeAlias = Int64 | str
 JsonObject: TypeAlias = dict[str, Any]
+
+MAX_DEPTH = 100
+"""How deep the values of a line may be nested; what is recorded of a value has 8 levels."""
+
+NOT_A_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What :func:`decode` raises for a line that is no record.
+
+ValueError: bytes that are not UTF-8. RecursionError: brackets nested by the thousand.
+"""
 
 
 class Status(str, Enum):
@@ -61,7 +73,7 @@ class Campaign(_Record, frozen=True, kw_only=True, tag="campaign"):
 
     campaign_id: str
     name: str | None = None
-    started_at: int | None = None
+    started_at: Int64 | None = None
 
 
 class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
@@ -82,14 +94,14 @@ class Workflow(_Record, frozen=True, kw_only=True, tag="workflow"):
     code_repository: JsonObject | None = None
     telemetry_at_start: JsonObject | None = None
     telemetry_at_end: JsonObject | None = None
-    started_at: int | None = None
-    ended_at: int | None = None
+    started_at: Int64 | None = None
+    ended_at: Int64 | None = None
     status: str | None = None
     error: Error | None = None
     hostname: str | None = None
-    pid: int | None = None
-    rank: int | None = None
-    attempt: int | None = None  # readers count the attempts of a workflow; in a journal it is not there
+    pid: Int64 | None = None
+    rank: Int64 | None = None
+    attempt: Int64 | None = None  # readers count the attempts of a workflow; in a journal it is not there
 
 
 class Task(_Record, frozen=True, kw_only=True, tag="task"):
@@ -106,20 +118,20 @@ class Task(_Record, frozen=True, kw_only=True, tag="task"):
     used: JsonObject | None = None
     generated: JsonObject | None = None
     custom_metadata: JsonObject | None = None
-    submitted_at: int | None = None
-    started_at: int | None = None
-    ended_at: int | None = None
+    submitted_at: Int64 | None = None
+    started_at: Int64 | None = None
+    ended_at: Int64 | None = None
     error: Error | None = None
     telemetry_at_start: JsonObject | None = None
     telemetry_at_end: JsonObject | None = None
     hostname: str | None = None
-    pid: int | None = None
-    rank: int | None = None
+    pid: Int64 | None = None
+    rank: Int64 | None = None
     thread: str | None = None
     tags: list[str] | None = None
     dependencies: list[str] | None = None
     telemetry: bool | None = None  # False: the settings asked for no telemetry, so readers join none
-    attempt: int | None = None  # of its workflow, as readers count them; in a journal it is not there
+    attempt: Int64 | None = None  # of its workflow, as readers count them; in a journal it is not there
 
 
 class OpenTask(Task, frozen=True, kw_only=True, tag="open_task"):
@@ -146,10 +158,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     job: str | None = None
-    run: int = 0
-    restart: int = 0
+    run: Int64 = 0
+    restart: Int64 = 0
     agent: str | None = None
-    agent_restart: int = 0
+    agent_restart: Int64 = 0
 
 
 class Header(_Record, frozen=True, kw_only=True, tag="header"):
@@ -163,26 +175,26 @@ class Header(_Record, frozen=True, kw_only=True, tag="header"):
     it when it is no longer needed.
     """
 
-    schema: int
+    schema: Int64
     journal_id: str
     campaign_id: str
     hostname: str
-    pid: int
+    pid: Int64
     process_started_at: str | None = None
-    started_at: int
-    monotonic_ns: int
-    rank: int | None = None
-    world_size: int | None = None
+    started_at: Int64
+    monotonic_ns: Int64
+    rank: Int64 | None = None
+    world_size: Int64 | None = None
     thread: str = "MainThread"
     flowprov: str = ""
     python: str = ""
     program: str | None = None
     settings_digest: str | None = None
-    heartbeat_s: float = 10.0
-    first_number: int = 0
-    ancestors: list[tuple[str, int]] = []
+    heartbeat_s: Seconds = 10.0
+    first_number: Int64 = 0
+    ancestors: list[tuple[str, Int64]] = []
     previous: str | None = None
-    parent_pid: int | None = None
+    parent_pid: Int64 | None = None
     launch: Launch | None = None
 
 
@@ -192,12 +204,12 @@ class Heartbeat(_Record, frozen=True, kw_only=True, tag="heartbeat"):
     ``internal_errors`` holds those of the whole process so far, by activity and type.
     """
 
-    at: int
-    captured: int = 0
-    written: int = 0
-    dropped: dict[str, int] | None = None
+    at: Int64
+    captured: Count = 0
+    written: Count = 0
+    dropped: dict[str, Count] | None = None
     open: list[LocalId] | None = None
-    internal_errors: dict[str, int] | None = None
+    internal_errors: dict[str, Count] | None = None
 
 
 class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
@@ -207,7 +219,7 @@ class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
     Patch (RFC 7396).
     """
 
-    at: int
+    at: Int64
     values: JsonObject | None = None
     changes: JsonObject | None = None
 
@@ -215,7 +227,7 @@ class Sample(_Record, frozen=True, kw_only=True, tag="sample"):
 class Machine(_Record, frozen=True, kw_only=True, tag="machine"):
     """A control record: the machine and the versions of a process; written again when they change."""
 
-    at: int
+    at: Int64
     values: JsonObject
 
 
@@ -239,7 +251,7 @@ class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
 
     workflow_id: str
     dask_key: str
-    at: int
+    at: Int64
     dependencies: list[str] = []
 
 
@@ -250,11 +262,11 @@ class DaskWorker(_Record, frozen=True, kw_only=True, tag="dask_worker"):
     worker records nothing.
     """
 
-    at: int
+    at: Int64
     workflow_id: str
     worker: str
     hostname: str | None = None
-    pid: int | None = None
+    pid: Int64 | None = None
     journal_id: str | None = None
     journal: str | None = None
     reason: str | None = None
@@ -266,12 +278,12 @@ class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     ``internal_errors`` holds those of the whole process so far, by activity and type.
     """
 
-    at: int
-    captured: int
-    written: int
-    dropped: dict[str, int] | None = None
+    at: Int64
+    captured: Count
+    written: Count
+    dropped: dict[str, Count] | None = None
     open: list[LocalId] | None = None
-    internal_errors: dict[str, int] | None = None
+    internal_errors: dict[str, Count] | None = None
 
 
 Record: TypeAlias = (
@@ -293,20 +305,6 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
-def new_id() -> str:
-    """Return a new id. Ids sort by the time of their creation (uuid7)."""
-    text = new_journal_id()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def new_journal_id() -> str:
-    """Return a new id of a journal: as :func:`new_id`, without hyphens."""
-    if time.clock_gettime(time.CLOCK_REALTIME) >= 0:
-        return uuid_utils.uuid7().hex
-    # The library panics where the clock stands before 1970. RFC 9562: time 0, version 7, variant 2.
-    return "0" * 12 + "7" + os.urandom(2).hex()[:3] + "8" + os.urandom(8).hex()[:15]
-
-
 def encode(record: Record) -> bytes:
     """Return a record as one line of JSON, with its newline."""
     return _encoder.encode(record) + b"\n"
@@ -317,10 +315,29 @@ def decode(line: bytes) -> Record:
 
     Raises
     ------
-    msgspec.DecodeError, msgspec.ValidationError
-        If the line is not JSON, or if this version does not know such a record.
+    msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError
+        If the line is not JSON, or if this version does not know such a record; see :data:`NOT_A_RECORD`.
     """
-    return _decoder.decode(line)
+    if not line.isascii():
+        line.decode()  # names of fields that are not known are not looked at
+    record = _decoder.decode(line)
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth_exceeds(line, MAX_DEPTH):
+        raise RecursionError(f"nested more than {MAX_DEPTH} deep")
+    return record
+
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _depth_exceeds(line: bytes, limit: int) -> bool:
+    """Whether the brackets of a line of valid JSON are nested more deeply."""
+    brackets = _STRING.sub(b"", line).translate(None, _NO_BRACKETS)
+    for _ in range(limit):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if not brackets:
+            return False
+    return True
 
 
 def full_id(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowprov import records
 from flowprov.capture.copies import InertCopies
 from flowprov.clock import clock
-from flowprov.records import new_id
+from flowprov.ids import new_id
 from flowprov.runtime import launch, runtime
 from flowprov.values import as_id, as_name
 

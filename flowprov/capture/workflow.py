@@ -26,7 +26,7 @@ from flowprov.capture.workflow_records import (
     write_opening,
 )
 from flowprov.errors import UsageError
-from flowprov.records import new_id
+from flowprov.ids import new_id
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 from flowprov.values import as_dict, as_id, as_mapping, as_name

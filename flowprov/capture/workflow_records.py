@@ -35,8 +35,9 @@ from flowprov.clock import clock, ticks
 from flowprov.environment import code, host
 from flowprov.environment.notebook import notebook_name
 from flowprov.environment.program import script_path
+from flowprov.ids import new_id
 from flowprov.journal import Journal
-from flowprov.records import Status, new_id
+from flowprov.records import Status
 from flowprov.runtime import context, launch, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
 from flowprov.values import as_name

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from flowprov.cli.output import Failure
+from flowprov.cli.output import Failure, print_lines
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_source, settings_from_json
 from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
@@ -76,7 +76,7 @@ def ship(
     files = ShipperFiles(folder, targets)
     lock_file = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_TIMEOUT_S)
     if lock_file is None:
-        click.echo("another flowprov ship --follow delivers this buffer already")
+        print_lines("another flowprov ship --follow delivers this buffer already")
         sys.exit(0)
     with lock_file:
         threads = follow_buffer(folder, targets, settings, files)
@@ -113,11 +113,11 @@ def _print_outcome(thread: ShipmentThread) -> int:
     """Print the result of one delivery; return the exit status."""
     shipment = thread.shipment
     if shipment.last_error is None:
-        click.echo(f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, nothing waits")
+        print_lines(f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0
-    click.echo(
+    print_lines(
         f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
         f"{shipment.last_error}. They stay in the buffer; the same command delivers them later.",
-        err=True,
+        to_stderr=True,
     )
     return 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from flowprov.cli.output import campaign_heading, print_text, source_options
+from flowprov.cli.output import campaign_heading, print_all, print_lines, source_options
 from flowprov.read.buffer import campaign_of
 from flowprov.read.outline import Outline
 from flowprov.read.source import Source
@@ -43,6 +43,6 @@ def show(
     """
     chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
     journals = chosen.require_campaign(campaign)
-    print_text(campaign_heading(campaign_of(journals)))
+    print_lines(campaign_heading(campaign_of(journals)))
     outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
-    print_text("\n".join(f"  {line}" for line in outline.lines()))
+    print_all(f"  {line}" for line in outline.lines())

@@ -14,10 +14,9 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.output import Failure, campaign_heading, print_text, source_options, table
+from flowprov.cli.output import Failure, campaign_heading, print_all, print_json, source_options, table
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
 from flowprov.read.journal_report import sum_internal_errors
-from flowprov.read.labels import printable
 from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
@@ -25,6 +24,8 @@ from flowprov.settings import load_settings, parse_assignment, redact_uri
 
 _MAX_ATTEMPTS = 20
 _MAX_NAMED = 3
+_MAX_DAMAGES = 100  # of one journal
+_MAX_LINES = 1_000  # of one section
 _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "FOUND")
 
 
@@ -59,9 +60,10 @@ def verify(
         sink.close()
     command = shlex.join(["flowprov", "ship", *filter(None, [source])])
     problems = delivery_problems(result, command, named=bool(uris))
-    print_text(
-        msgspec.json.encode(to_builtins(result)).decode() if as_json else format_text(result, problems)
-    )
+    if as_json:
+        print_json(to_builtins(result))
+    else:
+        print_all(format_lines(result, problems))
     if result.unreadable:
         sys.exit(2)
     sys.exit(1 if result.verdict == "INCOMPLETE" else 0)
@@ -80,8 +82,8 @@ def _sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: 
     return [SinkProbe(uri, maxlen=settings.redis.maxlen) for uri in by_name.values()]
 
 
-def format_text(result: Verification, problems: list[str]) -> str:
-    """Return the result as text for people; the verdict is the last line.
+def format_lines(result: Verification, problems: list[str]) -> list[str]:
+    """Return the result as lines for people; the verdict is the last one.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def format_text(result: Verification, problems: list[str]) -> str:
         table(_HEAD, [_row(check) for check in result.journals], numbers=4),
         _legend(result),
         _section("wrong", [line for check in result.journals if check.at_fault for line in _faults(check)]),
-        _section("missing", [printable(sentence) for sentence in result.missing]),
+        _section("missing", result.missing),
         _section("interrupted", _scopes(result.lost)),
         _section("attempts", _attempts(result)),
         _section("earlier attempts", _earlier_attempts(result)),
@@ -108,7 +110,7 @@ def format_text(result: Verification, problems: list[str]) -> str:
         _section("delivered", delivery_table(result.journals)),
         [_verdict(result, problems)],
     ]
-    return "\n\n".join("\n".join(part) for part in parts if part)
+    return [line for part in parts if part for line in ("", *part)][1:]
 
 
 def to_builtins(result: Verification) -> dict[str, Any]:
@@ -188,9 +190,11 @@ def _faults(check: JournalCheck) -> list[str]:
     if not check.reasons:
         return []
     damages = [
-        f"  {damage.path}:{damage.offset}  {damage.length} bytes  {printable(damage.reason)}"
-        for damage in check.report.damages
+        f"  {damage.path}:{damage.offset}  {damage.length} bytes  {damage.reason}"
+        for damage in check.report.damages[:_MAX_DAMAGES]
     ]
+    more = len(check.report.damages) - len(damages)
+    damages += [f"  ... and {more} more"] if more > 0 else []
     return [
         str(check.report.path),
         *(f"  {reason}" for reason in check.reasons),
@@ -200,15 +204,15 @@ def _faults(check: JournalCheck) -> list[str]:
 
 def _internal_errors(result: Verification) -> list[str]:
     errors = sum_internal_errors(check.report for check in result.journals)
-    return [f"{printable(kind)} \N{MULTIPLICATION SIGN}{count}" for kind, count in errors.items()]
+    return [f"{kind} \N{MULTIPLICATION SIGN}{count}" for kind, count in errors.items()]
 
 
 def _scopes(scopes: list[OpenItem]) -> list[str]:
     rows = [
         (
             scope.kind,
-            printable(scope.name or "(unnamed)"),
-            printable(scope.id),
+            scope.name or "(unnamed)",
+            scope.id,
             "" if scope.attempt is None else str(scope.attempt),
             f"{scope.hostname} pid {scope.pid}",
         )
@@ -221,7 +225,7 @@ def _attempts(result: Verification) -> list[str]:
     """Return the attempts of the workflows that have more than one, and of which one was interrupted."""
     interrupted = {item.workflow_id for item in result.interrupted if item.kind == "workflow"}
     rows = [
-        (printable(each.name or "(unnamed)"), printable(each.workflow_id), str(each.attempt), each.status)
+        (each.name or "(unnamed)", each.workflow_id, str(each.attempt), each.status)
         for each in result.attempts
         if each.workflow_id in interrupted
     ]
@@ -252,7 +256,8 @@ def _unclosed(result: Verification) -> list[str]:
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
-    return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
+    more = [f"  ... and {len(lines) - _MAX_LINES} more lines"] if len(lines) > _MAX_LINES else []
+    return [f"{title}:", *(f"  {line}" for line in lines[:_MAX_LINES]), *more] if lines else []
 
 
 def _verdict(result: Verification, problems: list[str]) -> str:
@@ -291,7 +296,7 @@ def _interrupted(items: list[OpenItem]) -> str:
     if len(workflows) > _MAX_NAMED:
         names = [_count(len(workflows), "workflow")]
     else:
-        names = [f"workflow {printable(item.name or item.id)} (attempt {item.attempt})" for item in workflows]
+        names = [f"workflow {item.name or item.id} (attempt {item.attempt})" for item in workflows]
     named = [*names, *([_count(tasks, "task")] if tasks else [])]
     return f"{_and(named)} interrupted" if named else ""
 
@@ -308,7 +313,7 @@ def _cut(result: Verification) -> str:
         return f"{_count(scopes, 'scope')} of earlier attempts interrupted"
     return ", ".join(
         f"{'attempt' if len(numbers) == 1 else 'attempts'} {_and(numbers)} of workflow "
-        f"{printable(last[name].name or name)} interrupted, attempt {last[name].attempt} {last[name].status}"
+        f"{last[name].name or name} interrupted, attempt {last[name].attempt} {last[name].status}"
         for name, numbers in cut.items()
     )
 

@@ -11,6 +11,7 @@ lines, which fill the unused end of a segment. A last line without a newline is 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,31 @@ def journal_path(buffer: Path, campaign_id: str, hostname: str, pid: int, journa
 
 def find_journals(folder: Path) -> list[Path]:
     """Return the journals under a buffer, campaign or host folder, sorted by path."""
-    return sorted(folder.rglob(f"*{SUFFIX}"))
+    return scan_journals(folder)[0]
+
+
+def scan_journals(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Return the journals under a folder, sorted by path, and which folders cannot be listed, and why.
+
+    Links to folders are not followed. What is named like a journal need not be a file.
+    """
+    journals: list[Path] = []
+    unlisted: dict[Path, str] = {}
+    folders = [folder]
+    while folders:  # no recursion: folders may be nested deeply
+        current = folders.pop()
+        try:
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.name.endswith(SUFFIX):
+                        journals.append(current / entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(current / entry.name)
+        except (FileNotFoundError, NotADirectoryError):  # there is none, or it was removed meanwhile
+            continue
+        except OSError as error:
+            unlisted[current] = error.strerror or str(error)
+    return sorted(journals), unlisted
 
 
 def padding_line(length: int) -> bytes:

@@ -16,6 +16,7 @@ import msgspec
 
 from flowprov import guard, records
 from flowprov.clock import clock
+from flowprov.ids import new_journal_id
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.event_counts import holds_line
 from flowprov.journal.files import Fate, fate_of
@@ -28,7 +29,6 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.journal.write_failures import warn_gone
 from flowprov.journal.writer import Writer
-from flowprov.records import new_journal_id
 from flowprov.settings import JournalSettings
 
 _OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names

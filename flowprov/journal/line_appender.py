@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowprov import guard
+from flowprov.ids import new_journal_id
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.event_counts import Counts, EventCounts, holds_line
 from flowprov.journal.format import padding_line
@@ -29,7 +30,6 @@ from flowprov.journal.own_file import FileTaken
 from flowprov.journal.protocols import Maintenance
 from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
-from flowprov.records import new_journal_id
 from flowprov.settings import JournalSettings
 
 # Written to find out whether the disk has space again: it takes as much as a small event.

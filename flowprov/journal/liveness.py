@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flowprov.clock import wall_ns
 from flowprov.journal.interruptions import pass_on
+from flowprov.journal.regular_files import open_regular
 from flowprov.values import as_name
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _mark_of(replica: Path) -> Path:
 def _is_locked(path: Path) -> bool | None:
     """Whether a process holds the lock of a journal; None where locks do not work."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path)
     except OSError:
         return None
     try:

@@ -37,3 +37,14 @@ def apply(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
         else:
             after[name] = value
     return after
+
+
+def names_copied(before: Mapping[str, Any], patch: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many names :func:`apply` copies from the readings, and how many the patch has."""
+    copied, own = len(before), len(patch)
+    for name, value in patch.items():
+        if isinstance(value, Mapping):
+            earlier = before.get(name)
+            inner = names_copied(earlier if isinstance(earlier, Mapping) else {}, value)
+            copied, own = copied + inner[0], own + inner[1]
+    return copied, own

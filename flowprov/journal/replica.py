@@ -20,6 +20,7 @@ import msgspec
 
 from flowprov.journal.format import RESERVED_SLOT, end_of_records, slot_in_use
 from flowprov.journal.liveness import expect_writer_until, hold_lock
+from flowprov.journal.regular_files import open_regular
 from flowprov.journal.summary import summarize
 
 JournalState: TypeAlias = Literal["open", "closed", "gone"]
@@ -80,8 +81,11 @@ def replica_state(path: Path) -> ReplicaState:
     OSError
         If the file cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
-        return ReplicaState(os.fstat(file.fileno()).st_size, _digest(_read_slot(file.fileno())))
+    descriptor = open_regular(path)
+    try:
+        return ReplicaState(os.fstat(descriptor).st_size, _digest(_read_slot(descriptor)))
+    finally:
+        os.close(descriptor)
 
 
 def next_chunk(path: Path, replica: ReplicaState, limit: int, *, done: bool) -> Chunk | None:
@@ -108,7 +112,7 @@ def next_chunk(path: Path, replica: ReplicaState, limit: int, *, done: bool) -> 
     OSError
         If the file cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(path)
     try:
         if done:
             data = os.pread(

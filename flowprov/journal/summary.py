@@ -7,18 +7,19 @@ wrote. A buffer may hold thousands of journals, and most belong to another campa
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from flowprov.journal import liveness
-from flowprov.journal.format import end_of_records, is_padding, lines
-from flowprov.journal.reader import header_from_path, read_head
-from flowprov.records import Campaign, Footer, Header, Record, decode
+from flowprov.journal.format import end_of_records, is_padding
+from flowprov.journal.reader import MAX_LINE, header_from_path, read_head
+from flowprov.journal.regular_files import end_of_data, open_regular
+from flowprov.records import NOT_A_RECORD, Campaign, Footer, Header, Record, decode
 
 _BLOCK = 64 * 1024
-_LARGEST_TAIL = 16 << 20  # many times the longest record; a longer tail without a record is damage
+_LARGEST_PADDING = 16 << 20  # more than a writer reserves
+_BLANK = b"\0 \t\n\r\v\f"
 _LAST_LINES = 16  # tasks that end at the same time are written one after the other, the outermost last
 
 
@@ -105,34 +106,65 @@ def _read_tail(path: Path) -> tuple[int, Footer | None]:
 
 def _last_records(path: Path) -> list[tuple[int, Record]]:
     """Return the last records that have a time, with their positions."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_regular(path)
     try:
-        end = os.fstat(descriptor).st_size
-        tail = b""
-        while end > 0 and len(tail) < _LARGEST_TAIL:
-            begin = max(0, end - _BLOCK)
-            tail = os.pread(descriptor, end - begin, begin) + tail
-            if is_padding(tail) or not tail.rstrip(b"\0 \n"):
-                tail = b""  # padding and nothing else
-            elif last := _with_times(tail, begin):
+        end = _end_of_written(descriptor, os.fstat(descriptor).st_size)
+        # Each time a larger part of the end is looked at, so that a long last line is not read again and
+        # again. An end that is longer than any line, without a record in it, is damage.
+        size = _BLOCK
+        while True:
+            begin = max(0, end - size)
+            if last := _with_times(os.pread(descriptor, end - begin, begin), begin):
                 return last
-            end = begin
+            if begin == 0 or size > MAX_LINE:
+                return []
+            size *= 8
     finally:
         os.close(descriptor)
-    return []
+
+
+def _end_of_written(descriptor: int, size: int) -> int:
+    """Return the end of what was written, before the padding at the end of a file; 0 if there is no end."""
+    end = size
+    looked_at, in_hole = 0, False
+    while end > 0:
+        begin = max(0, end - _BLOCK)
+        block = os.pread(descriptor, end - begin, begin)
+        if not is_padding(block) and (written := block.rstrip(_BLANK)):
+            newline = block.find(b"\n", len(written))
+            # The newline of the last record may be the first byte behind this block.
+            return begin + (newline if newline >= 0 else len(written)) + 1
+        end, looked_at = begin, looked_at + len(block)
+        if looked_at > _LARGEST_PADDING:
+            if in_hole:
+                return 0
+            end, looked_at, in_hole = min(end, end_of_data(descriptor, size)), 0, True
+    return 0
 
 
 def _with_times(tail: bytes, begin: int) -> list[tuple[int, Record]]:
     """Decode the last lines and keep the records that have a time; the cut first line does not decode."""
-    kept = []
-    for offset, line in list(lines(tail[: end_of_records(tail)]))[-_LAST_LINES:]:
+    kept: list[tuple[int, Record]] = []
+    for offset, line in _last_lines(tail):
         try:
             record = decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except NOT_A_RECORD:
             continue
         if time_of(record):
             kept.append((begin + offset, record))
-    return kept
+    return kept[::-1]
+
+
+def _last_lines(tail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the last complete lines with their offsets, the last one first; no others are looked at."""
+    rest = tail[: end_of_records(tail)]
+    for _ in range(_LAST_LINES):
+        rest = rest.rstrip(_BLANK)
+        if not rest:
+            return
+        begin = max(rest.rfind(b"\n"), rest.rfind(b"\0")) + 1
+        yield begin, rest[begin:]
+        rest = rest[:begin]
 
 
 def time_of(record: Record) -> int:

@@ -23,6 +23,7 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.records import Header, Launch
 
 _NEVER = sys.maxsize
+_MAX_DIGITS = 18  # of a count of clock ticks
 _LOOK_BACK = 16  # attempts, of which a rank may join one
 
 ProcessKey: TypeAlias = tuple[str, int, str | None]
@@ -143,7 +144,7 @@ def period_of(started_at: int | None, ended_at: int | None, journal: JournalSumm
 def _process_start(header: Header) -> int:
     """Return when a process started, which was before its first record."""
     ticks = header.process_started_at
-    if ticks is None or not ticks.isdigit():
+    if ticks is None or not ticks.isdecimal() or not ticks.isascii() or len(ticks) > _MAX_DIGITS:
         return header.started_at
     age = header.monotonic_ns - int(ticks) * 1_000_000_000 // _TICKS_PER_SECOND
     return header.started_at - max(age, 0)

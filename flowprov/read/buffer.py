@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import msgspec
 
 from flowprov.errors import UnknownIdError
-from flowprov.journal.format import lines
-from flowprov.journal.reader import BLOCK_SIZE, Damage
+from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.follow import Follower
@@ -36,7 +35,6 @@ from flowprov.records import (
     Workflow,
     complete_task,
     complete_workflow,
-    decode,
 )
 from flowprov.values import as_id
 
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flowprov")
 
 _OFF = " Capture is off in this process: FLOWPROV_DISABLED or instrumentation.enabled turns it off."
-_CAMPAIGN_LINE = b'{"type":"campaign"'  # how the line of a campaign record begins
 
 
 class Buffer:
@@ -335,16 +332,7 @@ def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
 
 def _search_campaign(journal: JournalSummary) -> Campaign | None:
     """Return the campaign record of a journal, which can stand anywhere in it; None if there is none."""
-    if not journal.path.exists():  # the file may have been moved away since it was summarized
+    try:
+        return next(records_of_kind(journal, Campaign), None)
+    except OSError:  # it may have become unreadable since it was summarized
         return None
-    rest = b""
-    with journal.path.open("rb") as file:
-        while block := file.read(BLOCK_SIZE):
-            data = rest + block
-            if _CAMPAIGN_LINE in data:
-                for _, line in lines(data):
-                    if line.startswith(_CAMPAIGN_LINE):
-                        record = decode(line)
-                        return record if isinstance(record, Campaign) else None
-            rest = data[data.rfind(b"\n") + 1 :].lstrip(b"\0")
-    return None

@@ -14,7 +14,7 @@ A key comes back on every resubmission and after every lost result, so one key n
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -22,6 +22,9 @@ import msgspec
 from flowprov.records import LeftOut, Status, Task, Workflow
 
 _KEY_PREFIX = "dask:"
+# Ids that stand for left-out tasks, altogether. Beyond these a dependency stays a key: each of many left-out
+# tasks can stand for all that came before it.
+_MAX_EXPANDED = 5_000_000
 
 _Producer: TypeAlias = "str | LeftOut"  # a task id, or a task that was left out
 _Executions: TypeAlias = list[tuple[int, _Producer]]  # the end and the producer, sorted by end
@@ -72,6 +75,7 @@ class _Resolver:
     def __init__(self, tasks: Iterable[Task], left_out: Iterable[LeftOut]) -> None:
         self._executions: dict[tuple[str, str | None], _Executions] = {}
         self._resolved: dict[int, list[str]] = {}
+        self._expanded = 0
         for task in tasks:
             key = (task.custom_metadata or {}).get("dask_key")
             if key is not None and task.status == Status.FINISHED.value and task.ended_at is not None:
@@ -87,38 +91,52 @@ class _Resolver:
 
     def resolve(self, dependencies: Iterable[str], at: int, workflow_id: str | None) -> list[str]:
         """Return the task ids that dependencies stand for at a time, each once and in order."""
-        task_ids: dict[str, None] = {}
-        for dependency in dependencies:
-            producer = self._find_producer(dependency, at, workflow_id)
-            task_ids.update(
-                dict.fromkeys([producer] if isinstance(producer, str) else self._resolve_left_out(producer))
-            )
-        return list(task_ids)
+        producers = [self._find_producer(dependency, at, workflow_id) for dependency in dependencies]
+        for producer in producers:
+            if not isinstance(producer, str):
+                self._resolve_left_out(producer)
+        return self._join(producers)
 
-    def _resolve_left_out(self, omitted: LeftOut) -> list[str]:
-        """Return the task ids that a left-out task stands for; a loop, as chains of them can be long."""
-        resolved, stack = self._resolved, [omitted]
+    def _resolve_left_out(self, omitted: LeftOut) -> None:
+        """Note the task ids that a left-out task stands for; a loop, as chains of them can be long."""
+        stack = [self._visit(omitted)]
+        open_ids = {id(omitted)}  # only clocks that disagree can make an execution its own predecessor
         while stack:
-            current = stack[-1]
-            if id(current) in resolved:
+            current, producers, waiting = stack[-1]
+            for producer in waiting:
+                known = isinstance(producer, str) or id(producer) in self._resolved
+                if not known and id(producer) not in open_ids:
+                    open_ids.add(id(producer))
+                    stack.append(self._visit(producer))  # type: ignore[arg-type]
+                    break
+            else:
+                self._resolved[id(current)] = self._join(producers)
+                open_ids.discard(id(current))
                 stack.pop()
+
+    def _visit(self, omitted: LeftOut) -> tuple[LeftOut, list[_Producer], Iterator[_Producer]]:
+        """Return a left-out task with its producers, and with those that were not looked at yet."""
+        producers = [
+            self._find_producer(dependency, omitted.at, omitted.workflow_id)
+            for dependency in omitted.dependencies
+        ]
+        return omitted, producers, iter(producers)
+
+    def _join(self, producers: Sequence[_Producer]) -> list[str]:
+        """Return the task ids that producers stand for, each once and in order."""
+        if len(producers) == 1 and isinstance(producers[0], LeftOut):
+            return self._resolved.get(id(producers[0]), [])  # a chain of them shares one list
+        task_ids: dict[str, None] = {}
+        for producer in producers:
+            if isinstance(producer, str):
+                task_ids[producer] = None
                 continue
-            producers = [
-                self._find_producer(dependency, current.at, current.workflow_id)
-                for dependency in current.dependencies
-            ]
-            unresolved = [p for p in producers if isinstance(p, LeftOut) and id(p) not in resolved]
-            # Only clocks that disagree can make an execution its own predecessor.
-            unresolved = [p for p in unresolved if not any(p is pending for pending in stack)]
-            if unresolved:
-                stack.extend(unresolved)
-                continue
-            task_ids: dict[str, None] = {}
-            for producer in producers:
-                sources = [producer] if isinstance(producer, str) else resolved.get(id(producer), [])
-                task_ids.update(dict.fromkeys(sources))
-            resolved[id(current)] = list(task_ids)
-        return resolved[id(omitted)]
+            sources = self._resolved.get(id(producer), [])
+            self._expanded += len(sources)
+            if self._expanded > _MAX_EXPANDED:
+                sources = [f"{_KEY_PREFIX}{producer.dask_key}"]
+            task_ids.update(dict.fromkeys(sources))
+        return list(task_ids)
 
     def _find_producer(self, dependency: str, at: int, workflow_id: str | None) -> _Producer:
         """Return what produced a dependency before a time, of the same workflow if possible."""

@@ -9,9 +9,9 @@ processes that see the same device see the same counter.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 from flowprov.journal.summary import JournalSummary
@@ -19,6 +19,9 @@ from flowprov.read.attempts import AttemptIndex
 from flowprov.records import JsonObject, Workflow
 
 AttemptKey: TypeAlias = tuple[str, int]  # the id of a workflow and the number of an attempt
+
+_MAX_DEVICES = 256  # of one host
+_MAX_JOULES = 1e18
 
 SAMPLED = (
     "energy counters of the whole devices, interpolated linearly between samples; nothing is counted before "
@@ -213,10 +216,12 @@ def _device_counters(sample: JsonObject) -> Iterable[tuple[str, str | None, floa
     devices = sample.get("gpu")
     if not isinstance(devices, dict):
         return
-    for number, device in devices.items():
+    for number, device in islice(devices.items(), _MAX_DEVICES):
         if isinstance(device, dict):
             joules, uuid = device.get("energy_j"), device.get("uuid")
-            if isinstance(joules, (int, float)) and not isinstance(joules, bool) and math.isfinite(joules):
+            if not isinstance(joules, (int, float)) or isinstance(joules, bool):
+                continue
+            if abs(joules) < _MAX_JOULES:  # and no NaN
                 yield str(number), uuid if isinstance(uuid, str) else None, joules
 
 

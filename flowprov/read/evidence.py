@@ -6,6 +6,7 @@ missing.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.journal.format import find_journals
-from flowprov.journal.reader import BLOCK_SIZE
+from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import ProcessKey, process_key
 from flowprov.read.dask_workers import DaskWorkers
@@ -147,18 +148,22 @@ def _held_elsewhere(workflow_ids: set[str], journals: list[JournalSummary]) -> s
     return found
 
 
+_BEGINNING = re.compile(rb'\{"type":"workflow","workflow_id":("[^"\\]*(?:\\.[^"\\]*)*")')
+
+
 def _search(path: Path, workflow_ids: set[str]) -> set[str]:
     """Return which workflows have a record in a journal, without decoding its lines."""
-    beginning_of = b'{"type":"workflow","workflow_id":'
-    beginnings = {beginning_of + msgspec.json.encode(name): name for name in workflow_ids}
-    longest = max(map(len, beginnings))
-    found, rest = set(), b""
+    ids = {msgspec.json.encode(name): name for name in workflow_ids}
+
+    def decode(line: bytes) -> str | None:
+        match = _BEGINNING.match(line)
+        return ids.get(match[1]) if match else None
+
+    found: set[str] = set()
     try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_SIZE):
-                data = rest + block
-                found |= {name for beginning, name in beginnings.items() if beginning in data}
-                rest = data[-longest:]
+        found.update(
+            name for _, name in JournalReader(path, 0, decode, missing_ok=True).read() if name is not None
+        )
     except OSError:  # it belongs to another campaign, so it need not be readable
         return found
     return found

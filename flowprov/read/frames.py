@@ -72,6 +72,8 @@ _NAT = -(2**63)  # how pandas stores NaT
 _MAX_TIME = 2**63 - 1
 
 _MAX_DEPTH = 32  # what is nested more deeply stays in its cell
+_MAX_COLUMNS = 1_000  # of a table of samples
+_MAX_NUMBER = 1e18  # what is larger is no reading
 # Where a processor's time goes. The time of guests is already in user and nice (``proc_stat(5)``).
 _CPU_TIMES = ("user_s", "nice_s", "system_s", "idle_s", "iowait_s", "irq_s", "softirq_s", "steal_s")
 _CPU_IDLE_TIMES = ("idle_s", "iowait_s")
@@ -145,11 +147,15 @@ def samples_to_frame(journals: Iterable[tuple[Readings, str, int]]) -> pd.DataFr
     from flowprov.read.row_frame import RowFrame
 
     lines: dict[tuple[str, int, int], dict[str, Any]] = {}
+    columns: dict[str, None] = {}
     for readings, hostname, pid in journals:
         before: tuple[int, Mapping[str, Any]] | None = None
+        flat: dict[str, Any] = {}
         for at, values in readings:
+            if before is None or values is not before[1]:
+                flat = _within(columns, _flatten(values))
             # A process that records in several journals writes each sample to all of them.
-            lines.setdefault((hostname, pid, at), {**_rates(before, at, values), **_flatten(values)})
+            lines.setdefault((hostname, pid, at), {**_rates(before, at, values), **flat})
             before = at, values
     frame: pd.DataFrame = RowFrame(list(lines.values()), index=range(len(lines)))
     frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
@@ -224,6 +230,15 @@ def _error_as_dict(error: Error | None) -> dict[str, Any] | None:
 # Samples.
 
 
+def _within(columns: dict[str, None], flat: dict[str, Any]) -> dict[str, Any]:
+    """Return a flat reading without the values that would make a table of too many columns."""
+    new = [name for name in flat if name not in columns]
+    columns.update(dict.fromkeys(new[: _MAX_COLUMNS - len(columns)]))
+    if len(columns) < _MAX_COLUMNS:
+        return flat
+    return {name: value for name, value in flat.items() if name in columns}
+
+
 def _rates(
     before: tuple[int, Mapping[str, Any]] | None, at: int, values: Mapping[str, Any]
 ) -> dict[str, float]:
@@ -263,7 +278,8 @@ def _pick_numbers(kind: object, names: Iterable[str]) -> dict[str, float]:
     """Return the named values of a kind of telemetry that are numbers."""
     if not isinstance(kind, Mapping):
         return {}
-    return {name: kind[name] for name in names if isinstance(kind.get(name), (int, float))}
+    numbers = {name: kind[name] for name in names if isinstance(kind.get(name), (int, float))}
+    return {name: number for name, number in numbers.items() if abs(number) < _MAX_NUMBER}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:

@@ -30,9 +30,12 @@ def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSu
             lost.append(summary)
         else:
             groups.setdefault(summary.header.campaign_id, []).append(summary)
-    known = list(groups)
+    owners_of: dict[str, list[str]] = {}  # by the names that their folders can have
+    for campaign_id in groups if lost else ():
+        for name in {campaign_id, *folder_names(campaign_id)}:
+            owners_of.setdefault(name, []).append(campaign_id)
     for summary in lost:
-        owners = [campaign_id for campaign_id in known if belongs_to(summary, campaign_id)]
+        owners = owners_of.get(summary.header.campaign_id, [])
         owner = owners[0] if len(owners) == 1 else summary.header.campaign_id
         header = msgspec.structs.replace(summary.header, campaign_id=owner)
         groups.setdefault(owner, []).append(summary._replace(header=header))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
+from flowprov.display import printable
+
 Fields: TypeAlias = Mapping[str, Any]
 
 LABEL_FIELDS = (
@@ -37,6 +39,7 @@ FORWARDS = frozenset(("parent_forward", "child_forward"))
 _KINDS = {"torch_model": "model", **dict.fromkeys(FORWARDS, "forward")}
 _MAX_VALUES = 4  # values of a kind that are shown on one line
 _MAX_VALUE_LENGTH = 40  # characters
+_MAX_NAME_LENGTH = 200  # of a task, a workflow, a value
 _MAX_ERROR_LENGTH = 160
 _MAX_DEPTH = 4  # levels of nested parameters that are looked at
 _MAX_SCALARS = 200
@@ -56,8 +59,10 @@ def labels_of(rows: Sequence[Fields], parent_rank: int | None = None) -> list[st
         The rank that the line above them shows: it is not repeated.
     """
     values: dict[tuple[str, str], _Values] = {}
-    for title in {title_of(row) for row in rows}:
-        alike = [row for row in rows if title_of(row) == title]
+    by_title: dict[str, list[Fields]] = {}
+    for row in rows:
+        by_title.setdefault(title_of(row), []).append(row)
+    for title, alike in by_title.items():
         for field in ("used", "generated"):
             values[title, field] = _Values([row.get(field) for row in alike])
     return [_label(row, values, parent_rank) for row in rows]
@@ -72,7 +77,12 @@ def title_of(row: Fields) -> str:
 def titled(name: Any, subtype: Any) -> str:
     """Return a name as it is shown, with the kind of thing that has it where that could be mistaken."""
     kind = _KINDS.get(subtype) if isinstance(subtype, str) else None
-    return printable(str(name or "(unnamed)")) + (f" ({kind})" if kind else "")
+    return _name(str(name or "(unnamed)")) + (f" ({kind})" if kind else "")
+
+
+def _name(text: str) -> str:
+    """Return a recorded name as it is shown, of a very long one the beginning."""
+    return printable(text if len(text) <= _MAX_NAME_LENGTH else f"{text[: _MAX_NAME_LENGTH - 3]}...")
 
 
 def shown_rank(row: Fields) -> int | None:
@@ -83,7 +93,7 @@ def shown_rank(row: Fields) -> int | None:
 
 def _label(row: Fields, values: Mapping[tuple[str, str], _Values], parent_rank: int | None) -> str:
     title = title_of(row)
-    parts = [title, _later_attempt(row), str(row.get("status") or ""), _duration(row)]
+    parts = [title, _later_attempt(row), _name(str(row.get("status") or "")), _duration(row)]
     rank = shown_rank(row)
     if rank is not None and rank != parent_rank:
         parts.append(f"rank {rank}")
@@ -106,12 +116,13 @@ def _endings(row: Fields) -> Iterator[str]:
         if metadata.get("left_early") is True:
             yield "left early"
         if isinstance(metadata.get("ended_by"), str):
-            yield f"ended by {printable(metadata['ended_by'])}"
+            yield f"ended by {_name(metadata['ended_by'])}"
     error = row.get("error")
     if error is not None and (kind := _field(error, "type")):
         message = str(_field(error, "message") or "").strip()
-        first_line = message.partition("\n")[0]
-        text = printable(f"{kind}: {first_line}" if first_line else str(kind))
+        first_line = message.partition("\n")[0][:_MAX_ERROR_LENGTH]
+        kind = str(kind)[:_MAX_ERROR_LENGTH]
+        text = printable(f"{kind}: {first_line}" if first_line else kind)
         yield text if len(text) <= _MAX_ERROR_LENGTH else f"{text[: _MAX_ERROR_LENGTH - 3]}..."
 
 
@@ -174,12 +185,12 @@ def _precise(value: Any) -> str:
 
 def _end(value: Any) -> str:
     """Return the end of a long text: paths often differ there alone."""
-    text = _text(value)
+    text = _text(value, slice(-_MAX_VALUE_LENGTH - 1, None))
     return text if len(text) <= _MAX_VALUE_LENGTH else "..." + text[3 - _MAX_VALUE_LENGTH :]
 
 
-def _text(value: Any) -> str:
-    return printable(str(value))
+def _text(value: Any, part: slice = slice(_MAX_VALUE_LENGTH + 1)) -> str:
+    return printable(str(value)[part])
 
 
 _FORMS: tuple[Callable[[Any], str], ...] = (_short, _precise, _end)
@@ -197,7 +208,7 @@ def _add_scalars(values: dict[Any, Any], prefix: str, scalars: dict[str, Any], d
     for name, value in values.items():
         if len(scalars) >= _MAX_SCALARS:
             return
-        path = f"{prefix}{printable(str(name))}"
+        path = f"{prefix}{_name(str(name))}"
         if isinstance(value, _SCALARS) or (isinstance(value, list) and _is_short_list(value)):
             scalars[path] = value
         elif isinstance(value, dict) and depth > 1 and not _describes_object(value):
@@ -219,8 +230,3 @@ def _without_position(scalars: dict[str, Any]) -> dict[str, Any]:
     if any(name != "i" and value == position for name, value in scalars.items()):
         return {name: value for name, value in scalars.items() if name != "i"}
     return scalars
-
-
-def printable(text: str) -> str:
-    """Return a recorded text with line breaks and control characters escaped: they could steer a terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from flowprov.errors import UnknownIdError
 from flowprov.read.attempts import attempt_key, id_of_key
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, title_of
-from flowprov.read.siblings import Kind, Siblings, draw
+from flowprov.read.siblings import Kind, Siblings, draw, without_circles
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Task, Workflow
 
@@ -44,12 +44,12 @@ def ancestors(rows: Rows, task_id: str) -> list[str]:
         If no row has this id.
     """
     nodes = _nodes_with(rows, task_id)
-    path: list[str] = []
+    path: dict[str, None] = {}
     key = _parent(nodes, task_id)
     while key is not None and id_of_key(key) not in path and id_of_key(key) != task_id:
-        path.append(id_of_key(key))
+        path[id_of_key(key)] = None
         key = _parent(nodes, key)
-    return path
+    return list(path)
 
 
 def children(rows: Rows, task_id: str) -> list[str]:
@@ -96,11 +96,13 @@ def tree(
         Whether the forwards of one name under one parent are one line with their count.
     """
     nodes = _nodes(rows)
+    parents = {key: _parent(nodes, key) for key in nodes}
+    parents |= without_circles({key: parents[key] for key in nodes if nodes[key].row["task_id"] is None})
     inside: dict[str | None, Siblings] = {}
     for number, (key, node) in enumerate(nodes.items()):
         folded = fold_forwards and node.row["subtype"] in FORWARDS
         kind = Kind(title_of(node.row), str(node.row["status"] or ""), folded)
-        siblings = inside.setdefault(_parent(nodes, key), Siblings(most))
+        siblings = inside.setdefault(parents[key], Siblings(most))
         siblings.add(key, number, kind, _duration_ns(node.row) if folded else 0)
 
     def labels(parent: str | None, keys: list[str]) -> list[str]:
@@ -132,7 +134,9 @@ def _nodes(rows: Rows) -> dict[str, _Node]:
     starts: dict[str, list[Any]] = {}  # of the attempts of workflows
     for row in iter_fields(rows, LABEL_FIELDS):
         workflow = _attempt_key(row["workflow_id"], row["attempt"])
-        key = cast("str", row["task_id"] or workflow)
+        key = row["task_id"] if row["task_id"] is not None else workflow
+        if key is None:  # a row of something else
+            continue
         if key in nodes:  # the later of two messages holds more, and may leave out what the first one has
             before = nodes[key].row
             row.update({name: before[name] for name in _MERGED_FIELDS if row[name] is None})
@@ -163,7 +167,7 @@ def _is_known(value: Any) -> bool:
 
 def _parent(nodes: dict[str, _Node], key: str) -> str | None:
     node = nodes.get(key)
-    return next((p for p in node.parents if p in nodes), None) if node else None
+    return next((p for p in node.parents if p in nodes and p != key), None) if node else None
 
 
 def iter_fields(rows: Rows, names: Sequence[str]) -> Iterable[dict[str, Any]]:

@@ -23,13 +23,15 @@ import msgspec
 
 from flowprov.journal.format import folder_name, folder_names, journal_path
 from flowprov.journal.summary import JournalSummary
-from flowprov.records import Header, decode
+from flowprov.records import NOT_A_RECORD, Header, decode
 from flowprov.sinks.base import LATE_FOOTER, Entry, SinkReader
 from flowprov.sinks.registry import open_reader
 
 _GONE_AFTER = 3  # heartbeats without a sign of life, as a lock cannot be tested over a network
 _MAX_END_ENTRIES = 16  # as many entries as the summary of a journal reads
 _WRITE_SIZE = 1 << 20  # bytes that are collected before they are written
+_LARGEST_POSITION = 1 << 43  # no file system holds a longer file; a server may say anything
+_MAX_NAME = 200
 _FOOTER = b'{"type":"footer"'
 _UNKNOWN_PID = 0
 
@@ -104,6 +106,8 @@ class Mirror:
             # Unconfirmed entries are fetched again the next time, as lines may come in between.
             entries = self._remote.entries(journal_id, copy.after, confirmed=confirmed)
             for entry in entries:
+                if not (0 <= entry.position <= _LARGEST_POSITION or entry.position == LATE_FOOTER):
+                    continue
                 if copy.path is None:
                     copy.path = self._create_path("journals", journal_id, campaign_id, entry)
                 copy.add(entry, confirmed=confirmed)
@@ -114,7 +118,8 @@ class Mirror:
         header = _find_header([first])
         hostname, pid = (header.hostname, header.pid) if header else ("", _UNKNOWN_PID)
         owner = header.campaign_id if header else campaign_id
-        path = journal_path(self._folder / subfolder, owner, hostname, pid, folder_name(journal_id))
+        name = folder_name(journal_id)[-_MAX_NAME:]  # with a pid before it, it must be a file's name
+        path = journal_path(self._folder / subfolder, owner, hostname, pid, name)
         if header is None:
             self._campaign_ids[path] = campaign_id
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +164,7 @@ class _Copy:
     def add(self, entry: Entry, *, confirmed: bool) -> None:
         """Add an entry; adjacent entries are written together."""
         position = entry.position
-        if position >= LATE_FOOTER:  # a footer that was delivered last and has no offset of its own
+        if position == LATE_FOOTER:  # a footer that was delivered last and has no offset of its own
             self._late_footer_at = position = (
                 self._end if self._late_footer_at is None else self._late_footer_at
             )
@@ -193,7 +198,7 @@ def _find_header(entries: Iterable[Entry]) -> Header | None:
     for entry in entries:
         try:
             record = decode(entry.line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except NOT_A_RECORD:
             continue
         if isinstance(record, Header):
             return record

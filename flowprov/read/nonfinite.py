@@ -51,15 +51,23 @@ def first_nonfinite(rows: Rows) -> dict[str, Any] | None:
     with the program's data, no forward produced it. The result is None then, although outputs are not finite.
     """
     candidates = [row for row in iter_fields(rows, _FIELDS) if _produced_nonfinite(row)]
-    first = min(candidates, key=lambda row: row["ended_at"], default=None)
+    first = min(candidates, key=_end_of, default=None)
+    innermost: dict[str, dict[str, Any]] = {}  # the first to end inside each parent, left out once it is used
+    for row in candidates:
+        parent = row["parent_task_id"]
+        if parent not in innermost or _end_of(row) < _end_of(innermost[parent]):
+            innermost[parent] = row
     # The times of a DataFrame may be rounded: a child can seem to end together with its parent.
-    while first is not None:
-        inside = [row for row in candidates if row["parent_task_id"] == first["task_id"]]
-        inner = min(inside, key=lambda row: row["ended_at"], default=None)
-        if inner is None:
-            break
+    while first is not None and (inner := innermost.pop(first["task_id"], None)) is not None:
         first = inner
     return first
+
+
+def _end_of(row: dict[str, Any]) -> Any:
+    """Return the time by which rows are compared; what has no end comes last."""
+    ended_at = row["ended_at"]
+    is_known = ended_at is not None and ended_at == ended_at  # noqa: PLR0124 - NaT differs from itself
+    return (0, ended_at) if is_known else (1, 0)
 
 
 def _produced_nonfinite(row: dict[str, Any]) -> bool:

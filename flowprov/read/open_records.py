@@ -10,7 +10,7 @@ kept, as their ends may stand in the journals of other processes, but not what t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -86,31 +86,18 @@ def records_of_open(
 
 def _records_of_tasks(journal: JournalSummary, task_ids: set[str]) -> Iterator[tuple[str, Record]]:
     """Yield the records of some tasks in a journal, each with the full id; ids may be removed meanwhile."""
-    header = journal.header
-    names = _names_in(header, task_ids)
-    if not names:
+    if not task_ids:
         return
     for record in records_of(journal):
-        if not isinstance(record, (Task, Correction)) or record.task_id not in names:
+        if not isinstance(record, (Task, Correction)):
             continue
-        task_id = _full_id(record.task_id, header)
+        task_id = _full_id(record.task_id, journal.header)
         if task_id not in task_ids:
             continue
         if not isinstance(record, Correction):
             yield task_id, msgspec.structs.replace(record, **_NO_TASK_VALUES)
         elif record.status is not None:  # the others add values
             yield task_id, record
-
-
-def _names_in(header: Header, task_ids: Iterable[str]) -> set[LocalId]:
-    """Return the names that tasks may have in a journal: their full ids, and numbers."""
-    prefixes = {header.journal_id, *(journal_id for journal_id, _ in header.ancestors)}
-    names: set[LocalId] = set(task_ids)
-    for task_id in task_ids:
-        prefix, _, number = task_id.rpartition("-")
-        if prefix in prefixes and number.isdecimal():
-            names.add(int(number))
-    return names
 
 
 def _full_id(task_id: LocalId, header: Header) -> str:

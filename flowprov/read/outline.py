@@ -2,13 +2,15 @@
 
 Flows in: the journals of a campaign. Flows out: the lines of its tree. The journals are read several times:
 once for the workflows, and for which tasks there are and have an end; once for each level of tasks, to choose
-those that are shown and to count the others; and once for all that the chosen ones hold.
+those that are shown and to count the others; and once for all that the chosen ones hold. Few programs have
+more than a dozen levels of tasks. If there are more, one reading places all the tasks that are left: it takes
+memory for each of their parents, and spares a reading for each level.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,11 +22,12 @@ from flowprov.read.decoding import decode_restored
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, titled
 from flowprov.read.lineage import iter_fields
 from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
-from flowprov.read.siblings import Kind, Siblings, draw
+from flowprov.read.siblings import Kind, Siblings, draw, without_circles
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
-from flowprov.records import LocalId, Record, Status, Task, Workflow, full_id
+from flowprov.records import Int64, LocalId, Record, Status, Task, Workflow, full_id
 
+_MAX_READINGS = 12  # for one level of tasks each
 _NO_TIME = sys.maxsize  # what has no time comes last
 _LARGE_FIELDS = ("machine_info", "settings", "code_repository", "telemetry_at_start", "telemetry_at_end")
 _VALUES = ("used", "generated", "custom_metadata")
@@ -39,9 +42,9 @@ class _Line(msgspec.Struct, tag_field="type", gc=False):
     activity_id: str | None = None
     subtype: str | None = None
     status: str | None = None
-    submitted_at: int | None = None
-    started_at: int | None = None
-    ended_at: int | None = None
+    submitted_at: Int64 | None = None
+    started_at: Int64 | None = None
+    ended_at: Int64 | None = None
 
 
 class _TaskLine(_Line, tag="task", gc=False):
@@ -60,6 +63,16 @@ _decoder = msgspec.json.Decoder(_TaskLine | _OpenLine | _CorrectionLine)
 _WORKFLOW = b'{"type":"workflow"'
 _CORRECTION = b'{"type":"correction"'
 _TASKS = (b'{"type":"task"', b'{"type":"open_task"')
+
+
+class _AllBut:
+    """Every parent, but for some."""
+
+    def __init__(self, others: Container[str | None]) -> None:
+        self._others = others
+
+    def __contains__(self, parent: object) -> bool:
+        return parent not in self._others
 
 
 class Outline:
@@ -102,12 +115,22 @@ class Outline:
         parents: list[str | None] = [None]
         for parent in parents:  # grows with each workflow that is shown
             parents += self._show_inside(parent, levels)
-        while parents:
+        for _ in range(_MAX_READINGS):
+            if not parents:
+                break
             self._place_tasks(set(parents))
-            tasks = [key for parent in parents for key in self._show_inside(parent, levels)]
-            parents = [key for key in tasks if key in self._parents]
+            parents = self._show_tasks(parents, levels)
+        if parents:
+            self._place_tasks(_AllBut(levels.keys() - set(parents)))
+        while parents:
+            parents = self._show_tasks(parents, levels)
         self._read_rows({key for key in levels if key is not None})
         return draw(self._inside, self._labels, self._depth)
+
+    def _show_tasks(self, parents: list[str | None], levels: dict[str | None, int]) -> list[str | None]:
+        """Give a level to the tasks that are shown inside parents; return those that are parents too."""
+        shown = [key for parent in parents for key in self._show_inside(parent, levels)]
+        return [key for key in shown if key in self._parents]
 
     def _show_inside(self, parent: str | None, levels: dict[str | None, int]) -> list[str]:
         """Give a level to what is shown inside a parent, and return what has not had one before."""
@@ -152,18 +175,22 @@ class Outline:
 
     def _place_workflows(self, folded: FoldedCampaign) -> None:
         self._attempts = folded.attempts
-        for row in folded.rows:
-            if not isinstance(row, Workflow):
-                continue
+        workflows = {
+            attempt_key(row.workflow_id, row.attempt): row for row in folded.rows if isinstance(row, Workflow)
+        }
+        parents: dict[str, str | None] = {}
+        for key, row in workflows.items():
             parent = row.parent_workflow_id if row.parent_workflow_id in self._attempts else None
             if parent is not None and row.started_at is not None:
                 parent = attempt_key(parent, self._attempts[parent].begun_at(row.started_at))
+            parents[key] = parent
+        for key, parent in without_circles(parents).items():
+            row = workflows[key]
             kind = Kind(titled(row.name, row.subtype), str(row.status or ""))
             at = row.started_at if row.started_at is not None else row.ended_at
-            key = attempt_key(row.workflow_id, row.attempt)
             self._siblings(parent).add(key, _NO_TIME if at is None else at, kind)
 
-    def _place_tasks(self, parents: set[str | None]) -> None:
+    def _place_tasks(self, parents: Container[str | None]) -> None:
         """Place each task that is directly inside one of the parents beside its siblings."""
         placed = TaskIds()
         for journal in self._journals:
@@ -193,13 +220,13 @@ class Outline:
         self,
         line: _Line,
         full: Callable[[LocalId], str],
-        shown: Collection[str | None],
+        shown: Container[str | None],
         journal: JournalSummary,
     ) -> str | None:
         """Return the nearest parent that is there: a task, else the workflow, else None."""
         if line.parent_task_id is not None:
             parent = full(line.parent_task_id)
-            if parent in shown or parent in self._known:
+            if (parent in shown or parent in self._known) and parent != full(line.task_id):
                 return parent
         if line.workflow_id is None or line.workflow_id not in self._attempts:
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import msgspec
 
@@ -155,10 +156,11 @@ def _verb(names: list[str]) -> str:
     return "speaks" if len(names) == 1 else "speak"
 
 
-def name_some(noun: str, names: list[str]) -> str:
-    """Return a noun with some names, as a text that does not grow with their number."""
-    some = f"{noun}{'' if len(names) == 1 else 's'} {', '.join(names[:_MAX_NAMED])}"
-    return some if len(names) <= _MAX_NAMED else f"{some} and {len(names) - _MAX_NAMED} more"
+def name_some(noun: str, names: list[str], count: int | None = None) -> str:
+    """Return a noun with some names, as a text that does not grow with their number, which may be given."""
+    count = len(names) if count is None else count
+    some = f"{noun}{'' if count == 1 else 's'} {', '.join(names[:_MAX_NAMED])}"
+    return some if count <= _MAX_NAMED else f"{some} and {count - _MAX_NAMED} more"
 
 
 class Rank(msgspec.Struct):
@@ -191,11 +193,13 @@ def missing_ranks(journals: Iterable[JournalSummary]) -> Iterator[tuple[str, lis
             processes.setdefault(process_key(header), Rank(journal))
     for ranks in group_attempts(processes.values()):
         size = max(rank.header.world_size or 0 for rank in ranks)
-        missing = sorted(set(range(size)) - {rank.header.rank for rank in ranks})
+        present = {rank.header.rank for rank in ranks}
+        # The size is what a header says: it need not be one that a list can have.
+        missing = list(islice((str(rank) for rank in range(size) if rank not in present), _MAX_NAMED))
+        count = size - sum(rank is not None and 0 <= rank < size for rank in present)
         if missing and not any(rank.journal.alive for rank in ranks):
-            some = name_some("rank", [str(rank) for rank in missing])
             yield (
-                f"{some} of {size} {'has' if len(missing) == 1 else 'have'} no journal",
+                f"{name_some('rank', missing, count)} of {size} {'has' if count == 1 else 'have'} no journal",
                 [rank.journal for rank in ranks],
             )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from flowprov.display import printable_lines
 from flowprov.values import to_json_text
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class RowFrame(pd.DataFrame):
     def _constructor_sliced(self) -> Any:
         return RowColumn
 
+    def __repr__(self) -> str:
+        return printable_lines(super().__repr__())  # pandas escapes tabs and line breaks alone
+
     def __reduce__(self) -> Any:
         return pd.DataFrame, (pd.DataFrame(self),)  # whoever reads the pickle need not have flowprov
 
@@ -62,6 +66,9 @@ class RowColumn(pd.Series):
     @property
     def _constructor_expanddim(self) -> Any:
         return RowFrame
+
+    def __repr__(self) -> str:
+        return printable_lines(super().__repr__())
 
     def __reduce__(self) -> Any:
         return pd.Series, (pd.Series(self),)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -23,8 +23,9 @@ from flowprov.read.attempts import AttemptIndex
 from flowprov.read.dask_tasks import number_attempts, resolve_dependencies
 from flowprov.read.decoding import complete_record
 from flowprov.read.energy import WorkflowCounters
+from flowprov.read.overlay import Overlay
 from flowprov.read.telemetry_join import JoinedSamples, JournalTelemetry, with_energy, with_exact_energy
-from flowprov.read.workflows import MERGED_FIELDS, OPEN_STATUSES, WorkflowRuns, overlay_fields
+from flowprov.read.workflows import OPEN_STATUSES, WorkflowRuns
 from flowprov.records import (
     Correction,
     LeftOut,
@@ -90,7 +91,7 @@ class _Folding:
             tuple[JournalSummary, int, int]
         ] = []  # with the first and last index of its rows
         self._started_in: dict[str, JournalSummary] = {}  # the journals of tasks that have a start message
-        self._open_tasks: dict[str, tuple[OpenTask, JournalSummary]] = {}
+        self._open_tasks: dict[str, tuple[Overlay[OpenTask], JournalSummary]] = {}
         self._corrections: list[Correction] = []
         self._counters = WorkflowCounters()
         self.attempts: dict[str, AttemptIndex] = {}
@@ -140,9 +141,12 @@ class _Folding:
         elif isinstance(record, OpenTask):
             task_id = str(record.task_id)
             if task_id in self._open_tasks:
-                record = _add_to(self._open_tasks[task_id][0], record)
-            self._open_tasks[task_id] = (record, journal)
-            telemetry.open_task_ids.add(str(record.task_id))
+                open_task, _ = self._open_tasks[task_id]
+                open_task.add(record, join_tags=True)
+            else:
+                open_task = Overlay(record)
+            self._open_tasks[task_id] = (open_task, journal)
+            telemetry.open_task_ids.add(task_id)
         elif isinstance(record, Correction):
             self._corrections.append(record)
 
@@ -155,8 +159,8 @@ class _Folding:
             if isinstance(row := rows[index], Task):
                 rows[index] = samples.join(row)
         for task_id in telemetry.open_task_ids & self._open_tasks.keys():
-            task, its_journal = self._open_tasks[task_id]
-            self._open_tasks[task_id] = (samples.join(task), its_journal)
+            open_task, its_journal = self._open_tasks[task_id]
+            self._open_tasks[task_id] = (Overlay(samples.join(open_task.result())), its_journal)
         if samples.counters:
             workflow_ids = {row.workflow_id for row in islice(rows, first, None)}
             workflow_ids.update(run.record.workflow_id for run in telemetry.runs)
@@ -167,24 +171,35 @@ class _Folding:
         rows = self._rows
         self._fold_workflows()
         starts, ends = self._index_rows()
-        for task_id, (task, journal) in self._open_tasks.items():
+        for task_id, (open_task, journal) in self._open_tasks.items():
             if task_id in ends:
                 continue
             if task_id in starts:
-                rows[starts[task_id]] = _add_to(rows[starts[task_id]], task)
+                row = Overlay(rows[starts[task_id]])
+                row.add(open_task.result(), join_tags=True)
+                rows[starts[task_id]] = row.result()
             else:
                 starts[task_id] = len(rows)
-                rows.append(_running_task(task))
+                rows.append(_running_task(open_task.result()))
                 self._started_in[task_id] = journal
         for task_id, journal in self._started_in.items():
             if task_id not in ends and not journal.alive:
                 index = starts[task_id]
                 rows[index] = msgspec.structs.replace(rows[index], status=Status.INTERRUPTED.value)
-        for correction in self._corrections:
-            row_index = ends.get(str(correction.task_id), starts.get(str(correction.task_id)))
-            if row_index is not None:
-                rows[row_index] = _add_to(rows[row_index], correction)
+        self._correct(rows, {**starts, **ends})
         return rows
+
+    def _correct(self, rows: list[Row], indices: dict[str, int]) -> None:
+        """Apply the corrections to the rows of their tasks; there may be many of one task."""
+        corrected: dict[int, Overlay[Row]] = {}
+        for correction in self._corrections:
+            index = indices.get(str(correction.task_id))
+            if index is not None:
+                if index not in corrected:
+                    corrected[index] = Overlay(rows[index])
+                corrected[index].add(correction, join_tags=True)
+        for index, row in corrected.items():
+            rows[index] = row.result()
 
     def _fold_workflows(self) -> None:
         """Replace the first message of each workflow by the rows of its attempts."""
@@ -209,9 +224,10 @@ class _Folding:
                 row = self._rows[position]
                 if isinstance(row, Task) and row.workflow_id in indices:
                     self._rows[position] = _in_attempt(row, journal, indices[row.workflow_id])
-        for task_id, (task, journal) in self._open_tasks.items():
+        for open_task, journal in self._open_tasks.values():
+            task = open_task.result()
             if task.workflow_id in indices:
-                self._open_tasks[task_id] = (_in_attempt(task, journal, indices[task.workflow_id]), journal)
+                open_task.set("attempt", _attempt_of(task, journal, indices[task.workflow_id]))
 
     def _index_rows(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the row indices of starts and of ends, for tasks with more than one record."""
@@ -229,6 +245,7 @@ def merge_tasks(rows: Iterable[Row]) -> list[Row]:
     """Merge the messages of each task into one row: the fields of its end, and else those of its start."""
     merged: list[Row] = []
     indices: dict[str, int] = {}
+    overlays: dict[int, Overlay[Row]] = {}
     for row in rows:
         if not isinstance(row, Task):
             merged.append(row)
@@ -237,37 +254,39 @@ def merge_tasks(rows: Iterable[Row]) -> list[Row]:
         if index == len(merged):
             merged.append(row)
             continue
-        before = merged[index]
-        # An end may be read before its start, as the two can stand in journals of different processes.
-        below, above = (row, before) if row.status in OPEN_STATUSES else (before, row)
-        changed = overlay_fields(below, above, MERGED_FIELDS)
-        if (below.hostname, below.pid) != (
-            above.hostname,
-            above.pid,
-        ) and below.telemetry_at_start is not None:
-            changed.pop("telemetry_at_start", None)  # it is of the process where the task ended, not started
-        merged[index] = with_exact_energy(msgspec.structs.replace(below, **changed))
+        if index not in overlays:
+            overlays[index] = Overlay(merged[index])
+        _merge_message(overlays[index], row)
+    for index, overlay in overlays.items():
+        merged[index] = with_exact_energy(overlay.result())
     return merged
 
 
+def _merge_message(merged: Overlay[Row], message: Task) -> None:
+    """Add a further message to what is known of a task."""
+    elsewhere = (merged.get("hostname"), merged.get("pid")) != (message.hostname, message.pid)
+    # An end may be read before its start, as the two can stand in journals of different processes.
+    is_start = message.status in OPEN_STATUSES
+    reading = message.telemetry_at_start if is_start else merged.get("telemetry_at_start")
+    if is_start:
+        merged.add_below(message)
+    else:
+        merged.add(message)
+    if elsewhere and reading is not None:
+        merged.set("telemetry_at_start", reading)  # of the process where the task started
+
+
 def _in_attempt(task: T, journal: JournalSummary, index: AttemptIndex) -> T:
-    at = task.started_at if task.started_at is not None else task.submitted_at
-    return msgspec.structs.replace(task, attempt=index.find(journal.header, at))
+    return msgspec.structs.replace(task, attempt=_attempt_of(task, journal, index))
+
+
+def _attempt_of(task: Task, journal: JournalSummary, index: AttemptIndex) -> int:
+    return index.find(journal.header, task.started_at if task.started_at is not None else task.submitted_at)
 
 
 def _running_task(task: Task) -> Task:
     fields = {name: getattr(task, name) for name in Task.__struct_fields__}
     return Task(**{**fields, "status": Status.RUNNING.value, "attempt": task.attempt or 1})
-
-
-def _add_to(task: R, addition: OpenTask | Correction) -> R:
-    """Return a task with what was given to it later, or became known later."""
-    changed: dict[str, Any] = overlay_fields(task, addition, MERGED_FIELDS)
-    del changed["task_id"]  # both have the same full id
-    if "tags" in changed:
-        tags: list[str] = getattr(task, "tags", None) or []
-        changed["tags"] = [*tags, *(tag for tag in changed["tags"] if tag not in tags)]
-    return msgspec.structs.replace(task, **changed)
 
 
 def _sort_time(row: Row) -> int:

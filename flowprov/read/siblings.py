@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
+from flowprov.display import printable
 from flowprov.read.labels import format_duration
+
+K = TypeVar("K")
+
+_MAX_INDENT = 20  # levels: a recursion may be thousands of levels deep
 
 Labels: TypeAlias = Callable[[str | None, list[str]], list[str]]
 
@@ -47,6 +52,8 @@ class Group:
         The sum of their durations.
     """
 
+    __slots__ = ("_most", "count", "first", "kept", "kind", "total_ns")
+
     def __init__(self, kind: Kind, most: int) -> None:
         self.kind = kind
         self.count = 0
@@ -77,6 +84,8 @@ class Siblings:
     most
         How many siblings of one kind are kept.
     """
+
+    __slots__ = ("_most", "count", "groups")
 
     def __init__(self, most: int) -> None:
         self.count = 0
@@ -131,6 +140,9 @@ def _summary(group: Group, count: int) -> str:
 def draw(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None) -> Iterator[str]:
     """Yield the lines of a tree.
 
+    Lines are indented by their level. Below twenty levels they are not indented further, and name their
+    level instead.
+
     Parameters
     ----------
     inside
@@ -141,13 +153,42 @@ def draw(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | Non
         How many levels are shown; None: all. Lines of the last one say how much is inside.
     """
     stack = [(line, 0) for line in reversed(_labeled(inside, None, labels))]
+    drawn: set[str] = set()
+    deepest = 0
     while stack:
         (key, text), level = stack.pop()
-        within = inside.get(key) if key is not None else None
+        deepest = max(deepest, level)
+        within = inside.get(key) if key is not None and key not in drawn else None
         hidden = f"  ({within.count} inside)" if within and level + 1 == depth else ""
-        yield "  " * level + text + hidden
+        beyond = f"[level {level + 1}] " if level > _MAX_INDENT else ""
+        yield "  " * min(level, _MAX_INDENT) + beyond + printable(text) + hidden
+        if key is not None:
+            drawn.add(key)  # what damaged records put into itself is drawn once
         if within and not hidden:
             stack += [(line, level + 1) for line in reversed(_labeled(inside, key, labels))]
+    if deepest > _MAX_INDENT:
+        yield f"... {deepest + 1} levels deep"
+
+
+def without_circles(parents: Mapping[K, K | None]) -> dict[K, K | None]:
+    """Return the parent of each item, with None for one in each circle of items that are inside each other.
+
+    So all items have a place in a tree. Only damaged records name such parents.
+    """
+    result = dict(parents)
+    seen_from: dict[K, K] = {}
+    for first in parents:
+        item = first
+        while item not in seen_from:
+            seen_from[item] = first
+            parent = result.get(item)
+            if parent is None:
+                break
+            if seen_from.get(parent) == first:
+                result[item] = None
+                break
+            item = parent
+    return result
 
 
 def _labeled(

@@ -17,6 +17,7 @@ from flowprov import records
 from flowprov.errors import MissingExtraError, SinkError
 from flowprov.journal.format import slot_in_use
 from flowprov.journal.reader import BLOCK_SIZE, JournalReader
+from flowprov.journal.regular_files import read_beginning
 from flowprov.read.journal_report import JournalReport
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import LATE_FOOTER, Entry
@@ -163,8 +164,7 @@ def _line_positions(path: Path, position: int = 0) -> Iterator[int]:
 def _entry_in_slot(path: Path) -> Entry | None:
     """Return the line in the reserved slot behind the header; None if there is no record in it."""
     try:
-        with path.open("rb") as file:
-            data = file.read(BLOCK_SIZE)
+        data = read_beginning(path, BLOCK_SIZE)
     except FileNotFoundError:
         return None
     if not slot_in_use(data):
@@ -173,6 +173,6 @@ def _entry_in_slot(path: Path) -> Entry | None:
     line = data[position : data.find(b"\n", position)]
     try:
         records.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except records.NOT_A_RECORD:
         return None
     return Entry(position, line)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flowprov.errors import JournalError, UnknownIdError
 from flowprov.journal import files
-from flowprov.journal.format import SUFFIX, find_journals, folder_names
+from flowprov.journal.format import SUFFIX, folder_names, scan_journals
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
@@ -58,7 +58,8 @@ class Source:
     Attributes
     ----------
     unreadable
-        The journals that could not be opened at the last look, with the reasons.
+        The journals that could not be opened at the last look, and the folders that could not be listed, with
+        the reasons.
     copies
         The copies of journals that the last look found, each with the file that is read in its place.
     """
@@ -67,6 +68,7 @@ class Source:
         self._path: Path | None = None
         self._mirror: Mirror | None = None
         self.unreadable: dict[Path, str] = {}
+        self._unlisted: dict[Path, str] = {}
         self.copies: dict[Path, Path] = {}
         if source is None:
             return
@@ -100,7 +102,7 @@ class Source:
         if self._mirror is not None:
             return self._mirror.fetch(campaign_id)
         for folder in self._folders():
-            if journals := _find_in_campaign_folder(folder, campaign_id):
+            if journals := self._find_in_campaign_folder(folder, campaign_id):
                 return journals
         return self._journal_paths()
 
@@ -121,7 +123,7 @@ class Source:
         summaries = self._summarize_all(
             self._journal_paths() if self._mirror is None else self._mirror.fetch_ends()
         )
-        if not summaries and self._path is not None and self._path.is_file():
+        if not (summaries or self.unreadable) and self._path is not None and self._path.is_file():
             # A file that is named as the source is reported even if it is no journal.
             header = header_from_path(self._path)
             return [JournalSummary(self._path, header, None, None, alive=False, last_at=0, header_lost=True)]
@@ -146,14 +148,16 @@ class Source:
             campaign_id = latest[0].header.campaign_id
         elif self._mirror is None and not everywhere:
             for folder in self._folders():
-                found = self._summarize_all(_find_in_campaign_folder(folder, campaign_id))
+                found = self._summarize_all(self._find_in_campaign_folder(folder, campaign_id))
                 if journals := choose_campaign(by_campaign(found), campaign_id):
                     return journals
         paths = self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
         return choose_campaign(by_campaign(self._summarize_all(paths)), campaign_id)
 
     def _summarize_all(self, paths: list[Path]) -> list[JournalSummary]:
-        self.unreadable = {}
+        self.unreadable, self._unlisted = self._unlisted, {}
+        for folder, reason in self.unreadable.items():
+            logger.warning("flowprov cannot list %s (%s): what lies in it is missing here.", folder, reason)
         summaries = [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
         summaries, self.copies = without_copies(summaries)
         return summaries
@@ -168,8 +172,41 @@ class Source:
 
     def _journal_paths(self) -> list[Path]:
         if self._path is None:
-            return _journals_of_this_process()
-        return find_journals(self._path) if self._path.is_dir() else [self._path]
+            return self._journals_of_this_process()
+        return self._find(self._path) if self._path.is_dir() else [self._path]
+
+    def _find(self, folder: Path) -> list[Path]:
+        journals, unlisted = scan_journals(folder)
+        self._unlisted.update(unlisted)
+        return journals
+
+    def _find_in_campaign_folder(self, buffer: Path, campaign_id: str) -> list[Path]:
+        """Return the journals in the folder of a campaign in a buffer; none if the folder is no buffer.
+
+        A folder of that name may be something else, as a host can have the name of a campaign. So all
+        journals must lie where a buffer has them: in ``campaign/host``.
+        """
+        journals: list[Path] = []
+        for name in folder_names(campaign_id):
+            found = self._find(buffer / name) if (buffer / name).is_dir() else []
+            if any(path.parent.parent != buffer / name for path in found):
+                return []
+            journals += found
+        return journals
+
+    def _journals_of_this_process(self) -> list[Path]:
+        folder = default_folder()
+        if journals := self._find(folder):
+            return journals
+        fallback = files.fallback_folder()
+        if journals := self._find(fallback):
+            logger.warning(
+                "flowprov found no records in %s. It reads %s instead, to which records go when the first "
+                "folder cannot be written.",
+                folder,
+                fallback,
+            )
+        return journals
 
     def misplaced(self, journals: Iterable[JournalSummary]) -> list[Path]:
         """Return the journals of a campaign that lie outside its folder, where nobody looks for it."""
@@ -229,37 +266,6 @@ def is_capture_off() -> bool:
         return True
     settings = active_settings()
     return settings is not None and not settings.instrumentation.enabled
-
-
-def _find_in_campaign_folder(buffer: Path, campaign_id: str) -> list[Path]:
-    """Return the journals in the folder of a campaign in a buffer; none if the folder is no buffer.
-
-    A folder of that name may be something else, as a host can have the name of a campaign. So all journals
-    must lie where a buffer has them: in ``campaign/host``.
-    """
-    journals: list[Path] = []
-    for name in folder_names(campaign_id):
-        folder = buffer / name
-        found = find_journals(folder) if folder.is_dir() else []
-        if any(path.parent.parent != folder for path in found):
-            return []
-        journals += found
-    return journals
-
-
-def _journals_of_this_process() -> list[Path]:
-    folder = default_folder()
-    if journals := find_journals(folder):
-        return journals
-    fallback = files.fallback_folder()
-    if journals := find_journals(fallback):
-        logger.warning(
-            "flowprov found no records in %s. It reads %s instead, to which records go when the first folder "
-            "cannot be written.",
-            folder,
-            fallback,
-        )
-    return journals
 
 
 def _describe_missing_path(path: Path, source: str) -> str:

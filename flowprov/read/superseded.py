@@ -28,22 +28,30 @@ class Superseded:
 
     def __init__(self, rows: Iterable[Row], attempts: Mapping[str, AttemptIndex]) -> None:
         self._attempts = attempts
+        self._known: dict[tuple[str, int], bool] = {}
         self._workflows = {(row.workflow_id, row.attempt): row for row in rows if isinstance(row, Workflow)}
 
     def has_attempt(self, workflow_id: str | None, attempt: int | None) -> bool:
         """Whether an attempt of a workflow is superseded, or the one around it."""
-        visited: set[tuple[str, int | None]] = set()
-        while workflow_id is not None and workflow_id in self._attempts:
-            if attempt is None or (workflow_id, attempt) in visited:  # a workflow inside itself
-                return False
-            visited.add((workflow_id, attempt))
+        visited: set[tuple[str, int]] = set()
+        superseded = False
+        while workflow_id is not None and workflow_id in self._attempts and attempt is not None:
+            key = (workflow_id, attempt)
+            if key in visited:  # a workflow inside itself
+                break
+            if key in self._known:
+                superseded = self._known[key]
+                break
+            visited.add(key)
             if attempt < self._attempts[workflow_id].last:
-                return True
-            row = self._workflows.get((workflow_id, attempt))
+                superseded = True
+                break
+            row = self._workflows.get(key)
             workflow_id = None if row is None else row.parent_workflow_id
             if row is not None and workflow_id is not None and workflow_id in self._attempts:
                 attempt = self._attempts[workflow_id].begun_at(row.started_at or 0)
-        return False
+        self._known.update(dict.fromkeys(visited, superseded))
+        return superseded
 
     def has_row(self, row: Row) -> bool:
         """Whether a row belongs to a superseded attempt."""

@@ -11,16 +11,22 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
 
-from flowprov.journal.merge_patch import apply
+from flowprov.journal.merge_patch import apply, names_copied
 from flowprov.read.energy import Counter, exact_energy, find_counters, sampled_energy
 from flowprov.read.workflows import WorkflowRun
 from flowprov.records import Header, JsonObject, Machine, Sample, Task, Workflow
 
 _MAX_TIME = 2**63 - 1
+_MAX_KINDS = 256  # of telemetry in one reading
+# Each full reading is a copy of the one before. So many names may be copied: some for every name that a
+# journal holds, and some besides. A sampler stays far below.
+_COPIES_PER_NAME = 50
+_FREE_COPIES = 5_000_000
 
 R = TypeVar("R", bound=Task | Workflow)
 T = TypeVar("T", bound=Task)
@@ -33,14 +39,17 @@ def full_readings(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]
     sample before them make a reading by themselves.
     """
     reading: JsonObject = {}
+    copies_left = _FREE_COPIES
     for sample in samples:
         if sample.values is not None:
-            reading = sample.values
+            reading = dict(islice(sample.values.items(), _MAX_KINDS))
         if sample.changes is not None:
-            try:
-                reading = apply(reading, sample.changes)
-            except RecursionError:  # hundreds of nested brackets: the sampler does not write such a sample
-                continue
+            changes = dict(islice(sample.changes.items(), _MAX_KINDS))
+            copied, own = names_copied(reading, changes)
+            copies_left += _COPIES_PER_NAME * own - copied
+            if copies_left < 0 or len(reading) > _MAX_KINDS:  # the sampler does not write such samples
+                reading, copies_left = {}, 0
+            reading = apply(reading, changes)
         if 0 <= sample.at <= _MAX_TIME:  # no clock gives another time
             yield sample.at, reading
 

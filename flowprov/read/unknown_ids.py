@@ -13,6 +13,7 @@ from difflib import get_close_matches
 _MAX_NAMED = 8
 _MAX_NEAREST = 3
 _MAX_COMPARED = 2_000  # the latest ones: to compare with all of many thousands takes seconds
+_MAX_LENGTH = 200  # of what is compared: comparing takes the square of it
 _MIN_PREFIX = 3
 _CUTOFF, _GENERATED_CUTOFF = 0.6, 0.9  # of difflib: 1 for equal texts
 _GENERATED = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?.*")
@@ -51,7 +52,10 @@ def nearest_ids(unknown: str, names: Mapping[str, str | None]) -> list[str]:
     words = {word.casefold(): key for key in reversed(latest_first) for word in (names[key], key) if word}
     # Generated ids of about the same time are alike without being meant: only a slip or two makes one meant.
     cutoff = _GENERATED_CUTOFF if _GENERATED.fullmatch(wanted) else _CUTOFF
-    similar = [words[word] for word in get_close_matches(wanted, words, _MAX_NEAREST, cutoff)]
+    similar = []
+    if len(wanted) <= _MAX_LENGTH:
+        candidates = [word for word in words if len(word) <= _MAX_LENGTH]
+        similar = [words[word] for word in get_close_matches(wanted, candidates, _MAX_NEAREST, cutoff)]
     return list(dict.fromkeys([*named, *beginning, *similar]))[:_MAX_NEAREST]
 
 

@@ -211,12 +211,12 @@ def verify(
 
 
 def _unreadable(source: Source, campaign_id: str) -> dict[Path, str]:
-    """Return which journals of a campaign cannot be opened, and why."""
+    """Return which journals of a campaign cannot be opened, and which folders cannot be listed, and why."""
     names = folder_names(campaign_id)
     return {
         path: reason
         for path, reason in source.unreadable.items()
-        if path.absolute().parent.parent.name in names
+        if not set(path.absolute().parts[-3:]).isdisjoint(names)  # campaign/host/journal
     }
 
 

@@ -22,6 +22,7 @@ from flowprov.read.attempts import (
     process_key,
     process_period,
 )
+from flowprov.read.overlay import MERGED_FIELDS, Overlay, fill_missing
 from flowprov.records import Header, JsonObject, Status, Workflow
 
 OPEN_STATUSES = (Status.RUNNING.value, Status.SUBMITTED.value)
@@ -34,7 +35,6 @@ _WORST_FIRST = (
     Status.SUBMITTED.value,
     Status.FINISHED.value,
 )
-MERGED_FIELDS = ("used", "generated", "custom_metadata")
 
 
 class WorkflowRun(msgspec.Struct):
@@ -62,7 +62,9 @@ class WorkflowRun(msgspec.Struct):
 
     def add_ending(self, ending: Workflow) -> None:
         """Merge the ending into the record."""
-        self.record = _overlay(self.record, ending)
+        record = Overlay(self.record)
+        record.add(ending)
+        self.record = record.result()
         self.ended = True
 
     def set_machine(self, values: JsonObject) -> None:
@@ -79,6 +81,27 @@ class WorkflowRun(msgspec.Struct):
         return msgspec.structs.replace(self.record, status=status.value)
 
 
+class _Addition:
+    """What one process gave to a workflow: names go above earlier ones, tags are added."""
+
+    def __init__(self, journal: JournalSummary, opened_before: int | None, message: Workflow) -> None:
+        self._journal = journal
+        self._opened_before = opened_before
+        self._record = Overlay(message)
+        self._tags = {repr(tag): tag for tag in _tags_of(message)}
+
+    def add(self, message: Workflow) -> None:
+        """Add what the process gave later."""
+        self._record.add(message)
+        for tag in _tags_of(message):
+            self._tags.setdefault(repr(tag), tag)
+
+    def as_run(self) -> WorkflowRun:
+        """Return everything as one run, which has ended."""
+        record = _with_tags(self._record.result(), [], list(self._tags.values()))
+        return WorkflowRun(self._journal, record, ended=True, opened_before=self._opened_before)
+
+
 class WorkflowRuns:
     """The messages of all processes for one workflow id.
 
@@ -91,8 +114,9 @@ class WorkflowRuns:
     def __init__(self) -> None:
         self._runs: list[WorkflowRun] = []
         self._open: dict[ProcessKey, list[WorkflowRun]] = {}
+        self._open_in: dict[tuple[ProcessKey, str], list[WorkflowRun]] = {}  # the same, by journal id
         self._latest: dict[Path, WorkflowRun] = {}
-        self._additions: dict[tuple[Path, int | None], WorkflowRun] = {}  # by journal, and when it had opened
+        self._additions: dict[tuple[Path, int | None], _Addition] = {}  # by journal, and when it had opened
         self.index = AttemptIndex(())
 
     def add(self, message: Workflow, journal: JournalSummary) -> WorkflowRun | None:
@@ -101,25 +125,32 @@ class WorkflowRuns:
             started = run.record.started_at if (run := self._latest.get(journal.path)) is not None else None
             earlier = self._additions.get((journal.path, started))
             if earlier is not None:
-                message = _add(earlier.record, message)
-            self._additions[journal.path, started] = WorkflowRun(
-                journal, message, ended=True, opened_before=started
-            )
+                earlier.add(message)
+            else:
+                self._additions[journal.path, started] = _Addition(journal, started, message)
             return None
         is_ending = message.status not in OPEN_STATUSES
         process = process_key(journal.header)
         opened = self._open.setdefault(process, [])
         if is_ending and opened:
-            opened.pop().add_ending(message)
+            run = opened.pop()
+            self._open_in[process, run.header.journal_id].pop()
+            run.add_ending(message)
             return None
-        if not is_ending and (run := _left_for(journal, opened)) is not None:
-            self._latest[journal.path] = run
+        if not is_ending and (left := self._left_for(journal, process)) is not None:
+            self._latest[journal.path] = left
             return None  # the opening was written again, as its process had to leave the file
         run = self._latest[journal.path] = WorkflowRun(journal, message, ended=is_ending)
         self._runs.append(run)
         if not is_ending:
             opened.append(run)
+            self._open_in.setdefault((process, journal.header.journal_id), []).append(run)
         return run
+
+    def _left_for(self, later: JournalSummary, process: ProcessKey) -> WorkflowRun | None:
+        """Return the run in an earlier journal that its process left for a later one; None without one."""
+        ancestors = ((process, journal_id) for journal_id, _ in later.header.ancestors)
+        return next((self._open_in[key][0] for key in ancestors if self._open_in.get(key)), None)
 
     def fold(self) -> list[Workflow]:
         """Return one record for each attempt, in their order.
@@ -128,7 +159,7 @@ class WorkflowRuns:
         from the lowest rank that has them. The record has no end while a run has none.
         """
         # Without a run, the process that opened the workflow wrote it into a journal that is not there.
-        additions = list(self._additions.values())
+        additions = [addition.as_run() for addition in self._additions.values()]
         attempts = group_attempts(self._runs) or [additions[:1]]
         self.index = AttemptIndex(attempts)
         folded = [_fold_attempt(runs, number) for number, runs in enumerate(attempts, 1)]
@@ -151,9 +182,10 @@ def _fold_attempt(runs: Sequence[WorkflowRun], number: int) -> Workflow:
     if len(results) == 1:
         return msgspec.structs.replace(results[0], attempt=number)
     worst = min(results, key=lambda w: severity(w.status))
-    folded = results[0]
+    overlay = Overlay(results[0])
     for other in results[1:]:
-        folded = _overlay(other, folded)
+        overlay.add_below(other)
+    folded = overlay.result()
     ended = all(run.ended for run in runs)
     return msgspec.structs.replace(
         folded,
@@ -166,22 +198,6 @@ def _fold_attempt(runs: Sequence[WorkflowRun], number: int) -> Workflow:
     )
 
 
-def _left_for(later: JournalSummary, opened: Iterable[WorkflowRun]) -> WorkflowRun | None:
-    """Return the run in an earlier journal that its process left for a later one; None if there is none."""
-    ancestors = {journal_id for journal_id, _ in later.header.ancestors}
-    return next((run for run in opened if run.header.journal_id in ancestors), None)
-
-
-def _overlay(below: Workflow, above: Workflow) -> Workflow:
-    """Return the fields of ``above``, and those of ``below`` where ``above`` has None."""
-    return msgspec.structs.replace(below, **overlay_fields(below, above, MERGED_FIELDS))
-
-
-def _add(addition: Workflow, later: Workflow) -> Workflow:
-    """Return one addition for two that one process made: names go above earlier ones, tags are added."""
-    return _with_tags(_overlay(addition, later), _tags_of(addition), _tags_of(later))
-
-
 def _tags_of(workflow: Workflow) -> list[Any]:
     tags = (workflow.custom_metadata or {}).get("tags")
     return tags if isinstance(tags, list) else []
@@ -190,37 +206,15 @@ def _tags_of(workflow: Workflow) -> list[Any]:
 def _with_tags(workflow: Workflow, tags: list[Any], more: list[Any]) -> Workflow:
     if not more:
         return workflow
-    joined = [*tags, *(tag for tag in more if tag not in tags)]
+    known = set(map(repr, tags))  # in a damaged record they may be anything
+    joined = [*tags, *(tag for tag in more if repr(tag) not in known)]
     metadata = {**(workflow.custom_metadata or {}), "tags": joined}
     return msgspec.structs.replace(workflow, custom_metadata=metadata)
-
-
-def fill_missing(below: Any, above: Any) -> Any:
-    """Return ``above`` with the keys that only ``below`` has, in nested mappings too.
-
-    A model's profile grows in this way.
-    """
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return below if above is None else above
-    return {**below, **{key: fill_missing(below.get(key), value) for key, value in above.items()}}
 
 
 def is_addition(workflow: Workflow) -> bool:
     """Whether a record only adds values to a workflow; there may be many."""
     return workflow.status is None and workflow.started_at is None and workflow.ended_at is None
-
-
-def overlay_fields(below: Any, above: Any, merged: Iterable[str]) -> dict[str, Any]:
-    """Return the fields that ``above`` changes in ``below``; mappings named in ``merged`` are merged."""
-    changed = {}
-    for name in above.__struct_fields__:
-        value = getattr(above, name)
-        if value is None:
-            continue
-        if name in merged and (below_value := getattr(below, name)):
-            value = {**below_value, **value}
-        changed[name] = value
-    return changed
 
 
 def _without_none(times: Iterable[int | None]) -> list[int]:

@@ -17,10 +17,11 @@ from pathlib import Path
 from flowprov.environment import launchers
 from flowprov.environment.launchers import Job
 from flowprov.environment.program import script_path
+from flowprov.ids import new_id
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import host_name, process_start
 from flowprov.journal.reader import read_head
-from flowprov.records import Header, Launch, new_id
+from flowprov.records import Header, Launch
 from flowprov.runtime import inheritance
 from flowprov.settings import active_settings
 

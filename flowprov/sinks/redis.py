@@ -8,7 +8,7 @@ campaign lists its journals.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -224,7 +224,7 @@ class RedisReader:
             keys = [journal_key(journal_id) for journal_id in journal_ids[begin : begin + _JOURNALS_PER_CALL]]
             answers = self._connection.call(partial(_ends, keys, count))
             for first, last in zip(answers[::2], answers[1::2], strict=True):
-                yield sorted({_entry(*item) for item in (*first, *last)})
+                yield sorted(set(_entries((*first, *last))))
 
     def entries(
         self,
@@ -235,11 +235,10 @@ class RedisReader:
     ) -> Iterator[Entry]:
         """Yield the entries of a journal behind a position, in order."""
         key = journal_key(journal_id)
-        while page := self._page(key, "-" if after is None else f"({after + 1}-0"):
-            for item in page:
-                entry = _entry(*item)
-                after = entry.position
-                yield entry
+        begin = "-" if after is None else f"({after + 1}-0"
+        while page := self._page(key, begin):
+            yield from _entries(page)
+            begin = f"({_text(page[-1][0])}"
 
     def count(self, journal_id: str) -> int:
         """Return the number of lines of a journal that the server holds."""
@@ -272,9 +271,14 @@ def _ends(keys: Sequence[str], count: int, client: Any) -> Any:
         return pipeline.execute()
 
 
-def _entry(identifier: bytes | str, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(int(_text(identifier).partition("-")[0]) - 1, fields[_FIELD])
+def _entries(items: Iterable[tuple[bytes | str, dict[bytes, bytes]]]) -> Iterator[Entry]:
+    """Yield the entries of a stream that are lines of a journal: others may write to it, too."""
+    return (Entry(_position(identifier), fields[_FIELD]) for identifier, fields in items if _FIELD in fields)
+
+
+def _position(identifier: bytes | str) -> int:
+    return int(_text(identifier).partition("-")[0]) - 1
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value

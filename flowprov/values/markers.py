@@ -43,6 +43,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 # 617 digits: below the lowest limit that sys.set_int_max_str_digits accepts (640).
 _DECIMAL_BITS = 2048
 _HEX_BITS = 4096
+_MAX_INT_TEXT = _HEX_BITS // 4 + 3  # characters, with sign and "0x"; nothing longer is written
 
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -156,6 +157,6 @@ def _restore_one(value: object) -> object:
 
 def _restore_int(text: str, marker: dict[str, object]) -> object:
     try:
-        return int(text, 0)
+        return int(text, 0) if len(text) <= _MAX_INT_TEXT else cast("object", marker)
     except ValueError:
         return cast("object", marker)

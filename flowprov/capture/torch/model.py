@@ -25,8 +25,8 @@ from flowprov.capture.torch import flops
 from flowprov.capture.torch.profile import architecture, describe_model
 from flowprov.capture.workflow_records import write_addition, write_ending, write_opening
 from flowprov.environment import launchers
+from flowprov.ids import new_id
 from flowprov.journal import Journal
-from flowprov.records import new_id
 from flowprov.runtime import context, launch, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
 from flowprov.values import as_dict, as_id, as_name

@@ -120,7 +120,7 @@ def _decode_fields(header: Header, line: bytes) -> tuple[str, dict[str, Any]]:
     """Return the collection and the fields of a line; no fields if it cannot be decoded."""
     try:
         record = records.decode(line)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+    except records.NOT_A_RECORD:
         return JOURNALS, {}
     collection = (
         TASKS if isinstance(record, Task) else WORKFLOWS if isinstance(record, Workflow) else JOURNALS

@@ -43,7 +43,8 @@ class MongoReader:
     def campaign_ids(self) -> list[str]:
         """Return the ids of all campaigns to which a record belongs, sorted."""
         with self._connection.exchange() as database:
-            return sorted(database[JOURNALS].distinct("campaign_ids", {"type": "journal"}))
+            found = database[JOURNALS].distinct("campaign_ids", {"type": "journal"})
+        return sorted(name for name in found if isinstance(name, str))
 
     def journal_ids(self, campaign_id: str | None = None) -> list[str]:
         """Return the ids of the journals, oldest first: all, or those that hold records of a campaign."""
@@ -52,7 +53,8 @@ class MongoReader:
             query["campaign_ids"] = campaign_id
         with self._connection.database() as database:
             documents = list(database[JOURNALS].find(query, {"started_at": 1}))
-        documents.sort(key=lambda document: (document["started_at"], document["_id"]))
+        documents = [document for document in documents if isinstance(document["_id"], str)]
+        documents.sort(key=lambda document: (_integer(document.get("started_at"), 0), document["_id"]))
         return [document["_id"] for document in documents]
 
     def ends(self, journal_ids: Sequence[str], count: int) -> Iterator[list[Entry]]:
@@ -111,7 +113,7 @@ class MongoReader:
     def _delivered_to(self, journal_id: str) -> int:
         with self._connection.exchange() as database:
             document = database[JOURNALS].find_one({"_id": journal_id}, {"delivered_to": 1}) or {}
-        return int(document.get("delivered_to", _BEFORE_FIRST))
+        return _integer(document.get("delivered_to"), _BEFORE_FIRST)
 
     def _entries_in(self, collection: str, journal_id: str, positions: dict[str, int]) -> Iterator[Entry]:
         while True:
@@ -120,8 +122,10 @@ class MongoReader:
                 cursor = database[collection].find(query, {"position": 1, "line": 1, "_id": 0})
                 try:
                     for document in cursor.sort("position", 1):
-                        positions = {**positions, "$gt": document["position"]}
-                        yield _entry(document)
+                        entry = _entry(document)
+                        if entry is not None:
+                            positions = {**positions, "$gt": entry.position}
+                            yield entry
                 except CursorNotFound:
                     continue  # the server drops a cursor after ten idle minutes: query behind the last line
                 return
@@ -131,9 +135,16 @@ def _entries_from_end(collection: Any, journal_id: str, direction: int, count: i
     # The position in the query excludes the document of the journal itself, which has none.
     query = {"journal_id": journal_id, "position": {"$gt": _BEFORE_FIRST}}
     cursor = collection.find(query, {"position": 1, "line": 1, "_id": 0})
-    return map(_entry, cursor.sort("position", direction).limit(count))
+    return filter(None, map(_entry, cursor.sort("position", direction).limit(count)))
 
 
-def _entry(document: dict[str, Any]) -> Entry:
-    line = document["line"]
-    return Entry(document["position"], line.encode() if isinstance(line, str) else bytes(line))
+def _entry(document: dict[str, Any]) -> Entry | None:
+    """Return the line of a document; None if it is none of ours, as others may write to the collections."""
+    line, position = document.get("line"), document.get("position")
+    if not isinstance(line, (str, bytes)) or not isinstance(position, int):
+        return None
+    return Entry(position, line.encode() if isinstance(line, str) else line)
+
+
+def _integer(value: object, default: int) -> int:
+    return int(value) if isinstance(value, int) else default

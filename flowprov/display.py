@@ -1,0 +1,50 @@
+"""Text for people: recorded values as a terminal, a log or an error may show them.
+
+Flows in: any text. Flows out: the same text, with everything escaped that steers a terminal, breaks a line,
+or turns the direction of writing. What was recorded may say anything; it must not pass for our own words.
+Commands print by ``cli/output.py`` alone, which uses this module; what is logged under the name "flowprov"
+comes through :class:`EscapingFilter`; and errors through :class:`flowprov.errors.FlowprovError`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+
+
+def printable(text: str) -> str:
+    """Return a text as one line, with line breaks, control characters and bidi marks escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, each of which is escaped: where the line breaks are ours."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """Return JSON in which strings escape what :func:`printable` escapes; it is the same JSON."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+class EscapingFilter(logging.Filter):
+    """Escapes log messages, which may quote names, paths and messages of others."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Escape a record; it is always logged."""
+        try:
+            message = record.getMessage()
+        except Exception:  # a message that does not fit its arguments: the handler reports that
+            return True
+        if not message.isprintable():
+            record.msg, record.args = printable(message), ()
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            formatted = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            record.exc_text = printable_lines(formatted)
+        return True
+
+
+logging.getLogger("flowprov").addFilter(EscapingFilter())

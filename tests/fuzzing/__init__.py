@@ -1,0 +1,1 @@
+"""Fuzzing: seeded rounds of hostile input, each of which can be played again."""

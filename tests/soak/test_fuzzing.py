@@ -1,0 +1,36 @@
+"""An hour of fuzzing: FLOWPROV_FUZZ_MINUTES for all targets together. `make soak` runs it.
+
+A round that fails is named in the error: ``tests.fuzzing.frame.replay(target, name)`` plays it again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fuzzing.frame import Target, fuzz
+from tests.fuzzing.journals import write_buffers
+from tests.fuzzing.readers import ReaderTarget
+
+MINUTES = float(os.environ.get("FLOWPROV_FUZZ_MINUTES", "60"))
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(60 * MINUTES + 600)]
+
+
+def _readers(folder: Path) -> Target:
+    return ReaderTarget(write_buffers(folder))
+
+
+# What is fuzzed, by name: each creates its target in a folder of its own, and gets an equal part of the time.
+TARGETS: dict[str, Callable[[Path], Target]] = {"readers": _readers}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_is_found_in_an_hour(name: str, tmp_path: Path) -> None:
+    target = TARGETS[name](tmp_path)
+    seed = time.time_ns()  # another one each time; an error names it
+    assert fuzz(target, seed, seconds=60 * MINUTES / len(TARGETS)) > 0
