@@ -9,8 +9,14 @@ comes through :class:`EscapingFilter`; and errors through :class:`flowprov.error
 from __future__ import annotations
 
 import json
-import logging
 import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import LogRecord
+
+TRACEBACK = "flowprov_traceback"
+"""The attribute of a log record with the text of a traceback, in place of the exception itself."""
 
 
 def printable(text: str) -> str:
@@ -30,10 +36,10 @@ def printable_json(text: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-class EscapingFilter(logging.Filter):
+class EscapingFilter:
     """Escapes log messages, which may quote names, paths and messages of others."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def filter(self, record: LogRecord) -> bool:
         """Escape a record; it is always logged."""
         try:
             message = record.getMessage()
@@ -41,10 +47,15 @@ class EscapingFilter(logging.Filter):
             return True
         if not message.isprintable():
             record.msg, record.args = printable(message), ()
-        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
-            formatted = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            record.exc_text = printable_lines(formatted)
+        if (shown := record.__dict__.get(TRACEBACK)) is not None:
+            record.exc_text = "\n".join(f"  {printable(line)}" for line in str(shown).split("\n"))
+        elif record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            parts = map(_printable_part, traceback.format_exception(*record.exc_info))
+            record.exc_text = "\n".join(parts)
         return True
 
 
-logging.getLogger("flowprov").addFilter(EscapingFilter())
+def _printable_part(part: str) -> str:
+    """Return a part of a traceback: the lines of a frame, or an exception, whose message is one line then."""
+    part = part.rstrip("\n")
+    return printable_lines(part) if part.startswith((" ", "\n")) else printable(part)

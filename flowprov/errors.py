@@ -6,17 +6,17 @@ location, what was found, what was expected, and how to fix it.
 
 from __future__ import annotations
 
-from flowprov.display import printable_lines
+from flowprov.display import printable, printable_lines
 
 
 class FlowprovError(Exception):
     """Base of every error that flowprov raises on purpose.
 
-    Messages may quote what was recorded, so they are escaped where they are shown.
+    Messages may quote what was recorded, so they are escaped where they are shown: each is one line.
     """
 
     def __str__(self) -> str:
-        return printable_lines(super().__str__())
+        return printable(super().__str__())
 
 
 class SettingsError(FlowprovError):
@@ -24,6 +24,9 @@ class SettingsError(FlowprovError):
 
     One error reports every problem of a file, each with its key, its line and the closest valid key.
     """
+
+    def __str__(self) -> str:
+        return printable_lines(Exception.__str__(self))
 
 
 class MissingExtraError(FlowprovError, ImportError):

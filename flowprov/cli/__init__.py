@@ -26,7 +26,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except FlowprovError as error:
-            raise Failure(str(error)) from error
+            raise Failure(error) from error
         except OSError as error:
             raise Failure(
                 f"{error.filename or 'the source'} cannot be read: {error.strerror or error}"

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprov.display import printable, printable_json, printable_lines
+from flowprov.display import printable, printable_json
+from flowprov.errors import FlowprovError
 from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
@@ -24,12 +25,18 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failure(click.ClickException):
-    """The command could not do its work: ``Error: …`` and exit status 2."""
+    """The command could not do its work: ``Error: …`` and exit status 2.
+
+    Parameters
+    ----------
+    reason
+        An error of flowprov's own, which may have several lines, or a message of one line.
+    """
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable_lines(message))
+    def __init__(self, reason: FlowprovError | str) -> None:
+        super().__init__(printable(reason) if isinstance(reason, str) else str(reason))
 
 
 def source_options(command: _Command) -> _Command:

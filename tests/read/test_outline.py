@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 import flowprov
 from flowprov import records
+from flowprov.journal.reader import JournalReader
 from flowprov.read import Buffer, tree
 from flowprov.read.outline import Outline
 from flowprov.read.source import Source
@@ -260,3 +261,83 @@ def test_a_running_campaign_can_be_drawn_again_and_again(buffer: Path) -> None:
         for number in flowprov.Loop(3, name="step"):
             assert [line.split("  ")[-1] for line in outline(buffer)][:1] == ["RUNNING"]
             assert len(outline(buffer)) >= number
+
+
+def _chain(folder: Path, depth: int) -> Path:
+    tasks = (step(n, n, parent_task_id=n - 1 if n else None, activity_id="recurse") for n in range(depth))
+    write(folder, header("a"), *tasks)
+    return folder
+
+
+@pytest.mark.parametrize("depth", [5, 21, 300])
+def test_a_chain_of_any_depth_is_the_tree_of_its_rows(depth: int, tmp_path: Path) -> None:
+    folder = _chain(tmp_path, depth)
+    drawn = outline(folder)
+    assert drawn == tree_of_rows(folder)
+    assert len(drawn) == depth + (depth > 21)
+
+
+def test_a_deep_chain_names_its_levels_instead_of_indenting_them(tmp_path: Path) -> None:
+    drawn = outline(_chain(tmp_path, 12_000))
+    assert drawn[21].startswith(f"{'  ' * 20}[level 22] recurse")
+    assert drawn[-2].startswith(f"{'  ' * 20}[level 12000] recurse")
+    assert drawn[-1] == "... 12000 levels deep"
+    assert sum(map(len, drawn)) < 1_500_000
+
+
+def test_a_deep_chain_is_read_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _chain(tmp_path, 2_000)
+    count = 0
+    real = JournalReader._decode_lines
+
+    def decode_lines(self: Any, start: int, data: bytes) -> Any:
+        nonlocal count
+        count += data.count(b"\n")
+        return real(self, start, data)
+
+    monkeypatch.setattr(JournalReader, "_decode_lines", decode_lines)
+    outline(folder)
+    assert count < 20 * 2_000
+
+
+def test_memory_for_a_deep_chain_is_linear(tmp_path: Path) -> None:
+    few, many = _chain(tmp_path / "few", 2_000), _chain(tmp_path / "many", 8_000)
+    assert peak_memory(lambda: outline(many)) < 6 * peak_memory(lambda: outline(few))
+
+
+def test_siblings_inside_a_deep_chain_are_counted(tmp_path: Path) -> None:
+    def chain() -> Iterator[Record]:
+        for level in range(30):
+            parent = 100 * (level - 1) if level else None
+            yield step(100 * level, 1, activity_id="recurse", parent_task_id=parent)
+            for n in range(1, 20):
+                yield step(100 * level + n, 2, activity_id="leaf", parent_task_id=100 * level)
+
+    write(tmp_path, header("a"), *chain())
+    drawn = outline(tmp_path, most=2)
+    assert drawn == tree_of_rows(tmp_path, most=2)
+    assert sum("... 17 earlier leaf" in line for line in drawn) == 30
+
+
+def test_a_task_with_two_parents_is_drawn_inside_both_and_opened_once(tmp_path: Path) -> None:
+    inside = step(1, 2, parent_task_id=0, activity_id="b")
+    again = step(0, 1, parent_task_id=1, activity_id="a")
+    write(tmp_path, header("a"), step(0, 1, activity_id="a"), inside, again)
+    assert len(outline(tmp_path)) <= 3
+
+
+def test_workflows_in_a_circle_are_shown(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        header("a"),
+        *(
+            Workflow(
+                workflow_id=f"w{n}", name=f"w{n}", parent_workflow_id=f"w{(n + 1) % 3}", started_at=n + 1
+            )
+            for n in range(3)
+        ),
+        step(0, workflow_id="w1"),
+    )
+    drawn = outline(tmp_path)
+    assert drawn == tree_of_rows(tmp_path)
+    assert len(drawn) == 4
