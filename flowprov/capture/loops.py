@@ -9,6 +9,7 @@ It gets GeneratorExit after ``break``, ``return`` and an exception alike.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -178,7 +179,7 @@ class Loop(InertCopies, Generic[T]):
         """Iterate over one pass."""
         parent = enclosing_scope(created_in if created_in is not None else _get())
         if parent is None:
-            yield from source
+            yield from itertools.chain(source)  # not from the source: `break` would close it
             return
         one_pass = self._pass = self._create_pass(self._parent_of(parent), recomputed=recomputed)
         try:
