@@ -110,7 +110,10 @@ class Journal(LineAppender):
         """Let the writer do its background work."""
         current_writer = self._writer
         if current_writer is not None and not self.closed:
-            current_writer.prepare()
+            # The writer's lock inside this one, as everywhere: the garbage collector may run captured code in
+            # the middle of this.
+            with self._lock:
+                current_writer.prepare()
 
     def write_heartbeat(self) -> None:
         """Write a heartbeat, and an open record for each open scope that has none yet."""

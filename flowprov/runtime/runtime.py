@@ -22,7 +22,7 @@ from flowprov.environment import launchers
 from flowprov.journal import Identity, Journal, JournalMaintenance
 from flowprov.journal.liveness import host_name
 from flowprov.records import Campaign
-from flowprov.runtime import context, inheritance, launch
+from flowprov.runtime import context, finalizers, inheritance, launch
 from flowprov.runtime.buffers import CampaignBuffers
 from flowprov.runtime.encoders import create_summarizer
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
@@ -302,6 +302,7 @@ def _register_hooks() -> None:
     if _hooks_registered:
         return
     _hooks_registered = True
+    finalizers.protect_contexts()
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )

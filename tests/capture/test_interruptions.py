@@ -135,8 +135,8 @@ def test_a_loop_that_waits_for_its_alarm_ends(tmp_path: Path, error: str) -> Non
         alarms = 0
         with flowprov.workflow("w"):
             for _ in range(150):
-                signal.setitimer(signal.ITIMER_REAL, 0.0007)
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.0007)
                     loop = flowprov.Loop(10**9)
                     for i in loop:
                         work(i)

@@ -1,0 +1,108 @@
+"""A captured generator is the plain one, whatever is done to it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+
+import flowprov
+from flowprov.runtime import context
+from tests.capture import generator_programs as programs
+from tests.capture.generator_programs import async_drives, bodies, source_of, sync_drives
+
+
+@flowprov.task
+def step(n: int) -> int:
+    return n
+
+
+def _plain(function: Any) -> Any:
+    return function
+
+
+def _task(function: Any) -> Any:
+    return flowprov.task(function)
+
+
+def _workflow(function: Any) -> Any:
+    return flowprov.workflow("w")(function)
+
+
+CAPTURES: dict[str, Callable[[Any], Any]] = {"task": _task, "workflow": _workflow}
+STATES = ("on", "off", "muted")
+
+
+@contextlib.contextmanager
+def _capture(state: str, tmp_path: Path) -> Iterator[None]:
+    flowprov.configure(
+        journal={"path": str(tmp_path / "buffer")}, instrumentation={"enabled": state != "off"}
+    )
+    with flowprov.workflow("around"):
+        scope = context.current.get()
+        if state == "muted" and scope is not None:
+            scope.muted = True
+        gc.freeze()  # collections are fast: what was there before is left out
+        try:
+            yield
+        finally:
+            gc.unfreeze()
+        assert context.current.get() is scope
+        if scope is not None:
+            scope.muted = state == "muted"
+            left = set(scope.journal.open_scopes) - {scope.workflow_id}
+            assert not left, "a scope of a generator stays open"
+
+
+def _run(source: str, decorate: Any, operations: Any, *, captured: bool) -> list[Any]:
+    log: list[Any] = []
+    handle: list[Any] = []
+    scope: Any = flowprov.task_scope if captured else contextlib.nullcontext
+    function = programs.build(source, log.append, handle, step=step if captured else lambda n: n, scope=scope)
+    return programs.drive(decorate(function), handle, log, operations)
+
+
+def _compare(body: list[str], operations: Any, kind: str, *, asynchronous: bool) -> None:
+    source = source_of(body, asynchronous=asynchronous)
+    try:
+        compile(source, "body", "exec")
+    except SyntaxError:
+        assume(False)
+    plain = _run(source, _plain, operations, captured=False)
+    captured = _run(source, CAPTURES[kind], operations, captured=True)
+    if isinstance(plain[-1], tuple) and plain[-1][0] == "unraisable":
+        # It was let go and did not end: the interpreter says so. The inner generator is then let go, too, and
+        # may say so once more.
+        captured = captured[: len(plain)]
+    assert captured == plain, source
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kind", CAPTURES)
+def test_a_captured_generator_does_what_the_plain_one_does(tmp_path: Path, kind: str, state: str) -> None:
+    @settings(max_examples=200)
+    @given(body=bodies, operations=sync_drives)
+    def compare(body: list[str], operations: Any) -> None:
+        _compare(body, operations, kind, asynchronous=False)
+
+    with _capture(state, tmp_path):
+        compare()
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("kind", CAPTURES)
+def test_a_captured_asynchronous_generator_does_what_the_plain_one_does(
+    tmp_path: Path, kind: str, state: str
+) -> None:
+    @settings(max_examples=200)
+    @given(body=bodies, operations=async_drives)
+    def compare(body: list[str], operations: Any) -> None:
+        _compare(body, operations, kind, asynchronous=True)
+
+    with _capture(state, tmp_path):
+        compare()
