@@ -233,7 +233,9 @@ class Source:
             return journals
         if self.unreadable:
             path, reason = next(iter(self.unreadable.items()))
-            raise JournalError(f"{path} cannot be read ({reason}). Give this user the right to read it.")
+            raise JournalError(
+                f"{path} cannot be read ({reason}). Give a source that this user has the right to read."
+            )
         if campaign_id is None:
             raise JournalError(
                 f"{self} holds no journal with records. Give the buffer folder of the run (its "

@@ -26,9 +26,17 @@ import msgspec
 
 from flowprov.journal.format import folder_name
 from flowprov.journal.liveness import host_name
+from flowprov.journal.regular_files import read_beginning
 from flowprov.settings import redact_uri
 
 _MESSAGE_LENGTH = 500
+_MAX_REPORT = 16 << 20  # bytes: tens of thousands of journals
+_NO_REPORT = (
+    OSError,
+    msgspec.MsgspecError,
+    ValueError,
+    RecursionError,
+)  # others may write to the buffer, too
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,9 +158,9 @@ class ShipperFiles:
     def read_report(self) -> Report | None:
         """Return the latest report; None if there is none."""
         # A report in the temporary folder is always later than the one in the buffer.
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(*_NO_REPORT):
             return _read(self._in_temporary_folder(".json"))
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(*_NO_REPORT):
             return _read(self._report)
         return None
 
@@ -168,7 +176,7 @@ def _private_folder() -> Path:
 
 
 def _read(path: Path) -> Report:
-    return msgspec.json.decode(path.read_bytes(), type=Report)
+    return msgspec.json.decode(read_beginning(path, _MAX_REPORT), type=Report)
 
 
 def _write(path: Path, report: Report) -> None:

@@ -358,3 +358,13 @@ def test_a_temporary_folder_that_others_may_write_to_is_not_used(
     with pytest.raises(PermissionError, match="this user's alone"):
         files.write_report(Report(pid=1))
     assert files.read_report() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 10_000, b'{"pid":1e400}', b'{"pid":"x"}', None])
+def test_a_report_of_somebody_else_s_making_is_none(content: bytes | None, tmp_path: Path) -> None:
+    files = ShipperFiles(tmp_path, ["redis://localhost"])
+    if content is None:
+        os.mkfifo(files._report)  # who reads it would wait for ever
+    else:
+        files._report.write_bytes(content)
+    assert files.read_report() is None
