@@ -23,11 +23,11 @@ import msgspec
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
 from flowprov.runtime.encoders import encoder_globals
-from flowprov.values import Limits, as_dict, as_name, as_names, is_secret_key
+from flowprov.values import Limits, as_dict, as_name, as_names
 from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import INT_MAX, INT_MIN
-from flowprov.values.redaction import redactor
-from flowprov.values.secret_names import NOT_SECRET
+from flowprov.values.redaction import DEFAULT, redactor
+from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE
 
 _json = msgspec.json.Encoder().encode
 _MAX_STRING = Limits().max_string
@@ -127,7 +127,7 @@ class FunctionSpec:
         If a parameter is named like a secret, the positional arguments are hidden: each may be meant for it.
         """
         parameters = self.encode_used.__code__.co_varnames
-        if any(redactor().secrecy(name) != NOT_SECRET for name in parameters):
+        if any(redactor().secrecy(name) in (TOKEN_LIKE, SECRET) for name in parameters):
             args = (HIDDEN,) * len(args)
         return encode({"args": args, "kwargs": kwargs})
 
@@ -237,7 +237,7 @@ def _compile(source: str, function: Callable[..., Any]) -> CodeType:
 
 def _scalar_test(name: str) -> str:
     """Return the source of a test: the argument is a scalar that JSON takes as it is, and no secret."""
-    if is_secret_key(name):
+    if DEFAULT.secrecy(name) != NOT_SECRET:
         return "False"
     return (
         f"((_flowprov_kind := _flowprov_type({name})) is int and {INT_MIN} <= {name} <= {INT_MAX}"

@@ -23,6 +23,7 @@ _PAIR_START = re.compile(r"[(\[]\s{0,2}b?\\*['\"]\Z")
 _PAIR_END = re.compile(r",?\s{0,2}[)\]]")
 _BARE_SPACED_NAME = re.compile(r"(?:access|account|api|connection|private|secret|signing)\s\Z", re.IGNORECASE)
 
+_WORD = re.compile(r"['\"]?([A-Za-z0-9]{32,64})(?![\w-])")
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|negotiate)\s+", re.IGNORECASE)
 _QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\*)('''|\"\"\"|'|\")")
 _OPENING = re.compile(r"(?:[A-Za-z_][\w.]{0,99})?[\[({]")
@@ -31,6 +32,7 @@ _REST_OF_LINE = re.compile(r"[^\r\n]*")
 _IN_QUERY = re.compile(r"[^&#\s'\"<>]*")
 # Behind a separator another name may begin; if none does, the separator is a part of the value.
 _BARE = re.compile(r"(?:[^\s,;)}\]]|[,;](?![\w. -]{1,64}[=:])(?=[^\s'\"])|[)}\]](?=\w))*")
+_DEFAULT = re.compile(r"\s{1,2}=\s{1,2}(?=['\"])")
 _HEADER = re.compile(r"cookie|authorization", re.IGNORECASE)
 
 _REVEALS_NOTHING = frozenset(
@@ -43,7 +45,7 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?")
 
 def may_hold_named(text: str) -> bool:
     """Whether a text has what stands between a name and its value."""
-    return "=" in text or ":" in text or " -" in text or "," in text or text.startswith("-")
+    return "=" in text or ":" in text or "," in text or "--" in text or " -" in text or text.startswith("-")
 
 
 def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
@@ -85,21 +87,29 @@ def _end_of_secret(text: str, candidate: re.Match[str], secrecy: Callable[[str],
         return 0
     if candidate["option"] and text.startswith("-", start):
         return 0  # the next option: this one is a flag
+    if level == SERVICE:
+        word = _WORD.match(text, start)
+        return word.end(1) if word and looks_like_service_key(word[1]) else 0
+    if candidate["first"]:
+        return _end_of_pair(text, name_start, start)
     if candidate["assigned"] and text[max(0, name_start - 1) : name_start] in ("?", "&"):
         end = _end_at(_IN_QUERY, text, start)
     else:
-        end = _value_end(text, start, is_header=candidate["sign"] == ":" and _HEADER.search(name) is not None)
+        is_header = candidate["sign"] == ":" and _HEADER.search(name) is not None
+        end = _value_end(text, start, is_header=is_header)
+        if default := _DEFAULT.match(text, end):  # of a parameter with a type: `password: str = "x"`
+            end = _value_end(text, default.end(), is_header=False)
     value = text[start:end]
-    if candidate["first"] and not _is_pair(text, name_start, end):
-        return 0
-    if value in _REVEALS_NOTHING or (level == TOKEN_LIKE and _NUMBER.fullmatch(value)):
-        return 0
-    return 0 if level == SERVICE and not looks_like_service_key(value.strip("'\"")) else end
+    return 0 if value in _REVEALS_NOTHING or (level == TOKEN_LIKE and _NUMBER.fullmatch(value)) else end
 
 
-def _is_pair(text: str, name_start: int, end: int) -> bool:
-    before = text[max(0, name_start - 8) : name_start]
-    return _PAIR_START.search(before) is not None and _PAIR_END.match(text, end) is not None
+def _end_of_pair(text: str, name_start: int, start: int) -> int:
+    """Return where the quoted text of a pair ends, as in ``("Cookie", "x")``; 0 if it is no pair."""
+    quote = _QUOTE.match(text, start)
+    if quote is None or not _PAIR_START.search(text[max(0, name_start - 8) : name_start]):
+        return 0
+    end = _quote_end(text, quote)
+    return end if end == len(text) or _PAIR_END.match(text, end) else 0
 
 
 def _end_at(pattern: re.Pattern[str], text: str, start: int) -> int:

@@ -12,14 +12,13 @@ from collections.abc import Iterable
 
 from flowprov.values.named_secrets import conceal_literals, conceal_named, may_hold_named
 from flowprov.values.secret_forms import MIN_LENGTH, Forms, is_secret_of_aws
-from flowprov.values.secret_names import NOT_SECRET, SECRET, rate_name
+from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE, rate_name
 from flowprov.values.url_credentials import REDACTED, conceal_in_urls
 
 _MAX_CACHED = 4096
 _MAX_CACHED_LENGTH = 200
-_LOOKAHEAD = 4096  # characters that are read beyond a cut, for a secret that begins before it
-_LONGEST_WORD = 65_536  # a word at the end of these is read to its end, up to so many characters
-_WHITE_SPACE = re.compile(r"\s")
+_LOOKAHEAD = 4_096  # characters that are read beyond a cut, for a secret that begins before it
+_LOOKBACK = 16_384  # and before one, for a private key of many lines
 _SOURCE_LINE = re.compile(r"^[ |]* {4}\S.*$", re.MULTILINE)
 
 
@@ -125,16 +124,13 @@ class Redactor:
         """Return the first `limit` characters of a text without secrets, even of one that is cut there."""
         if not self.enabled or len(text) <= limit:
             return self.text(text)[:limit]
-        end = limit + _LOOKAHEAD
-        word_end = _WHITE_SPACE.search(text, end, end + _LONGEST_WORD)
-        if word_end:
-            return self._conceal(text[: word_end.start()])[:limit]
-        window = text[: end + _LONGEST_WORD]
-        is_whole = len(window) == len(text)
+        window = text[: limit + _LOOKAHEAD]
+        if len(window) == len(text):
+            return self._conceal(text)[:limit]
         # The "@" ends the user information of a URL that goes on beyond the window.
-        concealed = self._conceal(window if is_whole else window + "@")
-        if not is_whole and len(concealed) <= limit:
-            concealed = concealed[: concealed.rfind(" ") + 1]  # without the word that the window halves
+        concealed = self._conceal(window + "@")
+        if len(concealed) <= limit:  # so much is concealed that the end of the window is in sight
+            concealed = concealed[: max(concealed.rfind(" "), 0)]  # without the word that it halves
         return concealed[:limit]
 
     def traceback(self, text: str, limit: int) -> str:
@@ -142,7 +138,7 @@ class Redactor:
 
         In lines of source with a name that means a secret, every string literal is concealed.
         """
-        longest = limit + _LONGEST_WORD
+        longest = limit + _LOOKBACK
         window = text[-longest:]
         if len(window) < len(text):
             window = window[window.find("\n") + 1 :]  # from a whole line on
@@ -191,7 +187,7 @@ def is_secret_key(name: str) -> bool:
     text models (`pad_token`, `max_tokens`, `token_ids`, `tokenizer`) and of attention (`key`,
     `key_padding_mask`) are no secrets.
     """
-    return DEFAULT.secrecy(name) != NOT_SECRET
+    return DEFAULT.secrecy(name) in (TOKEN_LIKE, SECRET)
 
 
 def redact_urls(text: str) -> str:

@@ -54,7 +54,7 @@ _MIXED = r"(?=[\w-]{0,99}?[0-9])(?=[\w-]{0,99}?[A-Z])"
 
 TOKENS: tuple[SecretForm, ...] = (
     SecretForm("jwt", "JSON Web Token", "`eyJ….….…`",
-        r"eyJ(?<![\w-]eyJ)[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*){0,3}"),
+        r"eyJ[A-Za-z0-9]{10,}\.[\w-]{10,}(?:\.[\w-]*){0,3}"),
     SecretForm("aws", "access key of AWS", "`AKIA…`, `ASIA…`, `ABIA…`, `ACCA…`, and its secret beside it",
         r"A(?:KI|SI|BI|CC)A[A-Z0-9]{16}(?![A-Za-z0-9])"),
     SecretForm("google-api", "API key of Google", "`AIza…`",

@@ -76,6 +76,8 @@ def _conceal_user(text: str, *, is_http: bool) -> str:
             at_sign = -1
     elif _password_holds_delimiter(text[:end]):
         at_sign = text.rfind("@")
+        if at_sign < 0 and text.startswith(":"):  # a password without a host
+            return REDACTED + text[end:]
     return REDACTED + text[at_sign:] if at_sign >= 0 else text
 
 

@@ -49,7 +49,7 @@ WRONG_CONTENT = [
     ("journal:\n  <<: {writer: auto}", 2, ["merge keys are not supported here"]),
     ("journal:\n  on: 1", 2, ["journal: found true as a key, expected a string", "put the word in quotes"]),
     ("journal:\n  [a]: 1", 2, ["journal: found a list or mapping as a key"]),
-    ("privacy: off", 1, ["privacy: found false, expected a mapping of redact"]),
+    ("privacy: off", 1, ["privacy: found false, expected a mapping of redact, names, patterns, allow"]),
     ("instrumentation: ~", 1, ["instrumentation: found ~", "instrumentation.enabled: false"]),
     ("telemetry_capture: yes", 1, ["telemetry_capture: found true, expected a mapping of cpu", "or ~"]),
     ("telemetry_capture:\n  interval: -1", 2, ["telemetry_capture.interval: found -1, expected seconds"]),

@@ -179,7 +179,13 @@ VALID = st.builds(
         give_up_after=SECONDS,
     ),
     dask=st.builds(DaskSettings, collect_interval=SECONDS, close_timeout=st.floats(0, 1e9)),
-    privacy=st.builds(PrivacySettings, redact=st.booleans()),
+    privacy=st.builds(
+        PrivacySettings,
+        redact=st.booleans(),
+        names=st.lists(st.sampled_from(["employee", "badge_number"])).map(tuple),
+        patterns=st.lists(st.sampled_from(["EMP-[0-9]{6}", "a+"])).map(tuple),
+        allow=st.lists(st.sampled_from(["jwt", "session_key"])).map(tuple),
+    ),
 )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import functools
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +28,9 @@ SECRET_NAMES = words(
     "proxy-authorization cookie cookies set-cookie token TOKEN hf_token HF_TOKEN access_token authToken "
     "auth_token use_auth_token github_token bearer bearer_token refresh_token my_token "
     "user_access_token id_token  token_value csrf_token jwt auth basic_auth redis_pass signing_key "
-    "encryption_key connection_string"
+    "encryption_key connection_string conn_str connStr connection-string authentication otp totp "
+    "one_time_otp otp_code pin card_pin userPin pin_code admin_pass license_key activation_key "
+    "snowflakeKey hmac_key recovery_code seed_phrase key_pass PGPASS mqtt_token stripe_key"
 )
 
 ORDINARY_NAMES = words(
@@ -36,7 +42,10 @@ ORDINARY_NAMES = words(
     "coauthor authority secretary secretion secreted_proteins keyboard monkey primary_key  sort_key "
     "cache_key lr batch_size x i forward_pass pass passes pass_through bypass compass session_id "
     "signature  public_key credit sign design cooker cls_token_embedding user_token private "
-    "shared_memory accessed api client"
+    "shared_memory accessed api client pin_memory pinned spin opinion pinning otp_version foreign_key "
+    "foreignKey partition_key image_key s3_key monitor_key rng_key prng_key jax_key dask_key x_key turkey "
+    "whiskey hockey donkey key_value keyframe text_key label_key hash_key group_key unique_key input_key "
+    "authentication_method public_key_path keypoint keynote wandb_project wandb"
 )
 
 
@@ -155,7 +164,7 @@ def test_redaction_takes_linear_time() -> None:
         assert len(recorded(text)["$str"]) <= 1_000
 
 
-class Client:
+class Shown:
     """Has secrets in its repr."""
 
     def __repr__(self) -> str:
@@ -166,7 +175,7 @@ class Client:
 
 
 def test_secrets_in_reprs_are_concealed() -> None:
-    form = recorded(Client())
+    form = recorded(Shown())
     assert "pw" not in form["repr"]
     assert "lr=0.1" in form["repr"]
 
@@ -174,3 +183,185 @@ def test_secrets_in_reprs_are_concealed() -> None:
 def test_secrets_in_messages_of_exceptions_are_concealed() -> None:
     form = recorded(ConnectionError("cannot reach redis://u:pw@h"))
     assert form == {"$exception": "ConnectionError", "message": "cannot reach redis://***@h"}
+
+
+# -- beside their names --------------------------------------------------------------------------------------
+
+HUNTER = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"password={HUNTER}", f"password = '{HUNTER}'", f'"password": "{HUNTER}"', f"password: {HUNTER}",
+        f"'password': b'{HUNTER}'", f"password => {HUNTER}", f"password:={HUNTER}", f"DB_PASSWORD={HUNTER}",
+        f"conn.password = '{HUNTER}'", f"os.environ['API_KEY'] = '{HUNTER}'", f"password='x {HUNTER}'",
+        f"password='x\\' {HUNTER}'", f"password='x {HUNTER}", f'password="""x\n{HUNTER}"""',
+        f"password=SecretStr('x {HUNTER}')", f"secrets={{'a': 'x', 'b': ['y', '{HUNTER}']}}",
+        f"passwords=['x', '{HUNTER}'", f'{{\\"password\\": \\"x {HUNTER}\\"}}', f"password=a,{HUNTER}",
+        f"password=a;{HUNTER}", f"password=a){HUNTER}", f"password=a&{HUNTER}", f"password: str = '{HUNTER}'",
+        f"--password {HUNTER}", f"--password={HUNTER}", f"--db-password '{HUNTER}'", f"x -password {HUNTER}",
+        f"['prog', '--token', '{HUNTER}']", f"[('Authorization', 'x {HUNTER}')]", f"['Cookie', '{HUNTER}']",
+        f"[(b'authorization', b'{HUNTER}')]", f"Authorization: Basic {HUNTER}", f"Authorization: {HUNTER}",
+        f'Authorization: Digest username="bob", response="{HUNTER}"', f"Cookie: a=b; c={HUNTER}; d=e",
+        f"Set-Cookie: id={HUNTER}; Path=/", f"API key: {HUNTER}", f"Access token: {HUNTER}",
+        f"AccountName=a;AccountKey={HUNTER}==;x=y", f"Endpoint=sb://h/;SharedAccessKey={HUNTER};x=1",
+        f"Server=h;User Id=bob;Password={HUNTER};", f"host=h user=bob password={HUNTER}", f"PWD={HUNTER}",
+        f"https://h/?password={HUNTER}", f"a=1&token={HUNTER}&b=2", f"redis://:{HUNTER}", f"otp={HUNTER}",
+        f"redis://:{HUNTER}@h", f"https://{HUNTER}@h", f"wandb: {'0123456789abcdef' * 2}{HUNTER[:0]}",
+    ],
+)  # fmt: skip
+def test_a_secret_beside_its_name_is_concealed(text: str) -> None:
+    for lead, tail in (("", ""), ("x ", " y"), ("(", ")"), ("\n", "\n")):
+        form = str(recorded(lead + text + tail))
+        assert "hunter2" not in form
+        assert "0123456789abcdef" not in form
+    assert "hunter2" not in recorded(ValueError(text))["message"]
+
+
+def test_what_stands_around_a_secret_stays() -> None:
+    for text, expected in (
+        ("lr=0.1, password='x', epochs=3", "lr=0.1, password=***, epochs=3"),
+        ("host=h password=x dbname=d", "host=h password=*** dbname=d"),
+        ("f(password='x', y=(1, 2))", "f(password=***, y=(1, 2))"),
+        ("secrets={'a': [1, 2]}, lr=0.1", "secrets=***, lr=0.1"),
+        ("prog --token x --lr 5", "prog --token *** --lr 5"),
+        ("password=None, token=523, secret=True", "password=None, token=523, secret=True"),
+        ("Cookie: a=b; c=d\nHost: h", "Cookie: ***\nHost: h"),
+        ("password=a,lr=0.1", "password=***,lr=0.1"),
+    ):
+        assert recorded(text) == expected
+        assert recorded(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [("Authorization", HUNTER)], [["X-Api-Key", HUNTER]], [(b"cookie", HUNTER.encode())],
+        ("password", HUNTER),
+        {b"password": HUNTER}, {("db", "password"): HUNTER}, [{"name": "DB_PASSWORD", "value": HUNTER}],
+        {"key": "client_secret", "value": [HUNTER]}, ["--password", HUNTER, "-v"],
+        ["-v", "--api-key", HUNTER],
+        ["prog", f"--password={HUNTER}"], {"headers": (("Cookie", HUNTER),)}, {"pin": 47110815},
+    ],
+)  # fmt: skip
+def test_a_secret_that_the_value_beside_it_names_is_concealed(value: Any) -> None:
+    form = str(recorded(value))
+    assert "hunter2" not in form
+    assert "47110815" not in form
+    assert "redacted" in form or "***" in form
+
+
+# -- hidden by their classes ---------------------------------------------------------------------------------
+
+
+class HidingText(str):
+    """A text that does not show itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclasses.dataclass
+class Login:
+    """Leaves a field out of its repr."""
+
+    user: str
+    inner: Any = dataclasses.field(repr=False, default=None)
+
+
+class Color(str, enum.Enum):
+    """An enum of strings, which shows its text."""
+
+    RED = "red"
+
+    def __repr__(self) -> str:
+        return "a color"
+
+
+def connect(host: str, password: str, retries: int = 3) -> None:
+    """Have a secret as a positional parameter."""
+
+
+def connect_any(*arguments: object) -> None:
+    """Have no parameters of its own, as a wrapper."""
+
+
+class Client:
+    """Has secrets in its methods."""
+
+    def __init__(self, host: str, token: str) -> None:
+        """Have a secret as a positional parameter."""
+
+    def open(self, host: str, secret: str) -> None:
+        """Have a secret as a positional parameter."""
+
+
+def test_what_a_class_hides_is_concealed() -> None:
+    assert recorded(Login("bob", HUNTER)) == {"user": "bob", "inner": REDACTED}
+    assert recorded(Login("bob", {"a": [HUNTER]}))["inner"] == REDACTED
+    assert recorded(Login("bob", 5)) == {"user": "bob", "inner": 5}
+    assert recorded(Login("bob")) == {"user": "bob", "inner": None}
+    assert recorded(HidingText(HUNTER)) == REDACTED
+    assert recorded(Color.RED) == "red"
+    assert recorded(np.str_("red")) == "red"
+    assert recorded(HidingText(HUNTER), summarizer=Summarizer(redactor=Redactor(enabled=False))) == HUNTER
+
+
+def test_what_attrs_and_pydantic_hide_is_concealed() -> None:
+    attrs = pytest.importorskip("attrs")
+    with_attrs = attrs.make_class(
+        "WithAttrs", {"inner": attrs.field(repr=False), "shown": attrs.field(repr=str)}
+    )
+    form = recorded(with_attrs(HUNTER, HUNTER + "!"))
+    assert form == {"inner": REDACTED, "shown": REDACTED}
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model(
+        "Model", inner=(str, pydantic.Field(repr=False)), secret_one=(pydantic.SecretStr, ...), x=(int, 1)
+    )
+    form = recorded(model(inner=HUNTER, secret_one=HUNTER))
+    assert form == {"inner": REDACTED, "secret_one": REDACTED, "x": 1}
+    assert recorded([pydantic.SecretStr(HUNTER)]) == [REDACTED]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        connect,
+        functools.wraps(connect)(connect_any),
+        Client,
+        Client("host", "x").open,
+    ],
+)
+def test_a_positional_argument_of_a_partial_is_known_by_its_parameter(function: Any) -> None:
+    form = recorded(functools.partial(function, "host", HUNTER))
+    assert form["args"] == ["host", REDACTED]
+
+
+def test_the_partial_of_what_has_no_parameters_is_kept() -> None:
+    assert recorded(functools.partial(print, "a", 1))["args"] == ["a", 1]
+
+
+# -- by the settings -----------------------------------------------------------------------------------------
+
+
+def test_settings_add_names_and_patterns_and_allow_others() -> None:
+    own = Summarizer(
+        redactor=Redactor(names=["employee_number"], patterns=["EMP-[0-9]{6}"], allow=["session_key"])
+    )
+    assert recorded({"employeeNumber": "7", "EMPLOYEE-NUMBER": 7}, summarizer=own) == {
+        "employeeNumber": REDACTED,
+        "EMPLOYEE-NUMBER": REDACTED,
+    }
+    assert recorded("employee_number=7 is EMP-123456", summarizer=own) == "employee_number=*** is ***"
+    assert recorded("EMP-123456", summarizer=own) == "***"
+    assert recorded({"session_key": "x", "api_key": "y"}, summarizer=own) == {
+        "session_key": "x",
+        "api_key": REDACTED,
+    }
+    assert recorded({"session_key": "x", "employee_number": 7}) == {
+        "session_key": REDACTED,
+        "employee_number": 7,
+    }
