@@ -113,22 +113,6 @@ def fallback_folder() -> Path:
     return Path(settings.fallback_folder())
 
 
-def nearest_existing(folder: Path) -> Path:
-    """Return the folder itself, or the nearest folder above it that exists."""
-    while not _exists(folder) and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except (OSError, ValueError) as error:
-        pass_on(error)
-        return False
-    return True
-
-
 def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
     _create_folder(path.parent)

@@ -8,6 +8,11 @@ a full disk is an error there, and would be a SIGBUS on a hole in the file. Segm
 nearly full disk still takes one, and double in size. The maintenance thread prepares the next one and unmaps
 old ones.
 
+What this cannot prevent: if somebody cuts the file between two looks at it, or if its device or file system
+fails, the next write to a page that is gone raises SIGBUS, which ends the process. The file is looked at
+before each segment, workflow and heartbeat, and its mode lets nobody but root open it for writing. Nobody is
+given this writer who did not ask for it.
+
 A signal handler of the program may run between any two instructions here. It may raise: each step leaves a
 state from which the next append goes on. It may record an event of its own: the locks are reentrant, and a
 step looks whether another has changed the segment meanwhile.
@@ -33,6 +38,7 @@ from flowprov.journal.own_file import OwnFile, map_shared
 from flowprov.journal.write_failures import FileCut, JournalFull
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
+_BLOCK = 512  # bytes that st_blocks counts, stat(2)
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -96,6 +102,7 @@ class MmapWriter:
         self._next_size = first
         self._current = self._create_segment(begin, first)
         self._write = self._current.map.write
+        self._counts_blocks = _has_all_blocks(os.fstat(file.fileno()))
         _set_writable(file, writable=False)
         # One C call under the GIL; without the GIL it needs the lock.
         self._locked = _without_gil()
@@ -189,9 +196,16 @@ class MmapWriter:
         return current.offset + current.map.tell()
 
     def is_cut(self) -> bool:
-        """Whether somebody else has cut the file. Writing to a page behind its end kills the process."""
+        """Whether somebody else has cut the file, or taken blocks out of it.
+
+        Writing to a page behind its end kills the process. So does writing to a page without a block when the
+        disk is full.
+        """
         last = self._next or self._current
-        return os.fstat(self._file.fileno()).st_size < last.offset + last.size
+        status = os.fstat(self._file.fileno())
+        if status.st_size < last.offset + last.size:
+            return True
+        return self._counts_blocks and not _has_all_blocks(status)
 
     def _refuse_if_cut(self) -> None:
         if self.is_cut():
@@ -255,6 +269,11 @@ def _set_writable(file: OwnFile, *, writable: bool) -> None:
     mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     with contextlib.suppress(PermissionError):  # a file system without modes
         os.fchmod(file.fileno(), mode | stat.S_IWUSR if writable else mode & ~_WRITABLE)
+
+
+def _has_all_blocks(status: os.stat_result) -> bool:
+    """Whether a file has a block for each of its bytes; some file systems count none before they write."""
+    return status.st_blocks * _BLOCK >= status.st_size
 
 
 def _pages(size: int) -> int:

@@ -58,12 +58,9 @@ def open_file(
         If the file cannot be created or written. It does not exist then, and another call may try again.
     """
     buffer = Path(settings.path)
-    kind = writer.choose_writer(settings.writer, files.nearest_existing(buffer))
     created = files.create_journal_file(buffer, identity.campaign_id, identity.hostname, journal_id)
     try:
-        if settings.writer == "auto" and not created.path.is_relative_to(buffer):
-            kind = kind if kind == "write" else writer.choose_writer("auto", created.path.parent)
-        new_writer = _create_writer(kind, created, settings.max_bytes)
+        new_writer = _create_writer(settings, created)
         header = records.encode(
             make_header(
                 identity,
@@ -86,7 +83,7 @@ def open_file(
         raise
 
 
-def _create_writer(kind: str, created: JournalFile, max_bytes: int | None) -> writer.Writer:
-    if kind == "write":
-        return AppendWriter(created.file, max_bytes)
-    return MmapWriter(created.file, max_bytes)
+def _create_writer(settings: JournalSettings, created: JournalFile) -> writer.Writer:
+    if writer.choose_writer(settings.writer) == "mapped":
+        return MmapWriter(created.file, settings.max_bytes)
+    return AppendWriter(created.file, settings.max_bytes)

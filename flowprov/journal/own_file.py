@@ -200,7 +200,8 @@ class OwnFile:
 def _open(path: Path, mode: str, opener: Callable[[str, int], int]) -> _Handle:
     """Open a file under a high number, and learn what it is."""
     # Opening calls no Python code: where it is interrupted there is no descriptor, or the handle has it.
-    handle = _Handle(path, mode, opener=opener)
+    # The name is no path, as a finalizer that warns shows it: str() of a path is Python code.
+    handle = _Handle(str(path), mode, opener=opener)
     try:
         high = _Handle(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _lowest_number()), "r+")
     except OSError as error:  # no more numbers

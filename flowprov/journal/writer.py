@@ -1,4 +1,4 @@
-"""The protocol of a writer, and the choice of a writer for a file system.
+"""The protocol of a writer, and the choice of a writer.
 
 Flows in: the journal's settings and its folder. Flows out: the name of the writer to use.
 """
@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Protocol
 
 from flowprov.journal.interruptions import pass_on
-
-# Local file systems on which mapped pages survive the death of the process and reserved blocks really exist.
-_MAPPED_FILE_SYSTEMS = frozenset({"ext4", "xfs", "tmpfs"})
 
 
 class Writer(Protocol):
@@ -50,11 +47,15 @@ class Writer(Protocol):
         """Close the parent's file in a forked child, and leave its content as it is."""
 
 
-def choose_writer(setting: str, folder: Path) -> str:
-    """Return the name of the writer to use in ``folder``: ``mapped`` or ``write``."""
-    if setting != "auto":
-        return setting
-    return "mapped" if file_system(folder) in _MAPPED_FILE_SYSTEMS else "write"
+def choose_writer(setting: str) -> str:
+    """Return the name of the writer to use: ``mapped`` or ``write``.
+
+    Notes
+    -----
+    ``auto`` is ``write`` everywhere. Mapped memory costs 1.4 µs less per record, and no file system makes it
+    safe: where root cuts the file, or the device fails, the next record kills the program by SIGBUS.
+    """
+    return "mapped" if setting == "mapped" else "write"
 
 
 def file_system(folder: Path) -> str:
