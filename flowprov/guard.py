@@ -29,9 +29,12 @@ except OverflowError:  # its import asks for the time, and Python cannot hold wh
 
 logger = logging.getLogger("flowprov")
 
-_lock = threading.Lock()
+# Reentrant: a signal handler or a profiler may call a captured function just here.
+_lock = threading.RLock()
 _errors: Counter[str] = Counter()
 _warned: set[str] = set()
+_unsaid: Counter[str] = Counter()  # how often saying it failed
+_MAX_TRIES = 5
 
 
 @contextlib.contextmanager
@@ -104,11 +107,16 @@ def pass_on(error: BaseException) -> None:
 
 
 def warn_once(key: str, message: str, *arguments: object, error: BaseException | None = None) -> None:
-    """Log a warning for a person, once per process and key, without secrets."""
+    """Log a warning for a person, once per process and key, without secrets.
+
+    What could not be said, as the stack or the memory was exhausted or a log handler raised, is said the next
+    time. A log handler that keeps raising is given up.
+    """
     with _lock:
-        if key in _warned:
+        if key in _warned:  # or it is being said: a log handler may come here, too
             return
         _warned.add(key)
+    said = False
     try:
         text = redactor().text(message % arguments if arguments else message)
         shown = None if error is None else _traceback_of(error)
@@ -116,8 +124,18 @@ def warn_once(key: str, message: str, *arguments: object, error: BaseException |
             logger.warning("%s", text, exc_info=error)
         else:
             logger.warning("%s\n%s", text, shown)
-    except Exception:  # a broken log handler of the program must not become an internal error
-        return
+        said = True
+    except Exception as failure:  # a broken log handler of the program must not become an internal error
+        pass_on(failure)
+    finally:
+        if not said:
+            _forget_warning(key)
+
+
+def _forget_warning(key: str) -> None:
+    _unsaid[key] += 1
+    if _unsaid[key] < _MAX_TRIES:
+        _warned.discard(key)
 
 
 def _traceback_of(error: BaseException) -> str | None:
@@ -136,6 +154,7 @@ def internal_errors() -> dict[str, int]:
 def reset() -> None:
     """Forget all counts and warnings, in tests and in a forked child."""
     global _lock  # noqa: PLW0603 - a lock that another thread held at the fork would stay locked forever
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _errors.clear()
     _warned.clear()
+    _unsaid.clear()
