@@ -1,4 +1,4 @@
-"""The stack or the memory is exhausted, or a log handler raises, where a record is appended or a fault said."""
+"""The stack or the memory is exhausted, or a log handler raises, as a record is appended or a fault said."""
 
 from __future__ import annotations
 
