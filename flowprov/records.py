@@ -272,8 +272,25 @@ class DaskWorker(_Record, frozen=True, kw_only=True, tag="dask_worker"):
     reason: str | None = None
 
 
+class Participant(_Record, frozen=True, kw_only=True, tag="participant"):
+    """A control record of a process whose child joined its campaign: where that one records.
+
+    ``journal_id`` names the journal of the child, ``journal`` its file as ``host/name``. ``reason`` says
+    instead why there is no such file in this buffer. A later record of the same journal replaces this one.
+    """
+
+    at: int
+    pid: int
+    hostname: str
+    journal_id: str
+    journal: str | None = None
+    reason: str | None = None
+
+
 class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     """The last line of a closed journal: how many records were captured, written, and dropped by reason.
+
+    What is recorded after the end of its process follows behind it, with another footer: the last one counts.
 
     ``internal_errors`` holds those of the whole process so far, by activity and type.
     """
@@ -298,6 +315,7 @@ Record: TypeAlias = (
     | Correction
     | LeftOut
     | DaskWorker
+    | Participant
     | Footer
 )
 

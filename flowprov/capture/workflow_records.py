@@ -198,11 +198,16 @@ def _open_implicit(active: runtime.Runtime) -> None:
         subtype="implicit",
     )
     context.open_workflows.add_implicit(scope)
-    active.at_exit.append(functools.partial(_close_implicit, scope))
+    if active.ended:
+        _close_implicit(scope)  # there is no other end to wait for
+    else:
+        active.at_exit.append(functools.partial(_close_implicit, scope))
 
 
 def _close_implicit(scope: Scope) -> None:
     close_workflow(scope, error=error_of_program())
+    # What the program does at its very end (handlers of atexit, finalizers) belongs to it all the same.
+    context.open_workflows.add_implicit(Scope(scope.journal, None, scope.workflow_id))
 
 
 def error_of_program() -> BaseException | None:

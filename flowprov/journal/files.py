@@ -63,6 +63,33 @@ def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_i
         return created
 
 
+UNWRITTEN = ".unwritten"
+"""The suffix of the empty file that stands for a journal that could not be written."""
+
+
+def leave_trace(created: JournalFile) -> None:
+    """Leave an empty file of another name for a new one that cannot be written.
+
+    A full disk still takes names. Who reads the buffer sees by it that a process took part. The next try
+    removes it, if it succeeds.
+    """
+    try:
+        os.ftruncate(created.file.fileno(), 0)
+        os.rename(created.path, created.path.with_suffix(UNWRITTEN))  # noqa: PTH104 - as in _create_in
+    except OSError as error:  # then nothing is left
+        pass_on(error)
+    finally:
+        created.file.close()
+
+
+def remove_trace(path: Path) -> None:
+    """Remove the trace of a journal that is written after all."""
+    try:
+        os.unlink(path.with_suffix(UNWRITTEN))  # noqa: PTH108 - as in _create_in
+    except OSError as error:  # in nearly all cases there is none
+        pass_on(error)
+
+
 def discard(created: JournalFile) -> None:
     """Remove a new file that could not be used; the next try creates it again."""
     created.file.close()
@@ -143,6 +170,15 @@ def _create_folder(folder: Path) -> None:
         pass_on(error)
         if not stat.S_ISDIR(folder.stat().st_mode):
             raise
+
+
+def reopen(path: Path) -> io.FileIO:
+    """Open a journal once more, for appending; it must be there."""
+    return io.FileIO(path, "a", opener=_open_existing)
+
+
+def _open_existing(path: str, flags: int) -> int:
+    return os.open(path, (flags | os.O_NOFOLLOW | os.O_NONBLOCK) & ~os.O_CREAT)
 
 
 class ReservedSlot:

@@ -18,6 +18,7 @@ from flowprov import guard, records
 from flowprov.clock import clock
 from flowprov.ids import new_journal_id
 from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.end import End
 from flowprov.journal.event_counts import holds_line
 from flowprov.journal.files import Fate, fate_of
 from flowprov.journal.format import RESERVED_SLOT
@@ -27,7 +28,7 @@ from flowprov.journal.interruptions import pass_on
 from flowprov.journal.line_appender import LineAppender
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.protocols import Maintenance, ScopeHolder
-from flowprov.journal.write_failures import warn_gone
+from flowprov.journal.write_failures import JournalFull, warn_gone
 from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
 
@@ -72,6 +73,7 @@ class Journal(LineAppender):
         self.open_scopes: dict[records.LocalId, ScopeHolder] = {}
         self.exact_reader: Callable[[], bytes] | None = None
         self._openings: dict[str, bytes] = {}
+        self._end: End | None = None
 
     def write_control(self, record: records.Record) -> bool:
         """Append a control record, which no count includes; return False, and warn once, if that failed."""
@@ -163,7 +165,7 @@ class Journal(LineAppender):
                     lost = self.counts()[1] if removed else 0
                     warn_gone(self.path, fate or "removed", lost, goes_on=False)
                 if not removed:
-                    self._write_footer()
+                    self._end = self._write_footer()
                 self.closed = True
                 if self.settings.sync != "off" and not removed:
                     self._writer.sync()
@@ -255,7 +257,23 @@ class Journal(LineAppender):
     def _openings_in(self, writer: Writer) -> set[str]:
         return {workflow_id for workflow_id, line in self._openings.items() if holds_line(writer, line)}
 
-    def _write_footer(self) -> None:
+    def _append_late(self, line: bytes) -> bool:
+        try:
+            if self.path is None:  # nothing was captured before the end
+                self.closed, self._watched = False, True  # no maintenance: it has ended
+                try:
+                    self._open_file()
+                finally:
+                    self.close()
+            if self._end is not None:
+                self._end = self._end.append_event(line)
+                return True
+        except (OSError, JournalFull) as error:
+            pass_on(error)
+            guard.logger.debug("flowprov could not record after the end of %s: %s", self.path, error)
+        return super()._append_late(line)
+
+    def _write_footer(self) -> End | None:
         captured, written, dropped = self.counts()
         footer = records.Footer(
             at=clock.now(),
@@ -269,6 +287,7 @@ class Journal(LineAppender):
         # On a full disk the slot behind the header is left: it was reserved for this.
         if error is not None and not self._write_to_slot(footer):
             guard.warn_once(f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error)
+        return None if self._opened is None else End(self._opened.path, self._opened.file, footer)
 
     def _write_to_slot(self, record: records.Heartbeat | records.Footer) -> bool:
         line = records.encode(record)

@@ -180,8 +180,7 @@ class LineAppender:
             self._counts.distrust()
             return True
         if self.closed:
-            self._stop(_StoppedError("closed"))
-            return False
+            return self._append_late(line)
         if self._stoppage is not None and not self._stoppage.is_due():
             return False
         try:
@@ -197,6 +196,16 @@ class LineAppender:
             return False
         self._end_stoppage()
         return True
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The reason for which events are dropped at the moment; None if they are recorded."""
+        return None if self._stoppage is None else self._stoppage.reason
+
+    def _append_late(self, line: bytes) -> bool:  # noqa: ARG002 - a journal knows how
+        """Append a line after the end; return False if that failed."""
+        self._stop(_StoppedError("closed"))
+        return False
 
     def check_file(self) -> None:
         """Go on in another file if somebody has removed, moved, cut or closed the present one."""

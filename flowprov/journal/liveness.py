@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _GONE_AFTER = 3  # heartbeats
 _LOCK_TRIES = 50
+_MAX_SKEW_NS = 3600 * 1_000_000_000  # clocks of hosts and of file servers differ
 
 
 def host_name() -> str:
@@ -70,7 +71,15 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
         return not locked
     if header.hostname == host_name() and Path("/proc/self/stat").exists():
         return process_start(header.pid) != header.process_started_at
-    return wall_ns() - last_sign > _GONE_AFTER * header.heartbeat_s * 1e9
+    return is_long_silent(header, last_sign)
+
+
+def is_long_silent(header: Header, last_sign: int) -> bool:
+    """Whether a writer that cannot be asked has been silent for three heartbeats.
+
+    A sign of life from the future says nothing of now: the clock of its host was wrong.
+    """
+    return abs(wall_ns() - last_sign) > _GONE_AFTER * header.heartbeat_s * 1e9
 
 
 def hold_lock(descriptor: int) -> bool:
@@ -118,9 +127,12 @@ def expect_writer_until(path: Path, seconds: float) -> None:
 def is_writer_expected(path: Path) -> bool:
     """Whether a journal is a replica to which more may be added."""
     try:
-        return _mark_of(path).stat().st_mtime_ns > wall_ns()
+        mark = _mark_of(path).stat()
     except OSError:
         return False
+    # Who sets the time of a file cannot set when that was done: a mark from the future is none.
+    now = wall_ns()
+    return mark.st_mtime_ns > now and mark.st_ctime_ns < now + _MAX_SKEW_NS
 
 
 def _mark_of(replica: Path) -> Path:

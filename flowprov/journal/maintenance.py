@@ -30,10 +30,17 @@ class JournalMaintenance:
     ----------
     on_heartbeat
         Called with each new journal, and with each journal after its heartbeats.
+    on_begin
+        Called with each new journal, by the thread that began it.
     """
 
-    def __init__(self, on_heartbeat: Callable[[Journal], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_heartbeat: Callable[[Journal], None] | None = None,
+        on_begin: Callable[[Journal], None] | None = None,
+    ) -> None:
         self._on_heartbeat = on_heartbeat
+        self._on_begin = on_begin
         self._journals: list[Journal] = []
         self._new: list[Journal] = []
         self._due: dict[Journal, float] = {}
@@ -55,6 +62,8 @@ class JournalMaintenance:
             self._due[journal] = time.monotonic() + journal.settings.heartbeat
             self._start()
         self.wake()
+        if self._on_begin is not None:
+            self._on_begin(journal)
 
     def _start(self) -> None:
         if self._journals and (self._thread is None or not self._thread.is_alive()):

@@ -17,6 +17,7 @@ from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.header import Identity, make_header
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.own_file import OwnFile
+from flowprov.journal.write_failures import JournalFull
 from flowprov.settings import JournalSettings
 
 
@@ -77,8 +78,12 @@ def open_file(
             new_writer.append(records.encode(campaign))
         slot = ReservedSlot(created.path, len(header), created.file)
         created.file.keep()
+        files.remove_trace(created.path)
         return OpenFile(created.path, created.file, new_writer, slot)
-    except BaseException:  # the disk is full from the start, or a signal handler raised: it passes on
+    except (OSError, JournalFull):  # the disk is full from the start, or a limit is reached
+        files.leave_trace(created)
+        raise
+    except BaseException:  # a signal handler raised: it passes on
         files.discard(created)
         raise
 

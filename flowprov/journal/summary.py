@@ -78,7 +78,7 @@ def summarize(path: Path) -> JournalSummary | None:
     if head.header is None and not last_at:
         return None
     header = head.header or header_from_path(path)
-    footer = head.footer or footer
+    footer = footer or head.footer  # behind the first one, another one may follow
     # The latest heartbeat of a journal that can grow no more lies in the reserved slot.
     last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
     alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
@@ -101,7 +101,8 @@ def last_position(path: Path) -> int | None:
 def _read_tail(path: Path) -> tuple[int, Footer | None]:
     """Return the latest time of the last records, 0 if there is none, and the footer if it is one of them."""
     tail = [record for _, record in _last_records(path)]
-    return max(map(time_of, tail), default=0), next((r for r in tail if isinstance(r, Footer)), None)
+    footers = [record for record in tail if isinstance(record, Footer)]
+    return max(map(time_of, tail), default=0), footers[-1] if footers else None
 
 
 def _last_records(path: Path) -> list[tuple[int, Record]]:

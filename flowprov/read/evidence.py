@@ -22,6 +22,7 @@ from flowprov.read.attempts import ProcessKey, process_key
 from flowprov.read.dask_workers import DaskWorkers
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.journal_report import JournalReport, report_on
+from flowprov.read.participants import Participants, in_last_resort, unwritten
 from flowprov.read.references import (
     JournalReferences,
     TaskReferences,
@@ -44,11 +45,13 @@ class Evidence:
         self._journals: list[tuple[JournalSummary, JournalReport, JournalReferences]] = []
         self._tasks = TaskReferences()
         self._workers = DaskWorkers()
+        self._participants = Participants()
 
     def read(self, journal: JournalSummary, callback: OnRecord) -> JournalReport:
         """Read a journal and return the report on it; each record is passed to the callback too."""
         references = JournalReferences(journal.header, self._tasks)
-        report = report_on(journal, partial(_call_all, [references.add, self._workers.add, callback]))
+        callbacks: list[OnRecord] = [references.add, self._workers.add, self._participants.add, callback]
+        report = report_on(journal, partial(_call_all, callbacks))
         self._workers.end_journal(alive=report.alive)
         summary = journal._replace(alive=report.alive, footer=report.footer)
         self._journals.append((summary, report, references))
@@ -128,6 +131,29 @@ class Evidence:
         if workflows:
             yield f"no journal holds the record of {name_some('workflow', sorted(workflows))}"
         yield from missing_journals((references for _, references in counting), present)
+        yield from self._missing_participants(present, on_server=on_server)
+
+    def _missing_participants(self, present: set[str], *, on_server: bool) -> Iterator[str]:
+        running = any(report.alive for _, report, _ in self._journals)
+        yield from self._participants.missing(present, running=running)
+        if on_server:
+            return
+        journals = [journal for journal, _, _ in self._journals]
+        hosts = {journal.path.parent for journal in journals}
+        yield from unwritten(
+            {host for folder in {host.parent for host in hosts} for host in _folders_in(folder)},
+            self._participants,
+        )
+        path = journals[0].path
+        if len(path.parents) > 2:  # a journal lies in buffer/campaign/host
+            yield from in_last_resort(journals[0].header.campaign_id, path.parents[2], present)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except OSError:  # it belongs to another user
+        return []
 
 
 def _call_all(callbacks: Iterable[OnRecord], record: Record) -> None:

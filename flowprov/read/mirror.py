@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +21,12 @@ from pathlib import Path
 import msgspec
 
 from flowprov.journal.format import folder_name, folder_names, journal_path
+from flowprov.journal.liveness import is_long_silent
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import NOT_A_RECORD, Header, decode
 from flowprov.sinks.base import LATE_FOOTER, Entry, SinkReader
 from flowprov.sinks.registry import open_reader
 
-_GONE_AFTER = 3  # heartbeats without a sign of life, as a lock cannot be tested over a network
 _MAX_END_ENTRIES = 16  # as many entries as the summary of a journal reads
 _WRITE_SIZE = 1 << 20  # bytes that are collected before they are written
 _LARGEST_POSITION = 1 << 43  # no file system holds a longer file; a server may say anything
@@ -131,8 +130,7 @@ class Mirror:
         if not header.started_at and summary.path in self._campaign_ids:
             campaign_id = self._campaign_ids[summary.path]
             header = msgspec.structs.replace(header, campaign_id=campaign_id, hostname="")
-        silence = time.time_ns() - summary.last_at
-        alive = summary.footer is None and silence < _GONE_AFTER * header.heartbeat_s * 1e9
+        alive = summary.footer is None and not is_long_silent(header, summary.last_at)
         return summary._replace(header=header, alive=alive)
 
 

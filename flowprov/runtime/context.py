@@ -198,6 +198,14 @@ def current_scope() -> Scope | None:
     return current.get() or resolve_scope()
 
 
+def journals_in_use() -> set[Journal]:
+    """Return the journals of the current scope, of the open workflows, and of what was inherited."""
+    scopes = [current.get(), *open_workflows]
+    if open_workflows.inherited is not None:
+        scopes.append(open_workflows.inherited.peek())  # to look for it now may create a journal
+    return {scope.journal for scope in scopes if scope is not None}
+
+
 def is_inside(scope: Scope | None, enclosing: Scope) -> bool:
     """Whether a scope belongs to another one, directly or not, or is that one."""
     while scope is not None and scope is not enclosing:

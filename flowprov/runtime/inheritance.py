@@ -24,6 +24,7 @@ from flowprov.environment import launchers
 from flowprov.journal import Journal
 from flowprov.runtime import context
 from flowprov.runtime.context import Scope
+from flowprov.runtime.roll import Roll
 from flowprov.runtime.scoreboard import Address, Scoreboard, ScoreboardView, open_view
 from flowprov.settings import Settings
 from flowprov.values import as_id
@@ -109,7 +110,7 @@ class Inherited:
         self, scope: Scope | None, heritage: Heritage, views: list[ScoreboardView], process: Process
     ) -> None:
         self._scope = scope
-        self._process = process
+        self.process = process
         self._views = views
         self._workflow = _find(heritage.workflow, views)
         self._task = _find(heritage.task, views)
@@ -148,8 +149,8 @@ class Inherited:
     def _join(self, workflow: OpenWorkflow, view: ScoreboardView, before: Scope | None) -> Scope:
         if before is not None and before.key is None and before.workflow_id == workflow.workflow_id:
             return before
-        journal = self._process.journal(workflow.campaign_id, workflow.buffer)
-        scope = Scope(journal, None, workflow.workflow_id, muted=not self._process.capturing)
+        journal = self.process.journal(workflow.campaign_id, workflow.buffer)
+        scope = Scope(journal, None, workflow.workflow_id, muted=not self.process.capturing)
         _slots[scope] = Slot(view.address.id, workflow.slot)
         return scope
 
@@ -168,6 +169,7 @@ def _is_over(place: tuple[ScoreboardView, int] | None) -> bool:
 # -- in the parent -----------------------------------------------------------------------------------------
 
 _board: Scoreboard | None = None
+_roll: Roll | None = None
 _has_boards = hasattr(os, "memfd_create")
 _board_lock = threading.Lock()
 _views: list[ScoreboardView] = []
@@ -225,12 +227,14 @@ def _slot_of(scope: Scope) -> Slot | None:
 
 
 def _own_board() -> Scoreboard | None:
-    global _board, _has_boards  # noqa: PLW0603 - one for each process
+    global _board, _roll, _has_boards  # noqa: PLW0603 - one for each process
     if (_board is None or not _board.is_reachable()) and _has_boards:
         with _board_lock:
             if _board is None or not _board.is_reachable():
                 try:
                     board = Scoreboard()
+                    _roll = Roll(board.address.id)
+                    board.address = msgspec.structs.replace(board.address, roll=_roll.path)
                 except OSError:  # a sandbox, or no more files: children take what they inherited for open
                     _has_boards = False
                     return None
@@ -243,6 +247,11 @@ def _own_board() -> Scoreboard | None:
                         del _slots[scope]
         _publish()
     return _board
+
+
+def roll() -> Roll | None:
+    """Return the roll of this process; None if it has started no child from a workflow."""
+    return _roll
 
 
 def _publish() -> None:
@@ -312,6 +321,18 @@ def _scope_of(process: Process, campaign_id: str, workflow_id: str, task_id: str
     return Scope(journal, task_id, workflow_id, parent=scope, muted=scope.muted)
 
 
+def parents() -> list[Address]:
+    """Return the scoreboards of the processes above this one, the nearest first."""
+    return [view.address for view in _views]
+
+
+def serve(process: Process) -> None:
+    """Have what was inherited join the journals of a new runtime from now on."""
+    inherited = context.open_workflows.inherited
+    if isinstance(inherited, Inherited):
+        inherited.process = process
+
+
 def remember(scope: Scope, slot: Slot | None) -> None:
     """Note the slot of a scope of another process, for children that inherit the scope from this one."""
     if slot is not None:
@@ -326,8 +347,8 @@ def before_fork() -> None:
 
 def after_fork_in_child() -> None:
     """Read the scoreboard that the parent writes; the child has none yet."""
-    global _board, _board_lock  # noqa: PLW0603 - one for each process
-    _board_lock = threading.Lock()
+    global _board, _roll, _board_lock  # noqa: PLW0603 - one for each process
+    _board_lock, _roll = threading.Lock(), None
     if _board is not None:
         _views.insert(0, _board.view())
         context.open_workflows.observers.remove(_publish)
@@ -349,8 +370,8 @@ def enter_forked_child(process: Process) -> None:
 
 def reset() -> None:
     """Forget everything: for tests."""
-    global _board, _follows
-    _board, _follows = None, False
+    global _board, _roll, _follows
+    _board, _roll, _follows = None, None, False
     _views.clear()
     _slots.clear()
     context.open_workflows.observers.clear()

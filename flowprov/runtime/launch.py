@@ -18,12 +18,14 @@ from flowprov.environment import launchers
 from flowprov.environment.launchers import Job
 from flowprov.environment.program import script_path
 from flowprov.ids import new_id
+from flowprov.journal import Identity
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import host_name, process_start
 from flowprov.journal.reader import read_head
-from flowprov.records import Header, Launch
+from flowprov.records import Campaign, Header, Launch
 from flowprov.runtime import inheritance
 from flowprov.settings import active_settings
+from flowprov.version import __version__
 
 _MAX_HEADERS = 500  # the latest journals of this host in the campaign, in which predecessors are looked for
 
@@ -36,6 +38,31 @@ def default_campaign_id() -> str:
     campaign_id = new_id()
     _own_campaigns.add(campaign_id)
     return campaign_id
+
+
+def identity(campaign_id: str, campaign: Campaign | None, buffer: str, settings_digest: str) -> Identity:
+    """Return the facts about this process for the headers of its journals.
+
+    Parameters
+    ----------
+    campaign_id, campaign
+        The campaign, and the record that names it.
+    buffer
+        The folder in which its journals are.
+    settings_digest
+        The digest of the settings.
+    """
+    return Identity(
+        campaign_id=campaign_id,
+        campaign=campaign,
+        hostname=host_name(),
+        rank=launchers.rank_and_world_size()[0],
+        world_size=shared_world_size(campaign_id),
+        program=program(),
+        settings_digest=settings_digest,
+        flowprov=__version__,
+        launch=launch_of(campaign_id, buffer),
+    )
 
 
 def shared_world_size(campaign_id: str) -> int | None:

@@ -18,17 +18,14 @@ from typing import Any
 import msgspec
 
 from flowprov import guard
-from flowprov.environment import launchers
-from flowprov.journal import Identity, Journal, JournalMaintenance
-from flowprov.journal.liveness import host_name
+from flowprov.journal import Journal, JournalMaintenance
 from flowprov.records import Campaign
-from flowprov.runtime import context, finalizers, inheritance, launch
+from flowprov.runtime import context, finalizers, inheritance, launch, participants
 from flowprov.runtime.buffers import CampaignBuffers
 from flowprov.runtime.encoders import create_summarizer
 from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
-from flowprov.version import __version__
 
 __all__ = ["Runtime", "configure", "disabled", "get", "peek", "reset", "shutdown"]
 
@@ -57,6 +54,8 @@ class Runtime:
         Samples telemetry; None where that is off.
     buffers
         Says in which folder the journals of a campaign lie.
+    ended
+        Whether its journals were closed; what comes afterwards is recorded behind their footers.
     at_exit
         Callbacks for the end of the process.
     at_heartbeat
@@ -68,7 +67,7 @@ class Runtime:
         self.capturing = settings.instrumentation.enabled and not disabled()
         self.summarizer = create_summarizer(settings)
         self.shipper = ShipperLauncher(settings)
-        self.maintenance = JournalMaintenance(self._on_heartbeat)
+        self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
         self.sampler = self._create_sampler()
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
@@ -76,6 +75,7 @@ class Runtime:
         self._campaign_id: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.buffers = CampaignBuffers(settings.journal.path)
+        self.ended = False
         self.at_exit: list[Callable[[], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
 
@@ -129,14 +129,11 @@ class Runtime:
 
         Nothing says that a campaign is over: a process that returns to one creates another file.
         """
-        needed = {id(scope.journal) for scope in context.open_workflows}
-        inherited = context.open_workflows.inherited
-        if inherited is not None and (scope := inherited.peek()) is not None:
-            needed.add(id(scope.journal))  # found before: to look for it now would come back here
+        needed = context.journals_in_use()
         idle = [
             key
             for key, journal in self._journals.items()
-            if key[0] != self._campaign_id and not journal.open_scopes and id(journal) not in needed
+            if key[0] != self._campaign_id and not journal.open_scopes and journal not in needed
         ]
         for key in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
             with guard.guarded("closing the journal of a campaign"):
@@ -148,17 +145,8 @@ class Runtime:
         settings = self.settings.journal
         if buffer != settings.path:
             settings = msgspec.structs.replace(settings, path=buffer)
-        identity = Identity(
-            campaign_id=campaign_id,
-            campaign=self._campaigns.get(campaign_id),
-            hostname=host_name(),
-            rank=launchers.rank_and_world_size()[0],
-            world_size=launch.shared_world_size(campaign_id),
-            program=launch.program(),
-            settings_digest=self.settings.digest(),
-            flowprov=__version__,
-            launch=launch.launch_of(campaign_id, settings.path),
-        )
+        digest = self.settings.digest()
+        identity = launch.identity(campaign_id, self._campaigns.get(campaign_id), settings.path, digest)
         journal = Journal(settings, identity, self.maintenance)
         if self.sampler is not None:
             journal.exact_reader = self.sampler.exact_reader
@@ -179,6 +167,8 @@ class Runtime:
         self.maintenance.stop()
         if self.sampler is not None:
             self.sampler.end(_LAST_SAMPLE_S)
+        self.ended = True
+        participants.note(self.journals())
         for journal in self.journals():
             with guard.guarded("closing a journal"):
                 journal.close()
@@ -188,6 +178,7 @@ class Runtime:
         if self.sampler is not None:
             self.sampler.start()
         self.shipper.watch(journal)
+        participants.note(self.journals())
         for callback in self.at_heartbeat:
             callback()
 
@@ -200,8 +191,9 @@ class Runtime:
     def reopen_after_fork(self) -> None:
         """Continue in new journals, which belong to this process, in a forked child."""
         self._lock = threading.RLock()
+        self.ended = False
         self.shipper = ShipperLauncher(self.settings)
-        self.maintenance = JournalMaintenance(self._on_heartbeat)
+        self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
         self.sampler = self._create_sampler()
         for journal in self.journals():
             journal.reopen_after_fork(self.maintenance)
@@ -281,13 +273,15 @@ def _start(settings: Settings | None) -> Runtime:
             _slot.set_campaign(campaign_id := before.set_campaign(None))
             _slot.buffers = before.buffers.followed_by(settings.journal.path, before.journals(), campaign_id)
             _slot.at_exit = before.at_exit
+            inheritance.serve(_slot)
             _retire(before)
         return _slot
 
 
 def _retire(before: Runtime) -> None:
-    """Close the journals of a runtime that was replaced; keep it if a scope is still open in any of them."""
-    if any(journal.open_scopes for journal in before.journals()):
+    """Close the journals of a runtime that was replaced; keep it if a scope in any of them goes on."""
+    used = context.journals_in_use()
+    if any(journal.open_scopes or journal in used for journal in before.journals()):
         _retired.append(before)
     else:
         before.close()
@@ -347,6 +341,7 @@ def _after_fork_in_child() -> None:
     _slot_lock = threading.RLock()
     guard.reset()
     inheritance.after_fork_in_child()
+    participants.reset()
     for runtime in _runtimes():
         with guard.guarded("opening new journals in a forked child"):
             runtime.reopen_after_fork()
@@ -365,11 +360,11 @@ def shutdown() -> None:
     active = _slot
     if active is None:
         return
+    workflows = context.open_workflows
+    inherits = workflows.inherited is not None or not all(map(context.is_open, workflows))
     for callback in active.at_exit:
         with guard.guarded("closing at exit"):
             callback()
-    workflows = context.open_workflows
-    inherits = workflows.inherited is not None or not all(map(context.is_open, workflows))
     for runtime in _runtimes():
         runtime.close()
     if not inherits:  # only the process that opened the first workflow waits
@@ -387,4 +382,5 @@ def reset() -> None:
         set_active_settings(None)
     context.reset()
     inheritance.reset()
+    participants.reset()
     guard.reset()

@@ -32,10 +32,11 @@ _MAX_TRIES = 100
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):
-    """Where another process finds a scoreboard."""
+    """Where another process finds a scoreboard, and the roll that belongs to it; "" for none."""
 
     path: str
     id: str
+    roll: str = ""
 
 
 class Scoreboard:
