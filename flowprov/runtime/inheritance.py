@@ -171,7 +171,7 @@ def _is_over(place: tuple[ScoreboardView, int] | None) -> bool:
 _board: Scoreboard | None = None
 _roll: Roll | None = None
 _has_boards = hasattr(os, "memfd_create")
-_board_lock = threading.Lock()
+_board_lock = threading.RLock()
 _views: list[ScoreboardView] = []
 _slots: weakref.WeakKeyDictionary[Scope, Slot] = weakref.WeakKeyDictionary()
 
@@ -348,7 +348,7 @@ def before_fork() -> None:
 def after_fork_in_child() -> None:
     """Read the scoreboard that the parent writes; the child has none yet."""
     global _board, _roll, _board_lock  # noqa: PLW0603 - one for each process
-    _board_lock, _roll = threading.Lock(), None
+    _board_lock, _roll = threading.RLock(), None
     if _board is not None:
         _views.insert(0, _board.view())
         context.open_workflows.observers.remove(_publish)

@@ -54,7 +54,7 @@ class Scoreboard:
         self._map = self._mapped(2 * _SLOTS_AT)
         self._slots = 0
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come here, too
         identity = os.urandom(_ID_BYTES)
         self._map[: len(_MAGIC) + _ID_BYTES] = _MAGIC + identity
         self.address = Address(f"/proc/{os.getpid()}/fd/{self._file}", identity.hex())

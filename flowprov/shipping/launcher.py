@@ -50,7 +50,7 @@ class ShipperLauncher:
         self._uris = [uri for uri in configured if uri is not None]
         self._settings = settings
         self._shippers: dict[Path, BufferShipper] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # For each sink that was waited for in vain, the positions that it held then.
         self._unreached: dict[str, dict[str, int]] = {}
         self._waited_at: dict[str, int] = {}
@@ -143,7 +143,7 @@ class BufferShipper:
         self.folder = folder
         self._files = ShipperFiles(folder, uris)
         self._settings = settings
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pause = _FIRST_PAUSE_S
         self._started = self._not_before = -math.inf
 

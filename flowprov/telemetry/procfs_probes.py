@@ -55,7 +55,7 @@ class ProcfsFile:
         self._descriptor: int | None = None
         self._identity: tuple[int, int] | None = None
         self._buffer: Any = ctypes.create_string_buffer(_READ_SIZE)
-        self._lock = threading.Lock()  # exact readings come from any thread
+        self._lock = threading.RLock()  # exact readings come from any thread
 
     def read(self) -> bytes:
         """Return the current content of the file."""

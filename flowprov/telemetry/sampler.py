@@ -70,12 +70,12 @@ class Sampler:
         probes: list[Probe] | None = None,
     ) -> None:
         self._factories = load_factories(settings) if probes is None else [lambda: probes]
-        self._probes_lock = threading.Lock()
+        self._probes_lock = threading.RLock()
         self._created_probes: list[Probe] | None = None
         self._interval = settings.interval if self._factories else _IDLE_INTERVAL
         self._journals = journals
         self._states: dict[str, _SampleState] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # The lock is held while the thread sleeps. Waiting for an Event would take ten times as long.
         self._wake = threading.Lock()
         self._due = 0.0

@@ -6,6 +6,7 @@ Plain scalars need only the loop of `encode_mapping`; every other value goes thr
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -212,6 +213,16 @@ _UNRECORDABLE: dict[str, JSONable] = {"$read_error": "could not be recorded"}
 _UNRECORDABLE_JSON = b'{"$read_error":"could not be recorded"}'
 
 
+# The threads on which a value is being read. Code of the value (a `__repr__`, an `items()`) may call captured
+# functions, with this value among their arguments: they are recorded, and their values are not read again.
+_reading: set[int] = set()
+_thread_ident = threading.get_ident
+
+
+def _unread(value: object) -> JSONable:
+    return {"$type": type_name(type(value)), "read_error": "not read: a value is being read just here"}
+
+
 class Summarizer:
     """Turns any Python value into what a record keeps of it.
 
@@ -343,7 +354,7 @@ class Summarizer:
             else:
                 walker = walker or self._create_walker(raw=True)
                 walker.next_value()
-                entries[key] = walker.node(value, 0)
+                entries[key] = self._form(walker, value, None)
         return _encode(entries)
 
     def _create_walker(self, *, raw: bool) -> Walker:
@@ -357,7 +368,14 @@ class Summarizer:
         )
 
     def _form(self, walker: Walker, value: object, key: str | None) -> JSONable:
-        return walker.node(value, 0) if key is None else walker.node_named(value, key, 0)
+        thread = _thread_ident()
+        if thread in _reading:
+            return _unread(value)
+        try:
+            _reading.add(thread)
+            return walker.node(value, 0) if key is None else walker.node_named(value, key, 0)
+        finally:
+            _reading.discard(thread)
 
     def _encode_carefully(self, mapping: Mapping[str, object]) -> bytes:
         """Encode any mapping, entry by entry."""
@@ -369,6 +387,16 @@ class Summarizer:
             return _UNRECORDABLE_JSON
 
     def _object_of(self, mapping: Mapping[str, object]) -> JSONable:
+        thread = _thread_ident()
+        if thread in _reading:
+            return _unread(mapping)
+        try:
+            _reading.add(thread)
+            return self._read_object(mapping)
+        finally:
+            _reading.discard(thread)
+
+    def _read_object(self, mapping: Mapping[str, object]) -> JSONable:
         limit = self._limits.max_nodes
         try:
             pairs = fields.first_pairs(mapping, mapping.items, limit + 1)

@@ -51,7 +51,7 @@ class Participants:
         self._workflow_id = scope.workflow_id
         # Only a weak reference: a campaign that is over lets go of its journal.
         self._journal = weakref.ref(scope.journal)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._named: set[str] = set()
 
     def add_silent(self, notice: SilentNotice) -> None:

@@ -40,7 +40,7 @@ class _PendingCopy(NamedTuple):
 
 
 _pending: deque[_PendingCopy] = deque()
-_lock = threading.Lock()
+_lock = threading.RLock()
 _fork_hook_registered = False
 
 
@@ -166,5 +166,5 @@ def _register_flushes() -> None:
 def _clear_after_fork() -> None:
     """In a forked child: leave pending copies to the parent, which writes them."""
     global _lock  # noqa: PLW0603 - another thread may have held it at the fork
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _pending.clear()

@@ -50,7 +50,7 @@ _REASON = "the module was called through torch.compile"
 _WRAPPED = "__flowprov__"
 
 _optimized_modules: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class CompiledCapture(CapturedModule):

@@ -42,7 +42,7 @@ _get_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call from 
 _MAX_GROUPS = 100  # whose learning rates are recorded
 _MAX_FRAMES_TO_SCALER = 6  # the scaler's own frames, and those of a scheduler that wraps the step
 _installed = False
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class _Step(NamedTuple):
