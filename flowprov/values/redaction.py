@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from flowprov.values.named_secrets import conceal_literals, conceal_named, may_hold_named
-from flowprov.values.secret_forms import MIN_LENGTH, Forms, is_secret_of_aws
+from flowprov.values.secret_forms import MIN_LENGTH, Forms
 from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE, rate_name
 from flowprov.values.url_credentials import REDACTED, conceal_in_urls
 
@@ -96,10 +96,10 @@ class Redactor:
 
     def is_plain(self, text: str) -> bool:
         """Whether a text holds no secret; if it is short, it enters `plain_texts`."""
-        is_short_word = len(text) < MIN_LENGTH and not (
-            "=" in text or ":" in text or " " in text or "," in text or self._patterns
-        )
-        if not is_short_word and self._holds_secret(text):
+        if "=" in text or ":" in text or "," in text or " " in text or "--" in text or self._patterns:
+            if self._holds_secret(text):
+                return False
+        elif len(text) >= MIN_LENGTH and self.enabled and self._forms.may_be(text):
             return False
         if len(text) <= _MAX_CACHED_LENGTH:
             if len(self.plain_texts) >= _MAX_CACHED:  # a program may make new texts without end
@@ -110,9 +110,10 @@ class Redactor:
     def _holds_secret(self, text: str) -> bool:
         if not self.enabled:
             return False
-        if may_hold_named(text) or self._patterns:  # what holds a URL may hold a named secret, too
-            return self._conceal(text) != text or is_secret_of_aws(text)
-        return self._forms.occur_in(text) or is_secret_of_aws(text)  # this one if there is an id beside it
+        if len(text) < MIN_LENGTH and not ("://" in text or " " in text or self._patterns):
+            return conceal_named(text, self.secrecy) != text
+        may_hold = self._patterns or may_hold_named(text) or self._forms.may_occur_in(text)
+        return bool(may_hold) and self._conceal(text) != text
 
     def text(self, text: str) -> str:
         """Return a whole text without secrets; the same object if it holds none."""

@@ -214,11 +214,17 @@ class Forms:
         self._tokens = _compile("[^A-Za-z0-9]", TOKENS, without)
         self._finds_aws = "aws" not in without
 
-    def occur_in(self, text: str) -> bool:
-        """Whether there is a secret of these forms in a text that has no colon and no "="."""
-        if "-----BEGIN" in text or "earer " in text or "asic " in text:
-            return next(self._spans(text), None) is not None
-        return _LONG_PART.search(text) is not None and next(self._tokens_in(text), None) is not None
+    def may_occur_in(self, text: str) -> bool:
+        """Whether there may be a secret of these forms in a text that has no colon and no "="."""
+        return (
+            _LONG_PART.search(text) is not None or "earer " in text or "asic " in text or "-----BEGIN" in text
+        )
+
+    def may_be(self, word: str) -> bool:
+        """Whether a text of one word, without a colon and "=", holds a secret; or may be one of AWS."""
+        if _LONG_PART.search(word) is None:
+            return False
+        return self._tokens.search(" " + word) is not None or is_secret_of_aws(word)
 
     def conceal(self, text: str, mark: str) -> str:
         """Return a text with a mark in the place of each secret of these forms."""

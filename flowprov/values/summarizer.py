@@ -241,7 +241,7 @@ class Summarizer:
         Returns the summary of a tensor or array as JSON, when values are encoded. It must not raise.
     """
 
-    __slots__ = ("_arrays", "_key_rules", "_limits", "redactor")
+    __slots__ = ("_arrays", "_is_plain", "_key_rules", "_limits", "_plain_texts", "redactor")
 
     def __init__(
         self,
@@ -253,6 +253,7 @@ class Summarizer:
         self._arrays = arrays
         self._limits = limits or Limits()
         self.redactor = redactor
+        self._plain_texts, self._is_plain = redactor.plain_texts, redactor.is_plain
         self._key_rules = KeyRules(self._limits.max_repr, redactor)
 
     def summarize(self, value: object, *, key: str | None = None) -> JSONable:
@@ -295,7 +296,6 @@ class Summarizer:
             The values by their names. The limits hold for each value by itself.
         """
         safe_keys, limits = self._key_rules.safe_keys, self._limits
-        plain_texts, is_plain = self.redactor.plain_texts, self.redactor.is_plain
         try:
             # Most mappings hold scalars under names that were seen before: these are encoded as they are.
             if type(mapping) is dict and len(mapping) <= limits.max_items:
@@ -308,7 +308,7 @@ class Summarizer:
                         or (
                             cls is str
                             and len(value) <= max_string
-                            and (value in plain_texts or is_plain(value))
+                            and (value in self._plain_texts or self._is_plain(value))
                         )
                         or cls is bool
                         or value is None
@@ -326,7 +326,6 @@ class Summarizer:
         """Encode a mapping in which some values need a handler; raise what the encoder does."""
         walker: Walker | None = None
         safe_keys, limits = self._key_rules.safe_keys, self._limits
-        plain_texts, is_plain = self.redactor.plain_texts, self.redactor.is_plain
         if type(mapping) is not dict or len(mapping) > limits.max_nodes:
             return self._encode_carefully(mapping)
         entries: dict[str, JSONable] = {}
@@ -340,7 +339,7 @@ class Summarizer:
                 or (
                     cls is str
                     and len(value) <= limits.max_string
-                    and (value in plain_texts or is_plain(value))
+                    and (value in self._plain_texts or self._is_plain(value))
                 )
                 or (cls is int and INT_MIN <= value <= INT_MAX)
                 or cls is bool
