@@ -16,7 +16,7 @@ import msgspec
 from flowprov.asynchronous import interrupted_reading
 from flowprov.values.fields import keep_dict
 from flowprov.values.hidden import hide_arguments, parameter_names
-from flowprov.values.markers import JSONable, escape_surrogates, float_json, int_json, type_name
+from flowprov.values.markers import JSONable, float_json, int_json, name_text, type_name
 from flowprov.values.secret_names import NOT_SECRET
 from flowprov.values.tensors import array_summary, frame_summary
 from flowprov.values.walker import Walker, exception_text, read_or_mark, take
@@ -94,7 +94,7 @@ def keep_enum(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep the name and the value of an enum member."""
     name = value._name_  # the documented attribute; a class may override `name`
     label = f"{type_name(type(value))}.{name}"
-    return {"$enum": escape_surrogates(label[:200]), "value": walker.node(value._value_, depth + 1)}
+    return {"$enum": name_text(label), "value": walker.node(value._value_, depth + 1)}
 
 
 def keep_range(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -236,7 +236,7 @@ def _qualified_name(value: Any) -> str:
     if not isinstance(name, str):
         return type_name(type(value))
     qualified = f"{module}.{name}" if isinstance(module, str) and module != "builtins" else name
-    return escape_surrogates(qualified[:200])
+    return name_text(qualified)
 
 
 def keep_class(_walker: Walker, value: Any, _depth: int) -> JSONable:

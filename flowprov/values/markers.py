@@ -36,6 +36,8 @@ import json
 import math
 from typing import TypeAlias, Union, cast
 
+from flowprov.values.redaction import redactor
+
 # A string: the alias is recursive, and Python 3.10 has no lazy aliases.
 JSONable: TypeAlias = Union[bool, int, float, str, "list[JSONable]", "dict[str, JSONable]", None]
 
@@ -43,6 +45,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 # 617 digits: below the lowest limit that sys.set_int_max_str_digits accepts (640).
 _DECIMAL_BITS = 2048
 _HEX_BITS = 4096
+_MAX_NAME = 200
 _MAX_INT_TEXT = _HEX_BITS // 4 + 3  # characters, with sign and "0x"; nothing longer is written
 
 _FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -88,9 +91,14 @@ def type_name(cls: type) -> str:
         return "?"
     if not isinstance(name, str):
         return "?"
-    if not isinstance(module, str) or module == "builtins":
-        return escape_surrogates(name[:200])
-    return escape_surrogates(f"{module}.{name}"[:200])
+    if isinstance(module, str) and module != "builtins":
+        name = f"{module}.{name}"
+    return name_text(name)
+
+
+def name_text(name: str) -> str:
+    """Return the name of a class, function or member as it is recorded: cut, and without secrets."""
+    return escape_surrogates(redactor().start(str.__str__(name), _MAX_NAME))
 
 
 def restore(value: JSONable) -> object:

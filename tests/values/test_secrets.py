@@ -310,6 +310,16 @@ def test_what_a_class_hides_is_concealed() -> None:
     assert recorded(HidingText(HUNTER), summarizer=Summarizer(redactor=Redactor(enabled=False))) == HUNTER
 
 
+def test_names_of_classes_functions_and_members_are_text_too() -> None:
+    url = f"https://bob:{HUNTER}@host"
+    cls = type(url, (), {"__module__": "m"})
+    lambda_of_url: Any = lambda: None  # noqa: E731 - its name is set below
+    lambda_of_url.__qualname__ = url
+    member = enum.Enum("Member", {url: 1})
+    for value in (cls, cls(), lambda_of_url, next(iter(member)), type(url, (ValueError,), {})("x")):
+        assert "hunter2" not in str(recorded(value)), value
+
+
 def test_what_attrs_and_pydantic_hide_is_concealed() -> None:
     attrs = pytest.importorskip("attrs")
     with_attrs = attrs.make_class(

@@ -21,6 +21,7 @@ from flowprov.errors import UsageError
 from flowprov.runtime import runtime
 from flowprov.runtime.by_value import reduce_by_value
 from flowprov.settings import settings_from_json
+from flowprov.values.walker import exception_text
 from flowprov.version import __version__
 
 PROTOCOL = 1
@@ -66,7 +67,7 @@ class DaskWorkerPlugin(WorkerPlugin):
         except Exception as error:  # the guard: the worker must join its cluster
             guard.report_internal_error("setting up on a Dask worker", error)
             with guard.guarded("saying that a Dask worker records nothing"):
-                arrival.announce_silence(worker, f"{type(error).__name__}: {error}"[:300])
+                arrival.announce_silence(worker, exception_text(error))
 
     def _set_up(self, worker: Any) -> None:
         guest.use_settings(self._settings)

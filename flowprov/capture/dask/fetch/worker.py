@@ -28,6 +28,7 @@ from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import host_name
 from flowprov.journal.replica import Chunk, JournalState, ReplicaState, journal_state, next_chunk
 from flowprov.runtime import runtime
+from flowprov.values.walker import exception_text
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ async def flowprov_journals(request: bytes) -> dict[str, Any]:
         )
     except Exception as error:  # the guard: a worker must not suffer from it
         guard.report_internal_error("sending journals to a Dask client", error)
-        return {"error": f"{type(error).__name__}: {error}"[:300]}
+        return {"error": exception_text(error)}
     return {"digest": hashlib.sha256(packed).hexdigest(), "response": packed}
 
 
