@@ -73,7 +73,7 @@ def ship(
         raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
     if not following:
         sys.exit(deliver(folder, targets, settings))
-    files = ShipperFiles(folder, targets)
+    files = ShipperFiles(folder, targets, settings.journal.file_mode)
     lock_file = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_TIMEOUT_S)
     if lock_file is None:
         print_lines("another flowprov ship --follow delivers this buffer already")

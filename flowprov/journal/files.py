@@ -13,11 +13,19 @@ import contextlib
 import fcntl
 import io
 import os
-import stat
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from flowprov import guard, settings
+from flowprov import guard
+from flowprov.journal.folders import (
+    OTHERS_WRITE,
+    PRIVATE,
+    check_folders,
+    create_folder,
+    open_no_link,
+    own_fallback_folder,
+    set_mode,
+)
 from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.liveness import hold_lock
@@ -31,7 +39,9 @@ class JournalFile(NamedTuple):
     file: OwnFile
 
 
-def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
+def create_journal_file(
+    buffer: Path, campaign_id: str, hostname: str, journal_id: str, mode: int = PRIVATE
+) -> JournalFile:
     """Create the file of a journal in ``buffer``, else in the temporary folder.
 
     Parameters
@@ -40,6 +50,9 @@ def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_i
         The buffer folder; created if it is missing.
     campaign_id, hostname, journal_id
         The parts of the file's name.
+    mode
+        Who may read it, as ``chmod`` has it; only this user may write. In the temporary folder, nobody else
+        may do either.
 
     Raises
     ------
@@ -47,11 +60,11 @@ def create_journal_file(buffer: Path, campaign_id: str, hostname: str, journal_i
         If the file can be created in neither of the two folders.
     """
     try:
-        return _create_in(buffer, campaign_id, hostname, journal_id)
+        return _create_in(buffer, campaign_id, hostname, journal_id, mode)
     except OSError as error:
         pass_on(error)
-        fallback = fallback_folder()
-        created = _create_in(fallback, campaign_id, hostname, journal_id)
+        fallback = own_fallback_folder()
+        created = _create_in(fallback, campaign_id, hostname, journal_id, PRIVATE)
         guard.warn_once(
             f"buffer {buffer}",
             "flowprov cannot write its buffer in %s (%s); this run is recorded in %s instead. "
@@ -135,21 +148,18 @@ def _is_removed_on_nfs(file: OwnFile) -> bool:
         return False
 
 
-def fallback_folder() -> Path:
-    """Return the buffer folder of last resort; one per user, as users share the temporary folder."""
-    return Path(settings.fallback_folder())
-
-
-def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -> JournalFile:
+def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, mode: int) -> JournalFile:
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
-    _create_folder(path.parent)
+    create_folder(path.parent, mode)
+    check_folders(buffer, path.parent.parent, path.parent, mode=mode)
     try:
-        created = JournalFile(path, OwnFile(path))
+        created = JournalFile(path, OwnFile(path, permissions=PRIVATE))
     except FileExistsError as error:
         pass_on(error)
         os.unlink(path)  # noqa: PTH108 - this process was interrupted here before: the id is its own
-        created = JournalFile(path, OwnFile(path))
+        created = JournalFile(path, OwnFile(path, permissions=PRIVATE))
     try:
+        set_mode(created.file.fileno(), mode & ~OTHERS_WRITE)  # who cuts a mapped file kills its writer
         hold_lock(created.file.fileno())  # until this process ends: a free lock tells that the writer is gone
     except BaseException:  # of a signal handler: it passes on
         discard(created)
@@ -157,28 +167,13 @@ def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str) -
     return created
 
 
-def _create_folder(folder: Path) -> None:
-    try:
-        folder.mkdir()  # with parents=True or exist_ok=True it would swallow errors
-    except FileNotFoundError as error:
-        pass_on(error)
-        if folder == folder.parent:
-            raise
-        _create_folder(folder.parent)
-        _create_folder(folder)
-    except FileExistsError as error:
-        pass_on(error)
-        if not stat.S_ISDIR(folder.stat().st_mode):
-            raise
-
-
-def reopen(path: Path) -> io.FileIO:
-    """Open a journal once more, for appending; it must be there."""
-    return io.FileIO(path, "a", opener=_open_existing)
+def reopen(path: Path, mode: Literal["a", "r+"] = "a") -> io.FileIO:
+    """Open a journal once more; it must be there."""
+    return io.FileIO(path, mode, opener=_open_existing)
 
 
 def _open_existing(path: str, flags: int) -> int:
-    return os.open(path, (flags | os.O_NOFOLLOW | os.O_NONBLOCK) & ~os.O_CREAT)
+    return open_no_link(path, flags & ~os.O_CREAT)
 
 
 class ReservedSlot:
@@ -209,7 +204,7 @@ class ReservedSlot:
             # Where the writer appends (O_APPEND), its own descriptor can write at the end only.
             if self._file is not None and not fcntl.fcntl(self._file, fcntl.F_GETFL) & os.O_APPEND:
                 return os.pwrite(self._file.fileno(), data, self._offset) == RESERVED_SLOT
-            with io.FileIO(self._path, "r+") as file:
+            with reopen(self._path, "r+") as file:
                 if self._file is not None and fate_of(self._path, self._file) is not None:
                     return False
                 return os.pwrite(file.fileno(), data, self._offset) == RESERVED_SLOT

@@ -6,14 +6,17 @@ needs the answer, to tell RUNNING from INTERRUPTED.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprov.clock import wall_ns
+from flowprov.journal.folders import open_no_link
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.regular_files import open_regular
 from flowprov.values import as_name
@@ -105,29 +108,52 @@ def hold_lock(descriptor: int) -> bool:
 
 
 def expect_writer_until(path: Path, seconds: float) -> None:
-    """Mark a replica: its writer, on another machine, counts as there for so many seconds; 0 if it is gone.
+    """Set the mark of a replica: its writer counts as there for so many seconds; 0 if it is gone.
 
     The mark is a file beside the replica, whose modification time is the end of that time. The time of the
-    replica itself says nothing: a clock may be wrong, and copying may set any time.
+    replica itself says nothing: a clock may be wrong, and copying may set any time. A file without a mark is
+    no replica, or one that is finished: it gets none.
 
     Raises
     ------
     OSError
-        If the folder is gone, or belongs to another user.
+        If the mark belongs to another user.
     """
-    mark = _mark_of(path)
-    if seconds <= 0:
-        mark.unlink(missing_ok=True)
-        return
-    until = wall_ns() + int(seconds * 1e9)
-    mark.touch(mode=0o644)
-    os.utime(mark, ns=(until, until))
+    with contextlib.suppress(FileNotFoundError):
+        until = wall_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        os.utime(_mark_of(path), ns=(until, until), follow_symlinks=False)
+
+
+def mark_replica(path: Path, mode: int) -> None:
+    """Mark a replica that is about to be created, so that it can grow.
+
+    Raises
+    ------
+    OSError
+        If that fails, or something else is there.
+    """
+    os.close(open_no_link(_mark_of(path), os.O_WRONLY | os.O_CREAT, mode))
+    expect_writer_until(path, 0)
+
+
+def may_grow(path: Path) -> bool:
+    """Whether a file is a replica that is not finished."""
+    try:
+        return stat.S_ISREG(_mark_of(path).lstat().st_mode)
+    except OSError:
+        return False
+
+
+def finish_replica(path: Path) -> None:
+    """Take the mark off a replica that is complete: nobody changes it from now on."""
+    with contextlib.suppress(OSError):  # then the next chunk finds it finished
+        _mark_of(path).unlink()
 
 
 def is_writer_expected(path: Path) -> bool:
     """Whether a journal is a replica to which more may be added."""
     try:
-        mark = _mark_of(path).stat()
+        mark = _mark_of(path).lstat()
     except OSError:
         return False
     # Who sets the time of a file cannot set when that was done: a mark from the future is none.

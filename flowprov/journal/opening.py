@@ -59,7 +59,9 @@ def open_file(
         If the file cannot be created or written. It does not exist then, and another call may try again.
     """
     buffer = Path(settings.path)
-    created = files.create_journal_file(buffer, identity.campaign_id, identity.hostname, journal_id)
+    created = files.create_journal_file(
+        buffer, identity.campaign_id, identity.hostname, journal_id, settings.file_mode
+    )
     try:
         new_writer = _create_writer(settings, created)
         header = records.encode(

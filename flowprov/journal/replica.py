@@ -10,18 +10,26 @@ holds whole records only, and none of the padding behind them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import stat
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from flowprov.journal.folders import PRIVATE, check_folders, create_folder, open_no_link, set_mode
 from flowprov.journal.format import RESERVED_SLOT, end_of_records, slot_in_use
-from flowprov.journal.liveness import expect_writer_until, hold_lock
+from flowprov.journal.liveness import (
+    expect_writer_until,
+    finish_replica,
+    hold_lock,
+    mark_replica,
+    may_grow,
+)
 from flowprov.journal.regular_files import open_regular
 from flowprov.journal.summary import summarize
+from flowprov.records import Header, decode
 
 JournalState: TypeAlias = Literal["open", "closed", "gone"]
 
@@ -130,7 +138,7 @@ def next_chunk(path: Path, replica: ReplicaState, limit: int, *, done: bool) -> 
     return None
 
 
-def append_chunks(path: Path, chunks: list[Chunk], expected_s: float) -> bool:
+def append_chunks(path: Path, chunks: list[Chunk], expected_s: float, mode: int = PRIVATE) -> bool:
     """Append chunks to a replica; create it if it is missing.
 
     Parameters
@@ -142,36 +150,78 @@ def append_chunks(path: Path, chunks: list[Chunk], expected_s: float) -> bool:
         that fetches the same journal has added it already.
     expected_s
         Seconds from now during which the writer of the journal counts as there.
+    mode
+        The mode of a new file.
 
     Returns
     -------
     bool
-        False if the file was not touched, as another process holds its lock: one that fetches the same
-        journal, or the writer itself, if the file is no replica.
+        False if the file was not touched: another process holds its lock, as it fetches the same journal; or
+        it is no replica, or a finished one. What another machine sends can only add.
 
     Raises
     ------
     OSError
         If the file cannot be written; its content is then the same as before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except PermissionError:
-        if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
-            return False  # its writer has it mapped
-        raise
+    descriptor = _open(path, mode)
+    if descriptor is None:
+        return False
     try:
         if not hold_lock(descriptor):
             return False
+        if _is_finished(path):
+            finish_replica(path)
+            return False
         for chunk in chunks:
             size = os.fstat(descriptor).st_size
-            if chunk.offset == size or (chunk.offset == 0 and len(chunk.data) <= size):
+            if chunk.offset == size or (chunk.offset == 0 and _replaces_slot(descriptor, chunk.data)):
                 _write(descriptor, chunk, size)
-        expect_writer_until(path, expected_s)
+        if _is_finished(path):
+            finish_replica(path)
+        else:
+            expect_writer_until(path, expected_s)
     finally:
         os.close(descriptor)
     return True
+
+
+def begins_journal(chunk: Chunk, path: Path, campaign_id: str) -> bool:
+    """Whether a chunk begins with the header of the journal of this file name, in this campaign."""
+    try:
+        header = decode(chunk.data[: chunk.data.find(b"\n") + 1])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return (
+        isinstance(header, Header)
+        and path.stem.endswith(f"-{header.journal_id}")
+        and header.campaign_id == campaign_id
+    )
+
+
+def _open(path: Path, mode: int) -> int | None:
+    """Open a replica, and create it if it is missing; return None if there is a file that is none."""
+    create_folder(path.parent, mode)
+    check_folders(path.parents[2], path.parent.parent, path.parent, mode=mode)
+    if not os.path.lexists(path):
+        mark_replica(path, mode)  # first, as a file without a mark would never grow
+        with contextlib.suppress(FileExistsError):  # another process fetches it, too
+            descriptor = open_no_link(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+            set_mode(descriptor, mode)
+            return descriptor
+    return open_no_link(path, os.O_RDWR) if may_grow(path) else None
+
+
+def _is_finished(path: Path) -> bool:
+    summary = summarize(path)
+    return summary is not None and summary.footer is not None
+
+
+def _replaces_slot(descriptor: int, data: bytes) -> bool:
+    """Whether a chunk is the header that a replica has, with another reserved slot behind it."""
+    header = data[: data.find(b"\n") + 1]
+    is_slot = len(data) == len(header) + RESERVED_SLOT and slot_in_use(data)
+    return is_slot and os.pread(descriptor, len(header), 0) == header
 
 
 def _whole_records(data: bytes, limit: int) -> bytes:

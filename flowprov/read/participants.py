@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from flowprov.journal.files import UNWRITTEN, fallback_folder
+from flowprov.journal.files import UNWRITTEN
+from flowprov.journal.folders import fallback_folder, is_own
 from flowprov.journal.format import find_journals, folder_names
 from flowprov.journal.reader import read_head
 from flowprov.records import Participant, Record
@@ -69,7 +70,7 @@ def in_last_resort(campaign_id: str, buffer: Path, present: Collection[str]) -> 
         The journals that were read.
     """
     last_resort = fallback_folder()
-    if last_resort == buffer:
+    if last_resort == buffer or not is_own(last_resort):
         return
     for name in folder_names(campaign_id):
         for path in find_journals(last_resort / name):

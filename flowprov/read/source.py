@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flowprov.errors import JournalError, UnknownIdError
-from flowprov.journal import files
+from flowprov.journal import folders
 from flowprov.journal.format import SUFFIX, folder_names, scan_journals
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary, summarize
@@ -166,7 +166,8 @@ class Source:
         """Yield the folders in which a campaign may have a folder of its own."""
         if self._path is None:
             yield default_folder()
-            yield files.fallback_folder()
+            if folders.is_own(last_resort := folders.fallback_folder()):
+                yield last_resort
         elif self._path.is_dir():
             yield self._path
 
@@ -198,8 +199,8 @@ class Source:
         folder = default_folder()
         if journals := self._find(folder):
             return journals
-        fallback = files.fallback_folder()
-        if journals := self._find(fallback):
+        fallback = folders.fallback_folder()
+        if folders.is_own(fallback) and (journals := self._find(fallback)):
             logger.warning(
                 "flowprov found no records in %s. It reads %s instead, to which records go when the first "
                 "folder cannot be written.",

@@ -30,6 +30,7 @@ RedisURI = Annotated[
 MongoURI = Annotated[
     str, Meta(pattern=r"^mongodb(\+srv)?://", description="a mongodb:// or mongodb+srv:// URI")
 ]
+FileMode = Literal["0600", "0640", "0644", "0660", "0664"]
 LoopDetail = Literal["default", "lightweight"]
 _ClassName = Annotated[str, Meta(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")]
 ExceptionNames = Annotated[
@@ -172,6 +173,9 @@ class JournalSettings(Section, frozen=True, kw_only=True):
         When records are flushed to the disk.
     heartbeat
         Seconds between two heartbeats.
+    mode
+        Who may read the journals and create others beside them, as ``chmod`` has it. Nobody but its own
+        process writes to a journal.
     """
 
     path: FolderPath = "./flowprov_buffer"
@@ -179,6 +183,12 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     max_bytes: Count | None = None
     sync: Literal["off", "interval", "record"] = "off"
     heartbeat: Seconds = 10.0
+    mode: FileMode = "0600"
+
+    @property
+    def file_mode(self) -> int:
+        """The mode as a number."""
+        return int(self.mode, 8)
 
 
 class RedisSettings(Section, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ import msgspec
 from flowprov import guard
 from flowprov.settings.paths import expand_variables, fallback_folder
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
-from flowprov.settings.schema import Patterns, Section, Settings
+from flowprov.settings.schema import FileMode, Patterns, Section, Settings
 from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
 
 KeyPath: TypeAlias = tuple[str, ...]
@@ -27,6 +27,7 @@ KeyPath: TypeAlias = tuple[str, ...]
 _VERSION = 1
 # YAML 1.1 takes "1e-3" for a string, because it has no point.
 _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_MAX_MODE = 0o7777
 GIVEN_SETTINGS = "the given Settings"
 """The name of the layer that is a ``Settings``."""
 _JOURNAL_PATH = ("journal", "path")
@@ -283,6 +284,9 @@ def _candidates(value: Any, type_hint: Any, *, secret: bool) -> Iterator[Any]:
     yield value
     if value is False:  # YAML 1.1 reads "off" as false
         yield "off" if "off" in _literal_choices(type_hint) else None
+    if type(value) is int and type_hint is FileMode and 0 <= value <= _MAX_MODE:
+        yield f"{value:04o}"  # YAML reads 0640 as an octal number,
+        yield f"0{value}"  # and 640 as a decimal one
     if isinstance(value, str):
         if _EXPONENT_FORM.fullmatch(value[:32]):
             yield float(value)

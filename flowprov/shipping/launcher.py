@@ -141,7 +141,7 @@ class BufferShipper:
 
     def __init__(self, folder: Path, uris: list[str], settings: Settings) -> None:
         self.folder = folder
-        self._files = ShipperFiles(folder, uris)
+        self._files = ShipperFiles(folder, uris, settings.journal.file_mode)
         self._settings = settings
         self._lock = threading.RLock()
         self._pause = _FIRST_PAUSE_S
@@ -184,7 +184,7 @@ class BufferShipper:
             raise ValueError("sys.executable does not name the Python to start")
         self._files.delete_report()
         command = [sys.executable, "-m", "flowprov", "ship", "--follow", "--handed-over", str(lock)]
-        with self._files.log.open("ab") as log:
+        with self._files.open_log() as log:
             # In / no module of the program shadows one that the shipper needs, and no folder is kept busy.
             process = subprocess.Popen(  # noqa: S603 - our own command
                 ["/bin/sh", "-c", _DETACHED, "flowprov-ship", *command, str(self.folder)],

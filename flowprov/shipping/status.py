@@ -24,9 +24,9 @@ from typing import IO
 
 import msgspec
 
+from flowprov.journal.folders import PRIVATE, is_own, open_no_link
 from flowprov.journal.format import folder_name
 from flowprov.journal.liveness import host_name
-from flowprov.journal.regular_files import read_beginning
 from flowprov.settings import redact_uri
 
 _MESSAGE_LENGTH = 500
@@ -81,13 +81,16 @@ class ShipperFiles:
         The buffer.
     uris
         The sinks. Programs with other sinks have a shipper of their own for the same buffer.
+    mode
+        The mode of the files: ``journal.mode``.
     """
 
-    def __init__(self, folder: Path, uris: Sequence[str]) -> None:
+    def __init__(self, folder: Path, uris: Sequence[str], mode: int = PRIVATE) -> None:
         sinks = "\n".join(sorted(map(redact_uri, uris)))  # a weak password can be guessed from its hash
         digest = hashlib.sha256(sinks.encode()).hexdigest()[:8]
         self._stem = f".ship-{folder_name(host_name())}-{digest}"
         self._folder = folder
+        self._mode = mode
         self.log = folder / f"{self._stem}.log"
         self._report = folder / f"{self._stem}.json"
 
@@ -119,15 +122,47 @@ class ShipperFiles:
     def _try_lock(self) -> IO[bytes] | None:
         """Try the lock once; in the temporary folder if the buffer's file system has no locks."""
         try:
-            return _open_locked(self._folder / f"{self._stem}.lock")
+            return self._open_locked(self._folder / f"{self._stem}.lock")
         except BlockingIOError:
             return None
         except OSError:
             pass
         try:
-            return _open_locked(self._in_temporary_folder(".lock"))
+            return self._open_locked(self._in_temporary_folder(".lock"))
         except BlockingIOError:
             return None
+
+    def _open_locked(self, path: Path) -> IO[bytes]:
+        file = self._open_for_appending(path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def open_log(self) -> IO[bytes]:
+        """Open the log for appending.
+
+        Raises
+        ------
+        OSError
+            If it can be opened neither in the buffer nor in the temporary folder.
+        """
+        try:
+            return self._open_for_appending(self.log)
+        except OSError:
+            return self._open_for_appending(self._in_temporary_folder(".log"))
+
+    def _open_for_appending(self, path: Path) -> IO[bytes]:
+        """Open a file that this user may trust: another one may have placed something else there."""
+        descriptor = open_no_link(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, self._mode)
+        status = os.fstat(descriptor)
+        is_trusted = status.st_uid in (os.geteuid(), 0) or self._mode & stat.S_IWGRP
+        if not is_trusted or status.st_nlink != 1:
+            os.close(descriptor)
+            raise PermissionError(errno.EACCES, "it was placed there by another user", str(path))
+        return os.fdopen(descriptor, "ab")
 
     def _in_temporary_folder(self, suffix: str) -> Path:
         digest = hashlib.sha256(bytes(self._folder.absolute())).hexdigest()[:16]
@@ -142,9 +177,9 @@ class ShipperFiles:
             If it can be written neither in the buffer nor in the temporary folder.
         """
         try:
-            _write(self._report, report)
+            _write(self._report, report, self._mode)
         except OSError:  # a full disk: programs that wait need the report
-            _write(self._in_temporary_folder(".json"), report)
+            _write(self._in_temporary_folder(".json"), report, PRIVATE)
         else:
             with contextlib.suppress(OSError):  # there is no private folder, so it holds no report
                 self._in_temporary_folder(".json").unlink(missing_ok=True)
@@ -169,30 +204,22 @@ def _private_folder() -> Path:
     """Return a folder in the temporary one in which other users can place neither links nor reports."""
     folder = Path(tempfile.gettempdir()) / f"flowprov-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+    if not is_own(folder):
         raise PermissionError(errno.EACCES, "is not this user's alone", str(folder))
     return folder
 
 
 def _read(path: Path) -> Report:
-    return msgspec.json.decode(read_beginning(path, _MAX_REPORT), type=Report)
+    with os.fdopen(open_no_link(path, os.O_RDONLY), "rb") as file:
+        return msgspec.json.decode(file.read(_MAX_REPORT), type=Report)
 
 
-def _write(path: Path, report: Report) -> None:
+def _write(path: Path, report: Report, mode: int) -> None:
     new_file = path.with_suffix(".new")
-    new_file.write_bytes(msgspec.json.encode(report))
+    new_file.unlink(missing_ok=True)  # of a shipper that was killed, or a link that somebody has placed there
+    with os.fdopen(open_no_link(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(msgspec.json.encode(report))
     new_file.replace(path)
-
-
-def _open_locked(path: Path) -> IO[bytes]:
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file
 
 
 def shorten(message: object) -> str:

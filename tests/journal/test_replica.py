@@ -182,7 +182,7 @@ def test_the_time_of_a_file_does_not_make_a_killed_process_alive(
     assert row["status"] == "INTERRUPTED"
 
 
-def test_the_mark_of_a_replica_goes_with_its_writer(tmp_path: Path) -> None:
+def test_the_mark_of_a_replica_goes_when_it_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "h" / "1-a.jsonl"
     append_chunks(path, [Chunk(0, b"one\n")], 60)
     assert is_writer_expected(path)
@@ -191,6 +191,8 @@ def test_the_mark_of_a_replica_goes_with_its_writer(tmp_path: Path) -> None:
     wait_until(lambda: not is_writer_expected(path))
     expect_writer_until(path, 60)
     expect_writer_until(path, 0)
+    assert not is_writer_expected(path)
+    assert append_chunks(path, [Chunk(4, records.encode(records.Footer(at=1, captured=0, written=0)))], 60)
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,9 @@ def test_a_folder_that_cannot_be_written_sends_the_buffer_to_the_temporary_folde
 
 def test_where_nothing_can_be_written_capture_is_off_counted_and_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    (tmp_path / f"flowprov_buffer_{os.getuid()}").write_text("neither")
-    env = {"FLOWPROV__JOURNAL__PATH": str(tmp_path / "file" / "buffer"), "TMPDIR": str(tmp_path)}
-    printed, warnings = run(_PROGRAM, tmp_path, "3", env=env)
+    env = {"FLOWPROV__JOURNAL__PATH": str(tmp_path / "file" / "buffer")}
+    no_temporary_folder = "import tempfile; tempfile.tempdir = '/proc/nowhere'\n"
+    printed, warnings = run(no_temporary_folder + textwrap.dedent(_PROGRAM), tmp_path, "3", env=env)
     assert printed.startswith("5 0 [('write_error', 5)]")
     assert warnings.count("flowprov stops recording") == 1
 

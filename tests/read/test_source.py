@@ -10,7 +10,7 @@ import pytest
 import flowprov
 from flowprov import records
 from flowprov.errors import JournalError
-from flowprov.journal import files
+from flowprov.journal import folders
 from flowprov.read import Buffer, read_buffer
 from flowprov.records import Campaign, Footer
 from tests.journal.support import NS, header, open_journal, step, write
@@ -81,7 +81,7 @@ def test_the_fallback_folder_is_read_if_the_configured_folder_holds_nothing(
     buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fallback = tmp_path / "fallback"
-    monkeypatch.setattr(files, "fallback_folder", lambda: fallback)
+    monkeypatch.setattr(folders, "fallback_folder", lambda: fallback)
     assert read_buffer(return_df=False) == []
     assert str(fallback) not in caplog.text
     write(fallback, header(), step(0))

@@ -26,9 +26,10 @@ from flowprov.capture.dask import _dask_private, origin
 from flowprov.capture.dask.fetch.protocol import FetchRequest, FetchResponse, SilentNotice
 from flowprov.capture.dask.fetch.rpc import NoResponseError, WorkerRPC
 from flowprov.capture.dask.participants import Participants
+from flowprov.journal.folders import create_folder
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import expect_writer_until, is_writer_expected
-from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, replica_state
+from flowprov.journal.replica import Chunk, ReplicaState, append_chunks, begins_journal, replica_state
 from flowprov.runtime import runtime
 from flowprov.threads import start_thread
 
@@ -75,6 +76,7 @@ class JournalFetcher:
         self._task_context = task_context
         self._folder = Path(str(task_context.buffer)) / folder_name(task_context.campaign_id)
         self._interval = interval
+        self._mode = runtime.get().settings.journal.file_mode
         self._shared_workers: set[str] = set()  # workers that record into the client's buffer
         self._remote_workers: dict[str, FetchResponse] = {}  # workers that record elsewhere
         self._without_plugin: dict[str, int] = {}  # requests to workers without the plugin
@@ -246,10 +248,11 @@ class JournalFetcher:
 
     def _store(self, response: FetchResponse) -> None:
         """Append the chunks to their replicas, and mark the replicas of journals that are still written."""
+        campaign_id = self._task_context.campaign_id
         for name, chunk in response.chunks:
             path = self._path(name)
-            if path is not None:
-                append_chunks(path, [chunk], self._expected_for(response.states.get(name)))
+            if path is not None and (chunk.offset or begins_journal(chunk, path, campaign_id)):
+                append_chunks(path, [chunk], self._expected_for(response.states.get(name)), self._mode)
         for name, state in response.states.items():
             path = self._path(name)
             if path is None or not (state == "open" or is_writer_expected(path)):
@@ -276,7 +279,7 @@ class JournalFetcher:
             if path is None or path.exists():
                 continue
             state = "open" if notice.worker in present else "gone"
-            append_chunks(path, [Chunk(0, notice.header)], self._expected_for(state))
+            append_chunks(path, [Chunk(0, notice.header)], self._expected_for(state), self._mode)
             if notice.worker not in self._remote_workers:
                 self.missing.append(
                     f"worker {notice.worker} on {notice.hostname}, in {notice.folder} (nothing arrived)"
@@ -382,7 +385,7 @@ def _collect(client: Any, campaign_id: str | None, timeout: float) -> list[str]:
     campaign = campaign_id or active.campaign_id()
     paths = [journal.path for journal in active.journals() if journal.identity.campaign_id == campaign]
     buffer = next((path.parents[2] for path in paths if path), Path(active.settings.journal.path))
-    buffer.mkdir(parents=True, exist_ok=True)
+    create_folder(buffer, active.settings.journal.file_mode)
     with tempfile.NamedTemporaryFile(prefix=".dask-", dir=buffer) as nonce:
         task_context = origin.TaskContext(campaign, "", buffer=str(buffer), nonce=Path(nonce.name).name)
         fetcher = JournalFetcher(client, task_context, active.settings.dask.collect_interval)

@@ -23,7 +23,7 @@ import msgspec
 from flowprov import guard
 from flowprov.capture.dask import _dask_private, arrival, origin
 from flowprov.capture.dask.fetch.protocol import OPERATION, TOPIC, FetchRequest, FetchResponse, JournalNotice
-from flowprov.journal import Journal, files
+from flowprov.journal import Journal, folders
 from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import host_name
 from flowprov.journal.replica import Chunk, JournalState, ReplicaState, journal_state, next_chunk
@@ -158,7 +158,9 @@ def _count_open(journal: Journal, workflow_id: str) -> int:
 def _folders(campaign_id: str, journals: list[Journal], visible: Path | None) -> list[Path]:
     """List the folders that may hold journals of a campaign and that the client does not see."""
     active = runtime.get()
-    candidates = {files.fallback_folder() / folder_name(campaign_id)}
+    candidates = set()
+    if folders.is_own(last_resort := folders.fallback_folder()):
+        candidates.add(last_resort / folder_name(campaign_id))
     if visible is None:
         candidates.add(Path(active.settings.journal.path) / folder_name(campaign_id))
     candidates |= {journal.path.parents[1] for journal in journals if journal.path is not None}
