@@ -1,12 +1,13 @@
-"""New ids of campaigns, workflows and journals.
+"""Ids: new ones of campaigns, workflows and journals; full ones of tasks.
 
-Flows in: the time. Flows out: an id that sorts by it.
+Flows in: the time, or the number of a task in its journal. Flows out: an id; new ones sort by their time.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 import uuid_utils
 
@@ -23,3 +24,16 @@ def new_journal_id() -> str:
         return uuid_utils.uuid7().hex
     # The library panics where the clock stands before 1970. RFC 9562: time 0, version 7, variant 2.
     return "0" * 12 + "7" + os.urandom(2).hex()[:3] + "8" + os.urandom(8).hex()[:15]
+
+
+def full_id(
+    local: int | str, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0
+) -> str:
+    """Return the full form of an id, which may be a number inside a journal."""
+    if isinstance(local, str):
+        return local
+    if local < first_number:
+        for ancestor, first in reversed(ancestors):
+            if local >= first:
+                return f"{ancestor}-{local}"
+    return f"{journal_id}-{local}"

@@ -15,11 +15,12 @@ campaign, rank) is in its header only. Readers fill in both with :func:`complete
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+
+from flowprov.ids import full_id
 
 SCHEMA_VERSION = 1
 
@@ -279,8 +280,8 @@ class Participant(_Record, frozen=True, kw_only=True, tag="participant"):
     instead why there is no such file in this buffer. A later record of the same journal replaces this one.
     """
 
-    at: int
-    pid: int
+    at: Int64
+    pid: Int64
     hostname: str
     journal_id: str
     journal: str | None = None
@@ -356,19 +357,6 @@ def _depth_exceeds(line: bytes, limit: int) -> bool:
         if not brackets:
             return False
     return True
-
-
-def full_id(
-    local: LocalId, journal_id: str, ancestors: Sequence[tuple[str, int]] = (), first_number: int = 0
-) -> str:
-    """Return the full form of an id, which may be a number inside a journal."""
-    if isinstance(local, str):
-        return local
-    if local < first_number:
-        for ancestor, first in reversed(ancestors):
-            if local >= first:
-                return f"{ancestor}-{local}"
-    return f"{journal_id}-{local}"
 
 
 def complete_task(task: Task, header: Header, attempt: int | None = None) -> Task:

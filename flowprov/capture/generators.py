@@ -80,7 +80,7 @@ def wrap_async_generator(function: Any, create: Callable[[], SuspendedScope]) ->
                     return
                 try:
                     steps.sent = yield steps.take()
-                except BaseException as error:
+                except BaseException as error:  # thrown in: it is for the body
                     steps.thrown = error
         except BaseException as error:  # as above
             await steps.fail(error)
@@ -212,7 +212,7 @@ class AsyncSteps(_Steps):
         self._pauses: list[Any] = []  # what the body awaits since a GeneratorExit
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self  # type: ignore[return-value]
+        return self
 
     def __iter__(self) -> AsyncSteps:
         return self

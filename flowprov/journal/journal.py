@@ -16,7 +16,7 @@ import msgspec
 
 from flowprov import guard, records
 from flowprov.clock import clock
-from flowprov.ids import new_journal_id
+from flowprov.ids import full_id, new_journal_id
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.end import End
 from flowprov.journal.event_counts import holds_line
@@ -335,4 +335,4 @@ class Journal(LineAppender):
 
     def full_id(self, key: records.LocalId) -> str:
         """Return the full form of an id of this journal."""
-        return records.full_id(key, self.journal_id, self.ancestors, self.first_number)
+        return full_id(key, self.journal_id, self.ancestors, self.first_number)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from flowprov import records
+from flowprov.ids import full_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import Correction, Header, Record, Task, Workflow
@@ -75,5 +76,5 @@ def complete_record(record: Task | Workflow | Correction, header: Header) -> Tas
         return records.complete_task(record, header)
     if isinstance(record, Workflow):
         return records.complete_workflow(record, header)
-    full = records.full_id(record.task_id, header.journal_id, header.ancestors, header.first_number)
+    full = full_id(record.task_id, header.journal_id, header.ancestors, header.first_number)
     return msgspec.structs.replace(record, task_id=full)

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of
 from flowprov.read.workflows import OPEN_STATUSES, is_addition
-from flowprov.records import Correction, Header, LocalId, OpenTask, Record, Status, Task, Workflow, full_id
+from flowprov.records import Correction, Header, LocalId, OpenTask, Record, Status, Task, Workflow
 
 # The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
 WITHOUT_END = (*OPEN_STATUSES, Status.INTERRUPTED.value)

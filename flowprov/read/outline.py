@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from flowprov.ids import full_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import AttemptIndex, attempt_key, id_of_key
@@ -25,7 +26,7 @@ from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
 from flowprov.read.siblings import Kind, Siblings, draw, without_circles
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
-from flowprov.records import Int64, LocalId, Record, Status, Task, Workflow, full_id
+from flowprov.records import Int64, LocalId, Record, Status, Task, Workflow
 
 _MAX_READINGS = 12  # for one level of tasks each
 _NO_TIME = sys.maxsize  # what has no time comes last

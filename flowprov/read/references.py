@@ -14,11 +14,12 @@ from itertools import islice
 
 import msgspec
 
+from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import Period, ProcessKey, group_attempts, process_key, process_period
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import is_addition
-from flowprov.records import Header, LeftOut, Record, Task, Workflow, full_id
+from flowprov.records import Header, LeftOut, Record, Task, Workflow
 
 _OF_JOURNAL = re.compile(r"([0-9a-f]{32})-\d+$")  # other ids were given by a person
 _MAX_NAMED = 5

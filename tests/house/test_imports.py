@@ -19,7 +19,7 @@ FLOWPROV = REPOSITORY / "flowprov"
 MAY_IMPORT: dict[str, set[str]] = {
     "display": set(),
     "errors": {"display"},
-    "records": set(),
+    "records": {"ids"},
     "line_templates": set(),
     "clock": set(),
     "ids": set(),
@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": {"values"},
     "journal": {"clock", "guard", "ids", "records", "settings", "threads", "values"},
     "telemetry": {"clock", "environment", "guard", "journal", "records", "settings", "threads", "values"},
-    "sinks": {"errors", "records", "settings", "values"},
+    "sinks": {"errors", "ids", "records", "settings", "values"},
     # The launcher runs in the program and knows no sink. The service runs in the shipper and does.
     "shipping.launcher": {"guard", "journal", "settings", "shipping.status"},
     "shipping.status": {"journal", "settings"},
@@ -93,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "values",
         "version",
     },
-    "read": {"display", "errors", "journal", "records", "settings", "sinks", "values"},
+    "read": {"display", "errors", "ids", "journal", "records", "settings", "sinks", "values"},
     "cli": {"display", "errors", "read", "records", "settings", "shipping", "shipping.status", "version"},
     "preload": {"capture.dask"},
     "__main__": {"cli"},

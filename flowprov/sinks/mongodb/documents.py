@@ -16,6 +16,7 @@ import msgspec
 
 from flowprov import records
 from flowprov.errors import MissingExtraError
+from flowprov.ids import full_id
 from flowprov.records import Correction, Header, Record, Task, Workflow
 from flowprov.sinks.base import Entry
 from flowprov.values import restore
@@ -140,7 +141,7 @@ def _complete(record: Record, header: Header) -> Record:
         return records.complete_workflow(record, header)
     if isinstance(record, Correction):
         origin = (header.journal_id, header.ancestors, header.first_number)
-        return msgspec.structs.replace(record, task_id=records.full_id(record.task_id, *origin))
+        return msgspec.structs.replace(record, task_id=full_id(record.task_id, *origin))
     return record
 
 
