@@ -156,7 +156,7 @@ def _add_local_file(
         owner = "marked" if begins_with_mark(text) else None
     else:
         owner = ownership(text)
-    if owner == "marked" or (owner and encoding):
+    if owner == "marked":
         _add_file(content, path, checker, problems)
     elif owner == "likely":
         try:

@@ -92,7 +92,7 @@ def _read_scalar(node: yaml.ScalarNode) -> Any:
         return InvalidYamlValue("a value with a YAML tag")
     try:
         return construct(SafeConstructor(), node)
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, LookupError, OverflowError):  # LookupError: "!!int" before nothing, "!!bool x"
         return InvalidYamlValue("a value that YAML cannot convert to its type")
 
 

@@ -136,8 +136,9 @@ def test_a_file_in_utf_16_is_an_error_that_says_so(encode: object, tmp_path: Pat
             load(source, cwd=tmp_path)
 
 
-def test_the_file_of_another_program_in_utf_16_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "settings.yaml").write_bytes("other: 1\n".encode("utf-16"))
+@pytest.mark.parametrize("text", ["other: 1\n", "journal: {heartbeat: 7}\n", "dask: {scheduler: x}\n"])
+def test_the_file_of_another_program_in_utf_16_is_left_alone(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.yaml").write_bytes(text.encode("utf-16"))
     assert load(cwd=tmp_path) == load({}, cwd=tmp_path)
 
 

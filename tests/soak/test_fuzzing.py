@@ -15,6 +15,7 @@ import pytest
 from tests.fuzzing.frame import Target, fuzz
 from tests.fuzzing.journals import write_buffers
 from tests.fuzzing.readers import ReaderTarget
+from tests.fuzzing.settings import SettingsTarget
 
 MINUTES = float(os.environ.get("FLOWPROV_FUZZ_MINUTES", "60"))
 
@@ -26,7 +27,10 @@ def _readers(folder: Path) -> Target:
 
 
 # What is fuzzed, by name: each creates its target in a folder of its own, and gets an equal part of the time.
-TARGETS: dict[str, Callable[[Path], Target]] = {"readers": _readers}
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    "readers": _readers,
+    "settings": lambda _: SettingsTarget(),
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)
