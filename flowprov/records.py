@@ -304,21 +304,8 @@ class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     internal_errors: dict[str, Count] | None = None
 
 
-Record: TypeAlias = (
-    Campaign
-    | Workflow
-    | Task
-    | OpenTask
-    | Header
-    | Heartbeat
-    | Sample
-    | Machine
-    | Correction
-    | LeftOut
-    | DaskWorker
-    | Participant
-    | Footer
-)
+_Control: TypeAlias = Heartbeat | Sample | Machine | Correction | LeftOut | DaskWorker | Participant | Footer
+Record: TypeAlias = Campaign | Workflow | Task | OpenTask | Header | _Control
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -30,7 +30,7 @@ def test_the_journals_that_are_mutated_are_whole_and_hold_every_kind_of_record(t
     verdicts = [read_everything(buffer).verdict for buffer in target.buffers]
     assert verdicts.count("COMPLETE") == 3
     kinds = {kind for buffer in target.buffers for kind in target.kinds_of(buffer)}
-    assert len(kinds) == 12, kinds
+    assert len(kinds) == 13, kinds
 
 
 def test_a_round_is_played_again_by_its_name(target: ReaderTarget, tmp_path: Path) -> None:

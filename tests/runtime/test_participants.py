@@ -154,7 +154,7 @@ except OSError:
     run(_PROGRAM, tmp_path, kind, fill, env={"FLOWPROV__JOURNAL__PATH": str(small_disk / "buffer")})
     verification = verify(small_disk / "buffer")
     assert verification.verdict == "INCOMPLETE"
-    assert any("it could not write its journal" in sentence for sentence in verification.missing)
+    assert any("could not write its journal" in sentence for sentence in verification.missing)
 
 
 @pytest.mark.parametrize("kind", ["fork", "program"])
