@@ -213,6 +213,9 @@ _UNRECORDABLE: dict[str, JSONable] = {"$read_error": "could not be recorded"}
 _UNRECORDABLE_JSON = b'{"$read_error":"could not be recorded"}'
 
 
+# The threads on which a value is being read. Code of the value (a `__repr__`, an `items()`) may call captured
+# functions, with this value among their arguments: they are recorded, and their values are not read again.
+_reading: set[int] = set()
 _thread_ident = threading.get_ident
 
 
@@ -238,7 +241,7 @@ class Summarizer:
         Returns the summary of a tensor or array as JSON, when values are encoded. It must not raise.
     """
 
-    __slots__ = ("_arrays", "_is_plain", "_key_rules", "_limits", "_plain_texts", "_reading", "redactor")
+    __slots__ = ("_arrays", "_is_plain", "_key_rules", "_limits", "_plain_texts", "redactor")
 
     def __init__(
         self,
@@ -252,9 +255,6 @@ class Summarizer:
         self.redactor = redactor
         self._plain_texts, self._is_plain = redactor.plain_texts, redactor.is_plain
         self._key_rules = KeyRules(self._limits.max_repr, redactor)
-        # The threads on which a value is being read. Code of the value (a `__repr__`, an `items()`) may call
-        # captured functions, with this value among their arguments: they are recorded, and it is not read again.
-        self._reading: set[int] = set()
 
     def summarize(self, value: object, *, key: str | None = None) -> JSONable:
         """Return the recordable form of a value.
@@ -368,13 +368,13 @@ class Summarizer:
 
     def _form(self, walker: Walker, value: object, key: str | None) -> JSONable:
         thread = _thread_ident()
-        if thread in self._reading:
+        if thread in _reading:
             return _unread(value)
         try:
-            self._reading.add(thread)
+            _reading.add(thread)
             return walker.node(value, 0) if key is None else walker.node_named(value, key, 0)
         finally:
-            self._reading.discard(thread)
+            _reading.discard(thread)
 
     def _encode_carefully(self, mapping: Mapping[str, object]) -> bytes:
         """Encode any mapping, entry by entry."""
@@ -387,13 +387,13 @@ class Summarizer:
 
     def _object_of(self, mapping: Mapping[str, object]) -> JSONable:
         thread = _thread_ident()
-        if thread in self._reading:
+        if thread in _reading:
             return _unread(mapping)
         try:
-            self._reading.add(thread)
+            _reading.add(thread)
             return self._read_object(mapping)
         finally:
-            self._reading.discard(thread)
+            _reading.discard(thread)
 
     def _read_object(self, mapping: Mapping[str, object]) -> JSONable:
         limit = self._limits.max_nodes
