@@ -6,7 +6,6 @@ Plain scalars need only the loop of `encode_mapping`; every other value goes thr
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
 from flowprov.values.hidden import Hidden, hidden_fields, hides_itself
 from flowprov.values.key_rules import KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
+from flowprov.values.reading import read_once
 from flowprov.values.redaction import DEFAULT, Redactor
 from flowprov.values.tensors import tensor_raw
 from flowprov.values.walker import (
@@ -213,16 +213,6 @@ _UNRECORDABLE: dict[str, JSONable] = {"$read_error": "could not be recorded"}
 _UNRECORDABLE_JSON = b'{"$read_error":"could not be recorded"}'
 
 
-# The threads on which a value is being read. Code of the value (a `__repr__`, an `items()`) may call captured
-# functions, with this value among their arguments: they are recorded, and their values are not read again.
-_reading: set[int] = set()
-_thread_ident = threading.get_ident
-
-
-def _unread(value: object) -> JSONable:
-    return {"$type": type_name(type(value)), "read_error": "not read: a value is being read just here"}
-
-
 class Summarizer:
     """Turns any Python value into what a record keeps of it.
 
@@ -353,7 +343,7 @@ class Summarizer:
             else:
                 walker = walker or self._create_walker(raw=True)
                 walker.next_value()
-                entries[key] = self._form(walker, value, None)
+                entries[key] = read_once(walker.node, value, 0)
         return _encode(entries)
 
     def _create_walker(self, *, raw: bool) -> Walker:
@@ -367,35 +357,20 @@ class Summarizer:
         )
 
     def _form(self, walker: Walker, value: object, key: str | None) -> JSONable:
-        thread = _thread_ident()
-        if thread in _reading:
-            return _unread(value)
-        try:
-            _reading.add(thread)
-            return walker.node(value, 0) if key is None else walker.node_named(value, key, 0)
-        finally:
-            _reading.discard(thread)
+        if key is None:
+            return read_once(walker.node, value, 0)
+        return read_once(walker.node_named, value, key, 0)
 
     def _encode_carefully(self, mapping: Mapping[str, object]) -> bytes:
         """Encode any mapping, entry by entry."""
         try:
-            return _encode(self._object_of(mapping))
+            return _encode(read_once(self._object_of, mapping))
         except BaseException as error:  # as in summarize
             if interrupted_reading(error):
                 raise
             return _UNRECORDABLE_JSON
 
     def _object_of(self, mapping: Mapping[str, object]) -> JSONable:
-        thread = _thread_ident()
-        if thread in _reading:
-            return _unread(mapping)
-        try:
-            _reading.add(thread)
-            return self._read_object(mapping)
-        finally:
-            _reading.discard(thread)
-
-    def _read_object(self, mapping: Mapping[str, object]) -> JSONable:
         limit = self._limits.max_nodes
         try:
             pairs = fields.first_pairs(mapping, mapping.items, limit + 1)
