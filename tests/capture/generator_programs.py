@@ -135,7 +135,7 @@ def build(source: str, log: Callable[[Any], None], handle: list[Any], **names: A
         generator = handle[0]
         try:
             if inspect.isasyncgen(generator):
-                calls = {"next": generator.__anext__, "close": generator.aclose}
+                calls: dict[str, Any] = {"next": generator.__anext__, "close": generator.aclose}
                 return calls.get(act, lambda: generator.athrow(ValueError))().send(None)
             calls = {"next": lambda: next(generator), "close": generator.close}
             return calls.get(act, lambda: generator.throw(ValueError))()

@@ -260,7 +260,6 @@ def test_nothing_holds_what_the_program_lets_go_of(buffer: Path, capture: Any) -
         alive.append(weakref.ref(value))
         return value
 
-    @capture
     def batches(first: Batch) -> Iterator[Batch]:
         del first
         yield noted(Batch())
@@ -268,7 +267,7 @@ def test_nothing_holds_what_the_program_lets_go_of(buffer: Path, capture: Any) -
 
     argument = Batch()
     alive.append(weakref.ref(argument))
-    generator = batches(argument)
+    generator = capture(batches)(argument)
     del argument
     gc.disable()
     try:
@@ -282,7 +281,6 @@ def test_nothing_holds_what_the_program_lets_go_of(buffer: Path, capture: Any) -
 
 @pytest.mark.parametrize("capture", [flowprov.task, flowprov.workflow("w")])
 def test_an_exception_that_passes_through_leaves_no_cycle(buffer: Path, capture: Any) -> None:
-    @capture
     def failing() -> Iterator[int]:
         try:
             yield 1
@@ -293,7 +291,7 @@ def test_an_exception_that_passes_through_leaves_no_cycle(buffer: Path, capture:
         pass
 
     def fail() -> weakref.ref[BaseException]:
-        generator = failing()
+        generator = capture(failing)()
         next(generator)
         try:
             generator.throw(BadError())
