@@ -176,6 +176,7 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
     if not all(parameter.name.isidentifier() for parameter in parameters):
         return _encode_by_position
     skipped = _self_parameter(function, parameters)
+    positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name != skipped)
     items = []
     scalar_tests = ["True"]
     for parameter in parameters:
@@ -183,7 +184,10 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         if name == skipped:
             continue
         is_kwargs = parameter.kind is parameter.VAR_KEYWORD
-        items.append(f"**{name}" if is_kwargs else f"{name!r}: {name}")
+        if is_kwargs and positional:
+            items.append(f"**_flowprov_apart({name}, {name!r}, {positional!r})")
+        else:
+            items.append(f"**{name}" if is_kwargs else f"{name!r}: {name}")
         is_variadic = is_kwargs or parameter.kind is parameter.VAR_POSITIONAL
         scalar_tests.append(f"not {name}" if is_variadic else _scalar_test(name))
     source = _ENCODER.format(
@@ -214,6 +218,17 @@ def encode_used({parameters}):
         return _flowprov_encode_replayed({{{items}}})
     return _flowprov_encode({{{items}}})
 """
+
+
+def _apart(keywords: dict[str, Any], name: str, positional: tuple[str, ...]) -> dict[str, Any]:
+    """Return keywords; those with the name of a positional-only parameter stand under a name of their own."""
+    taken = {key: value for key, value in keywords.items() if key in positional}
+    if not taken:
+        return keywords
+    return {**{key: value for key, value in keywords.items() if key not in taken}, f"**{name}": taken}
+
+
+encoder_globals["_flowprov_apart"] = _apart
 
 
 def _compile(source: str, function: Callable[..., Any]) -> CodeType:
