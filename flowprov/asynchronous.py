@@ -14,6 +14,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # signal's own functions swallow what arrives in them
 import opcode
 import os
+import sys
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -58,7 +59,11 @@ def interrupted_reading(error: BaseException) -> bool:
     Code of a value may raise anything, a ``BaseException`` of its own among it (native extensions that panic
     do). So here the class alone says nothing, but for the two that end programs.
     """
-    return isinstance(error, (KeyboardInterrupt, SystemExit)) or _raised_asynchronously(error)
+    return (
+        isinstance(error, (KeyboardInterrupt, SystemExit))
+        or _is_thrown_in(error)
+        or _raised_asynchronously(error)
+    )
 
 
 def interrupted_worker(error: BaseException) -> bool:
@@ -67,6 +72,19 @@ def interrupted_worker(error: BaseException) -> bool:
     A ``SystemExit`` of a recorded value must not end the worker, so its class says nothing either.
     """
     return isinstance(error, KeyboardInterrupt) or _raised_asynchronously(error)
+
+
+def _is_thrown_in(error: BaseException) -> bool:
+    """Whether another greenlet threw an exception into this one: it was raised where this one had switched.
+
+    What a native extension raises as it panics comes from a call, too. Its class is that of no loaded module.
+    """
+    if isinstance(error, Exception) or not {"greenlet", type(error).__module__} <= sys.modules.keys():
+        return False
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and _instruction(innermost) not in _RAISING
 
 
 def _raised_asynchronously(error: BaseException) -> bool:
@@ -139,7 +157,7 @@ def _raised_by_interpreter(error: BaseException, innermost: TracebackType, *, th
     if error.args or isinstance(error, _RAISED_BY_C):
         return False
     code = innermost.tb_frame.f_code
-    name = opcode.opname[code.co_code[innermost.tb_lasti]] if innermost.tb_lasti >= 0 else "NOP"
+    name = _instruction(innermost)
     if name in _NEVER_RAISING:
         return True
     if name in _RAISING or type(error).__module__.partition(".")[0] == "flowprov":
@@ -148,6 +166,11 @@ def _raised_by_interpreter(error: BaseException, innermost: TracebackType, *, th
         return False
     # A real shortage of memory has no arguments either. While a value is read it is the value's.
     return not (isinstance(error, _EXHAUSTED) and code.co_filename.startswith(_VALUES))
+
+
+def _instruction(trace: TracebackType) -> str:
+    """Return the name of the instruction at which an exception passed through a frame."""
+    return opcode.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] if trace.tb_lasti >= 0 else "NOP"
 
 
 __all__ = ["came_from_outside", "interrupted_reading"]

@@ -364,6 +364,13 @@ def close_interrupted(scope: Scope, error: BaseException | None) -> None:
         raise
 
 
+def close_left_open(scope: Scope, error: BaseException) -> None:
+    """Close the scope of a call if an exception from outside came before the code that closes it began."""
+    if scope.key in scope.journal.open_scopes:
+        context.deactivate(scope, failed=True)
+        close_interrupted(scope, error)
+
+
 def discard(scope: Scope) -> None:
     """Close a scope without a record: what ran in it was traced."""
     context.deactivate(scope)

@@ -187,7 +187,7 @@ class Loop(InertCopies, Generic[T]):
             for position, item in enumerate(source):
                 previous = _get()
                 try:
-                    if one_pass.fast and item.__class__ is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
+                    if one_pass.fast and type(item) is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
                         scope: Scope = HeldScope(
                             journal, journal.next_number(), parent.workflow_id, prefix,
                             int_template % (position, item), 0, 0, previous, parent, False, forwards, epoch,
@@ -261,7 +261,8 @@ class Loop(InertCopies, Generic[T]):
 
         The journal lists the pass and not each iteration: that is why this does not call ``open_scope``.
         """
-        if item.__class__ is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
+        # type(), as `__class__` may be code of the program
+        if type(item) is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
             used = one_pass.int_template % (position, item)
         else:
             used = one_pass.json_template % (

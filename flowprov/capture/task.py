@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flowprov.capture import replay
+from flowprov.capture.failures import close_left_open
 from flowprov.capture.function_spec import FunctionSpec
 from flowprov.capture.generators import GeneratorTask, wrap_async_generator, wrap_generator
 from flowprov.capture.task_records import (
@@ -120,11 +121,15 @@ def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
         if scope is None:
             return function(*args, **kwargs)
         try:
-            result = function(*args, **kwargs)
-        except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(scope, error, spec.tags, spec.custom_metadata)
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # recorded, and raised on unchanged
+                end_with_error(scope, error, spec.tags, spec.custom_metadata)
+                raise
+            end_call(scope, spec, result)
+        except BaseException as error:  # raised on; it may have arrived before the scope could be closed
+            close_left_open(scope, error)
             raise
-        end_call(scope, spec, result)
         return result
 
     return wrapper
@@ -141,11 +146,15 @@ def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
         if scope is None:
             return await function(*args, **kwargs)
         try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:  # recorded, and raised on unchanged
-            end_with_error(scope, error, spec.tags, spec.custom_metadata)
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:  # recorded, and raised on unchanged
+                end_with_error(scope, error, spec.tags, spec.custom_metadata)
+                raise
+            end_call(scope, spec, result)
+        except BaseException as error:  # raised on; it may have arrived before the scope could be closed
+            close_left_open(scope, error)
             raise
-        end_call(scope, spec, result)
         return result
 
     return wrapper

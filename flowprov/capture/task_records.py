@@ -18,7 +18,9 @@ can be taken back, and a scope that is listed as open has no record yet.
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +71,7 @@ def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
         parent = enclosing_scope(parent)
         if parent is None:
             return None
+        previous = _get()
     try:
         try:
             used = spec.encode_used(*args, **kwargs)
@@ -127,11 +130,31 @@ def enclosing_scope(scope: Scope | None) -> Scope | None:
     Scope or None
         None if the event is not recorded.
     """
-    while scope is not None and scope.closed:
+    while scope is not None and (scope.closed or _close_if_left(scope)):
         scope = scope.previous  # a workflow that was stopped in another context
     if scope is None:
         scope = context.resolve_scope() or implicit_workflow()
     return None if scope is None or scope.muted else scope
+
+
+def close_with_holder(scope: Scope, holder: object) -> None:
+    """Have the next event close a scope if the object that is to close it is gone before it did.
+
+    An exception from outside can arrive as ``__exit__`` begins: at the first instruction of a function no
+    code of ours can catch it. The object goes away soon after. Then the interpreter mutes the scope, so that
+    the next event looks at it; a function of C does that, where no signal can arrive.
+    """
+    scope.opener = weakref.ref(holder, functools.partial(setattr, scope, "muted"))
+
+
+def _close_if_left(scope: Scope) -> bool:
+    """Close a scope whose holder is gone; return whether it was one."""
+    muted: object = scope.muted
+    if type(muted) is not weakref.ref:
+        return False
+    scope.opener, scope.closed, scope.muted = None, True, True
+    close_all_abandoned([*context.deactivate(scope), scope])
+    return True
 
 
 def open_task(

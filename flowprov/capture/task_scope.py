@@ -19,6 +19,7 @@ from flowprov.capture.function_spec import encode
 from flowprov.capture.handles import UNRECORDED_TASK, TaskHandle
 from flowprov.capture.task_records import (
     close_task,
+    close_with_holder,
     enclosing_scope,
     encode_outputs_and_extras,
     end_with_error,
@@ -161,8 +162,8 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
         is_recomputed = replay.is_replayed()
         if is_recomputed and replay.is_traced():
             return UNRECORDED_TASK
+        parent = None if self._is_copy or runtime.disabled() else enclosing_scope(_get())
         previous = _get()
-        parent = None if self._is_copy or runtime.disabled() else enclosing_scope(previous)
         scope: Scope | None = None
         self._handle = UNRECORDED_TASK
         if parent is not None:
@@ -176,6 +177,8 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
                 if is_recomputed:
                     scope.ensure_extras().custom_metadata["recomputed"] = True
                 self._opened.append(scope)
+                if kind is HeldScope:
+                    close_with_holder(scope, self)
             except BaseException as error:  # the guard; what came from outside passes on
                 self._forget(scope)
                 fail_start(parent, previous, "recording the start of a task_scope", error)
@@ -237,5 +240,7 @@ class task_scope(InertCopies):  # noqa: N801 - used like a function, as contextl
         opened = self._opened
         for index in reversed(range(len(opened))):
             if opened[index] is scope:
+                if scope is not None:
+                    scope.opener = None
                 del opened[index]
                 return
