@@ -315,7 +315,7 @@ def test_names_of_classes_functions_and_members_are_text_too() -> None:
     cls = type(url, (), {"__module__": "m"})
     lambda_of_url: Any = lambda: None  # noqa: E731 - its name is set below
     lambda_of_url.__qualname__ = url
-    member = enum.Enum("Member", {url: 1})
+    member = enum.Enum("Member", {url: 1})  # type: ignore[misc]
     for value in (cls, cls(), lambda_of_url, next(iter(member)), type(url, (ValueError,), {})("x")):
         assert "hunter2" not in str(recorded(value)), value
 
