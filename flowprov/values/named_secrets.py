@@ -21,7 +21,7 @@ _CANDIDATE = re.compile(
 )
 _PAIR_START = re.compile(r"[(\[]\s{0,2}b?\\*['\"]\Z")
 _PAIR_END = re.compile(r",?\s{0,2}[)\]]")
-_BARE_SPACED_NAME = re.compile(r"(?:access|account|api|connection|private|secret|signing)\s\Z", re.IGNORECASE)
+_OWNER_OF_KEY = re.compile(r"(access|account|api|connection|private|secret|signing)\s\Z", re.IGNORECASE)
 
 _WORD = re.compile(r"['\"]?([A-Za-z0-9]{32,64})(?![\w-])")
 _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|negotiate)\s+", re.IGNORECASE)
@@ -81,8 +81,9 @@ def _end_of_secret(text: str, candidate: re.Match[str], secrecy: Callable[[str],
     name = candidate["option"] or candidate["assigned"] or candidate["first"]
     name_start, start = candidate.start(), candidate.end()
     level = secrecy(name)
-    if level == NOT_SECRET and _BARE_SPACED_NAME.search(text, max(0, name_start - 11), name_start):
-        level = secrecy(f"secret {name}") if name.lower() in ("key", "keys", "string") else NOT_SECRET
+    if level == NOT_SECRET and name.lower() in ("key", "keys", "string"):
+        owner = _OWNER_OF_KEY.search(text, max(0, name_start - 11), name_start)
+        level = secrecy(owner[1] + name) if owner else NOT_SECRET
     if level == NOT_SECRET or text.startswith("://", max(0, name_start - 3)):
         return 0
     if candidate["option"] and text.startswith("-", start):

@@ -18,6 +18,8 @@ from flowprov.values.url_credentials import REDACTED, conceal_in_urls
 _MAX_CACHED = 4096
 _MAX_CACHED_LENGTH = 200
 _LOOKAHEAD = 4_096  # characters that are read beyond a cut, for a secret that begins before it
+_MARGIN = 64  # so many at least, and then to the end of a word
+_WHITE_SPACE = re.compile(r"\s")
 _LOOKBACK = 16_384  # and before one, for a private key of many lines
 _SOURCE_LINE = re.compile(r"^[ |]* {4}\S.*$", re.MULTILINE)
 
@@ -125,11 +127,13 @@ class Redactor:
         """Return the first `limit` characters of a text without secrets, even of one that is cut there."""
         if not self.enabled or len(text) <= limit:
             return self.text(text)[:limit]
-        window = text[: limit + _LOOKAHEAD]
-        if len(window) == len(text):
-            return self._conceal(text)[:limit]
+        farthest = limit + _LOOKAHEAD
+        word_end = None if self._patterns else _WHITE_SPACE.search(text, limit + _MARGIN, farthest)
+        if word_end or len(text) <= farthest:
+            # What begins with a quote or a bracket is concealed to the end of the window: no more is read.
+            return self._conceal(text[: word_end.start()] if word_end else text)[:limit]
         # The "@" ends the user information of a URL that goes on beyond the window.
-        concealed = self._conceal(window + "@")
+        concealed = self._conceal(text[:farthest] + "@")
         if len(concealed) <= limit:  # so much is concealed that the end of the window is in sight
             concealed = concealed[: max(concealed.rfind(" "), 0)]  # without the word that it halves
         return concealed[:limit]

@@ -216,9 +216,7 @@ class Forms:
 
     def may_occur_in(self, text: str) -> bool:
         """Whether there may be a secret of these forms in a text that has no colon and no "="."""
-        return (
-            _LONG_PART.search(text) is not None or "earer " in text or "asic " in text or "-----BEGIN" in text
-        )
+        return _LONG_PART.search(text) is not None or _may_hold_phrase(text)
 
     def may_be(self, word: str) -> bool:
         """Whether a text of one word, without a colon and "=", holds a secret; or may be one of AWS."""
@@ -241,7 +239,7 @@ class Forms:
         return _AWS_SECRET.sub(mark, concealed) if self._finds_aws and _AWS_ID.search(text) else concealed
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        for match in self._phrases.finditer(text):
+        for match in self._phrases.finditer(text) if _may_hold_phrase(text) else ():
             if match.lastgroup != "basic" or _is_basic(match["basic"]):
                 yield match.span()
         yield from self._tokens_in(text)
@@ -253,6 +251,10 @@ class Forms:
             while (token := self._tokens.search(padded, position, run.end())) is not None:
                 position = token.end()
                 yield token.start(), position - 1
+
+
+def _may_hold_phrase(text: str) -> bool:
+    return "earer" in text or "asic" in text or "-----BEGIN" in text
 
 
 @lru_cache(maxsize=16)

@@ -353,7 +353,7 @@ class Walker:
         clean = self.redactor
         redacted = clean.start(value, limit) if len(value) > limit else clean.text(value)
         if redacted is not value:
-            self._met_aws_id = self._met_aws_id or has_id_of_aws(value)
+            self._met_aws_id = self._met_aws_id or has_id_of_aws(value[:limit])
         elif self._met_aws_id and is_secret_of_aws(value):
             return {"$redacted": True}
         text = escape_surrogates(redacted)
