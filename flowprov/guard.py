@@ -14,8 +14,8 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 
-from flowprov import display  # noqa: F401 - what is logged from now on is escaped
 from flowprov.asynchronous import came_from_outside
+from flowprov.display import TRACEBACK, EscapingFilter
 from flowprov.values.redaction import redactor
 
 try:
@@ -28,6 +28,7 @@ except OverflowError:  # its import asks for the time, and Python cannot hold wh
         time.time = _time_of_system
 
 logger = logging.getLogger("flowprov")
+logger.addFilter(EscapingFilter())
 
 # Reentrant: a signal handler or a profiler may call a captured function just here.
 _lock = threading.RLock()
@@ -123,7 +124,7 @@ def warn_once(key: str, message: str, *arguments: object, error: BaseException |
         if shown is None:
             logger.warning("%s", text, exc_info=error)
         else:
-            logger.warning("%s\n%s", text, shown)
+            logger.warning("%s", text, extra={TRACEBACK: shown})
         said = True
     except Exception as failure:  # a broken log handler of the program must not become an internal error
         pass_on(failure)

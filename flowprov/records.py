@@ -14,13 +14,13 @@ campaign, rank) is in its header only. Readers fill in both with :func:`complete
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from flowprov.ids import full_id
+from flowprov.json_depth import depth_exceeds
 
 SCHEMA_VERSION = 1
 
@@ -327,23 +327,9 @@ def decode(line: bytes) -> Record:
     if not line.isascii():
         line.decode()  # names of fields that are not known are not looked at
     record = _decoder.decode(line)
-    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth_exceeds(line, MAX_DEPTH):
+    if depth_exceeds(line, MAX_DEPTH):
         raise RecursionError(f"nested more than {MAX_DEPTH} deep")
     return record
-
-
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-
-
-def _depth_exceeds(line: bytes, limit: int) -> bool:
-    """Whether the brackets of a line of valid JSON are nested more deeply."""
-    brackets = _STRING.sub(b"", line).translate(None, _NO_BRACKETS)
-    for _ in range(limit):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if not brackets:
-            return False
-    return True
 
 
 def complete_task(task: Task, header: Header, attempt: int | None = None) -> Task:

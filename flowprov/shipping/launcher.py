@@ -31,7 +31,7 @@ _MAX_PAUSE_S = 600.0
 _STEADY_AFTER_S = 60.0
 _START_TIMEOUT_S = 5.0
 # The shell's child is no child of the program: os.wait() there does not return it, and it leaves no zombie.
-_DETACHED = 'exec 3<&0; "$@" <&3 3<&- &'
+_DETACHED = 'exec {0}<&0; "$@" <&{0} {0}<&- &'
 _REMOVED_VARIABLES = ("PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONSTARTUP")
 _BLOCK_SIZE = 1 << 20
 
@@ -184,10 +184,11 @@ class BufferShipper:
             raise ValueError("sys.executable does not name the Python to start")
         self._files.delete_report()
         command = [sys.executable, "-m", "flowprov", "ship", "--follow", "--handed-over", str(lock)]
+        detached = _DETACHED.format(3 if lock != 3 else 4)  # the lock keeps its number
         with self._files.open_log() as log:
             # In / no module of the program shadows one that the shipper needs, and no folder is kept busy.
             process = subprocess.Popen(  # noqa: S603 - our own command
-                ["/bin/sh", "-c", _DETACHED, "flowprov-ship", *command, str(self.folder)],
+                ["/bin/sh", "-c", detached, "flowprov-ship", *command, str(self.folder)],
                 pass_fds=[lock],
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -101,7 +101,7 @@ def mutate_fields(rng: Random, line: bytes, pool: Sequence[Any]) -> bytes:
     """Return the line of a record with some fields replaced, removed, added or doubled."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line
     if not isinstance(record, (dict, list)):
         return line

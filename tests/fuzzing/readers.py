@@ -119,7 +119,7 @@ def _values_of(buffer: Path) -> list[Any]:
         for line in path.read_bytes().split(b"\n"):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             values += [value for value in record.values() if isinstance(value, (str, int, dict))]
     return values

@@ -19,7 +19,8 @@ FLOWPROV = REPOSITORY / "flowprov"
 MAY_IMPORT: dict[str, set[str]] = {
     "display": set(),
     "errors": {"display"},
-    "records": {"ids"},
+    "json_depth": set(),
+    "records": {"ids", "json_depth"},
     "line_templates": set(),
     "clock": set(),
     "ids": set(),
