@@ -31,6 +31,7 @@ _PAGE = mmap.ALLOCATIONGRANULARITY
 # Without argtypes a call takes 0.3 µs less: bytes go as they are, and integers as those of 32 bits, which are
 # extended in registers.
 _write = ctypes.PyDLL(None).write
+_write_without_gil = ctypes.CDLL(None).write
 
 
 class AppendWriter:
@@ -42,6 +43,8 @@ class AppendWriter:
         The file; the writer owns it from now on.
     max_bytes
         Largest size of the file in bytes; None for no limit.
+    keep_gil
+        Whether to keep the GIL during a write.
 
     Attributes
     ----------
@@ -51,13 +54,14 @@ class AppendWriter:
 
     name = "write"
 
-    def __init__(self, file: OwnFile, max_bytes: int | None = None) -> None:
+    def __init__(self, file: OwnFile, max_bytes: int | None = None, *, keep_gil: bool = True) -> None:
         self._file = file
         self._number = file.fileno()
         self._mark: int | None = file.mark  # None when the file is closed
         self._read_mark = file.mark_reader()
         fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
         self._size = os.fstat(self._number).st_size
+        self._write = _write if keep_gil else _write_without_gil
         self._max_bytes = max_bytes
         self._limit = sys.maxsize if max_bytes is None else max_bytes
         # A signal handler of the program may record an event while this thread is in append().
@@ -81,7 +85,7 @@ class AppendWriter:
             if self._size + length > self._limit:
                 raise JournalFull("max_bytes")
             try:
-                if self._read_mark() != self._mark or _write(self._number, line, length) != length:
+                if self._read_mark() != self._mark or self._write(self._number, line, length) != length:
                     self._append_again(line)
                 self._size += length
             except BaseException:  # an exception from outside may arrive behind the system call
@@ -127,6 +131,11 @@ class AppendWriter:
         if whole < size:
             os.ftruncate(number, whole)
         self._size = whole
+
+    @property
+    def size(self) -> int:
+        """Return the offset behind the last line, as this writer counts it."""
+        return self._size
 
     def end(self) -> int:
         """Return the offset behind the last line."""

@@ -92,6 +92,11 @@ class EventCounts:
         return written + sum(dropped.values()), written, dropped
 
 
+def is_event(line: bytes) -> bool:
+    """Whether a line is that of an event, and no control record."""
+    return (b"\n" + line).startswith(_EVENTS)
+
+
 def holds_line(file: ReadableFile, line: bytes) -> bool:
     """Whether a file holds a line that was appended a moment ago, or was about to be."""
     end = file.end()

@@ -27,7 +27,9 @@ from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.line_appender import LineAppender
 from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.journal.opening import create_writer
 from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull, warn_gone
 from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
@@ -176,7 +178,12 @@ class Journal(LineAppender):
         opened, writer = self._opened, self._writer
         if opened is None or writer is None or self.closed:
             return None
-        return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
+
+        def look() -> Fate:
+            return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
+
+        fate: Fate = writer.run(look) if isinstance(writer, QueuedWriter) else look()
+        return fate
 
     def check_file(self) -> None:
         """Go on in another file if somebody has removed, moved, cut or closed the present one.
@@ -220,7 +227,7 @@ class Journal(LineAppender):
             # From here on no other thread writes to this file. Where it was cut, nobody touches a page that
             # is gone, which would kill the process.
             writer = self._writer = writer.write_plainly()
-        with writer.lock if isinstance(writer, AppendWriter) else contextlib.nullcontext():
+        with writer.lock if isinstance(writer, (AppendWriter, QueuedWriter)) else contextlib.nullcontext():
             if self._maintenance is not None:
                 self._maintenance.forget(self)
             if fate != "removed":
@@ -243,8 +250,8 @@ class Journal(LineAppender):
         opened, writer = self._opened, self._writer
         if opened is None or not opened.file.reopen():
             return False
-        if isinstance(writer, AppendWriter):
-            self._writer = AppendWriter(opened.file, self.settings.max_bytes)
+        if not isinstance(writer, MmapWriter):
+            self._writer = create_writer(self.settings, opened)
         return True
 
     def append_opening(self, workflow_id: str, line: bytes) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from flowprov import guard
 from flowprov.ids import new_journal_id
 from flowprov.journal.append_writer import AppendWriter
-from flowprov.journal.event_counts import Counts, EventCounts, holds_line
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line, is_event
 from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
@@ -28,6 +28,7 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import OpenFile, open_file
 from flowprov.journal.own_file import FileTaken
 from flowprov.journal.protocols import Maintenance
+from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
@@ -343,7 +344,16 @@ class LineAppender:
         """Return the counts so far: captured, written, and dropped by reason."""
         with self._lock:
             self._settle_all()
+            self._count_lost()
             return self._counts.read(None if self.closed else self._writer)
+
+    def _count_lost(self) -> None:
+        """Count what a queue took and could not write."""
+        writer = self._writer
+        for line, reason in writer.take_lost() if isinstance(writer, QueuedWriter) else ():
+            if is_event(line):
+                self._counts.distrust()
+                self._counts.drop(reason)
 
     def _append_control(self, line: bytes) -> Exception | None:
         """Append a control line; return the error if that failed, else None.

@@ -17,6 +17,7 @@ from flowprov.journal.format import RESERVED_SLOT, padding_line
 from flowprov.journal.header import Identity, make_header
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.own_file import OwnFile
+from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull
 from flowprov.settings import JournalSettings
 
@@ -63,7 +64,7 @@ def open_file(
         buffer, identity.campaign_id, identity.hostname, journal_id, settings.file_mode
     )
     try:
-        new_writer = _create_writer(settings, created)
+        new_writer = create_writer(settings, created)
         header = records.encode(
             make_header(
                 identity,
@@ -90,7 +91,10 @@ def open_file(
         raise
 
 
-def _create_writer(settings: JournalSettings, created: JournalFile) -> writer.Writer:
+def create_writer(settings: JournalSettings, created: JournalFile | OpenFile) -> writer.Writer:
+    """Return a writer for a file: the one of the settings, with a queue where the file system may hang."""
     if writer.choose_writer(settings.writer) == "mapped":
         return MmapWriter(created.file, settings.max_bytes)
+    if settings.writer == "queued" or writer.may_hang(created.path.parent):
+        return QueuedWriter(created.file, settings.max_bytes, settings.max_wait)
     return AppendWriter(created.file, settings.max_bytes)

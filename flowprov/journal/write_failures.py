@@ -29,6 +29,7 @@ _FINAL = ("max_bytes", "closed")
 _CAUSES = {
     "disk_full": "the disk is full",
     "max_bytes": "journal.max_bytes is reached",
+    "queue_full": "its file system does not answer, and the queue in memory is full",
     "closed": "it was closed before, at the end of the process",
 }
 

@@ -12,6 +12,25 @@ from typing import Protocol
 
 from flowprov.journal.interruptions import pass_on
 
+# File systems of local disks and of memory. What hangs there, hangs for all of the machine.
+_LOCAL = frozenset(
+    {
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "msdos",
+        "nilfs2",
+        "ntfs3",
+        "overlay",
+    }
+    | {"ramfs", "reiserfs", "tmpfs", "vfat", "xfs", "zfs"}
+)
+
 
 class Writer(Protocol):
     """One way to append lines to a file that this process alone writes."""
@@ -56,6 +75,12 @@ def choose_writer(setting: str) -> str:
     safe: where root cuts the file, or the device fails, the next record kills the program by SIGBUS.
     """
     return "mapped" if setting == "mapped" else "write"
+
+
+def may_hang(folder: Path) -> bool:
+    """Whether a file system may wait for another machine or process: that of a network, or of FUSE."""
+    name = file_system(folder)
+    return bool(name) and name not in _LOCAL
 
 
 def file_system(folder: Path) -> str:

@@ -173,16 +173,19 @@ class JournalSettings(Section, frozen=True, kw_only=True):
         When records are flushed to the disk.
     heartbeat
         Seconds between two heartbeats.
+    max_wait
+        The most seconds that a record waits for a file system that hangs.
     mode
         Who may read the journals and create others beside them, as ``chmod`` has it. Nobody but its own
         process writes to a journal.
     """
 
     path: FolderPath = "./flowprov_buffer"
-    writer: Literal["auto", "mapped", "write"] = "auto"
+    writer: Literal["auto", "mapped", "write", "queued"] = "auto"
     max_bytes: Count | None = None
     sync: Literal["off", "interval", "record"] = "off"
     heartbeat: Seconds = 10.0
+    max_wait: Seconds = 1.0
     mode: FileMode = "0600"
 
     @property

@@ -1,4 +1,4 @@
-"""One contract for both writers: appended lines are in the file, whole and in order, whatever happens."""
+"""One contract for all writers: appended lines are in the file, whole and in order, whatever happens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from flowprov.journal import mmap_writer
+from flowprov.journal import mmap_writer, queued_writer
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import lines
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.own_file import OwnFile
+from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull
 from flowprov.journal.writer import Writer, choose_writer
 
@@ -29,7 +30,11 @@ def _open_write(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
     return AppendWriter(OwnFile(path), max_bytes)
 
 
-@pytest.fixture(params=[_open_mapped, _open_write], ids=["mapped", "write"])
+def _open_queued(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
+    return QueuedWriter(OwnFile(path), max_bytes, max_wait=60)
+
+
+@pytest.fixture(params=[_open_mapped, _open_write, _open_queued], ids=["mapped", "write", "queued"])
 def open_writer(request: pytest.FixtureRequest) -> Open:
     return request.param  # type: ignore[no-any-return]
 
@@ -179,6 +184,31 @@ def test_a_full_disk_is_an_error_and_keeps_the_appended_lines(open_writer: Open,
     assert sum(map(len, expected)) > 900_000, "most of the disk was used before it counted as full"
     writer.close()
     assert _read(path) == expected
+
+
+def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queued_writer, "MAX_QUEUED", 1000)
+    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), None, max_wait=0.01), threading.Lock()
+    write = writer._writer.append
+
+    def hang(line: bytes) -> None:
+        with hangs:
+            write(line)
+
+    monkeypatch.setattr(writer._writer, "append", hang)
+    hangs.acquire()
+    expected = []
+    with pytest.raises(JournalFull) as full:
+        for line in _numbered(1000):
+            writer.append(line)
+            expected.append(line)
+    assert full.value.reason == "queue_full"
+    assert writer.read(1000, 0) == b"".join(expected), "what stands in memory is read as if it were written"
+    hangs.release()
+    writer.close()
+    assert _read(tmp_path / "j") == expected
 
 
 def test_nobody_is_given_mapped_memory_who_did_not_ask_for_it() -> None:

@@ -24,7 +24,7 @@ WRONG_CONTENT = [
     (
         "journal:\n  writer: maped",
         2,
-        ['found "maped"', "one of auto, mapped, write", 'did you mean "mapped"?'],
+        ['found "maped"', "one of auto, mapped, write, queued", 'did you mean "mapped"?'],
     ),
     ("journal:\n  sync: on", 2, ["journal.sync: found true", "one of off, interval, record"]),
     ("journal:\n  path: off", 2, ["found false, expected the path of a folder", "put the word in quotes"]),

@@ -1,0 +1,226 @@
+"""The queued writer: for file systems that may hang, such as those of a network and of FUSE.
+
+Flows in: encoded lines. Flows out: the same, from a thread of its own, to an append writer. The thread waits
+for the file system without the GIL, so the threads of the program go on. Who appends waits until the line is
+written, but at most ``max_wait``. If that was not enough, nobody waits any more until the thread has caught
+up: lines stand in a queue in memory, and a warning says so. The queue is bounded.
+
+What was appended meanwhile and cannot be written in the end is kept as lost, for the counts of the journal.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from flowprov import guard
+from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.interruptions import pass_on
+from flowprov.journal.own_file import OwnFile
+from flowprov.journal.write_failures import JournalFull, drop_reason
+from flowprov.threads import start_thread
+
+MAX_QUEUED = 64 << 20  # bytes
+CLOSE_WAIT_S = 5.0  # as long as the end of a program waits for delivery
+
+
+class _Job:
+    """Something that the thread does.
+
+    Attributes
+    ----------
+    done
+        A lock that is free once it is done.
+    waited_for
+        Whether somebody waits and will see the outcome.
+    """
+
+    __slots__ = ("action", "done", "error", "line", "result", "waited_for")
+
+    def __init__(self, action: Callable[[], Any], line: bytes = b"") -> None:
+        self.action, self.line = action, line
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.waited_for = True
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class QueuedWriter:
+    """Append lines to a file that may hang.
+
+    Parameters
+    ----------
+    file
+        The file; the writer owns it from now on.
+    max_bytes
+        Largest size of the file in bytes; None for no limit.
+    max_wait
+        The most seconds that an append waits.
+
+    Attributes
+    ----------
+    lock
+        Held by whoever must not be disturbed by others that append.
+    """
+
+    name = "queued"
+
+    def __init__(self, file: OwnFile, max_bytes: int | None, max_wait: float) -> None:
+        self._writer = AppendWriter(file, max_bytes, keep_gil=False)
+        self._path = file.path
+        self._max_wait = max_wait
+        self._jobs: deque[_Job] = deque()
+        self._queued = 0
+        self._behind = self._closed = False
+        self._lost: list[tuple[bytes, str]] = []
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._settling = threading.RLock()  # between who waits and the thread: whose the outcome is
+        self._thread: threading.Thread | None = None
+        self.lock = threading.RLock()
+        self.fast_append: Callable[[bytes], object] = self.append
+
+    def append(self, line: bytes) -> None:
+        """Append one line; when the file system hangs, leave it to the thread after ``max_wait`` seconds.
+
+        Raises
+        ------
+        JournalFull
+            If the disk is full, the quota or ``max_bytes`` is reached, or the queue is full.
+        OSError
+            If the write fails for another reason.
+        """
+        if self._closed:
+            raise io.UnsupportedOperation("the file is closed")
+        if self._queued + len(line) > MAX_QUEUED:
+            raise JournalFull("queue_full")
+        self._do(_Job(lambda: self._writer.append(line), line), self._max_wait)
+
+    def run(self, action: Callable[[], Any], otherwise: Any = None) -> Any:
+        """Return what a function returns that may hang; something else if it does not end in time."""
+        job = _Job(action)
+        return job.result if self._do(job, self._max_wait) else otherwise
+
+    def _do(self, job: _Job, seconds: float, *, at_the_end: bool = False) -> bool:
+        """Have the thread do something; return whether it is done in time."""
+        job.waited_for = waits = at_the_end or not self._behind
+        self._queued += len(job.line)
+        self._jobs.append(job)
+        self._start()
+        self._wakes.put(None)
+        if not waits:
+            return False
+        done = job.done.acquire(timeout=seconds)
+        with self._settling:
+            done = done or job.done.acquire(blocking=False)
+            job.waited_for = done
+        if not done:
+            self._fall_behind()
+        elif job.error is not None:
+            raise job.error
+        return done
+
+    def _fall_behind(self) -> None:
+        self._behind = True
+        guard.warn_once(
+            f"behind {self._path}",
+            "flowprov: the file system of %s does not answer. The program does not wait for it: up to %d MB "
+            "of records stand in memory until it does. They are lost if the program is killed before.",
+            self._path,
+            MAX_QUEUED >> 20,
+        )
+
+    def _start(self) -> None:
+        with self._settling:  # several threads may append the first lines
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._thread = threading.Thread(target=self._work, name="flowprov-writer", daemon=True)
+            try:
+                start_thread(self._thread)
+            except RuntimeError as error:  # no thread can start: at exit, or at the limit of processes
+                pass_on(error)
+                self._thread = None
+                self._perform_all()
+
+    def _work(self) -> None:
+        while not self._closed or self._jobs:
+            self._wakes.get()
+            self._perform_all()
+            self._behind = False
+
+    def _perform_all(self) -> None:
+        while self._jobs:
+            job = self._jobs[0]
+            self._perform(job)
+            self._jobs.popleft()
+            self._queued -= len(job.line)
+
+    def _perform(self, job: _Job) -> None:
+        try:
+            job.result = job.action()
+        except Exception as error:  # whoever waits for it raises it
+            job.error = error
+        with self._settling:
+            if not job.waited_for and job.error is not None and job.line:
+                self._lost.append((job.line, drop_reason(job.error, closed=False)))
+            job.done.release()
+
+    def take_lost(self) -> list[tuple[bytes, str]]:
+        """Return, once, the lines that were appended and could not be written, each with the reason."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def end(self) -> int:
+        """Return the offset behind the last line, with those that are still in memory."""
+        return self._writer.size + self._queued
+
+    def is_cut(self) -> bool:
+        """Whether somebody else has cut the file."""
+        return self._writer.is_cut()
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return bytes of the file, or of what stands in memory behind it."""
+        size = self._writer.size
+        in_file = b"" if offset >= size else self.run(lambda: self._writer.read(length, offset), b"")
+        if offset + length <= size:
+            return bytes(in_file)
+        queued = b"".join(job.line for job in list(self._jobs))
+        begin = max(0, offset - size)
+        return bytes(in_file) + queued[begin : offset + length - size]
+
+    def prepare(self) -> None:
+        """Do nothing: this writer has no work that could be done ahead."""
+
+    def sync(self) -> None:
+        """Flush all appended lines to the disk, if the file system answers."""
+        self.run(self._writer.sync)
+
+    def close(self) -> None:
+        """Close the file, and wait a little until all is written."""
+        if self._closed:
+            return
+        job = _Job(self._writer.close)
+        try:
+            closed = self._do(job, CLOSE_WAIT_S, at_the_end=True)
+        finally:
+            self._closed = True
+            self._wakes.put(None)
+        if not closed:
+            left = sum(bool(job.line) for job in list(self._jobs))
+            guard.warn_once(
+                f"unwritten {self._path}",
+                "flowprov: the file system of %s has not answered for %g seconds. The last %d lines of it "
+                "are not written.",
+                self._path,
+                CLOSE_WAIT_S,
+                left,
+            )
+
+    def abandon(self) -> None:
+        """Leave the file to the parent, in a forked child; closing it could hang."""
+        self._closed, self._jobs = True, deque()
+        self.lock, self._settling = threading.RLock(), threading.RLock()
