@@ -79,9 +79,17 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
-def encode_values(values: Mapping[str, Any]) -> dict[str, msgspec.Raw]:
-    """Encode outputs, each by itself. The caller settles numbers that follow (see ``metrics``)."""
-    return metrics.decode_fields(metrics.encode(values))
+def encode_values(values: Mapping[str, Any], spent: int = 0) -> dict[str, msgspec.Raw]:
+    """Encode outputs, each by itself. The caller settles numbers that follow (see ``metrics``).
+
+    Parameters
+    ----------
+    values
+        The outputs.
+    spent
+        Bytes that other values in the same line have spent.
+    """
+    return metrics.decode_fields(metrics.encode(values, spent))
 
 
 def merge_objects(below: bytes, above: bytes) -> bytes:
@@ -91,7 +99,7 @@ def merge_objects(below: bytes, above: bytes) -> bytes:
 
 def add_generated(scope: Scope, values: Mapping[str, Any]) -> None:
     """Add outputs to a task."""
-    encoded = encode_values(values)
+    encoded = encode_values(values, len(scope.used or b""))
     scope.ensure_extras().generated.update(encoded)
     _write(scope, generated=encoded)
     if metrics.waiting:
@@ -119,7 +127,8 @@ def _write(
     journal, key = scope.journal, scope.key
     if isinstance(key, int) and (key in journal.open_scopes or is_open(scope)):
         fields = b"" if generated is None else b',"generated":' + _encode_json(generated)
-        fields += tags_and_metadata_fields(tags or (), custom_metadata or {})
+        spent = len(scope.used or b"") + len(fields)
+        fields += tags_and_metadata_fields(tags or (), custom_metadata or {}, spent)
         line = scope.open_line(fields) if scope.open_in != journal.journal_id else None
         journal.append_addition(line or ADDITION % (key, fields))
         scope.open_in = journal.journal_id
@@ -145,7 +154,8 @@ def encode_extras(
             generated = {**(generated or {}), **extras.generated}
         tags = [*tags, *extras.tags]
         custom_metadata = {**custom_metadata, **extras.custom_metadata}
-    return generated_field(generated), tags_and_metadata_fields(tags, custom_metadata)
+    field = generated_field(generated, scope.used)
+    return field, tags_and_metadata_fields(tags, custom_metadata, len(field) + len(scope.used or b""))
 
 
 class Metadata(MutableMapping[str, Any]):

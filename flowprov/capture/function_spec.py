@@ -22,15 +22,15 @@ import msgspec
 
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
+from flowprov.runtime.context import Scope
 from flowprov.runtime.encoders import encoder_globals
-from flowprov.values import Limits, as_dict, as_name, as_names
+from flowprov.values import as_dict, as_name, as_names, plain_string_limit
 from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import INT_MAX, INT_MIN
 from flowprov.values.redaction import DEFAULT, redactor
 from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE
 
 _json = msgspec.json.Encoder().encode
-_MAX_STRING = Limits().max_string
 _modules = sys.modules
 
 
@@ -98,8 +98,15 @@ class FunctionSpec:
             self._tail = tags_and_metadata_fields(self.tags, self.custom_metadata)
         return self._tail
 
-    def encode_outputs(self, result: Any) -> bytes:
+    def encode_outputs(self, result: Any, scope: Scope) -> bytes:
         """Encode the result of a call as the ``generated`` field of a line.
+
+        Parameters
+        ----------
+        result
+            The result.
+        scope
+            The scope of the call. What it used has spent some of the bytes that its record may have.
 
         Raises
         ------
@@ -118,8 +125,8 @@ class FunctionSpec:
         if "torch" in _modules and replay.adapter.is_traced():
             raise replay.Replay
         if result_type is dict or self.output_names:
-            return generated_field(self.name_outputs(result))
-        return b',"generated":' + metrics.encode({"result": result})
+            return generated_field(self.name_outputs(result), scope.used)
+        return generated_field({"result": result}, scope.used)
 
     def encode_unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Encode arguments that do not fit the signature. The call is about to raise.
@@ -139,32 +146,34 @@ class FunctionSpec:
         if names:
             if len(names) == 1:
                 return {names[0]: result}
-            if isinstance(result, (tuple, list)) and len(names) == len(result):
+            if issubclass(type(result), (tuple, list)) and len(names) == len(result):
                 return dict(zip(names, result, strict=True))
         if type(result) is dict:
             return result
         return {"result": result}
 
 
-def tags_and_metadata_fields(tags: Sequence[str], custom_metadata: Mapping[str, Any]) -> bytes:
-    """Encode tags and custom metadata as fields of a line."""
+def tags_and_metadata_fields(
+    tags: Sequence[str], custom_metadata: Mapping[str, Any], spent: int = 0
+) -> bytes:
+    """Encode tags and custom metadata as fields of a line whose other values have spent so many bytes."""
     fields = b""
     if tags:
         fields += b',"tags":' + msgspec.json.encode(as_names(tags))
     if custom_metadata:
-        fields += b',"custom_metadata":' + encode(custom_metadata)
+        fields += b',"custom_metadata":' + encode(custom_metadata, spent)
     return fields
 
 
-def generated_field(outputs: Mapping[str, Any] | None) -> bytes:
+def generated_field(outputs: Mapping[str, Any] | None, used: bytes | None = None) -> bytes:
     """Encode outputs as the ``generated`` field of a line; return nothing if there are none."""
-    return b"" if outputs is None else b',"generated":' + metrics.encode(outputs)
+    return b"" if outputs is None else b',"generated":' + metrics.encode(outputs, len(used or b""))
 
 
-def encode(mapping: Mapping[str, Any]) -> bytes:
+def encode(mapping: Mapping[str, Any], spent: int = 0) -> bytes:
     """Encode a mapping of inputs, outputs or metadata, with the settings in force."""
     encode_mapping = encoder_globals.get("_flowprov_encode") or runtime.get().summarizer.encode_mapping
-    return encode_mapping(mapping)
+    return encode_mapping(mapping, spent)
 
 
 def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
@@ -178,6 +187,7 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
     skipped = _self_parameter(function, parameters)
     positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.name != skipped)
     items = []
+    max_string = plain_string_limit(len(parameters))
     scalar_tests = ["True"]
     for parameter in parameters:
         name = parameter.name
@@ -189,7 +199,7 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         else:
             items.append(f"**{name}" if is_kwargs else f"{name!r}: {name}")
         is_variadic = is_kwargs or parameter.kind is parameter.VAR_POSITIONAL
-        scalar_tests.append(f"not {name}" if is_variadic else _scalar_test(name))
+        scalar_tests.append(f"not {name}" if is_variadic else _scalar_test(name, max_string))
     source = _ENCODER.format(
         parameters=_format_parameters(parameters),
         all_scalars=" and ".join(scalar_tests),
@@ -250,14 +260,22 @@ def _compile(source: str, function: Callable[..., Any]) -> CodeType:
         count += 1  # another function of this name has another signature
 
 
-def _scalar_test(name: str) -> str:
-    """Return the source of a test: the argument is a scalar that JSON takes as it is, and no secret."""
+def _scalar_test(name: str, max_string: int) -> str:
+    """Return the source of a test: the argument is a scalar that JSON takes as it is, and no secret.
+
+    Parameters
+    ----------
+    name
+        The argument.
+    max_string
+        How long it may be as a string.
+    """
     if DEFAULT.secrecy(name) != NOT_SECRET:
         return "False"
     return (
         f"((_flowprov_kind := _flowprov_type({name})) is int and {INT_MIN} <= {name} <= {INT_MAX}"
         f" or _flowprov_kind is float and {name} - {name} == 0.0"
-        f" or _flowprov_kind is str and _flowprov_len({name}) <= {_MAX_STRING}"
+        f" or _flowprov_kind is str and _flowprov_len({name}) <= {max_string}"
         f" and ({name} in _flowprov_plain_texts or _flowprov_is_plain({name}))"
         f" or _flowprov_kind is bool or {name} is None)"
     )

@@ -67,15 +67,13 @@ class _Encoder:
 
     def __init__(self) -> None:
         self.settings_mark: object = None
-        self.encode_mapping: Callable[[Mapping[str, Any]], bytes] = Summarizer().encode_mapping
+        self.encode_mapping: Callable[[Mapping[str, Any], int], bytes] = Summarizer().encode_mapping
 
-    def follow_settings(self) -> Callable[[Mapping[str, Any]], bytes]:
+    def follow_settings(self) -> Callable[[Mapping[str, Any], int], bytes]:
         """Return the function that encodes a mapping under the settings in force."""
         active = runtime.get()
         if self.settings_mark is not active:
-            self.encode_mapping = Summarizer(
-                redactor=active.summarizer.redactor, arrays=_describe
-            ).encode_mapping
+            self.encode_mapping = active.summarizer.with_arrays(_describe).encode_mapping
             self.settings_mark = active
         return self.encode_mapping
 
@@ -83,11 +81,19 @@ class _Encoder:
 _encoder = _Encoder()
 
 
-def encode(outputs: Mapping[str, Any]) -> bytes:
-    """Encode outputs. If numbers follow, the caller passes the scope of the record to :func:`settle`."""
+def encode(outputs: Mapping[str, Any], spent: int = 0) -> bytes:
+    """Encode outputs. If numbers follow, the caller passes the scope of the record to :func:`settle`.
+
+    Parameters
+    ----------
+    outputs
+        The outputs by name.
+    spent
+        Bytes that the inputs in the same record have spent.
+    """
     if waiting:
         settle(None)  # of an event that failed before its own
-    encoded = _encoder.follow_settings()(outputs)
+    encoded = _encoder.follow_settings()(outputs, spent)
     if waiting and _state.tensors:
         _state.template = encoded
         return _MARKED.sub(rb"\2", encoded)

@@ -247,7 +247,7 @@ def end_call(scope: Scope, spec: FunctionSpec, result: Any) -> None:
     try:
         ended = _ticks()
         if scope.extras is None:
-            close_task(scope, ended, spec.encode_outputs(result), spec.tail)
+            close_task(scope, ended, spec.encode_outputs(result, scope), spec.tail)
         else:
             outputs = spec.name_outputs(result)
             close_task(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flowprov.settings import Settings
-from flowprov.values import Summarizer
+from flowprov.values import Limits, Summarizer
 from flowprov.values.redaction import DEFAULT, Redactor, set_redactor
 
 _encode = msgspec.json.Encoder().encode
@@ -26,6 +26,17 @@ encoder_globals: dict[str, Any] = {
 }
 
 
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits on values."""
+    values = settings.values
+    return Limits(
+        max_bytes=values.max_bytes,
+        # What a record used is read in one go, and the rest in another. A fifth is for encoding and writing.
+        max_seconds=values.max_time * 0.4,
+        object_reprs=values.object_reprs,
+    )
+
+
 def create_summarizer(settings: Settings) -> Summarizer:
     """Return the summarizer of this process by its settings. Names and generated encoders follow them too."""
     privacy = settings.privacy
@@ -33,11 +44,13 @@ def create_summarizer(settings: Settings) -> Summarizer:
         enabled=privacy.redact, names=privacy.names, patterns=privacy.patterns, allow=privacy.allow
     )
     set_redactor(redactor)
-    summarizer = Summarizer(redactor=redactor)
+    limits = limits_of(settings)
+    summarizer = Summarizer(limits, redactor=redactor)
+    is_small = limits.max_bytes < Limits().max_bytes
     encoder_globals.update(
         _flowprov_encode=summarizer.encode_mapping,
-        # A function was decorated before the settings named its parameter a secret.
-        _flowprov_json=summarizer.encode_mapping if redactor.has_own_rules else _encode,
+        # A function was decorated before the settings named its parameter a secret, or made the budget small.
+        _flowprov_json=summarizer.encode_mapping if redactor.has_own_rules or is_small else _encode,
         _flowprov_plain_texts=redactor.plain_texts,
         _flowprov_is_plain=redactor.is_plain,
     )

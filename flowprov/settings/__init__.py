@@ -27,6 +27,7 @@ from flowprov.settings.schema import (
     SinkSettings,
     TelemetrySettings,
     TorchSettings,
+    ValuesSettings,
     settings_from_json,
     settings_to_json,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "SinkSettings",
     "TelemetrySettings",
     "TorchSettings",
+    "ValuesSettings",
     "active_settings",
     "disabled_by_environment",
     "expand_existing",

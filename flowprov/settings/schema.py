@@ -23,6 +23,9 @@ _MAX_COUNT = 2**63 - 1
 Seconds = Annotated[float, Meta(gt=0, le=_MAX_SECONDS, description="seconds: a number above 0, at most 1e9")]
 SecondsFromZero = Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="seconds: a number from 0 to 1e9")]
 Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT, description="a whole number from 1 (at most 63 bits)")]
+ByteBudget = Annotated[
+    int, Meta(ge=4_096, le=2**30, description="a whole number of bytes from 4096 to 1073741824 (1 GiB)")
+]
 FolderPath = Annotated[str, Meta(min_length=1, description="the path of a folder, as a string")]
 RedisURI = Annotated[
     str, Meta(pattern="^(redis|rediss|unix)://", description="a redis://, rediss:// or unix:// URI")
@@ -250,6 +253,27 @@ class DaskSettings(Section, frozen=True, kw_only=True):
     close_timeout: SecondsFromZero = 5.0
 
 
+class ValuesSettings(Section, frozen=True, kw_only=True):
+    """How much is recorded of the values that a program uses and generates, and what that may cost it.
+
+    Attributes
+    ----------
+    max_bytes
+        Bytes that the values of one record may have. What is beyond them is cut, and the record says so.
+    max_time
+        Seconds of processor time that the values of one record may take: two fifths for what was used, two
+        for the rest, one for encoding and writing.
+    object_reprs
+        Whether objects of classes that flowprov does not know are recorded with what they say of themselves:
+        their ``repr``, the items of a mapping, ``to_dict()``, properties. That code may take any time and do
+        anything.
+    """
+
+    max_bytes: ByteBudget = 65_536
+    max_time: Seconds = 0.001
+    object_reprs: bool = False
+
+
 class PrivacySettings(Section, frozen=True, kw_only=True):
     """What is kept out of records.
 
@@ -281,6 +305,7 @@ class Settings(Section, frozen=True, kw_only=True):
     journal: JournalSettings = JournalSettings()
     sinks: SinkSettings = SinkSettings()
     dask: DaskSettings = DaskSettings()
+    values: ValuesSettings = ValuesSettings()
     privacy: PrivacySettings = PrivacySettings()
 
     def to_public_dict(self) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 Flows in: arguments, results, items and parameters of any kind. Flows out: JSON. Scalars stay as they are.
 Containers are kept within limits, tensors and arrays by shape, dtype, device and size, and anything else by
-its type and a short repr. Secrets are concealed. `markers` lists the forms of what JSON cannot hold.
+its type. Code of classes that are not known does not run. Secrets are concealed. `markers` lists the forms of
+what JSON cannot hold.
 """
 
 from __future__ import annotations
 
+from flowprov.values.budget import Limits
 from flowprov.values.mappings import as_dict, as_mapping
 from flowprov.values.markers import JSONable, restore, to_json_text
 from flowprov.values.names import as_id, as_name, as_names
 from flowprov.values.redaction import is_secret_key, redact_urls
-from flowprov.values.summarizer import Summarizer
+from flowprov.values.summarizer import Summarizer, plain_string_limit
 from flowprov.values.tensors import array_summary, tensor_json, tensor_raw
-from flowprov.values.walker import Limits
 
 __all__ = [
     "JSONable",
@@ -26,6 +27,7 @@ __all__ = [
     "as_name",
     "as_names",
     "is_secret_key",
+    "plain_string_limit",
     "redact_urls",
     "restore",
     "tensor_json",

@@ -58,7 +58,7 @@ def hides_itself(bases: tuple[type, ...]) -> bool:
     bases
         The class and its bases, in the order of its MRO.
     """
-    if Enum in bases:
+    if any(base is Enum for base in bases):
         return False
     below = itertools.takewhile(lambda base: base is not str, bases)
     return any("__repr__" in _namespace_of(base) and _package_of(base) not in _SHOW_TEXT for base in below)

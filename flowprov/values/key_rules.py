@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+import msgspec
+
 from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import JSONable, escape_surrogates
 from flowprov.values.redaction import Redactor
 from flowprov.values.secret_forms import MIN_LENGTH
 from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE
 
-_MAX_SAFE_KEYS = 4096
+MAX_SAFE_KEYS = 4096
 _MAX_NAME = 200  # bytes of a name that are looked at
 _PAIR = 2  # items: a name and a value
+_encode = msgspec.json.Encoder().encode
 
 
 class KeyRules:
@@ -33,22 +36,28 @@ class KeyRules:
     ----------
     safe_keys
         The keys that are written as they are and never name a secret, as far as they were seen.
+    learned
+        How many entered it, up to its size: a program that makes new keys without end learns nothing by them.
     """
 
-    __slots__ = ("_max_length", "_redactor", "safe_keys")
+    __slots__ = ("_max_length", "_redactor", "learned", "safe_keys")
 
     def __init__(self, max_length: int, redactor: Redactor) -> None:
         self._max_length = max_length
         self._redactor = redactor
         self.safe_keys: set[object] = set()
+        self.learned = 0
 
     def is_safe(self, key: object) -> bool:
-        """Whether a key is written as it is and never names a secret; if so, it enters `safe_keys`."""
+        """Whether a short key is written as it is and names no secret; if so, it enters `safe_keys`."""
         if type(key) is not str or self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
             return False
-        if len(self.safe_keys) >= _MAX_SAFE_KEYS:  # a program may make new keys without end
+        if len(_encode(key)) > self._max_length + 2:  # such keys are counted one by one
+            return False
+        if len(self.safe_keys) >= MAX_SAFE_KEYS:  # a program may make new keys without end
             self.safe_keys.clear()
         self.safe_keys.add(key)
+        self.learned = min(self.learned + 1, MAX_SAFE_KEYS)
         return True
 
     def secrecy(self, name: str) -> int:
@@ -71,7 +80,7 @@ class KeyRules:
         These are pairs, as of headers: ``("Authorization", "Bearer x")``; and arguments of commands:
         ``["--password", "x"]``.
         """
-        named = [position for position, item in enumerate(items[:-1]) if type(item) in (str, bytes)]
+        named = [position for position, item in enumerate(items[:-1]) if _is_text(item)]
         if len(items) == _PAIR:
             secret = [1 for _ in named if self._is_secret_pair(key_name(items[0]), items[1])]
         else:
@@ -95,7 +104,12 @@ class KeyRules:
         secrecy = self.secrecy(name)
         if secrecy == TOKEN_LIKE and type(value) is str and value.isalpha() and len(value) < MIN_LENGTH:
             return False  # ("token", "label") are two columns
-        return secrecy in (TOKEN_LIKE, SECRET) and type(value) in (str, bytes)
+        return secrecy in (TOKEN_LIKE, SECRET) and _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    cls = type(value)  # compared by identity: `==` may be code of its metaclass
+    return cls is str or cls is bytes
 
 
 def key_name(key: object) -> str:

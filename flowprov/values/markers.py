@@ -16,17 +16,21 @@ marker                                    meaning
 {"$bytes": n, "sha256": "…"}              length and digest of bytes; `digest_of_first`: of so many bytes
 {"$redacted": true}                       a secret, recognized by its key
 {"$cut": n}                               last in a list, or a key of an object: the whole has n items, and
-                                          some are left out
+                                          some are left out; true where their number is unknown. In the
+                                          place of a container: all of it is left out
+{"$budget": "bytes"}                      a key of what was used or generated: something in it is cut, as the
+                                          record may have no more bytes, or take no more time ("time")
 {"$cycle": true}, {"$depth": "list"}      the value holds itself; the value is nested too deeply
 {"$enum": "Color.RED", "value": 1}        an enum member (but not of an int, str or float enum)
 {"$range": [0, 9, 1]}, {"$slice": […]}    start, stop, step
 {"$callable": "json.dumps"}               a function or method; {"$class": …}, {"$module": …} likewise
 {"$partial": "f", "args", "keywords"}     a partial function
 {"$exception": "ValueError", "message"}   an exception
-{"$type": "m.Q", "repr": "…"}             anything else; without `repr` if that only repeats the type
+{"$type": "m.Q", "repr": "…"}             anything else; `repr` of known kinds, or if the settings ask
 {"$type": "m.Q", "repr_error": "…"}       its repr raised; `read_error`: reading it raised
 {"$type": "m.Q", "lr": 0.1, …}            an object with `to_dict()`, by its attributes
 {"$read_error": "…"}                      a field or a key that raised when it was read
+{"$not_read": "property"}                 a field whose value a descriptor of this kind would compute
 ========================================  ====================================================================
 """
 
@@ -36,6 +40,7 @@ import json
 import math
 from typing import TypeAlias, Union, cast
 
+from flowprov.values.classes import module_of, qualname_of
 from flowprov.values.redaction import redactor
 
 # A string: the alias is recursive, and Python 3.10 has no lazy aliases.
@@ -84,16 +89,9 @@ def escape_surrogates(text: str) -> str:
 
 
 def type_name(cls: type) -> str:
-    """Return the name of a class with its module; of a builtin without it."""
-    try:
-        module, name = cls.__module__, cls.__qualname__
-    except Exception:  # a metaclass may run any code here
-        return "?"
-    if not isinstance(name, str):
-        return "?"
-    if isinstance(module, str) and module != "builtins":
-        name = f"{module}.{name}"
-    return name_text(name)
+    """Return the name of a class with its module; of a builtin without it. No code of the class runs."""
+    module, name = module_of(cls), qualname_of(cls)
+    return name_text(name if module in ("", "builtins") else f"{module}.{name}")
 
 
 def name_text(name: str) -> str:

@@ -1,35 +1,72 @@
-"""One value at a time: what is read on a thread, while code of the value may come back.
+"""Reading what may raise: attributes, items of containers, messages of exceptions.
 
-Flows in: a function that reads a value. Flows out: what it returns, or a marker if one is being read already.
-
-Code of a value (a ``__repr__``, an ``items()``) may call captured functions, with this value among their
-arguments. These calls are recorded, and the value is not read again: that would never end.
+Flows in: a function that reads. Flows out: what it returned, or a stand-in for what it raised.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, TypeVar
 
-from flowprov.values.markers import JSONable, type_name
+from flowprov.asynchronous import interrupted_reading
+from flowprov.values.markers import escape_surrogates, type_name
+from flowprov.values.messages import exception_message
+from flowprov.values.redaction import redactor
 
-_MAX_DEPTH = 4  # summaries of tensors read their parts in between
-_reading: dict[int, tuple[int, ...]] = {}  # by thread: the identities of what is being read there
-_thread_ident = threading.get_ident
+Item = TypeVar("Item")
+
+_MAX_TRIES = 3  # to read a container that another thread is changing
+_MAX_SHORT_TEXT = 200
+_LOOKAHEAD = 4_096  # characters behind a cut that its redaction looks at
 
 
-def read_once(read: Callable[..., JSONable], value: Any, *arguments: Any) -> JSONable:
-    """Return ``read(value, *arguments)``; a marker if that value is being read on this thread already."""
-    thread, identity = _thread_ident(), id(value)
-    outer = _reading.get(thread, ())
-    if identity in outer or len(outer) >= _MAX_DEPTH:
-        return {"$type": type_name(type(value)), "read_error": "not read: it is being read just here"}
+class UnreadableAttribute:
+    """Stands for an attribute that raised when it was read.
+
+    Attributes
+    ----------
+    reason
+        The exception, as text.
+    unset
+        Whether the exception says that there is no such attribute.
+    """
+
+    __slots__ = ("reason", "unset")
+
+    def __init__(self, error: BaseException) -> None:
+        self.reason = exception_text(error)
+        self.unset = isinstance(error, AttributeError)
+
+
+def read_or_mark(read: Callable[[], Any]) -> Any:
+    """Return what a function returns, or an `UnreadableAttribute` of what it raises."""
     try:
-        _reading[thread] = (*outer, identity)
-        return read(value, *arguments)
-    finally:
-        if outer:
-            _reading[thread] = outer
-        else:
-            _reading.pop(thread, None)
+        return read()
+    except BaseException as error:  # a property or a mapping is foreign code
+        if interrupted_reading(error):
+            raise
+        return UnreadableAttribute(error)
+
+
+def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
+    """Return the first items of a container, even if another thread changes it at the same time."""
+    for _ in range(_MAX_TRIES - 1):
+        try:
+            return list(islice(iterate(), count))
+        except RuntimeError:  # noqa: PERF203 - it changed size during iteration
+            continue
+    return list(islice(iterate(), count))
+
+
+def exception_text(error: BaseException) -> str:
+    """Return type and message of an exception, short and without secrets; never raise."""
+    name = type_name(type(error))
+    try:
+        message = exception_message(error, _MAX_SHORT_TEXT + _LOOKAHEAD, own_text=False)
+        message = redactor().start(message, _MAX_SHORT_TEXT)
+    except BaseException as broken:  # arguments of any kind
+        if interrupted_reading(broken):
+            raise
+        return name
+    return escape_surrogates(f"{name}: {message}") if message else name

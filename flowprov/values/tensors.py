@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.classes import package_of
 from flowprov.values.markers import JSONable, escape_surrogates, type_name
 
 _MAX_CACHED = 4096
 _MAX_DIMENSIONS = 64
 _MAX_NAME = 200
+MAX_FIELDS = 50  # of a structured dtype whose text is kept
 
 _json_cache: dict[tuple[object, ...], msgspec.Raw] = {}
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +87,8 @@ def frame_summary(frame: Any, max_columns: int) -> dict[str, Any]:
     The names may be of any type: the caller still has to make them recordable.
     """
     summary: dict[str, Any] = {"type": type_name(type(frame)), "shape": _shape(frame.shape)}
+    if package_of(type(frame)) == "polars" and frame.width > max_columns:
+        frame = frame[:, :max_columns]  # its `dtypes` creates an object for each column
     columns, dtypes = [], []
     for index, (column, dtype) in enumerate(zip(frame.columns, frame.dtypes, strict=False)):
         if index >= max_columns:
@@ -102,6 +106,9 @@ def _shape(shape: object) -> JSONable:
 
 
 def _dtype(dtype: object) -> JSONable:
+    names = getattr(dtype, "names", None)  # of a structured dtype of numpy
+    if type(names) is tuple and len(names) > MAX_FIELDS:
+        return f"void of {len(names)} fields"  # its text would take milliseconds
     return _text(dtype).removeprefix("torch.")
 
 

@@ -7,58 +7,44 @@ holds. An exception in a handler becomes a marker for that object alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.budget import Budget, Limits
 from flowprov.values.key_rules import KeyRules, key_name, unique_key
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, escape_surrogates, type_name
-from flowprov.values.redaction import Redactor, redactor
+from flowprov.values.reading import exception_text
+from flowprov.values.redaction import Redactor
 from flowprov.values.secret_forms import has_id_of_aws, is_secret_of_aws
 from flowprov.values.secret_names import NOT_SECRET, SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
+from flowprov.values.sizes import escapes_in, is_scalar, length_of, size_of
 
-Item = TypeVar("Item")
 Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
-_MAX_TRIES = 3  # to read a container that another thread is changing
-_MAX_SHORT_TEXT = 200
-_SHORT_STRING = 100  # characters of a string, once a value has too many of them
-_SCALARS = frozenset({bool, int, float, str, type(None)})
+_COST_OF_NODE, _COST_OF_FLOAT, _COST_OF_INT = 12, 19, 11  # bytes of JSON, about
+_SHORT = 50  # characters of a text of which nobody asks how they are encoded
+_NAMES_A_LOOK = 20  # names after which the clock is read
+_TIME_OF_NAME = 8_000  # nanoseconds, to find out whether it means a secret, on a slow machine
+_MAX_ESCAPE = 6  # bytes of a character as JSON
+TEXT_LOOKAHEAD = 8_192  # characters of a string behind its limit that its redaction may have to see
+# Classes are compared by identity: to hash one may run the code of its metaclass.
+_FLOATS, _INTS, _CONSTANTS = {id(float)}, {id(int)}, {id(bool), id(type(None))}
 _json = msgspec.json.Encoder().encode
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How much of one value is kept. What goes beyond is cut, and a marker says so."""
-
-    max_string: int = 1_000
-    """Characters of a string."""
-    max_items: int = 100
-    """Items of one container; of a mapping or an object, those that are no scalars."""
-    max_entries: int = 1_500
-    """Entries of a mapping or an object that is kept whole; of a larger one `max_items` are kept."""
-    max_depth: int = 8
-    """Levels of containers in one another."""
-    max_nodes: int = 1_000
-    """Values in one value altogether, and entries of a mapping of values. The scalars in mappings and objects
-    are not counted here: of these there may be `max_entries` besides, as a configuration is mostly these."""
-    max_total: int = 20_000
-    """Values in a mapping of values altogether."""
-    max_text: int = 200_000
-    """Characters of strings in one value or one mapping of values; beyond these, strings are cut shorter."""
-    max_repr: int = 200
-    """Characters of a repr, a message or a key."""
 
 
 class HandlerTable(NamedTuple):
     """The handlers by type, as a walker needs them; `summarizer` builds it."""
 
-    by_type: dict[type, Handler]
-    """The handler of each type that was looked up before."""
+    by_id: dict[int, Handler]
+    """The handler of each type that was looked up before, by the id of the type."""
     resolve: Callable[[type], Handler]
-    """Finds the handler of a new type, and adds it to `by_type`."""
+    """Finds the handler of a new type, and adds it to `by_id`."""
+    is_known: Callable[[type], bool]
+    """Whether the code of a type may run: it comes from a package that is known to be quick and harmless."""
     contentless: frozenset[Handler]
     """The handlers that keep nothing of a value's content."""
     numeric: frozenset[Handler]
@@ -67,41 +53,15 @@ class HandlerTable(NamedTuple):
     """The handlers that keep the number of some values, and nothing of the content of others: of which."""
 
 
-class UnreadableAttribute:
-    """Stands for an attribute that raised when it was read.
-
-    Attributes
-    ----------
-    reason
-        The exception, as text.
-    unset
-        Whether the exception says that there is no such attribute.
-    """
-
-    __slots__ = ("reason", "unset")
-
-    def __init__(self, error: BaseException) -> None:
-        self.reason = exception_text(error)
-        self.unset = isinstance(error, AttributeError)
-
-
-def read_or_mark(read: Callable[[], Any]) -> Any:
-    """Return what a function returns, or an `UnreadableAttribute` of what it raises."""
-    try:
-        return read()
-    except BaseException as error:  # a property or a mapping is foreign code
-        if interrupted_reading(error):
-            raise
-        return UnreadableAttribute(error)
-
-
-class Walker:
-    """One pass over one value, with the state that it needs.
+class Walker(Budget):
+    """One pass over one value, or over several that are encoded at once, with the state that it needs.
 
     Parameters
     ----------
     limits
         As for the `Summarizer`.
+    max_bytes
+        How many bytes of JSON may come of it, about.
     arrays
         Returns the summary of a tensor or array as JSON, for encoding. If None, summaries are dicts.
     handlers
@@ -112,50 +72,37 @@ class Walker:
         Conceals secrets in text.
     """
 
-    __slots__ = (
-        "_characters",
-        "_finished",
-        "_met_aws_id",
-        "_open_ids",
-        "arrays",
-        "entries",
-        "handlers",
-        "key_rules",
-        "limits",
-        "nodes",
-        "redactor",
-    )
+    __slots__ = ("_learned", "_met_aws_id", "_open_ids", "arrays", "handlers", "key_rules", "redactor")
 
     def __init__(
         self,
         limits: Limits,
+        max_bytes: int,
         *,
         arrays: Callable[[Any], msgspec.Raw] | None,
         handlers: HandlerTable,
         key_rules: KeyRules,
         redactor: Redactor,
     ) -> None:
-        self.limits = limits
+        super().__init__(limits, max_bytes)
         self.redactor = redactor
+        self._met_aws_id = False
         self.arrays = arrays
         self.handlers = handlers
         self.key_rules = key_rules
-        self.nodes = 0  # so far, without the scalars of mappings and objects: those are entries
-        self.entries = 0
-        self._finished = 0  # of the values before this one
-        self._characters = 0
-        self._met_aws_id = False
         self._open_ids: set[int] = set()
+        self._learned = key_rules.learned
 
-    def next_value(self) -> None:
-        """Begin another value of a mapping of values: the limits hold for each by itself."""
-        self._finished += self.nodes + self.entries
-        if self._finished < self.limits.max_total:
-            self.nodes = self.entries = 0
+    def credit(self) -> int:
+        """Return the time that names took which were seen for the first time."""
+        return (self.key_rules.learned - self._learned) * _TIME_OF_NAME
 
     def node(self, value: object, depth: int) -> JSONable:
         """Return the recordable form of a value; a marker if the value raises while it is read."""
         self.nodes += 1
+        self.left -= _COST_OF_NODE
+        if self.left < self._look_below:
+            self.look()
         try:
             return self.handler_of(type(value))(self, value, depth)
         # Foreign code may raise anything; a native extension that panics raises its own BaseException.
@@ -166,7 +113,11 @@ class Walker:
 
     def handler_of(self, cls: type) -> Handler:
         """Return the handler of a class."""
-        return self.handlers.by_type.get(cls) or self.handlers.resolve(cls)
+        return self.handlers.by_id.get(id(cls)) or self.handlers.resolve(cls)
+
+    def is_known(self, cls: type) -> bool:
+        """Whether code of a class may run, as it is known to be quick and harmless."""
+        return self.limits.object_reprs or self.handlers.is_known(cls)
 
     def node_named(self, value: object, name: str, depth: int) -> JSONable:
         """Return the recordable form of a value that has a name; a marker if it is a secret."""
@@ -210,7 +161,12 @@ class Walker:
         return secrecy == TOKEN_LIKE and (handler in self.handlers.numeric or is_number is not None)
 
     def build_container(self, value: object, depth: int, build: Callable[[Any, int], JSONable]) -> JSONable:
-        """Return a container's form, which `build` returns; a marker if it holds itself or lies too deep."""
+        """Return a container's form, which `build` returns; a marker if it may not be opened.
+
+        It holds itself, or lies too deep, or the budget is spent.
+        """
+        if self.over:
+            return {"$cut": length_of(value)}
         if depth >= self.limits.max_depth:
             return {"$depth": type_name(type(value))}
         identity = id(value)
@@ -234,8 +190,9 @@ class Walker:
         depth
             The level of the list.
         """
-        if len(items) == total and self._is_plain_json(items):
+        if len(items) == total and (cost := self._cost_of_plain(items)):
             self.nodes += total
+            self.spend(cost)
             return cast("JSONable", list(items))
         forms, cut_marker = self.build_items(self.key_rules.hide_in_list(items), total, depth)
         return forms + cut_marker
@@ -246,35 +203,38 @@ class Walker:
         """Return the forms of the items; and, in a list of its own, the marker if some were cut."""
         forms: list[JSONable] = []
         for item in items:
-            if self.nodes >= self.limits.max_nodes:
+            if self.over or self.nodes >= self.limits.max_nodes:
                 break
             forms.append(self.node(item, depth + 1))
         return forms, [] if len(forms) == total else [{"$cut": True if total is None else total}]
 
-    def _is_plain_json(self, items: Sequence[object]) -> bool:
-        """Whether a list is kept as it is.
+    def _cost_of_plain(self, items: Sequence[object]) -> int:
+        """Return the bytes of a list that is kept as it is; 0 if it is not.
 
         It is if it holds only finite floats, only 64-bit integers, or only booleans and None.
         """
-        if self.nodes + len(items) > self.limits.max_nodes:
-            return False
-        classes = set(map(type, items))
-        if classes == {float}:
+        if not items or self.nodes + len(items) > self.limits.max_nodes:
+            return 0
+        classes = {*map(id, map(type, items))}
+        if classes == _FLOATS:
             total = sum(cast("Sequence[float]", items))
-            return total - total == 0.0  # also false if the sum overflows, which only costs time
-        if classes == {int}:
+            if total - total != 0.0:  # also if the sum overflows, which only costs time
+                return 0
+            cost = _COST_OF_FLOAT * len(items)
+        elif classes == _INTS:
             numbers = cast("Sequence[int]", items)
-            return min(numbers) >= INT_MIN and max(numbers) <= INT_MAX
-        return classes <= {bool, type(None)}
+            if min(numbers) < INT_MIN or max(numbers) > INT_MAX:
+                return 0
+            cost = _COST_OF_INT * len(items)
+        elif classes <= _CONSTANTS:
+            cost = 6 * len(items)
+        else:
+            return 0
+        return cost if cost < self.left else 0
 
     def build_object(
-        self,
-        pairs: Sequence[tuple[object, object]],
-        total: int | None,
-        depth: int,
-        *,
-        each_by_itself: bool = False,
-    ) -> JSONable:
+        self, pairs: Sequence[tuple[object, object]], total: int | None, depth: int
+    ) -> dict[str, JSONable]:
         """Return the recordable form of a mapping.
 
         Parameters
@@ -285,26 +245,25 @@ class Walker:
             How many the mapping has; None if it has more than `pairs`, and their number is unknown.
         depth
             The level of the mapping.
-        each_by_itself
-            Whether the limits hold for each value by itself.
         """
         rules, safe_keys, limits = self.key_rules, self.key_rules.safe_keys, self.limits
         result: dict[str, JSONable] = {}
         others = 0
         for key, value in pairs:
             cls = type(value)
-            if each_by_itself:
-                self.next_value()
-            elif cls in _SCALARS:
+            if cls is float or cls is str or cls is int or cls is bool or value is None:
                 self.entries += 1
-                if self.entries > limits.max_entries:
+                if self.over or self.entries > limits.max_entries:
                     break
             else:
                 others += 1
-                if others > limits.max_items or self.nodes >= limits.max_nodes:
+                if self.over or others > limits.max_items or self.nodes >= limits.max_nodes:
                     continue  # scalars behind it are kept
             if type(key) is str and (key in safe_keys or rules.is_safe(key)):
                 name = key if key not in result else unique_key(key, result)
+                self.left -= len(name) + _COST_OF_NODE
+                if self.left < self._look_below:
+                    self.look()
                 # What most configurations consist of, without the three calls of `node`.
                 if (
                     (cls is float and value - value == 0.0)  # type: ignore[operator]
@@ -313,22 +272,57 @@ class Walker:
                     or value is None
                 ):
                     result[name] = value  # type: ignore[assignment]
-                elif cls is str:
-                    result[name] = self.text(value)  # type: ignore[arg-type]
                 else:
-                    result[name] = self.node(value, depth + 1)
+                    result[name] = self.text(value) if cls is str else self.node(value, depth + 1)  # type: ignore[arg-type]
             else:
-                name = key if type(key) is str else self.key_text(key)
-                form = self.node_named(value, key_name(key) or name, depth + 1)
-                result[unique_key(rules.escaped_key(name), result)] = form
+                self._add_entry(result, key, value, depth)
         rules.hide_named_value(result)
+        if len(result) != total:
+            result["$cut"] = True if total is None else total
+        return result
+
+    def _add_entry(self, result: dict[str, JSONable], key: object, value: object, depth: int) -> None:
+        name = key if type(key) is str else self.key_text(key)
+        written = unique_key(self.key_rules.escaped_key(name), result)
+        self.spend(len(_json(written)) + _COST_OF_NODE)
+        result[written] = self.node_named(value, key_name(key) or name, depth + 1)
+
+    def build_record(self, pairs: Sequence[tuple[object, object]], total: int | None) -> dict[str, JSONable]:
+        """Return the recordable form of named values, each of which has its share of the bytes.
+
+        The small ones come first, so that one large value costs none of the others. The names keep their
+        order. The parameters are those of :meth:`build_object`.
+        """
+        entries: list[tuple[int, str, str, object]] = []
+        result: dict[str, JSONable] = {}
+        for key, value in pairs:
+            if len(entries) % _NAMES_A_LOOK == 0:
+                self.look()
+                if self.over and len(entries) >= self.limits.max_items:
+                    break
+            name = key if type(key) is str else self.key_text(key)
+            written = unique_key(self.key_rules.escaped_key(name), result)
+            result[written] = None
+            entries.append((len(written) + size_of(value), written, key_name(key) or name, value))
+        entries.sort(key=itemgetter(0))
+        left = self.left
+        for index, (_, written, name, value) in enumerate(entries):
+            if self.over == "time" and len(entries) > self.limits.max_items and not is_scalar(value):
+                del result[written]
+                continue
+            share = max(left // (len(entries) - index), 0)
+            self.next_value(share)
+            self.spend(len(_json(written)) + _COST_OF_NODE)
+            result[written] = self.node_named(value, name, 0)
+            left -= share - self.left
+        self.key_rules.hide_named_value(result)
         if len(result) != total:
             result["$cut"] = True if total is None else total
         return result
 
     def key_text(self, key: object) -> str:
         """Return the text for a key of another type than `str`: a scalar's JSON, else a name or the type."""
-        if type(key) is tuple and len(key) <= _MAX_SHORT_TEXT // 10:
+        if type(key) is tuple and len(key) <= 20:
             parts = [self.node(part, self.limits.max_depth) for part in key]
             if all(isinstance(part, (str, int, float, type(None))) for part in parts):
                 return _json(parts).decode()
@@ -343,12 +337,27 @@ class Walker:
             return _json(form).decode()
         return f"<{type_name(type(key))}>"
 
-    def text(self, value: str) -> JSONable:
-        """Return the form of a string: without secrets, and cut if it is too long."""
+    def text(self, value: str, length: int = -1) -> JSONable:
+        """Return the form of a string: without secrets, and cut if it is too long.
+
+        Parameters
+        ----------
+        value
+            The string, or more than may be kept of it.
+        length
+            Characters of the whole string, if they are more than those of `value`.
+        """
+        length = max(length, len(value))
         limit = self.limits.max_string
-        self._characters += min(len(value), limit)
-        if self._characters > self.limits.max_text:
-            limit = min(limit, _SHORT_STRING)
+        if self.left < self._short_below:
+            limit //= 10
+        start = value if len(value) <= limit else value[:limit]
+        cost = len(start)
+        if cost > _SHORT and not (start.isascii() and start.isprintable()):
+            cost += escapes_in(start)
+        if cost > self.left:
+            cost = limit = min(limit, max(self.left // _MAX_ESCAPE, _SHORT))
+        self.spend(cost)
         # A short string is not cut, even where its redaction is longer than the limit.
         clean = self.redactor
         redacted = clean.start(value, limit) if len(value) > limit else clean.text(value)
@@ -357,11 +366,11 @@ class Walker:
         elif self._met_aws_id and is_secret_of_aws(value):
             return {"$redacted": True}
         text = escape_surrogates(redacted)
-        if text is redacted and len(value) <= limit:
+        if text is redacted and length <= limit:
             return text
         marker: dict[str, JSONable] = {"$str": text}
-        if len(value) > limit:
-            marker["length"] = len(value)
+        if length > limit:
+            marker["length"] = length
         if text is not redacted:
             marker["escaped"] = True
         return marker
@@ -372,25 +381,3 @@ class Walker:
         text = str.__str__(text)
         start = self.redactor.start(text, limit)
         return escape_surrogates(start + "…" if len(text) > limit else start)
-
-
-def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
-    """Return the first items of a container, even if another thread changes it at the same time."""
-    for _ in range(_MAX_TRIES - 1):
-        try:
-            return list(islice(iterate(), count))
-        except RuntimeError:  # noqa: PERF203 - it changed size during iteration
-            continue
-    return list(islice(iterate(), count))
-
-
-def exception_text(error: BaseException) -> str:
-    """Return type and message of an exception, short and without secrets; never raise."""
-    name = type_name(type(error))
-    try:
-        message = redactor().start(str.__str__(str(error)), _MAX_SHORT_TEXT)
-    except BaseException as broken:  # an exception's `__str__` is foreign code too
-        if interrupted_reading(broken):
-            raise
-        return name
-    return escape_surrogates(f"{name}: {message}") if message else name

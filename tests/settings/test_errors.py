@@ -49,6 +49,13 @@ WRONG_CONTENT = [
     ("journal:\n  <<: {writer: auto}", 2, ["merge keys are not supported here"]),
     ("journal:\n  on: 1", 2, ["journal: found true as a key, expected a string", "put the word in quotes"]),
     ("journal:\n  [a]: 1", 2, ["journal: found a list or mapping as a key"]),
+    (
+        "values:\n  max_bytes: 100",
+        2,
+        ["values.max_bytes: found 100, expected a whole number of bytes from 4096"],
+    ),
+    ("values:\n  max_time: 0", 2, ["values.max_time: found 0, expected seconds"]),
+    ("values:\n  object_repr: true", 2, ["values.object_repr: unknown", 'mean "values.object_reprs"?']),
     ("privacy: off", 1, ["privacy: found false, expected a mapping of redact, names, patterns, allow"]),
     ("instrumentation: ~", 1, ["instrumentation: found ~", "instrumentation.enabled: false"]),
     ("telemetry_capture: yes", 1, ["telemetry_capture: found true, expected a mapping of cpu", "or ~"]),

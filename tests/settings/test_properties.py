@@ -23,6 +23,7 @@ from flowprov.settings import (
     SinkSettings,
     TelemetrySettings,
     TorchSettings,
+    ValuesSettings,
     parse_assignment,
     redact_uri,
     settings_from_json,
@@ -179,6 +180,12 @@ VALID = st.builds(
         give_up_after=SECONDS,
     ),
     dask=st.builds(DaskSettings, collect_interval=SECONDS, close_timeout=st.floats(0, 1e9)),
+    values=st.builds(
+        ValuesSettings,
+        max_bytes=st.integers(4_096, 2**30),
+        max_time=SECONDS,
+        object_reprs=st.booleans(),
+    ),
     privacy=st.builds(
         PrivacySettings,
         redact=st.booleans(),

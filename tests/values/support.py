@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from flowprov.values import Summarizer
+from flowprov.values import Limits, Summarizer
 
 SUMMARIZER = Summarizer()
+ASKING = Summarizer(Limits(object_reprs=True))  # asks objects of unknown classes what they hold
 
 
 def recorded(value: object, *, key: str | None = None, summarizer: Summarizer = SUMMARIZER) -> Any:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from flowprov.values import Limits, Summarizer, restore
-from tests.values.support import SUMMARIZER, recorded
+from tests.values.support import ASKING, SUMMARIZER, recorded
 
 
 class Point(NamedTuple):
@@ -138,12 +138,12 @@ def test_the_environment_is_never_recorded() -> None:
 
 
 def test_a_mapping_that_raises_is_marked_as_unreadable() -> None:
-    form = recorded({"before": 1, "broken": Broken(), "after": 2})
+    form = recorded({"before": 1, "broken": Broken(), "after": 2}, summarizer=ASKING)
     assert form["before"] == 1
     assert form["after"] == 2
     assert form["broken"] == {"a": {"$read_error": "OSError: gone"}}
     assert msgspec.json.decode(SUMMARIZER.encode_mapping(Broken())) == form["broken"]
-    keyless = recorded({"before": 1, "broken": Keyless(), "after": 2})
+    keyless = recorded({"before": 1, "broken": Keyless(), "after": 2}, summarizer=ASKING)
     expected = {"$type": "tests.values.test_containers.Keyless", "read_error": "OSError: gone"}
     assert keyless == {"before": 1, "broken": expected, "after": 2}
     assert msgspec.json.decode(SUMMARIZER.encode_mapping(Keyless())) == expected

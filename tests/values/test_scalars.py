@@ -149,16 +149,16 @@ def test_lone_surrogates_are_escaped_and_marked() -> None:
     assert recorded(["\ud800", {"\ud800": 1}]) == [{"$str": "\\ud800", "escaped": True}, {"\\ud800": 1}]
 
 
-def test_bytes_are_kept_by_length_and_digest_of_at_most_one_mebibyte() -> None:
+def test_bytes_are_kept_by_length_and_digest_of_at_most_256_kibibytes() -> None:
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     for value in (b"", bytearray(), memoryview(b"")):
         assert recorded(value) == {"$bytes": 0, "sha256": empty}
-    long = b"a" * (2**20 + 1)
+    long = b"a" * (2**18 + 1)
     form = recorded(long)
-    assert form["$bytes"] == 2**20 + 1
-    assert form["digest_of_first"] == 2**20
+    assert form["$bytes"] == 2**18 + 1
+    assert form["digest_of_first"] == 2**18
     assert form["sha256"] == recorded(long[:-1])["sha256"]
-    assert recorded(memoryview(long)[::2]) == {"$bytes": 2**19 + 1}
+    assert recorded(memoryview(long)[::2]) == {"$bytes": 2**17 + 1}
 
 
 def test_a_bytearray_can_be_resized_after_it_was_recorded() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, is_secret_key, redact_urls
 from flowprov.values.redaction import Redactor
-from tests.values.support import SUMMARIZER, recorded, words
+from tests.values.support import ASKING, SUMMARIZER, recorded, words
 
 REDACTED = {"$redacted": True}
 
@@ -175,7 +175,7 @@ class Shown:
 
 
 def test_secrets_in_reprs_are_concealed() -> None:
-    form = recorded(Shown())
+    form = recorded(Shown(), summarizer=ASKING)
     assert "pw" not in form["repr"]
     assert "lr=0.1" in form["repr"]
 

@@ -21,7 +21,7 @@ from flowprov.errors import UsageError
 from flowprov.runtime import runtime
 from flowprov.runtime.by_value import reduce_by_value
 from flowprov.settings import settings_from_json
-from flowprov.values.walker import exception_text
+from flowprov.values.reading import exception_text
 from flowprov.version import __version__
 
 PROTOCOL = 1

@@ -203,7 +203,7 @@ def encode_inspected(named: Mapping[str, Any]) -> bytes:
     global _inspecting  # noqa: PLW0603 - kept for as long as the settings are
     active = runtime.get()
     if _inspecting is None or _inspecting[0] is not active:
-        _inspecting = active, Summarizer(redactor=active.summarizer.redactor, arrays=inspect_tensor)
+        _inspecting = active, active.summarizer.with_arrays(inspect_tensor)
     return _inspecting[1].encode_mapping(named)
 
 

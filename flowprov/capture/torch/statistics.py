@@ -30,7 +30,6 @@ from flowprov.capture.torch.modes import is_computable, suspended_modes
 from flowprov.records import Correction
 from flowprov.runtime import runtime
 from flowprov.runtime.context import Scope
-from flowprov.values import Summarizer
 
 _exc_info = sys.exc_info
 
@@ -214,8 +213,7 @@ def _with_statistics(detail: Detail) -> Detail:
         return msgspec.Raw(bytes(raw)[:-1] + _measure(tensor) + b"}")
 
     def encode_mapping(named: Mapping[str, Any]) -> bytes:
-        redactor = runtime.get().summarizer.redactor
-        return Summarizer(redactor=redactor, arrays=measure).encode_mapping(named)
+        return runtime.get().summarizer.with_arrays(measure).encode_mapping(named)
 
     return Detail(measure, encode_mapping)
 

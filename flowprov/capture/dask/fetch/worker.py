@@ -28,7 +28,7 @@ from flowprov.journal.format import SUFFIX, folder_name
 from flowprov.journal.liveness import host_name
 from flowprov.journal.replica import Chunk, JournalState, ReplicaState, journal_state, next_chunk
 from flowprov.runtime import runtime
-from flowprov.values.walker import exception_text
+from flowprov.values.reading import exception_text
 
 T = TypeVar("T")
 

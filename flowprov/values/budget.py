@@ -1,0 +1,158 @@
+"""The limits on values, and the budget of what is encoded at once: how much of it is spent.
+
+Flows in: limits, and what each part of a form costs. Flows out: whether there may be more. Bytes are
+estimated as values are walked; `summarizer` compares them with what the encoder made.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import thread_time_ns
+
+import msgspec
+
+_LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
+_MAX_DIGESTS = 2**19  # bytes of which digests are made
+_NEVER = -sys.maxsize
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much of values is kept. What goes beyond is cut, and a marker says so."""
+
+    max_string: int = 1_000
+    """Characters of a string; a tenth of that once half of `max_bytes` is spent."""
+    max_items: int = 100
+    """Items of one container; of a mapping or an object, those that are no scalars."""
+    max_entries: int = 1_500
+    """Entries of a mapping or an object that is kept whole; of a larger one `max_items` are kept."""
+    max_depth: int = 8
+    """Levels of containers in one another."""
+    max_nodes: int = 1_000
+    """Values in one value altogether, and entries of a mapping of values. The scalars in mappings and objects
+    are not counted here: of these there may be `max_entries` besides, as a configuration is mostly these."""
+    max_total: int = 5_000
+    """Values in all that is encoded at once."""
+    max_repr: int = 200
+    """Characters of a repr, a message or a key."""
+    max_bytes: int = 65_536
+    """Bytes of JSON for all that is encoded at once: what one record used, generated and is told besides."""
+    max_seconds: float | None = None
+    """Seconds of processor time for what is encoded at once; None: no limit. The clock starts when some
+    kilobytes are written, so that it costs a small value nothing."""
+    object_reprs: bool = False
+    """Whether objects of unknown classes are asked what they hold. Their `__repr__`, `items`, `to_dict` and
+    properties run then, which may take any time and do anything."""
+
+    def allowance(self, spent: int = 0) -> int:
+        """Return how many bytes a part of a record may have.
+
+        What a task used may have three quarters. What it generated, and then its metadata, may have what is
+        left of these, and at least an eighth: so all of them together keep within `max_bytes`.
+
+        Parameters
+        ----------
+        spent
+            The bytes of the parts before it.
+        """
+        return max(self.max_bytes * 3 // 4 - spent, self.max_bytes // 8)
+
+
+class Budget:
+    """What may still be spent on what is encoded at once.
+
+    Parameters
+    ----------
+    limits
+        The limits.
+    max_bytes
+        The bytes that it may have.
+
+    Attributes
+    ----------
+    left
+        Bytes that may still be spent.
+    over
+        ``"bytes"`` or ``"time"`` if nothing more may be spent now; else None.
+    cut_by
+        What was over at any time; None if nothing was.
+    started
+        When the clock was read first, in nanoseconds of processor time; None if it was not.
+    nodes, entries
+        How many values there were, without the scalars of mappings and objects; and how many of these.
+    """
+
+    __slots__ = (
+        "_digested",
+        "_finished",
+        "_look_below",
+        "_short_below",
+        "cut_by",
+        "entries",
+        "left",
+        "limits",
+        "nodes",
+        "over",
+        "started",
+    )
+
+    def __init__(self, limits: Limits, max_bytes: int) -> None:
+        self.limits = limits
+        self.left = max_bytes
+        self.over: str | None = None
+        self.cut_by: str | None = None
+        self.nodes = 0
+        self.entries = 0
+        self._finished = 0  # values before this one
+        self._digested = 0
+        self.started: int | None = None
+        self._look_below = max(max_bytes - _LOOK_EVERY, 0)
+        self._short_below = max_bytes // 2  # strings are cut shorter then
+
+    def spend(self, count: int) -> None:
+        """Count bytes."""
+        self.left -= count
+        if self.left < self._look_below:
+            self.look()
+
+    def look(self) -> None:
+        """See whether bytes or time are over. Whoever changes `left` calls this when it is low."""
+        limit = self.limits.max_seconds
+        if limit is not None and self.over != "time":
+            now = thread_time_ns()  # a thread that waits for a processor spends none of it
+            if self.started is None:
+                self.started = now
+            elif now - self.started - self.credit() > limit * 1e9:
+                self.over = self.cut_by = "time"
+        if self.left <= 0 and self.over is None:
+            self.over = self.cut_by = "bytes"
+        self._look_below = _NEVER if self.over else max(self.left - _LOOK_EVERY, 0)
+
+    def credit(self) -> int:
+        """Return nanoseconds that do not count: what is done once and not again."""
+        return 0
+
+    def next_value(self, share: int | None = None) -> None:
+        """Begin another value of several: the limits on numbers of values hold for each by itself.
+
+        Parameters
+        ----------
+        share
+            Bytes that it may have; None for all that are left.
+        """
+        self._finished += self.nodes + self.entries
+        if self._finished < self.limits.max_total:
+            self.nodes = self.entries = 0
+        if share is not None:
+            self.left = share
+            self._short_below = share // 2
+            if self.over == "bytes":
+                self.over = None
+            if self.over is None:
+                self._look_below = max(share - _LOOK_EVERY, 0)
+
+    def may_digest(self, count: int) -> bool:
+        """Whether a digest may be made of so many bytes; if so, they are counted."""
+        if self._digested + count > _MAX_DIGESTS:
+            return False
+        self._digested += count
+        return True

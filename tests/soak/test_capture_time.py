@@ -1,0 +1,45 @@
+"""A captured call costs less than a millisecond, whatever it is given. `make soak` runs this test."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flowprov
+from tests.values.kinds import KINDS
+from tests.values.kinds_of_packages import kinds_of_packages
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+
+_CALLS = 40
+_MAX_S = 0.001
+
+
+def _plain(value: Any) -> Any:
+    return value
+
+
+def _seconds(function: Callable[[Any], Any], value: Any) -> float:
+    start = time.perf_counter()
+    function(value)
+    return time.perf_counter() - start
+
+
+def test_no_kind_of_value_costs_a_captured_call_a_millisecond(buffer: Path) -> None:
+    captured = flowprov.task(_plain)
+    costs: dict[str, float] = {}
+    with flowprov.workflow("w"):
+        for name, make in {**KINDS, **kinds_of_packages()}.items():
+            value = make()
+            captured(value)  # the first one of a kind finds its handler
+            pairs = [(_seconds(_plain, value), _seconds(captured, value)) for _ in range(_CALLS)]
+            costs[name] = statistics.median(with_capture - without for without, with_capture in pairs)
+    for name, cost in sorted(costs.items(), key=lambda item: -item[1])[:10]:
+        print(f"{cost * 1e6:8.1f} µs  {name}")  # noqa: T201 - shown if it fails, and with -s
+    assert len(costs) > 200
+    assert {name: cost for name, cost in costs.items() if cost >= _MAX_S} == {}
