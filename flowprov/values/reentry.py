@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from flowprov.values.markers import JSONable, type_name
-
-T = TypeVar("T")
+from flowprov.values.markers import type_name
 
 _MAX_DEPTH = 4  # summaries of tensors read their parts in between
 _reading: dict[int, tuple[int, ...]] = {}  # by thread: the identities of what is being read there
 _thread_ident = threading.get_ident
 
 
-def read_once(read: Callable[..., T], value: Any, *arguments: Any) -> T | JSONable:
+def read_once(read: Callable[..., Any], value: Any, *arguments: Any) -> Any:
     """Return ``read(value, *arguments)``; a marker if that value is being read on this thread already."""
     thread, identity = _thread_ident(), id(value)
     outer = _reading.get(thread, ())
