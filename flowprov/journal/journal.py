@@ -294,7 +294,9 @@ class Journal(LineAppender):
         # On a full disk the slot behind the header is left: it was reserved for this.
         if error is not None and not self._write_to_slot(footer):
             guard.warn_once(f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error)
-        return None if self._opened is None else End(self._opened.path, self._opened.file, footer)
+        if self._opened is None or isinstance(self._writer, QueuedWriter):  # its file may hang
+            return None
+        return End(self._opened.path, self._opened.file, footer)
 
     def _write_to_slot(self, record: records.Heartbeat | records.Footer) -> bool:
         line = records.encode(record)
