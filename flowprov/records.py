@@ -32,7 +32,7 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 LocalId: TypeAlias = Int64 | str
 JsonObject: TypeAlias = dict[str, Any]
 
-MAX_DEPTH = 100
+MAX_DEPTH = 250
 """How deep the values of a line may be nested; what is recorded of a value has 8 levels."""
 
 NOT_A_RECORD = (msgspec.MsgspecError, ValueError, RecursionError)

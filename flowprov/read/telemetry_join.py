@@ -45,9 +45,12 @@ def full_readings(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]
             reading = dict(islice(sample.values.items(), _MAX_KINDS))
         if sample.changes is not None:
             changes = dict(islice(sample.changes.items(), _MAX_KINDS))
-            copied, own = names_copied(reading, changes)
+            try:
+                copied, own = names_copied(reading, changes)
+            except RecursionError:  # hundreds of nested brackets: the sampler does not write such samples
+                continue
             copies_left += _COPIES_PER_NAME * own - copied
-            if copies_left < 0 or len(reading) > _MAX_KINDS:  # the sampler does not write such samples
+            if copies_left < 0 or len(reading) > _MAX_KINDS:  # nor such
                 reading, copies_left = {}, 0
             reading = apply(reading, changes)
         if 0 <= sample.at <= _MAX_TIME:  # no clock gives another time

@@ -134,7 +134,7 @@ class WorkflowRuns:
         opened = self._open.setdefault(process, [])
         if is_ending and opened:
             run = opened.pop()
-            self._open_in[process, run.header.journal_id].pop()
+            self._forget_open(process, run.header.journal_id)
             run.add_ending(message)
             return None
         if not is_ending and (left := self._left_for(journal, process)) is not None:
@@ -146,6 +146,13 @@ class WorkflowRuns:
             opened.append(run)
             self._open_in.setdefault((process, journal.header.journal_id), []).append(run)
         return run
+
+    def _forget_open(self, process: ProcessKey, journal_id: str) -> None:
+        runs = self._open_in[process, journal_id]
+        runs.pop()
+        if not runs:
+            del self._open_in[process, journal_id]
+            self._open_in = self._open_in or {}  # an empty one that had keys is larger
 
     def _left_for(self, later: JournalSummary, process: ProcessKey) -> WorkflowRun | None:
         """Return the run in an earlier journal that its process left for a later one; None without one."""

@@ -84,7 +84,7 @@ def hostile_value(rng: Random, pool: Sequence[Any], depth: int = 0) -> Any:
         kinds += [
             lambda: [hostile_value(rng, pool, depth + 1) for _ in range(rng.randrange(4))],
             lambda: {rng.choice(_NAMES): hostile_value(rng, pool, depth + 1) for _ in range(3)},
-            lambda: _nested(rng, rng.choice((20, 95, 150, 800))),
+            lambda: _nested(rng, rng.choice((20, 95, 240, 800))),
             lambda: {rng.choice(("$int", "$float", "$int_bits")): rng.choice(_MARKED)},
         ]
     return rng.choice(kinds)()

@@ -32,7 +32,7 @@ HOSTILE_LINES = {
     "used nested 800 deep": _TASK % (1, ',"used":' + _deep(800)),
     "a machine nested 800 deep": '{"type":"machine","at":1,"values":' + _deep(800) + "}",
     "a sample nested 800 deep": '{"type":"sample","at":1,"changes":' + _deep(800) + "}",
-    "lists nested 200 deep": _TASK % (1, ',"used":{"x":' + "[" * 200 + "]" * 200 + "}"),
+    "lists nested 300 deep": _TASK % (1, ',"used":{"x":' + "[" * 300 + "]" * 300 + "}"),
     "NaN": _TASK % (1, ',"used":{"x":NaN}'),
     "half a surrogate pair": _TASK % (1, r',"used":{"x":"\ud800"}'),
     "a lone surrogate in a name": _TASK % ('"\\udc00"', ""),
