@@ -19,6 +19,8 @@ import gevent, greenlet
 import flowprov
 from flowprov.runtime import context
 
+flowprov.configure(values={"object_reprs": True})
+
 class Own(BaseException):
     pass
 
