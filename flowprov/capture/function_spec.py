@@ -22,7 +22,7 @@ import msgspec
 
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
-from flowprov.runtime.context import Scope
+from flowprov.runtime.context import CoroutineScope, Scope
 from flowprov.runtime.encoders import encoder_globals
 from flowprov.values import as_dict, as_name, as_names, plain_string_limit
 from flowprov.values.hidden import HIDDEN
@@ -54,6 +54,8 @@ class FunctionSpec:
         The part of a line that holds activity and subtype.
     encode_used
         Encodes the arguments of a call as a JSON object. It has the signature of the function.
+    scope_kind
+        The class of the scope of a call.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class FunctionSpec:
         self.activity_fields = b',"activity_id":' + msgspec.json.encode(self.activity_id)
         if self.subtype is not None:
             self.activity_fields += b',"subtype":' + msgspec.json.encode(self.subtype)
+        self.scope_kind = CoroutineScope if inspect.iscoroutinefunction(function) else Scope
         self._tail: bytes | None = None if self.tags or self.custom_metadata else b""
         self.encode_used = _generate_encoder(function)
 

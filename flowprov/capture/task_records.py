@@ -78,7 +78,7 @@ def start_call(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
         except TypeError as error:
             guard.pass_on(error)
             used = spec.encode_unbound(args, kwargs)
-        scope = open_task(parent, previous, spec.activity_fields, used)
+        scope = open_task(parent, previous, spec.activity_fields, used, spec.scope_kind)
     except replay.Replay as call:
         return _start_replayed(spec, parent, previous, call.used)
     except BaseException as error:  # the guard: the user's function runs whatever fails here
@@ -351,6 +351,10 @@ def close_task(
         journal.open_scopes.pop(key, None)  # the journal records it or counts it
         journal.append_slowly(line, error)
     journal.open_scopes.pop(key, None)  # not before: a scope that is listed is not written yet
+    scope.used = None
+    parent = scope.parent
+    if parent is not None and parent.used is None and parent.key is not None:
+        context.shorten(scope)
     if _waiting:
         metrics.settle(scope)
 

@@ -61,7 +61,8 @@ class Scope(msgspec.Struct, eq=False, weakref=True):
     line_prefix
         The part of its line that names its workflow, its parent and its activity.
     used
-        Its encoded inputs; None if a record was written when it opened (workflows, Dask tasks).
+        Its encoded inputs; None if a record was written when it opened (workflows, Dask tasks), and of a task
+        that ended.
     started
         Start by the monotonic clock, in nanoseconds.
     wall_started
@@ -165,6 +166,10 @@ class StartedScope(HeldScope):
     """
 
 
+class CoroutineScope(StartedScope):
+    """The scope of a coroutine. Coroutines that share a context go on beside each other, however one ends."""
+
+
 class LeftEarly(msgspec.Struct):
     """An iteration that was left before its end, and where that happened: the innermost frame first."""
 
@@ -225,6 +230,20 @@ def open_around(scope: Scope | None) -> Scope | None:
             return scope
         scope = scope.parent
     return None
+
+
+def shorten(scope: Scope) -> None:
+    """Have a scope that ended refer to none around it that ended before.
+
+    Contexts outlive scopes: callbacks that schedule themselves would hold a chain of all that ever ended.
+    A task that ended has no inputs any more.
+    """
+    parent = ended = scope.parent
+    while ended is not None and ended.used is None and ended.key is not None:
+        parent, ended = ended, ended.parent
+    if scope.previous is scope.parent:
+        scope.previous = ended
+    scope.parent = parent if ended is None else ended
 
 
 def workflow_of(scope: Scope) -> Scope:

@@ -31,8 +31,8 @@ _MAX_MODE = 0o7777
 GIVEN_SETTINGS = "the given Settings"
 """The name of the layer that is a ``Settings``."""
 _JOURNAL_PATH = ("journal", "path")
-# msgspec learns what a struct is like at its first use, and crashes where a signal handler of the program comes
-# to the same struct meanwhile: so that is done here, at the import.
+# msgspec learns what a struct is like at its first use. It crashes if a signal handler of the program comes
+# to the same struct meanwhile. So that is done here, at the import.
 msgspec.json.Decoder(Settings)
 
 
