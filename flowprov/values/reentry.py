@@ -26,7 +26,7 @@ class _Reading:
 
     def __init__(self, identity: int, outer: _Reading | None) -> None:
         self.identity, self.outer = identity, outer
-        self.depth = 1 if outer is None else outer.depth + 1
+        self.depth: int = 1 if outer is None else outer.depth + 1
 
     def includes(self, identity: int) -> bool:
         return self.identity == identity or (self.outer is not None and self.outer.includes(identity))
