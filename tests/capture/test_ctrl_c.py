@@ -29,6 +29,7 @@ def inner(n):
 
 {act}
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 arrived = dead = 0
 randomness = random.Random(7)
 with flowprov.workflow("w"):
@@ -49,7 +50,8 @@ with flowprov.workflow("w"):
         try:
             pause = randomness.uniform(0, 0.004)
             wanted.set()
-            while True:
+            last = time.monotonic() + 10.0
+            while time.monotonic() < last:
                 act()
         except KeyboardInterrupt:
             arrived += 1
