@@ -15,8 +15,11 @@ from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.stage import Outcome, open_stage
 from tests.support import REPOSITORY
 
-_PAGE = REPOSITORY / "docs" / "explanation" / "faults.md"
+PAGE = REPOSITORY / "docs" / "explanation" / "faults.md"
 _SERVERS = {"redis": "Redis", "mongodb": "MongoDB"}
+BY_HAND = "## Hostile surroundings\n"
+"""The heading from which on the page is kept as it is."""
+
 _INTRODUCTION = """# What faults cost
 
 `make faults` printed this table. For each row a real program ran in a process of its own, with a real
@@ -53,8 +56,14 @@ def main(page: Path) -> int:
             rows.append(f"| {scenario.sentence} | {_SERVERS[sink]} | {_cells(scenario, outcome)} |\n")
             sys.stdout.write(f"{'WRONG ' if is_wrong else ''}{rows[-1]}")
             sys.stdout.flush()
-    page.write_text(_INTRODUCTION + "".join(rows) + _LEGEND)
+    page.write_text(_INTRODUCTION + "".join(rows) + _LEGEND + _written_by_hand(page))
     return 1 if faults else 0
+
+
+def _written_by_hand(page: Path) -> str:
+    """Return the part of the present page that no scenario makes."""
+    _, heading, rest = (page.read_text() if page.exists() else "").partition(BY_HAND)
+    return f"\n{heading}{rest}" if heading else ""
 
 
 def _play(scenario: Scenario, sink: str) -> Outcome | str:
@@ -85,4 +94,4 @@ def _cells(scenario: Scenario, outcome: Outcome | str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else _PAGE))
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.faults.__main__ import BY_HAND, PAGE
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.stage import Outcome, open_stage
+from tests.support import REPOSITORY
 
 _TOLERANCE_S = 5.0  # for the end of the program, and for a busy machine
 
@@ -62,3 +65,10 @@ def _assert_journal_is_complete(scenario: Scenario, outcome: Outcome) -> None:
         assert outcome.in_journal == outcome.captured - scenario.lost
     assert outcome.verdict == scenario.verdict, outcome.verified
     assert outcome.verify_status == (0 if scenario.verdict == "COMPLETE" else 1)
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    written_by_hand = PAGE.read_text().partition(BY_HAND)[2]
+    named = re.findall(r"`(tests/[^`]+)`", written_by_hand)
+    assert len(named) > 20
+    assert [path for path in named if not (REPOSITORY / path).is_file()] == []
