@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -28,12 +29,15 @@ from flowprov.journal.interruptions import pass_on
 from flowprov.journal.line_appender import LineAppender
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import create_writer
-from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.journal.protocols import Maintenance, OpenScope, ScopeHolder
 from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull, warn_gone
 from flowprov.journal.writer import Writer
 from flowprov.settings import JournalSettings
 
+# Open records that are written in one go, and the pause in seconds after them: a program may have a hundred
+# thousand scopes open, and each write holds the GIL.
+_PAUSE_AFTER, _PAUSE_S = 200, 0.002
 _OPEN_IN_SLOT = 20  # open scopes that a record in the reserved slot names
 
 
@@ -129,13 +133,7 @@ class Journal(LineAppender):
         clock.follow_wall_clock()
         scopes = [scope for holder in list(self.open_scopes.values()) if (scope := holder.current_scope())]
         still_open = [(scope.workflow_id if scope.key is None else scope.key, scope) for scope in scopes]
-        for _, scope in still_open:
-            if (
-                scope.open_in != self.journal_id
-                and (line := scope.open_line()) is not None
-                and self._append_control(line) is None
-            ):
-                scope.open_in = self.journal_id
+        self._write_open_records([scope for _, scope in still_open])
         captured, written, dropped = self.counts()
         heartbeat = records.Heartbeat(
             at=clock.now(),
@@ -153,6 +151,20 @@ class Journal(LineAppender):
                 current_writer.sync()
             except OSError as error:
                 guard.warn_once("sync", "flowprov cannot flush %s to the disk: %s", self.path, error)
+
+    def _write_open_records(self, scopes: list[OpenScope]) -> None:
+        """Write an open record for each scope that has none in this file, and let other threads go on."""
+        count = 0
+        for scope in scopes:
+            if (
+                scope.open_in != self.journal_id
+                and (line := scope.open_line()) is not None
+                and self._append_control(line) is None
+            ):
+                scope.open_in = self.journal_id
+                count += 1
+                if count % _PAUSE_AFTER == 0:
+                    time.sleep(_PAUSE_S)
 
     def close(self) -> None:
         """Write the footer, cut the padding and close the file; an interrupted call may be repeated."""

@@ -220,7 +220,11 @@ def is_inside(scope: Scope | None, enclosing: Scope) -> bool:
 
 def is_open(scope: Scope) -> bool:
     """Whether this process opened a scope and has not ended it, so that it must write the scope's record."""
-    return any(holder.current_scope() is scope for holder in list(scope.journal.open_scopes.values()))
+    holders = scope.journal.open_scopes
+    if holders.get(scope.workflow_id if scope.key is None else scope.key) is scope:
+        return True
+    # An iteration is held by the pass over its loop, a forward by the capture of its module.
+    return any(holder.current_scope() is scope for holder in list(holders.values()))
 
 
 def open_around(scope: Scope | None) -> Scope | None:

@@ -1,4 +1,4 @@
-"""Scopes that ended are let go, and coroutines that share a context end for themselves."""
+"""Scopes that ended are let go, many may be open, and coroutines that share a context end for themselves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import flowprov
+from flowprov.runtime import context, runtime
+from flowprov.runtime.context import Scope
 from tests.support import run
 
 TICKS = """
@@ -85,3 +87,43 @@ def test_coroutines_that_share_a_context_end_for_themselves(
     rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["activity_id"] == "work"]
     statuses = {row["used"]["number"]: row["status"] for row in rows}
     assert statuses == {number: "ERROR" if number == failing else "FINISHED" for number in range(3)}
+
+
+def test_many_open_scopes_are_looked_at_one_by_one_only_where_that_is_needed(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    current_scope = Scope.current_scope
+
+    def count(scope: Scope) -> Scope | None:
+        looks.append(scope)
+        return current_scope(scope)
+
+    with flowprov.workflow("many"):
+        tasks = [flowprov.task_scope("open").start() for _ in range(1000)]
+        scope = context.current.get()
+        assert scope is not None
+        monkeypatch.setattr(Scope, "current_scope", count)
+        assert context.is_open(scope)
+        assert len(looks) <= 2
+        monkeypatch.undo()
+        for task in tasks:
+            task.stop()
+    assert not context.is_open(scope)
+
+
+def test_a_heartbeat_lets_other_threads_go_on_between_open_records(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    with flowprov.workflow("many"):
+        tasks = [flowprov.task_scope("open").start() for _ in range(1000)]
+        (journal,) = runtime.get().journals()
+        monkeypatch.setattr("flowprov.journal.journal.time.sleep", pauses.append)
+        journal.write_heartbeat()
+        monkeypatch.undo()
+        for task in tasks:
+            task.stop()
+    assert len(pauses) >= 4
+    rows = flowprov.read_buffer(buffer, return_df=False)
+    assert sum(row["activity_id"] == "open" for row in rows) == 1000
