@@ -182,7 +182,7 @@ class OwnFile:
         known = self._handle.identity
         try:
             _allow_writing(self.path, known)
-            handle = _open(self.path, "r+", _open_no_link)
+            handle = _open(self.path, "r+", _open_to_append)
         except OSError as error:
             pass_on(error)
             return False
@@ -220,8 +220,9 @@ def _lowest_number() -> int:
     return half + _next_number() % max(1, half // 2)
 
 
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)
+def _open_to_append(path: str, flags: int) -> int:
+    # A thread may be in the middle of an append: that goes to the end of the file then, not over its header.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_APPEND)
 
 
 def _allow_writing(path: Path, identity: tuple[int, int] | None) -> None:

@@ -71,6 +71,7 @@ def test_a_program_survives_thousands_of_cuts_of_its_live_journal(
             assert process.poll() is None, "it lives"
             latest = max(find_journals(buffer), key=lambda path: path.stat().st_mtime_ns)
         _cut(latest, how)
+    wait_until(lambda: len(find_journals(buffer)) > 1)  # a heartbeat has seen it
     (tmp_path / "done").touch()
     printed, warnings = process.communicate(timeout=120)
     assert process.returncode == 0, warnings
