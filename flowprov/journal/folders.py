@@ -46,10 +46,10 @@ def create_folder(folder: Path, mode: int = PRIVATE) -> None:
 
 def _make(folder: Path, mode: int) -> None:
     try:
-        folder.mkdir(_folder_mode(mode))  # with parents=True or exist_ok=True it would swallow errors
+        os.mkdir(str(folder), _folder_mode(mode))  # noqa: PTH102 - as in _status
     except FileExistsError as error:
         pass_on(error)
-        if not stat.S_ISDIR(folder.stat().st_mode):
+        if not stat.S_ISDIR(_status(folder).st_mode):
             raise
     else:
         set_mode(folder, _folder_mode(mode))
@@ -58,8 +58,9 @@ def _make(folder: Path, mode: int) -> None:
 def set_mode(path: Path | int, mode: int) -> None:
     """Give a file or folder that was just created its mode, whatever the mask of the process is."""
     try:
-        if stat.S_IMODE(os.stat(path).st_mode) != mode:  # noqa: PTH116 - a descriptor, too
-            os.chmod(path, mode)  # noqa: PTH101 - the same
+        target = path if isinstance(path, int) else str(path)  # as in _status
+        if stat.S_IMODE(os.stat(target).st_mode) != mode:  # noqa: PTH116
+            os.chmod(target, mode)  # noqa: PTH101
     except PermissionError as error:  # a file system without modes
         pass_on(error)
 
@@ -87,17 +88,25 @@ def check_folders(buffer: Path, *folders: Path, mode: int = PRIVATE) -> None:
     OSError
         If one of them was.
     """
-    above = buffer.parent.stat()
+    above = _status(buffer.parent)
     if above.st_mode & stat.S_ISVTX and above.st_mode & stat.S_IWOTH:
-        _check_owner(buffer, buffer.lstat(), {os.geteuid(), 0})
-    owners = {os.geteuid(), 0, buffer.stat().st_uid}
+        _check_owner(buffer, _status(buffer, follow=False), {os.geteuid(), 0})
+    owners = {os.geteuid(), 0, _status(buffer).st_uid}
     for folder in folders:
-        status = folder.lstat()
+        status = _status(folder, follow=False)
         if stat.S_ISLNK(status.st_mode):
             _check_owner(folder, status, owners)
-            status = folder.stat()
+            status = _status(folder)
         if not mode & _GROUP_WRITES:
             _check_owner(folder, status, owners)
+
+
+def _status(path: Path, *, follow: bool = True) -> os.stat_result:
+    """Return the status of a path.
+
+    It is made a text here: where ``os`` does so itself, it replaces an exception that arrives meanwhile.
+    """
+    return os.stat(str(path), follow_symlinks=follow)  # noqa: PTH116
 
 
 def _check_owner(folder: Path, status: os.stat_result, owners: set[int]) -> None:
@@ -113,7 +122,7 @@ def fallback_folder() -> Path:
 def is_own(folder: Path) -> bool:
     """Whether a folder is a real one, belongs to this user, and nobody else can write to it."""
     try:
-        status = folder.lstat()
+        status = _status(folder, follow=False)
     except OSError as error:
         pass_on(error)
         return False
