@@ -43,7 +43,7 @@ def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        steps = Steps(create())
+        steps = GeneratorSteps(create())
         try:
             steps.start(function, args, kwargs)
             del args, kwargs  # the body may let go of them
@@ -65,7 +65,7 @@ def wrap_async_generator(function: Any, create: Callable[[], SuspendedScope]) ->
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps = AsyncSteps(create())
+        steps = AsyncGeneratorSteps(create())
         try:
             steps.start(function, args, kwargs)
             del args, kwargs
@@ -89,7 +89,7 @@ def wrap_async_generator(function: Any, create: Callable[[], SuspendedScope]) ->
     return wrapper
 
 
-class _Steps:
+class _BodySteps:
     """The steps of one generator, each in its scope.
 
     Parameters
@@ -154,7 +154,7 @@ class _Remainder:
             self._scope.end(None, left_early=True)
 
 
-class Steps(_Steps):
+class GeneratorSteps(_BodySteps):
     """The steps of a generator."""
 
     def advance(self) -> bool:
@@ -189,7 +189,7 @@ class Steps(_Steps):
             self._generator.close()  # an exception from outside may have come between two steps
 
 
-class AsyncSteps(_Steps):
+class AsyncGeneratorSteps(_BodySteps):
     """The steps of an asynchronous generator; to await this runs the body up to its next yield.
 
     Attributes
@@ -214,7 +214,7 @@ class AsyncSteps(_Steps):
     def __await__(self) -> Generator[Any, Any, None]:
         return self
 
-    def __iter__(self) -> AsyncSteps:
+    def __iter__(self) -> AsyncGeneratorSteps:
         return self
 
     def __next__(self) -> Any:

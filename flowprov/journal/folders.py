@@ -19,6 +19,7 @@ from pathlib import Path
 
 from flowprov import settings
 from flowprov.journal.interruptions import pass_on
+from flowprov.regular_files import open_at_once
 
 PRIVATE = 0o600
 """The mode of a file that is this user's alone."""
@@ -157,8 +158,4 @@ def open_no_link(path: Path | str, flags: int, mode: int = PRIVATE) -> int:
     OSError
         If that fails: if it is a link or no regular file, too.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return descriptor
+    return open_at_once(path, flags | os.O_NOFOLLOW, mode)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from flowprov.clock import wall_ns
 from flowprov.journal.folders import open_no_link
 from flowprov.journal.interruptions import pass_on
-from flowprov.journal.regular_files import open_regular
+from flowprov.regular_files import open_regular
 from flowprov.values import as_name
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ class FileTaken(OSError):  # noqa: N818 - part of normal work
         super().__init__(errno.EBADF, "somebody has closed the file", str(path))
 
 
-class _Handle(io.FileIO):
+class _MarkedFile(io.FileIO):
     """An open file that its finalizer closes, as long as it is new.
 
     Attributes
@@ -108,7 +108,7 @@ class _Handle(io.FileIO):
             io.FileIO.close(self)
 
 
-class _KeptHandle(_Handle):
+class _KeptFile(_MarkedFile):
     """An open file that no finalizer closes: its number may stand for a file of the program by then.
 
     A finalizer in Python could look at the number. But what a signal handler raises there is lost.
@@ -146,7 +146,7 @@ class OwnFile:
 
     def keep(self) -> None:
         """Have the file closed by :meth:`close` alone, once somebody is there who will call that."""
-        self._handle.__class__ = _KeptHandle
+        self._handle.__class__ = _KeptFile
 
     def is_ours(self) -> bool:
         """Whether the descriptor still stands for this file."""
@@ -197,13 +197,13 @@ class OwnFile:
         self._handle.release()
 
 
-def _open(path: Path, mode: str, opener: Callable[[str, int], int]) -> _Handle:
+def _open(path: Path, mode: str, opener: Callable[[str, int], int]) -> _MarkedFile:
     """Open a file under a high number, and learn what it is."""
     # Opening calls no Python code: where it is interrupted there is no descriptor, or the handle has it.
     # The name is no path, as a finalizer that warns shows it: str() of a path is Python code.
-    handle = _Handle(str(path), mode, opener=opener)
+    handle = _MarkedFile(str(path), mode, opener=opener)
     try:
-        high = _Handle(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _lowest_number()), "r+")
+        high = _MarkedFile(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _lowest_number()), "r+")
     except OSError as error:  # no more numbers
         pass_on(error)
     else:

@@ -28,7 +28,7 @@ MAX_QUEUED = 64 << 20  # bytes
 CLOSE_WAIT_S = 5.0  # as long as the end of a program waits for delivery
 
 
-class _Job:
+class _QueuedAction:
     """Something that the thread does.
 
     Attributes
@@ -74,7 +74,7 @@ class QueuedWriter:
         self._writer = AppendWriter(file, max_bytes, keep_gil=False)
         self._path = file.path
         self._max_wait = max_wait
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_QueuedAction] = deque()
         self._queued = 0
         self._behind = self._closed = False
         self._lost: list[tuple[bytes, str]] = []
@@ -98,14 +98,14 @@ class QueuedWriter:
             raise io.UnsupportedOperation("the file is closed")
         if self._queued + len(line) > MAX_QUEUED:
             raise JournalFull("queue_full")
-        self._do(_Job(lambda: self._writer.append(line), line), self._max_wait)
+        self._do(_QueuedAction(lambda: self._writer.append(line), line), self._max_wait)
 
     def run(self, action: Callable[[], Any], otherwise: Any = None) -> Any:
         """Return what a function returns that may hang; something else if it does not end in time."""
-        job = _Job(action)
+        job = _QueuedAction(action)
         return job.result if self._do(job, self._max_wait) else otherwise
 
-    def _do(self, job: _Job, seconds: float, *, at_the_end: bool = False) -> bool:
+    def _do(self, job: _QueuedAction, seconds: float, *, at_the_end: bool = False) -> bool:
         """Have the thread do something; return whether it is done in time."""
         job.waited_for = waits = at_the_end or not self._behind
         self._queued += len(job.line)
@@ -159,7 +159,7 @@ class QueuedWriter:
             self._jobs.popleft()
             self._queued -= len(job.line)
 
-    def _perform(self, job: _Job) -> None:
+    def _perform(self, job: _QueuedAction) -> None:
         try:
             job.result = job.action()
         except Exception as error:  # whoever waits for it raises it
@@ -203,7 +203,7 @@ class QueuedWriter:
         """Close the file, and wait a little until all is written."""
         if self._closed:
             return
-        job = _Job(self._writer.close)
+        job = _QueuedAction(self._writer.close)
         try:
             closed = self._do(job, CLOSE_WAIT_S, at_the_end=True)
         finally:

@@ -20,8 +20,8 @@ import msgspec
 
 from flowprov import records
 from flowprov.journal.format import SUFFIX, end_of_records, is_padding, lines, slot_in_use
-from flowprov.journal.regular_files import next_data, open_regular
 from flowprov.records import NOT_A_RECORD, Campaign, Footer, Header, Heartbeat, Record
+from flowprov.regular_files import next_data, open_regular
 
 R = TypeVar("R")
 

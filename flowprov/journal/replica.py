@@ -27,9 +27,9 @@ from flowprov.journal.liveness import (
     mark_replica,
     may_grow,
 )
-from flowprov.journal.regular_files import open_regular
 from flowprov.journal.summary import summarize
 from flowprov.records import Header, decode
+from flowprov.regular_files import open_regular
 
 JournalState: TypeAlias = Literal["open", "closed", "gone"]
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from flowprov.journal import liveness
 from flowprov.journal.format import end_of_records, is_padding
 from flowprov.journal.reader import MAX_LINE, header_from_path, read_head
-from flowprov.journal.regular_files import end_of_data, open_regular
 from flowprov.records import NOT_A_RECORD, Campaign, Footer, Header, Record, decode
+from flowprov.regular_files import end_of_data, open_regular
 
 _BLOCK = 64 * 1024
 _LARGEST_PADDING = 16 << 20  # more than a writer reserves

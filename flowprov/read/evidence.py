@@ -22,7 +22,7 @@ from flowprov.read.attempts import ProcessKey, process_key
 from flowprov.read.dask_workers import DaskWorkers
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.journal_report import JournalReport, report_on
-from flowprov.read.participants import Participants, in_last_resort, unwritten
+from flowprov.read.participants import KnownParticipants, in_last_resort, unwritten
 from flowprov.read.references import (
     JournalReferences,
     TaskReferences,
@@ -45,7 +45,7 @@ class Evidence:
         self._journals: list[tuple[JournalSummary, JournalReport, JournalReferences]] = []
         self._tasks = TaskReferences()
         self._workers = DaskWorkers()
-        self._participants = Participants()
+        self._participants = KnownParticipants()
 
     def read(self, journal: JournalSummary, callback: OnRecord) -> JournalReport:
         """Read a journal and return the report on it; each record is passed to the callback too."""

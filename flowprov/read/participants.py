@@ -16,7 +16,7 @@ from flowprov.journal.reader import read_head
 from flowprov.records import Participant, Record
 
 
-class Participants:
+class KnownParticipants:
     """The child processes that the journals of a campaign name."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Participants:
         return journal_id in self._named
 
 
-def unwritten(folders: Collection[Path], known: Participants) -> Iterator[str]:
+def unwritten(folders: Collection[Path], known: KnownParticipants) -> Iterator[str]:
     """Yield a sentence for each process that could not write its journal, by the traces in folders of hosts.
 
     Parameters

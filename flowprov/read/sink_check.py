@@ -17,8 +17,8 @@ from flowprov import records
 from flowprov.errors import MissingExtraError, SinkError
 from flowprov.journal.format import slot_in_use
 from flowprov.journal.reader import BLOCK_SIZE, JournalReader
-from flowprov.journal.regular_files import read_beginning
 from flowprov.read.journal_report import JournalReport
+from flowprov.regular_files import read_beginning
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import LATE_FOOTER, Entry
 from flowprov.sinks.registry import open_reader, open_sink, trims

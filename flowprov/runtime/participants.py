@@ -16,7 +16,7 @@ from flowprov.clock import clock
 from flowprov.journal import Journal
 from flowprov.records import Participant
 from flowprov.runtime import inheritance
-from flowprov.runtime.roll import Entry, enter
+from flowprov.runtime.roll import RollEntry, enter
 
 _announced: dict[str, tuple[str, str]] = {}
 
@@ -31,7 +31,7 @@ def announce(journal: Journal) -> None:
         if addresses := inheritance.parents():
             identity, buffer = journal.identity, journal.settings.path
             whose = (identity.campaign_id, journal.journal_id, os.getpid(), identity.hostname)
-            entry = Entry(*whose, buffer, path, reason)
+            entry = RollEntry(*whose, buffer, path, reason)
             any(enter(address, entry) for address in addresses)
         _announced[journal.journal_id] = (path, reason)
 
@@ -48,7 +48,7 @@ def note(journals: Iterable[Journal]) -> None:
                     break
 
 
-def _participant(entry: Entry, buffer: str, path: Path) -> Participant | None:
+def _participant(entry: RollEntry, buffer: str, path: Path) -> Participant | None:
     """Return the record of a child; None if it records into another buffer, as its settings want it."""
     if entry.buffer != buffer:
         return None

@@ -25,7 +25,7 @@ _MAX_READ = 1 << 20
 _MAX_SIZE = 64 << 20  # some 200,000 entries
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class RollEntry(msgspec.Struct, frozen=True, array_like=True):
     """A journal of a child.
 
     Attributes
@@ -70,7 +70,7 @@ class Roll:
         self._position = len(self._head)
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
 
-    def new_entries(self) -> list[Entry]:
+    def new_entries(self) -> list[RollEntry]:
         """Return the entries since the last call."""
         try:
             if os.pread(self._file, len(self._head), 0) != self._head:
@@ -84,11 +84,11 @@ class Roll:
         entries = []
         for line in data.splitlines():
             with contextlib.suppress(msgspec.MsgspecError):  # somebody else has written to it
-                entries.append(msgspec.json.decode(line, type=Entry))
+                entries.append(msgspec.json.decode(line, type=RollEntry))
         return entries
 
 
-def enter(address: Address, entry: Entry) -> bool:
+def enter(address: Address, entry: RollEntry) -> bool:
     """Enter a journal in the roll of another process; return whether that worked."""
     line = msgspec.json.encode(entry) + b"\n"
     if not address.roll or len(line) > _MAX_ENTRY:

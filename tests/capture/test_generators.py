@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, note, settings
 
 import flowprov
 from flowprov.runtime import context
@@ -67,7 +67,10 @@ def _run(source: str, decorate: Any, operations: Any, *, captured: bool) -> list
     return programs.drive(decorate(function), handle, log, operations)
 
 
-def _compare(body: list[str], operations: Any, kind: str, *, asynchronous: bool) -> None:
+def _play_twice(
+    body: list[str], operations: Any, kind: str, *, asynchronous: bool
+) -> tuple[list[Any], list[Any]]:
+    """Return what a program sees of the captured generator, and of the plain one."""
     source = source_of(body, asynchronous=asynchronous)
     try:
         compile(source, "body", "exec")
@@ -79,7 +82,8 @@ def _compare(body: list[str], operations: Any, kind: str, *, asynchronous: bool)
         # It was let go and did not end: the interpreter says so. The inner generator is then let go, too, and
         # may say so once more.
         captured = captured[: len(plain)]
-    assert captured == plain, source
+    note(source)
+    return captured, plain
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -88,7 +92,8 @@ def test_a_captured_generator_does_what_the_plain_one_does(tmp_path: Path, kind:
     @settings(max_examples=200)
     @given(body=bodies, operations=sync_drives)
     def compare(body: list[str], operations: Any) -> None:
-        _compare(body, operations, kind, asynchronous=False)
+        captured, plain = _play_twice(body, operations, kind, asynchronous=False)
+        assert captured == plain
 
     with _capture(state, tmp_path):
         compare()
@@ -102,7 +107,8 @@ def test_a_captured_asynchronous_generator_does_what_the_plain_one_does(
     @settings(max_examples=200)
     @given(body=bodies, operations=async_drives)
     def compare(body: list[str], operations: Any) -> None:
-        _compare(body, operations, kind, asynchronous=True)
+        captured, plain = _play_twice(body, operations, kind, asynchronous=True)
+        assert captured == plain
 
     with _capture(state, tmp_path):
         compare()

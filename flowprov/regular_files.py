@@ -1,4 +1,4 @@
-"""Opening files that others may have put in place of a journal, and finding what was written in them.
+"""Opening files that others may have put in place of ours, and finding what was written in them.
 
 Flows in: a path. Flows out: a descriptor of a regular file, and the offsets of its data. A FIFO would block
 whoever opens it, a device may do anything, and a file of a few bytes on the disk may be terabytes long.
@@ -11,8 +11,25 @@ import os
 import stat
 from pathlib import Path
 
-# A reader never waits, nor takes over a terminal, whatever took the place of the file since it was looked at.
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# Opening never waits, nor takes over a terminal, whatever took the place of the file since it was looked at.
+_NEVER_WAITING = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_at_once(path: Path | str, flags: int, mode: int = 0o600) -> int:
+    """Return a descriptor of a regular file, as an ``opener`` does; nothing else stays open.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened, or is none.
+    """
+    descriptor = os.open(path, flags | _NEVER_WAITING, mode)
+    try:
+        _require_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def open_regular(path: Path) -> int:
@@ -23,17 +40,11 @@ def open_regular(path: Path) -> int:
     OSError
         If the file cannot be opened, or is none: a FIFO, a device, a socket, a folder.
     """
-    _require_regular(path.stat(), path)
-    descriptor = os.open(path, _FLAGS)
-    try:
-        _require_regular(os.fstat(descriptor), path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    _require_regular(path.stat(), path)  # before: to open a device may do something
+    return open_at_once(path, os.O_RDONLY)
 
 
-def _require_regular(status: os.stat_result, path: Path) -> None:
+def _require_regular(status: os.stat_result, path: Path | str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
 
