@@ -22,7 +22,7 @@ import msgspec
 
 from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
-from flowprov.runtime.context import CoroutineScope, Scope
+from flowprov.runtime.context import CoroutineScope, GeneratorScope, Scope
 from flowprov.runtime.encoders import encoder_globals
 from flowprov.values import as_dict, as_name, as_names, plain_string_limit
 from flowprov.values.hidden import HIDDEN
@@ -77,7 +77,7 @@ class FunctionSpec:
         self.activity_fields = b',"activity_id":' + msgspec.json.encode(self.activity_id)
         if self.subtype is not None:
             self.activity_fields += b',"subtype":' + msgspec.json.encode(self.subtype)
-        self.scope_kind = CoroutineScope if inspect.iscoroutinefunction(function) else Scope
+        self.scope_kind = _scope_kind(function)
         self._tail: bytes | None = None if self.tags or self.custom_metadata else b""
         self.encode_used = _generate_encoder(function)
 
@@ -166,6 +166,13 @@ def tags_and_metadata_fields(
     if custom_metadata:
         fields += b',"custom_metadata":' + encode(custom_metadata, spent)
     return fields
+
+
+def _scope_kind(function: Callable[..., Any]) -> type[Scope]:
+    if inspect.iscoroutinefunction(function):
+        return CoroutineScope
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return GeneratorScope if is_generator else Scope
 
 
 def generated_field(outputs: Mapping[str, Any] | None, used: bytes | None = None) -> bytes:

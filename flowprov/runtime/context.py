@@ -170,6 +170,10 @@ class CoroutineScope(StartedScope):
     """The scope of a coroutine. Coroutines that share a context go on beside each other, however one ends."""
 
 
+class GeneratorScope(Scope):
+    """The scope of a generator: taken out of the context while the body waits, with all that is inside."""
+
+
 class LeftEarly(msgspec.Struct):
     """An iteration that was left before its end, and where that happened: the innermost frame first."""
 
@@ -242,12 +246,15 @@ def shorten(scope: Scope) -> None:
     Contexts outlive scopes: callbacks that schedule themselves would hold a chain of all that ever ended.
     A task that ended has no inputs any more.
     """
-    parent = ended = scope.parent
-    while ended is not None and ended.used is None and ended.key is not None:
-        parent, ended = ended, ended.parent
-    if scope.previous is scope.parent:
-        scope.previous = ended
-    scope.parent = parent if ended is None else ended
+    while (parent := scope.parent) is not None and parent.parent is not None and _has_ended(parent):
+        scope.parent = parent.parent
+    while (previous := scope.previous) is not None and _has_ended(previous):
+        scope.previous = previous.previous
+
+
+def _has_ended(scope: Scope) -> bool:
+    """Whether a task has ended, and nobody looks for its scope; a generator may go on behind its end."""
+    return scope.used is None and scope.key is not None and type(scope) is not GeneratorScope
 
 
 def workflow_of(scope: Scope) -> Scope:
