@@ -78,6 +78,9 @@ class _MarkedFile(io.FileIO):
     identity: tuple[int, int] | None = None
     mark: int | None = None
     _lost = False
+    # The finalizer of a FileIO warns of a file that is open, and looks for signals meanwhile: what a handler
+    # raises there is lost. It warns if FileIO's attribute is set; here it sets that of the instance.
+    _finalizing = False
 
     def identify(self) -> None:
         """Remember what the file is, and mark it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,11 +243,10 @@ def test_a_file_that_grows_as_fast_as_it_is_read_is_read_to_its_end(
 
 
 @pytest.fixture
-def closed_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def closed_folder() -> Iterator[Path]:
     """A folder that this process may not list, inside one that it may."""
-    base = tmp_path_factory.mktemp("shared")
-    for folder in (base, *list(base.parents)[:2]):
-        folder.chmod(0o755)
+    base = Path(tempfile.mkdtemp())  # pytest's folders are private: another user cannot get through them
+    base.chmod(0o755)
     closed = base / "c1" / "node-1"
     closed.mkdir(parents=True)
     closed.chmod(0)
@@ -257,6 +258,7 @@ def closed_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     finally:
         os.seteuid(user)
         closed.chmod(0o755)
+        shutil.rmtree(base)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(closed_folder: Path) -> None:
