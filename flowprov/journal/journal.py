@@ -242,15 +242,16 @@ class Journal(LineAppender):
         with writer.lock if isinstance(writer, (AppendWriter, QueuedWriter)) else contextlib.nullcontext():
             if self._maintenance is not None:
                 self._maintenance.forget(self)
+            if not out_of_reach:
+                self._counts.distrust()  # another thread may have appended what it did not count yet
             if fate != "removed":
                 if fate != "moved":
                     self._append_control(b"\n")  # the last line may have lost its end
                 kept = set() if fate == "moved" else self._openings_in(writer)
                 self.close()
                 self._rotate()
+                self._counts.distrust()  # it counts that event here
                 return kept, 0
-            if not out_of_reach:
-                self._counts.distrust()  # another thread may have appended what it did not count yet
             _, lost, dropped = self.counts()
             writer.close()
             self._rotate()
@@ -260,9 +261,14 @@ class Journal(LineAppender):
     def _reopen_file(self) -> bool:
         """Open a file again that the program has closed, to end it; return False if it is not there."""
         opened, writer = self._opened, self._writer
-        if opened is None or not opened.file.reopen():
+        if opened is None or writer is None:
             return False
-        if not isinstance(writer, MmapWriter):
+        is_mapped = isinstance(writer, MmapWriter)
+        if not is_mapped:
+            writer.close()  # else other threads would append by it, beside the one that is created here
+        if not opened.file.reopen():
+            return False
+        if not is_mapped:
             self._writer = create_writer(self.settings, opened)
         return True
 

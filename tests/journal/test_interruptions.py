@@ -6,18 +6,12 @@ which calls returned, and what was raised; a checker compares that with the file
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import gc
 import json
-import operator
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowprov.journal import own_file
 from flowprov.journal.format import find_journals
 from flowprov.journal.summary import summarize
 from flowprov.read.journal_report import report_on
@@ -207,6 +201,27 @@ _TASKS = (
 """
 )
 
+# A process of its own: what others add to the garbage, and to its collection, may swallow exceptions, too.
+_LOST_FILE = """
+    import ctypes, functools, gc, operator, signal
+    from pathlib import Path
+    from flowprov.journal.own_file import OwnFile
+
+    def on_alarm(number, frame):
+        raise TimeoutError("alarm")
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    raise_signal = functools.partial(getattr(ctypes.PyDLL(None), "raise"), signal.SIGALRM)
+    cycle = [OwnFile(Path("lost"))]
+    cycle.append(cycle)
+    del cycle
+    try:
+        # No Python code runs between the two: the interpreter looks for signals afterwards.
+        list(map(operator.call, [raise_signal, gc.collect]))
+    except TimeoutError as error:
+        print(error)
+"""
+
 _END = """
     maintenance.stop()
     for journal in journals:
@@ -248,10 +263,6 @@ def _check(tmp_path: Path, told: dict[str, Any]) -> None:
     assert len(found) == len(set(found)), "no event is there twice"
     assert set(told["acknowledged"]) <= set(found), "what was acknowledged is there"
     assert b"\0" not in b"".join(path.read_bytes()[-4096:] for path in paths)
-
-
-def _raise_timeout(*_: object) -> None:
-    raise TimeoutError("alarm")
 
 
 @pytest.mark.parametrize("sync", ["off", "record"])
@@ -298,14 +309,5 @@ def test_alarms_in_a_program_of_tasks(tmp_path: Path, writer: str) -> None:
 
 
 def test_a_signal_that_arrives_before_a_lost_file_is_collected_is_not_lost(tmp_path: Path) -> None:
-    cycle: list[Any] = [own_file.OwnFile(tmp_path / "lost")]
-    cycle.append(cycle)
-    del cycle
-    raise_signal = functools.partial(getattr(ctypes.PyDLL(None), "raise"), signal.SIGALRM)
-    before = signal.signal(signal.SIGALRM, _raise_timeout)
-    try:
-        with pytest.raises(TimeoutError, match="alarm"):
-            # No Python code runs between the two: the interpreter looks for signals afterwards.
-            list(map(operator.call, [raise_signal, gc.collect]))
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    printed, _ = run(_LOST_FILE, tmp_path)
+    assert printed == "alarm\n"
