@@ -182,6 +182,12 @@ class LoopPass:
         last = self.last
         return last is not None and (last.extras is not None or last.open_in is not None)
 
+    def spent(self) -> int:
+        """Return the bytes that the record of the current iteration has spent, else that of the last one."""
+        scope = self.scope or self.last
+        used = b"" if scope is None else scope.used or b""
+        return len(used) + len(self.generated or b"")
+
     def add_generated(self, encoded: bytes) -> None:
         """Add to what the current iteration generated, else to the one that ended last; write it at once.
 

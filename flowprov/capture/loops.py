@@ -40,6 +40,7 @@ else:
 
 _get = context.current.get
 _set = context.current.set
+_SMALL = 1_000  # bytes of outputs that need no comparison with the budget of their record
 _INT_LIMIT = 1 << 63  # JSON readers lose digits of larger integers
 
 
@@ -156,12 +157,15 @@ class Loop(InertCopies, Generic[T]):
         if not self._enabled or (self._pass is None and replay.is_traced()):
             return
         try:
-            plain = generated.__class__ is dict and not values
-            encoded = metrics.encode(generated if plain else collect_values("end_iter", generated, values))
+            if generated.__class__ is not dict or values:
+                generated = collect_values("end_iter", generated, values)
+            encoded = metrics.encode(generated)
             one_pass = self._pass
             if one_pass is None:
                 _warn_no_iteration(self._activity_id)
             else:
+                if one_pass.generated is not None or len(encoded) > _SMALL:
+                    encoded = metrics.encode(generated, one_pass.spent())
                 one_pass.add_generated(encoded)
                 if metrics.waiting:
                     metrics.settle(one_pass.scope or one_pass.last)

@@ -161,8 +161,12 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         client = self._options["dask_client"]
         if self._scope is not None or runtime.disabled() or not (active.capturing or client is not None):
             return self
-        with guard.guarded("opening a workflow"):
-            self._open(active)
+        try:
+            with guard.guarded("opening a workflow"):
+                self._open(active)
+        except BaseException as error:  # from outside, and raised on: nobody would close the workflow
+            self.stop(error)
+            raise
         if client is not None and self._scope is not None:
             from flowprov.capture.dask import connect
 
@@ -184,9 +188,9 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         )
         scope.previous = previous
         scope.muted = not active.capturing
+        self._scope = scope
         context.open_workflows.add(scope)
         context.current.set(scope)
-        self._scope = scope
         if self._generated:
             add_to_workflow(scope, generated=self._generated)
 
@@ -203,7 +207,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         self._ended = scope or self._ended
         try:
             if scope is not None:
-                close_workflow(scope, self._options["custom_metadata"], error)
+                self._close(scope, error)
         finally:
             # After the end was written: the time that an adapter waits is not the workflow's.
             with guard.guarded("leaving a Dask client's workflow"):
@@ -211,6 +215,13 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if scope is not None and not context.open_workflows:
             with guard.guarded("waiting for delivery"):
                 runtime.get().shipper.wait_for_delivery(scope.journal)
+
+    def _close(self, scope: Scope, error: BaseException | None) -> None:
+        try:
+            close_workflow(scope, self._options["custom_metadata"], error)
+        except BaseException:  # from outside, at any place in there: the workflow ends all the same
+            close_workflow(scope, self._options["custom_metadata"], error)
+            raise
 
     def __enter__(self) -> Self:
         return self.start()

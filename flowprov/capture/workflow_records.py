@@ -84,7 +84,7 @@ def write_ending(
 ) -> None:
     """Write the end of a workflow, once, and only in the process that opened it."""
     ended = scope.wall_started + ticks() - scope.started
-    if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
+    if scope.workflow_id not in scope.journal.open_scopes:
         return
     outcome = Outcome(Status.FINISHED, None, {}) if error is None else outcome_of(error)
     if error is not None:
@@ -101,7 +101,10 @@ def write_ending(
         status=outcome.status.value,
         error=outcome.error,
     )
-    scope.journal.append(records.encode(ending))
+    line = records.encode(ending)
+    # Only now: an exception from outside that arrived before has this called again.
+    if scope.journal.open_scopes.pop(scope.workflow_id, None) is not None:
+        scope.journal.append(line)
 
 
 def close_workflow(
@@ -111,7 +114,7 @@ def close_workflow(
 ) -> None:
     """Close an open workflow, and the tasks in it that are still open.
 
-    An exception that came from outside passes through; nothing else is raised.
+    An exception that came from outside passes through; nothing else is raised. The call may be repeated then.
     """
     try:
         inner_scopes = context.deactivate(scope, failed=error is not None)

@@ -29,8 +29,11 @@ def inner(n):
 
 {act}
 
+sys.setswitchinterval(0.0005)  # the thread that interrupts soon has its turn
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 arrived = dead = 0
+in_destructor = []  # what arrives while a generator that was left is closed is lost to every program
+sys.unraisablehook = lambda unraisable: in_destructor.append(unraisable.exc_type)
 randomness = random.Random(7)
 with flowprov.workflow("w"):
     act()
@@ -53,6 +56,8 @@ with flowprov.workflow("w"):
             last = time.monotonic() + 10.0
             while time.monotonic() < last:
                 act()
+                if in_destructor:
+                    raise in_destructor.pop()
         except KeyboardInterrupt:
             arrived += 1
         step(-1)

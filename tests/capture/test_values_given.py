@@ -161,3 +161,16 @@ def test_end_iter_behind_an_iteration_that_is_not_recorded_belongs_to_none(buffe
         loop.end_iter(behind=True)
     rows = [row for row in flowprov.read_buffer(buffer, return_df=False) if row["task_id"]]
     assert [row["generated"] for row in rows] == [{"i": 0}]
+
+
+def test_an_iteration_with_a_large_item_and_large_outputs_keeps_within_the_budget_of_a_record(
+    buffer: Path,
+) -> None:
+    large = {f"key{number}": ["x" * 900] * 10 for number in range(100)}
+    with flowprov.workflow("w"):
+        loop = flowprov.Loop([large])
+        for _ in loop:
+            loop.end_iter(large)
+            loop.end_iter(more=large)
+    sizes = [len(line) for path in buffer.rglob("*.jsonl") for line in path.read_bytes().split(b"\n")]
+    assert 40_000 < max(sizes) < 70_000

@@ -16,6 +16,7 @@ from tests.fuzzing.frame import Target, fuzz
 from tests.fuzzing.journals import write_buffers
 from tests.fuzzing.readers import ReaderTarget
 from tests.fuzzing.settings import SettingsTarget
+from tests.fuzzing.values import ValueTarget
 
 MINUTES = float(os.environ.get("FLOWPROV_FUZZ_MINUTES", "60"))
 
@@ -30,6 +31,7 @@ def _readers(folder: Path) -> Target:
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "readers": _readers,
     "settings": lambda _: SettingsTarget(),
+    "values": lambda _: ValueTarget(),
 }
 
 

@@ -311,7 +311,9 @@ class Executions:
             run_end_callbacks(extras, exception)
         tail = b',"ended_at":%d%b' % (
             ended,
-            b"" if generated is None else b',"generated":' + metrics.encode(generated),
+            b""
+            if generated is None
+            else b',"generated":' + metrics.encode(generated, len(scope.line_prefix)),
         )
         tail += self._thread_field(execution, task)
         if error is not None or tags:
