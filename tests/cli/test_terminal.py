@@ -63,27 +63,29 @@ def _plant(value: Any, name: str) -> Any:
     return value
 
 
-def _fields_of(buffers: list[Path]) -> set[tuple[str, str]]:
+def _fields_of(buffer: Path) -> set[tuple[str, str]]:
     """Return every field of every kind of record that holds a text, itself or inside."""
     found = set()
-    for buffer in buffers:
-        for path in find_journals(buffer):
-            for line in path.read_bytes().split(b"\n"):
-                if line.startswith(b'{"type"'):
-                    record = json.loads(line)
-                    found |= {
-                        (record["type"], name)
-                        for name, value in record.items()
-                        if name not in _NOT_RECORDED and _plant(value, name) != value
-                    }
+    for path in find_journals(buffer):
+        for line in path.read_bytes().split(b"\n"):
+            if line.startswith(b'{"type"'):
+                record = json.loads(line)
+                found |= {
+                    (record["type"], name)
+                    for name, value in record.items()
+                    if name not in _NOT_RECORDED and _plant(value, name) != value
+                }
     return found
 
 
 def test_no_text_of_any_record_reaches_the_terminal_as_it_is(buffers: list[Path], tmp_path: Path) -> None:
-    fields = sorted(_fields_of(buffers))
+    held = {buffer: _fields_of(buffer) for buffer in buffers}
+    fields = sorted(set().union(*held.values()))
     assert len(fields) > 40, fields
     for number, (kind, name) in enumerate(fields):
         for buffer in buffers:
+            if (kind, name) not in held[buffer]:
+                continue
             planted = Path(shutil.copytree(buffer, tmp_path / f"{number} {buffer.parent.name} {buffer.name}"))
             for path in find_journals(planted):
                 lines = path.read_bytes().split(b"\n")

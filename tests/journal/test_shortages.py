@@ -82,7 +82,7 @@ _NO_DESCRIPTORS = (
         if hoard:
             release()
             until = time.monotonic() + 30
-            while type(journal()._writer).__name__ == during and time.monotonic() < until:
+            while type(journal()._writer).__name__ == "AppendWriter" and time.monotonic() < until:
                 time.sleep(0.01)
         record(1000, 2000)
         report(during=during, after=type(journal()._writer).__name__)
