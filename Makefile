@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# The tests start thousands of interpreters: each module is compiled once, when it is first imported, and kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix python-matrix faults soak benchmark dask-scale clean
 
 campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
@@ -30,7 +33,7 @@ servers: $(READY)  ## what the tests of the sinks start, where it can be had; wi
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server) >/dev/null 2>&1 \
 	  || echo "redis-server cannot be installed here: the tests of Redis will skip"
 	@test -x .secantus/bin/secantusd-py || ($(PYTHON) -m venv .secantus \
-	  && .secantus/bin/pip install -q --disable-pip-version-check SecantusDB==0.7.0b3) >/dev/null 2>&1 \
+	  && .secantus/bin/pip install -q --no-compile --disable-pip-version-check SecantusDB==0.7.0b3) >/dev/null 2>&1 \
 	  || echo "SecantusDB cannot be installed here: the tests of MongoDB will skip"
 
 # The tests of Redis with each redis-py that pyproject.toml allows, in environments that are thrown away.
@@ -86,7 +89,7 @@ dask-scale: $(READY)  ## 100,000 Dask tasks recorded, and what that costs the cl
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:
