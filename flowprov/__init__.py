@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
     from flowprov.capture.handles import current_task, current_workflow
+    from flowprov.capture.log_calls import log_metrics, log_params
     from flowprov.capture.loops import Loop
     from flowprov.capture.task import task
     from flowprov.capture.task_scope import task_scope
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
-    from flowprov.read import Buffer, read_buffer
+    from flowprov.read import Buffer, campaigns, metrics, query, read_buffer, runs
     from flowprov.runtime.runtime import configure
     from flowprov.version import __version__
 
@@ -38,10 +39,16 @@ _MODULE_OF = {
     "UsageError": "flowprov.errors",
     "bind": "flowprov.capture.binding",
     "campaign": "flowprov.capture.campaign",
+    "campaigns": "flowprov.read",
     "configure": "flowprov.runtime.runtime",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
+    "log_metrics": "flowprov.capture.log_calls",
+    "log_params": "flowprov.capture.log_calls",
+    "metrics": "flowprov.read",
+    "query": "flowprov.read",
     "read_buffer": "flowprov.read",
+    "runs": "flowprov.read",
     "task": "flowprov.capture.task",
     "task_scope": "flowprov.capture.task_scope",
     "torch_capture": "flowprov.capture.torch",
@@ -63,10 +70,16 @@ __all__ = [
     "__version__",
     "bind",
     "campaign",
+    "campaigns",
     "configure",
     "current_task",
     "current_workflow",
+    "log_metrics",
+    "log_params",
+    "metrics",
+    "query",
     "read_buffer",
+    "runs",
     "task",
     "task_scope",
     "torch_capture",

@@ -244,6 +244,19 @@ class Correction(_Record, frozen=True, kw_only=True, tag="correction"):
     tags: list[str] | None = None
 
 
+class Metrics(_Record, frozen=True, kw_only=True, tag="metrics"):
+    """A control record: values that a program measured (``log_metrics``). It is no row.
+
+    ``task_id`` is that of the task in which it was called, or of the iteration; None directly in a workflow.
+    """
+
+    at: Int64
+    workflow_id: str
+    task_id: LocalId | None = None
+    step: Int64 | None = None
+    values: JsonObject
+
+
 class LeftOut(_Record, frozen=True, kw_only=True, tag="left_out"):
     """An internal task of Dask's. It is no row, but its dependencies connect the tasks around it.
 
@@ -304,7 +317,9 @@ class Footer(_Record, frozen=True, kw_only=True, tag="footer"):
     internal_errors: dict[str, Count] | None = None
 
 
-_Control: TypeAlias = Heartbeat | Sample | Machine | Correction | LeftOut | DaskWorker | Participant | Footer
+_Control: TypeAlias = (
+    Heartbeat | Sample | Machine | Correction | Metrics | LeftOut | DaskWorker | Participant | Footer
+)
 Record: TypeAlias = Campaign | Workflow | Task | OpenTask | Header | _Control
 
 _encoder = msgspec.json.Encoder()

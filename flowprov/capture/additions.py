@@ -106,6 +106,16 @@ def add_generated(scope: Scope, values: Mapping[str, Any]) -> None:
         metrics.settle(scope)
 
 
+def add_used(scope: Scope, values: Mapping[str, Any]) -> None:
+    """Add inputs to a task."""
+    used = encode(values, len(scope.used or b""))
+    if scope.used is None:  # its record is written elsewhere, or was written in parts
+        _write_correction(scope, used=metrics.decode_fields(used))
+        return
+    scope.used = merge_objects(scope.used, used)
+    _write(scope, used=used)
+
+
 def add_tags(scope: Scope, tags: list[str]) -> None:
     """Add tags to a task."""
     scope.ensure_extras().tags.extend(tags)
@@ -122,6 +132,7 @@ def _write(
     generated: Mapping[str, msgspec.Raw] | None = None,
     tags: list[str] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
+    used: bytes | None = None,
 ) -> None:
     """Write an addition to a task; a correction if the task ended, or if another process records its end."""
     journal, key = scope.journal, scope.key
@@ -130,15 +141,24 @@ def _write(
         spent = len(scope.used or b"") + len(fields)
         fields += tags_and_metadata_fields(tags or (), custom_metadata or {}, spent)
         line = scope.open_line(fields) if scope.open_in != journal.journal_id else None
-        journal.append_addition(line or ADDITION % (key, fields))
+        if line is None:
+            line = ADDITION % (key, fields if used is None else b',"used":' + used + fields)
+        journal.append_addition(line)
         scope.open_in = journal.journal_id
-    elif key is not None:
-        encoded_metadata: Any = None if custom_metadata is None else msgspec.Raw(encode(custom_metadata))
-        encoded_values: Any = generated
-        correction = Correction(
-            task_id=key, generated=encoded_values, tags=tags, custom_metadata=encoded_metadata
+    else:
+        metadata = None if custom_metadata is None else msgspec.Raw(encode(custom_metadata))
+        _write_correction(
+            scope,
+            generated=generated,
+            tags=tags,
+            custom_metadata=metadata,
+            used=None if used is None else metrics.decode_fields(used),
         )
-        journal.append_addition(records.encode(correction))
+
+
+def _write_correction(scope: Scope, **fields: Any) -> None:
+    if scope.key is not None:
+        scope.journal.append_addition(records.encode(Correction(task_id=scope.key, **fields)))
 
 
 def encode_extras(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,11 @@ decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode  # one level
 
 # The threads that have encoded outputs whose numbers follow. The hot path asks first whether there are any.
 waiting: list[int] = []
+
+
+_Fields: TypeAlias = dict[str, msgspec.Raw]
+Completion: TypeAlias = Callable[[Scope, _Fields, _Fields], records.Record | None]
+"""Returns a record: of a scope, the outputs as they were described, and the same with the numbers."""
 
 
 class Reader(Protocol):
@@ -124,13 +129,15 @@ def _mark(tensor: Any) -> msgspec.Raw:
     return msgspec.Raw(b"\x00%d\x00%b\x00" % (len(_state.tensors) - 1, bytes(tensor_raw(tensor))))
 
 
-def settle(scope: Scope | None) -> None:
+def settle(scope: Scope | None, complete: Completion | None = None) -> None:
     """Have the numbers follow of what this thread encoded last.
 
     Parameters
     ----------
     scope
         The scope of the task or workflow that generated it; None to leave them out.
+    complete
+        Returns the record with the numbers; by default a correction of the scope's record.
     """
     tensors, _state.tensors = _state.tensors, []
     if not tensors:
@@ -146,8 +153,8 @@ def settle(scope: Scope | None) -> None:
 
         def correct(numbers: list[Any]) -> records.Record | None:
             encode_number = runtime.get().summarizer.encode
-            complete = _MARKED.sub(lambda match: encode_number(numbers[int(match[1])]), template)
-            return _correction(scope, described, decode_fields(complete))
+            whole = _MARKED.sub(lambda match: encode_number(numbers[int(match[1])]), template)
+            return (complete or _correction)(scope, described, decode_fields(whole))
 
         _readers[0].defer(scope, tensors, correct)
 

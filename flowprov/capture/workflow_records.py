@@ -134,12 +134,14 @@ def write_addition(
     journal: Journal,
     workflow_id: str,
     *,
+    used: Mapping[str, Any] | None = None,
     generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an addition to a workflow of this process or another. Readers merge it with the other records."""
     addition: Any = records.Workflow(
         workflow_id=workflow_id,
+        used=_encode_field(used),
         generated=_encode_field(generated),
         custom_metadata=_encode_field(custom_metadata),
     )

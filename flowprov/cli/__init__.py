@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flowprov.cli import ship, show, verify
+from flowprov.cli import answers, ship, show, verify
 from flowprov.cli.output import Failure
 from flowprov.errors import FlowprovError
 from flowprov.settings import load_settings, parse_assignment
@@ -55,6 +55,9 @@ def main(context: click.Context, path: str | None, assignments: tuple[str, ...])
         context.obj = load_settings(path, overrides).journal.path
 
 
+main.add_command(answers.ls)
+main.add_command(answers.query)
+main.add_command(answers.runs)
 main.add_command(ship.ship)
 main.add_command(show.show)
 main.add_command(verify.verify)

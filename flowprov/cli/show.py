@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from flowprov.cli.output import campaign_heading, print_all, print_lines, source_options
-from flowprov.read.buffer import campaign_of
+from flowprov.read.campaign_names import campaign_of
 from flowprov.read.outline import Outline
 from flowprov.read.source import Source
 

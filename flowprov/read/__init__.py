@@ -6,6 +6,8 @@ from flowprov.read.frames import COLUMNS
 from flowprov.read.journal_report import JournalReport
 from flowprov.read.lineage import ancestors, children, tree
 from flowprov.read.nonfinite import first_nonfinite
+from flowprov.read.questions import campaigns, metrics, runs
+from flowprov.read.sql_query import query
 
 __all__ = [
     "COLUMNS",
@@ -13,8 +15,12 @@ __all__ = [
     "Follower",
     "JournalReport",
     "ancestors",
+    "campaigns",
     "children",
     "first_nonfinite",
+    "metrics",
+    "query",
     "read_buffer",
+    "runs",
     "tree",
 ]

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import msgspec
-
 from flowprov.errors import UnknownIdError
 from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
+from flowprov.read import questions
+from flowprov.read.campaign_names import campaign_of
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.follow import Follower
 from flowprov.read.frames import samples_to_frame, to_dicts, to_frame
@@ -50,6 +50,7 @@ class Buffer:
     """The records of a source, with the same methods for every kind of source.
 
     Every method reads one campaign: the one that ``campaign_id`` names, else the one with the latest record.
+    Only :meth:`runs` and :meth:`metrics` read all campaigns if none is named.
 
     Parameters
     ----------
@@ -83,6 +84,24 @@ class Buffer:
 
     def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
         self._source = Source(source)
+        self._given = source
+
+    def runs(self, *, campaign_id: str | None = None, attempts: bool = False) -> pd.DataFrame:
+        """Return the runs of all campaigns, or of one; see :func:`flowprov.runs`."""
+        return questions.runs(self._given, campaign_id=campaign_id, attempts=attempts)
+
+    def metrics(
+        self,
+        *,
+        campaign_id: str | None = None,
+        run_id: str | None = None,
+        names: Iterable[str] | None = None,
+        attempts: bool = False,
+    ) -> pd.DataFrame:
+        """Return the metrics of all campaigns, or of one; see :func:`flowprov.metrics`."""
+        return questions.metrics(
+            self._given, campaign_id=campaign_id, run_id=run_id, names=names, attempts=attempts
+        )
 
     def records(
         self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
@@ -315,24 +334,3 @@ def _messages_of(journal: JournalSummary) -> Iterator[Row]:
             yield complete_workflow(record, journal.header)
         elif type(record) is Task:
             yield complete_task(record, journal.header)
-
-
-def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
-    """Return the campaign of some journals, with its name if one of them has it."""
-    journals = list(journals)
-    started_at = min(
-        (journal.header.started_at for journal in journals if journal.header.started_at), default=None
-    )
-    campaign = next((journal.campaign for journal in journals if journal.campaign is not None), None)
-    campaign = campaign or next(filter(None, map(_search_campaign, journals)), None)
-    if campaign is None:
-        return Campaign(campaign_id=journals[0].header.campaign_id, started_at=started_at)
-    return msgspec.structs.replace(campaign, started_at=campaign.started_at or started_at)
-
-
-def _search_campaign(journal: JournalSummary) -> Campaign | None:
-    """Return the campaign record of a journal, which can stand anywhere in it; None if there is none."""
-    try:
-        return next(records_of_kind(journal, Campaign), None)
-    except OSError:  # it may have become unreadable since it was summarized
-        return None

@@ -19,7 +19,7 @@ import msgspec
 
 from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.buffer import campaign_of
+from flowprov.read.campaign_names import campaign_of
 from flowprov.read.evidence import Evidence
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open

@@ -27,7 +27,7 @@ from flowprov.records import Header, JsonObject, Status, Workflow
 
 OPEN_STATUSES = (Status.RUNNING.value, Status.SUBMITTED.value)
 # An attempt of many ranks has the worst of their statuses.
-_WORST_FIRST = (
+WORST_FIRST = (
     Status.ERROR.value,
     Status.INTERRUPTED.value,
     Status.CANCELLED.value,
@@ -230,4 +230,4 @@ def _without_none(times: Iterable[int | None]) -> list[int]:
 
 def severity(status: str | None) -> int:
     """Return the rank of a status by severity; 0 is the worst."""
-    return _WORST_FIRST.index(status) if status in _WORST_FIRST else len(_WORST_FIRST)
+    return WORST_FIRST.index(status) if status in WORST_FIRST else len(WORST_FIRST)

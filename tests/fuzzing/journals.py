@@ -41,6 +41,7 @@ _PROGRAM = """
             for number in loop:
                 step(number)
                 loop.end_iter({"loss": 1 / (number + 1)})
+                flowprov.log_metrics({"acc": number, "nan": float("nan")}, step=number)
             try:
                 failing("no")
             except ValueError:

@@ -23,10 +23,16 @@ NAMES = [
     "__version__",
     "bind",
     "campaign",
+    "campaigns",
     "configure",
     "current_task",
     "current_workflow",
+    "log_metrics",
+    "log_params",
+    "metrics",
+    "query",
     "read_buffer",
+    "runs",
     "task",
     "task_scope",
     "torch_capture",
@@ -36,6 +42,12 @@ NAMES = [
 
 # The arguments and their defaults, as the contract has them.
 SIGNATURES = {
+    "runs": "(source=None, *, campaign_id=None, attempts=False)",
+    "metrics": "(source=None, *, campaign_id=None, run_id=None, names=None, attempts=False)",
+    "campaigns": "(source=None)",
+    "query": "(sql, source=None, *, campaign_id=None)",
+    "log_params": "(params=None, /, **more)",
+    "log_metrics": "(metrics=None, /, *, step=None, **more)",
     "campaign": "(name=None, *, campaign_id=None)",
     "workflow": (
         "(name=None, *, campaign_id=None, workflow_id=None, parent_workflow_id=None, used=None, "

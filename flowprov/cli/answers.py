@@ -1,0 +1,231 @@
+"""``flowprov ls``, ``runs`` and ``query``: tables of campaigns and runs, and SQL over them.
+
+Flows in: sources. Flows out: tables for people, JSON lines, CSV or a Parquet file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import click
+
+from flowprov.cli.output import Failure, print_json, print_lines, table
+from flowprov.cli.tables import fit_columns
+from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
+from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
+from flowprov.read.labels import format_duration
+from flowprov.read.questions import campaign_table, run_table
+from flowprov.read.sql_query import query_rows, with_more
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def sources_options(command: _Command) -> _Command:
+    """Add to a command the arguments that choose sources."""
+    command = click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="SOURCE",
+        help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
+@click.command(short_help="List the campaigns.")
+@sources_options
+@click.pass_obj
+def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
+    """List the campaigns: name, start, duration, runs, tasks, errors, size, whether the record is complete.
+
+    Running ones come first, then the latest.
+    """
+    lines = campaign_table(sources or default)[::-1]
+    lines.sort(key=lambda line: line["status"] != "RUNNING")
+    if as_json:
+        _print_json_lines(lines)
+    elif lines:
+        _print_table(CAMPAIGN_COLUMNS, lines)
+
+
+@click.command(short_help="List the runs, with their parameters and metrics.")
+@sources_options
+@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "params.lr < 0.1".')
+@click.option("--sort", metavar="COLUMN", help="Sort by a column; with a minus before it, the largest first.")
+@click.option("--columns", metavar="A,B", help="The columns to show.")
+@click.option("--attempts", is_flag=True, help="Show each attempt of a run.")
+@click.pass_obj
+def runs(
+    default: str | None,
+    sources: tuple[str, ...],
+    campaign: str | None,
+    where: str | None,
+    sort: str | None,
+    columns: str | None,
+    *,
+    attempts: bool,
+    as_json: bool,
+) -> None:
+    """List the runs, with their parameters and the last values of their metrics.
+
+    A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
+    differ are shown, and as many columns as the terminal has room for.
+    """
+    lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
+    known = with_more(RUN_COLUMNS, lines)
+    if where is not None:
+        lines = _filtered(lines, known, where)
+    if sort is not None:
+        lines = _sorted(lines, known, sort)
+    if as_json:
+        _print_json_lines(lines)
+        return
+    shown = _chosen(columns, known) if columns else _telling_columns(known, lines)
+    if lines:
+        _print_table(shown, lines)
+
+
+@click.command(short_help="Ask with SQL.")
+@click.argument("sql")
+@sources_options
+@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--parquet", metavar="FILE", help="Write a Parquet file.")
+@click.pass_obj
+def query(
+    default: str | None,
+    sql: str,
+    sources: tuple[str, ...],
+    campaign: str | None,
+    parquet: str | None,
+    *,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Run one SELECT over the tables runs, metrics, campaigns, tasks, workflows and telemetry.
+
+    Names with dots stand in quotes: select "params.lr", "metrics.loss" from runs. used, generated and
+    custom_metadata are JSON texts: generated->>'$.loss'.
+    """
+    columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
+    if parquet is not None:
+        _write_parquet(columns, rows, parquet)
+    elif as_json:
+        _print_json_lines([dict(zip(columns, row, strict=True)) for row in rows])
+    elif as_csv:
+        text = io.StringIO()
+        csv.writer(text).writerows([columns, *rows])
+        print_lines(*text.getvalue().splitlines())
+    elif columns:
+        print_lines(*fit_columns(table(columns, [[_cell("", cell) for cell in row] for row in rows])))
+
+
+def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> None:
+    from flowprov.read.answers.answer_frames import plain_frame
+
+    try:
+        plain_frame(columns, rows).to_parquet(path)
+    except ImportError as error:
+        raise Failure("to write Parquet, pyarrow is needed: pip install pyarrow") from error
+
+
+def _filtered(lines: list[Line], columns: Sequence[str], condition: str) -> list[Line]:
+    tables = Tables()
+    tables.add("runs", columns, lines)
+    _, rows = tables.select(f"select rowid from runs where ({quote_dotted(condition)})")  # noqa: S608 - reads
+    return [lines[number - 1] for (number,) in rows]
+
+
+def _sorted(lines: list[Line], columns: Sequence[str], key: str) -> list[Line]:
+    name, downwards = key.removeprefix("-"), key.startswith("-")
+    name = _column(name, columns)
+    known = [line for line in lines if line.get(name) is not None and not _is_nan(line[name])]
+    numbers = all(isinstance(line[name], (int, float)) for line in known)
+    known.sort(key=lambda line: line[name] if numbers else str(line[name]), reverse=downwards)
+    return known + [line for line in lines if not any(line is other for other in known)]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _chosen(names: str, columns: Sequence[str]) -> list[str]:
+    """Return columns by their names, which may be cut to what stands behind ``metrics.`` or ``params.``."""
+    return [_column(name.strip(), columns) for name in names.split(",") if name.strip()]
+
+
+def _column(name: str, columns: Sequence[str]) -> str:
+    for whole in (name, f"metrics.{name}", f"params.{name}"):
+        if whole in columns:
+            return whole
+    near = get_close_matches(name, columns, 3) or list(columns)[:8]
+    raise Failure(f"there is no column {name}; there is {', '.join(near)}")
+
+
+def _telling_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]:
+    """Return the columns that tell runs apart: without what is the same in all, or nowhere known."""
+    shown = ["run_id", "name", "status", "started_at", "duration"]
+    if len({line["campaign_id"] for line in lines}) > 1:
+        shown.insert(2, "campaign")
+    params = [name for name in columns if name.startswith("params.")]
+    if len(lines) > 1:
+        params = [name for name in params if len({repr(line.get(name)) for line in lines}) > 1]
+    metrics = [name for name in columns if name.startswith("metrics.")]
+    derived = {f"{name}.{end}" for name in metrics for end in ("min", "max")}
+    shown += [*params, *(name for name in metrics if name not in derived)]
+    return [*shown, *(["error"] if any(line["error"] for line in lines) else [])]
+
+
+def _print_table(columns: Sequence[str], lines: Sequence[Line]) -> None:
+    heads = [name.removeprefix("params.").removeprefix("metrics.") for name in columns]
+    head = [name if heads.count(name) == 1 else whole for name, whole in zip(heads, columns, strict=True)]
+    rows = [[_cell(name, line.get(name)) for name in columns] for line in lines]
+    print_lines(*fit_columns(table(head, rows)))
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if column in TIMES and isinstance(value, int):
+        return (_EPOCH + timedelta(seconds=value // 10**9)).strftime("%Y-%m-%d %H:%M:%S")
+    if column == "duration":
+        return format_duration(value)
+    if column == "size":
+        return _size(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _size(number: float) -> str:
+    for unit in _UNITS:
+        if number < 1000 or unit == _UNITS[-1]:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return ""
+
+
+def _print_json_lines(lines: Sequence[Line]) -> None:
+    for line in lines:
+        print_json({name: _plain(name, value) for name, value in line.items()})
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as JSON holds it: times as ISO 8601, and texts for what is no finite number."""
+    if name in TIMES and isinstance(value, int):
+        return (_EPOCH + timedelta(microseconds=value // 1000)).isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+__all__ = ["ls", "query", "runs"]

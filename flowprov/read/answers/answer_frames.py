@@ -1,0 +1,120 @@
+"""Tables of answers as DataFrames, with the types that their users expect.
+
+Flows in: lines. Flows out: a DataFrame whose numbers are numbers and in which what is missing is NA. pyarrow
+and ``to_csv`` take it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowprov.read.answers.tables import Line
+from flowprov.read.frames import import_pandas, time_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TIMES = ("started_at", "ended_at", "at")
+_TEXTS = (
+    "run_id",
+    "name",
+    "campaign_id",
+    "campaign",
+    "workflow_id",
+    "task_id",
+    "status",
+    "hostname",
+    "git_commit",
+    "user",
+    "error",
+)
+_COUNTS = ("attempts", "step", "epoch", "runs", "tasks", "errors", "size")
+_FLOATS = ("duration", "value")
+_MAX_INT = 2**63 - 1
+
+
+def answer_frame(lines: Sequence[Line], columns: Sequence[str]) -> pd.DataFrame:
+    """Return lines as a DataFrame.
+
+    Parameters
+    ----------
+    lines
+        The lines. What they have beside the columns comes behind these, sorted by name.
+    columns
+        The columns that are always there.
+
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
+    import_pandas()
+    import pandas as pd
+
+    more = sorted({name for line in lines for name in line} - set(columns))
+    cells = {name: [line.get(name) for line in lines] for name in (*columns, *more)}
+    series = {name: _series(name, column) for name, column in cells.items()}
+    frame: pd.DataFrame = pd.DataFrame(series, columns=list(cells))
+    return frame
+
+
+def plain_frame(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Return rows as a DataFrame; a column has the type of its cells, if all of them have one.
+
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
+    import_pandas()
+    import pandas as pd
+
+    cells = [[row[index] for row in rows] for index in range(len(columns))]
+    frame: pd.DataFrame = (
+        pd.concat([_of_any_type(column) for column in cells], axis=1) if cells else pd.DataFrame()
+    )
+    frame.columns = pd.Index(columns)
+    return frame
+
+
+def _series(name: str, cells: list[Any]) -> Any:
+    import pandas as pd
+
+    if name in _TIMES:
+        return time_column(cells)
+    if name in _TEXTS:
+        return pd.Series(cells, dtype="string")
+    if name in _COUNTS:
+        return pd.Series(cells, dtype="Int64")
+    if name in _FLOATS or name.startswith("metrics."):
+        return pd.Series([None if cell is None else float(cell) for cell in cells], dtype="float64")
+    if name == "git_dirty":
+        return pd.Series(cells, dtype="boolean")
+    return _of_any_type(cells)
+
+
+def _of_any_type(cells: list[Any]) -> Any:
+    """Return parameters as truth values, integers, floats or texts if all of them are that."""
+    import pandas as pd
+
+    known = [cell for cell in cells if cell is not None]
+    kinds = set(map(type, known))
+    if kinds == {bool}:
+        return pd.Series(cells, dtype="boolean")
+    if kinds == {int} and all(-_MAX_INT <= cell <= _MAX_INT for cell in known):
+        return pd.Series(cells, dtype="Int64")
+    if kinds and kinds <= {int, float}:
+        return pd.Series([None if cell is None else _as_float(cell) for cell in cells], dtype="float64")
+    if kinds == {str}:
+        return pd.Series(cells, dtype="string")
+    if kinds and not any(isinstance(cell, list) for cell in known):  # of several kinds: a file takes one
+        return pd.Series([None if cell is None else str(cell) for cell in cells], dtype="string")
+    return pd.Series(cells, dtype=object)
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return float("inf") if number > 0 else float("-inf")

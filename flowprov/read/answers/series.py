@@ -1,0 +1,129 @@
+"""The metrics of a run: one value for each name and step.
+
+Flows in: a run. Flows out: its values. They come from what iterations generated (numbers only) and from
+``log_metrics``.
+
+Of one name in several loops the outermost loop keeps the plain name; in the others the name of the loop is
+put before it (``train_batch/loss``). Steps count on through the epochs, for each name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from flowprov.read.answers.run_search import Run, TaskTree, is_number
+from flowprov.records import Task
+
+_SUFFIX = "_iteration"
+_EPOCH = "epoch"
+
+
+class Value(NamedTuple):
+    """One value of a metric.
+
+    ``at`` is in nanoseconds since the epoch: the end of the iteration, or the time of the call.
+    """
+
+    name: str
+    step: int
+    epoch: int | None
+    value: float
+    at: int | None
+    task_id: str | None
+
+
+class _Measured(NamedTuple):
+    """A value before its name and step are settled; ``loop`` is empty for what was logged."""
+
+    name: str
+    loop: str
+    depth: int
+    value: float
+    step: int | None
+    epoch: int | None
+    at: int | None
+    began: int
+    task_id: str | None
+
+
+def values_of(attempts: Sequence[Run], tree: TaskTree) -> list[Value]:
+    """Return the values of a run, sorted by name and step.
+
+    Parameters
+    ----------
+    attempts
+        The attempts of the run. Of a step that two of them made, the later one counts.
+    tree
+        The tasks of its campaign.
+    """
+    found: dict[tuple[str, int], Value] = {}
+    for run in attempts:
+        measured = sorted(_measured(run, tree), key=lambda one: one.began)
+        names = _full_names(measured)
+        counts: Counter[str] = Counter()
+        for one in measured:
+            name = names[one.name, one.loop]
+            step = counts[name] if one.step is None else one.step
+            counts[name] += 1
+            found[name, step] = Value(name, step, one.epoch, one.value, one.at, one.task_id)
+    return [found[key] for key in sorted(found)]
+
+
+def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
+    for task in run.iterations:
+        if task.generated and any(map(is_number, task.generated.values())):
+            around = tree.around(task)
+            began = task.started_at or 0
+            at = task.started_at if task.ended_at is None else task.ended_at
+            for name, value in task.generated.items():
+                if is_number(value):
+                    yield _Measured(
+                        name,
+                        loop_name(task),
+                        len(around),
+                        value,
+                        None,
+                        _epoch_of(around),
+                        at,
+                        began,
+                        str(task.task_id),
+                    )
+    for record, _, _ in run.logged:
+        task_id = None if record.task_id is None else str(record.task_id)
+        around = tree.around(tree.tasks.get(str(task_id)))
+        for name, value in record.values.items():
+            if is_number(value):
+                yield _Measured(
+                    name, "", 0, value, record.step, _epoch_of(around), record.at, record.at, task_id
+                )
+
+
+def loop_name(task: Task) -> str:
+    """Return the name of the loop of an iteration."""
+    return (task.activity_id or "").removesuffix(_SUFFIX)
+
+
+def _epoch_of(around: Iterable[Task]) -> int | None:
+    """Return the number of the epoch, by the innermost loop over epochs around."""
+    for task in around:
+        if loop_name(task) == _EPOCH:
+            number = (task.used or {}).get("i")
+            return number if isinstance(number, int) else None
+    return None
+
+
+def _full_names(measured: Iterable[_Measured]) -> dict[tuple[str, str], str]:
+    """Return the full name of each metric, by its name and its loop."""
+    loops: dict[str, dict[str, int]] = {}
+    for one in measured:
+        of_name = loops.setdefault(one.name, {})
+        of_name[one.loop] = min(one.depth, of_name.get(one.loop, one.depth))
+    names = {}
+    for name, depths in loops.items():
+        outermost = [loop for loop, depth in depths.items() if depth == min(depths.values())]
+        for loop in depths:
+            plain = not loop or [loop] == outermost
+            names[name, loop] = name if plain else f"{loop}/{name}"
+    return names

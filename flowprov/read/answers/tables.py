@@ -1,0 +1,217 @@
+"""Tables of runs, of their metrics, and of campaigns.
+
+Flows in: the contents of campaigns. Flows out: one dictionary for each line of a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from flowprov.read.answers.contents import Contents
+from flowprov.read.answers.run_search import ITERATION, Run, TaskTree, find_runs
+from flowprov.read.answers.series import Value, values_of
+from flowprov.records import Error, Status, Task
+
+Line: TypeAlias = dict[str, Any]
+
+RUN_COLUMNS = (
+    "run_id",
+    "name",
+    "campaign_id",
+    "campaign",
+    "workflow_id",
+    "status",
+    "started_at",
+    "ended_at",
+    "duration",
+    "hostname",
+    "git_commit",
+    "git_dirty",
+    "user",
+    "tags",
+    "error",
+    "attempts",
+)
+"""The columns that every table of runs has. Behind them come ``params.…`` and ``metrics.…``."""
+
+METRIC_COLUMNS = ("run_id", "name", "step", "epoch", "value", "at", "task_id")
+CAMPAIGN_COLUMNS = (
+    "campaign_id",
+    "name",
+    "started_at",
+    "duration",
+    "runs",
+    "tasks",
+    "errors",
+    "size",
+    "status",
+)
+
+_NS = 1_000_000_000
+_MAX_DEPTH = 32  # of parameters in one another; flowprov records fewer
+
+
+def run_lines(contents: Contents, *, attempts: bool = False) -> list[Line]:
+    """Return a line for each run of a campaign, in the order of their starts.
+
+    Parameters
+    ----------
+    contents
+        The campaign.
+    attempts
+        Whether each attempt of a run has a line of its own. Its column ``attempts`` is the attempt's number
+        then, else how many there are.
+    """
+    tree = TaskTree(contents)
+    groups = runs_with_attempts(contents, attempts=attempts)
+    return [_run_line(contents, group, tree, attempts=attempts) for group in groups]
+
+
+def metric_lines(
+    contents: Contents,
+    *,
+    run_id: str | None = None,
+    names: Iterable[str] | None = None,
+    attempts: bool = False,
+) -> list[Line]:
+    """Return a line for each value of the runs of a campaign."""
+    tree, wanted = TaskTree(contents), None if names is None else set(names)
+    return [
+        {"run_id": group[0].run_id, **value._asdict()}
+        for group in runs_with_attempts(contents, attempts=attempts)
+        if run_id is None or group[0].run_id == run_id
+        for value in values_of(group, tree)
+        if wanted is None or value.name in wanted
+    ]
+
+
+def campaign_line(contents: Contents, size: int, status: str) -> Line:
+    """Return the line of a campaign.
+
+    Parameters
+    ----------
+    contents
+        The campaign.
+    size
+        The bytes of its journals.
+    status
+        Whether its record is complete.
+    """
+    tasks = [row for row in contents.rows if isinstance(row, Task) and row.subtype != ITERATION]
+    starts = [row.started_at for row in contents.rows if row.started_at is not None]
+    ends = [row.ended_at for row in contents.rows if row.ended_at is not None]
+    started = min(starts, default=contents.campaign.started_at)
+    return {
+        "campaign_id": contents.campaign.campaign_id,
+        "name": contents.campaign.name,
+        "started_at": started,
+        "duration": _seconds(started, max(ends, default=None)),
+        "runs": len(runs_with_attempts(contents, attempts=False)),
+        "tasks": len(tasks),
+        "errors": sum(row.status == Status.ERROR.value for row in tasks),
+        "size": size,
+        "status": status,
+    }
+
+
+def runs_with_attempts(contents: Contents, *, attempts: bool) -> list[list[Run]]:
+    """Return the runs of a campaign, each with its attempts in their order, or each attempt by itself."""
+    runs = find_runs(contents)
+    if attempts:
+        return [[run] for run in runs]
+    restarted = {run.workflow.workflow_id for run in runs if run.workflow and run.attempt > 1}
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    seen: Counter[tuple[str, ...]] = Counter()
+    for run in runs:
+        workflow_id = None if run.workflow is None else run.workflow.workflow_id
+        key: tuple[str, ...] = (run.run_id,)
+        if run.task is not None and workflow_id in restarted:  # the k-th of a name in each attempt
+            in_attempt = (str(workflow_id), str(run.name), str(run.attempt))
+            seen[in_attempt] += 1
+            key = (*in_attempt[:2], str(seen[in_attempt]))
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attempts: bool) -> Line:
+    first, last = group[0], group[-1]
+    workflow, record = last.workflow, last.record
+    starts = [run.record.started_at for run in group if run.record and run.record.started_at is not None]
+    seconds = [
+        _seconds(run.record.started_at, run.record.ended_at) for run in group if run.record is not None
+    ]
+    line: Line = {
+        "run_id": first.run_id,
+        "name": last.name,
+        "campaign_id": contents.campaign.campaign_id,
+        "campaign": contents.campaign.name,
+        "workflow_id": None if workflow is None else workflow.workflow_id,
+        "status": last.status,
+        "started_at": min(starts, default=None),
+        "ended_at": None if record is None else record.ended_at,
+        "duration": sum(filter(None, seconds)) if seconds and seconds[-1] is not None else None,
+        "hostname": None if record is None else record.hostname,
+        "git_commit": None if workflow is None else (workflow.code_repository or {}).get("commit"),
+        "git_dirty": None,
+        "user": None if workflow is None else workflow.user,
+        "tags": _tags_of(last),
+        "error": None if record is None else _error_text(record.error),
+        "attempts": last.attempt if attempts else len(group),
+    }
+    for run in group:
+        for holder in (run.workflow, run.task):
+            line.update(params_of({} if holder is None else holder.used or {}))
+    line.update(_summaries(values_of(group, tree)))
+    return line
+
+
+def _tags_of(run: Run) -> list[str] | None:
+    if run.task is not None:
+        return run.task.tags
+    metadata = {} if run.workflow is None else run.workflow.custom_metadata or {}
+    tags = metadata.get("tags")
+    return tags if isinstance(tags, list) else None
+
+
+def _error_text(error: Error | None) -> str | None:
+    if error is None:
+        return None
+    return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def _seconds(started: int | None, ended: int | None) -> float | None:
+    return None if started is None or ended is None else (ended - started) / _NS
+
+
+def params_of(used: Mapping[str, Any]) -> Line:
+    """Return the scalars of what was used, by their path: ``params.model.layers``."""
+    return {f"params.{path}": value for path, value in _scalars(used, "", 0)}
+
+
+def _scalars(values: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            described = any(str(key).startswith("$") for key in value)  # a tensor or an object, for example
+            if not described and depth < _MAX_DEPTH:
+                yield from _scalars(value, f"{prefix}{name}.", depth + 1)
+        elif value is None or isinstance(value, (str, int, float)):
+            yield f"{prefix}{name}", value
+
+
+def _summaries(values: Iterable[Value]) -> Line:
+    """Return the last value of each metric, its smallest and its largest, which NaN is only if all are."""
+    series: dict[str, list[float]] = {}
+    for value in values:
+        series.setdefault(value.name, []).append(value.value)
+    line: Line = {}
+    for name, numbers in series.items():
+        known = [number for number in numbers if not math.isnan(number)] or [math.nan]
+        line |= {
+            f"metrics.{name}": numbers[-1],
+            f"metrics.{name}.min": min(known),
+            f"metrics.{name}.max": max(known),
+        }
+    return line

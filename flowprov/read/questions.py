@@ -1,0 +1,229 @@
+"""``runs``, ``metrics`` and ``campaigns``: what a person asks first, over whole buffers.
+
+Flows in: one source or several. Flows out: DataFrames.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from flowprov.errors import UnknownIdError
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.answers.answer_frames import answer_frame
+from flowprov.read.answers.contents import Contents, read_contents
+from flowprov.read.answers.tables import (
+    CAMPAIGN_COLUMNS,
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    Line,
+    campaign_line,
+    metric_lines,
+    run_lines,
+)
+from flowprov.read.campaign_names import campaign_of
+from flowprov.read.grouping import by_campaign
+from flowprov.read.source import Source
+from flowprov.read.unknown_ids import describe_unknown
+from flowprov.read.verify import verify
+from flowprov.values import as_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("flowprov")
+
+_OneSource: TypeAlias = str | os.PathLike[str] | None
+Sources: TypeAlias = _OneSource | Iterable[str | os.PathLike[str]]
+
+
+def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bool = False) -> pd.DataFrame:
+    """Return the runs of a buffer as a DataFrame: one row per run, in the order of their starts.
+
+    A run is what contains a training loop: the outermost task in which a loop ran or metrics were logged,
+    else the workflow in which that was. A workflow without any of these is a run, too. The ranks of a job are
+    one run.
+
+    Parameters
+    ----------
+    source
+        As for :class:`Buffer`; or several of these.
+    campaign_id
+        Only this campaign; by default all.
+    attempts
+        Whether each attempt of a run has a row. By default they are one: with the ``run_id`` and the start of
+        the first, and the status of the latest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``run_id``, ``name``, ``campaign_id``, ``campaign``, ``workflow_id``, ``status``, ``started_at`` and
+        ``ended_at`` (``datetime64[ns, UTC]``), ``duration`` (seconds), ``hostname``, ``git_commit``,
+        ``git_dirty``, ``user``, ``tags``, ``error``, ``attempts``. Then ``params.<key>``: the scalars of what
+        the run used, nested keys joined by dots; a task's own are above those of its workflow. Then
+        ``metrics.<key>``, the last value, and ``metrics.<key>.min`` and ``.max``.
+
+    Raises
+    ------
+    JournalError, UnknownIdError, SinkError
+        As :class:`Buffer` does.
+    MissingExtraError
+        If pandas is not installed.
+    """
+    lines = run_table(source, campaign_id=campaign_id, attempts=attempts)
+    return answer_frame(lines, RUN_COLUMNS)
+
+
+def metrics(
+    source: Sources = None,
+    *,
+    campaign_id: str | None = None,
+    run_id: str | None = None,
+    names: Iterable[str] | None = None,
+    attempts: bool = False,
+) -> pd.DataFrame:
+    """Return the metrics of runs as a DataFrame: one row per value.
+
+    They come from what iterations generated (numbers only) and from ``log_metrics``. There is one value per
+    run, name and step, so ``frame.pivot(index="step", columns="name", values="value").plot()`` draws the
+    curves of a run.
+
+    Parameters
+    ----------
+    source, campaign_id
+        As for :func:`runs`.
+    run_id
+        Only this run.
+    names
+        Only these metrics.
+    attempts
+        Whether each attempt of a run stands by itself. By default they are one: of a step that two of them
+        made, the later one counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``run_id``, ``name``, ``step``, ``epoch``, ``value``, ``at``, ``task_id``. ``step`` counts on through
+        the epochs, for each run and name.
+
+    Raises
+    ------
+    JournalError, UnknownIdError, SinkError
+        As :class:`Buffer` does. UnknownIdError also if there is no run with this id.
+    MissingExtraError
+        If pandas is not installed.
+    """
+    wanted = as_id(run_id)
+    names = [names] if isinstance(names, str) else names
+    chosen = None if names is None else list(names)
+    lines: list[Line] = []
+    known: dict[str, str | None] = {}
+    for contents in all_contents(source, campaign_id):
+        if wanted is not None:
+            known.update({line["run_id"]: line["name"] for line in run_lines(contents, attempts=attempts)})
+        lines += metric_lines(contents, run_id=wanted, names=chosen, attempts=attempts)
+    if wanted is not None and wanted not in known:
+        raise UnknownIdError(describe_unknown("run", wanted, "what was read", known))
+    return answer_frame(lines, METRIC_COLUMNS)
+
+
+def campaigns(source: Sources = None) -> pd.DataFrame:
+    """Return the campaigns of a buffer as a DataFrame: one row per campaign, the latest last.
+
+    Parameters
+    ----------
+    source
+        As for :func:`runs`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``campaign_id``, ``name``, ``started_at``, ``duration`` (seconds, up to the latest end), ``runs``,
+        ``tasks`` (without iterations), ``errors`` (tasks that ended with one), ``size`` (bytes of the
+        journals), ``status``: RUNNING, COMPLETE or INCOMPLETE, as ``flowprov verify`` says.
+
+    Raises
+    ------
+    JournalError, SinkError, MissingExtraError
+        As :func:`runs` does.
+    """
+    return answer_frame(campaign_table(source), CAMPAIGN_COLUMNS)
+
+
+def run_table(
+    source: Sources = None, *, campaign_id: str | None = None, attempts: bool = False
+) -> list[Line]:
+    """Return the lines of :func:`runs` without pandas; times are in nanoseconds since the epoch."""
+    found = all_contents(source, campaign_id)
+    return [line for contents in found for line in run_lines(contents, attempts=attempts)]
+
+
+def campaign_table(source: Sources = None) -> list[Line]:
+    """Return the lines of :func:`campaigns` without pandas; times are in nanoseconds since the epoch."""
+    lines = []
+    for one in _campaigns_of(source, None):
+        sizes = [_size_of(journal) for journal in one.journals]
+        contents = read_contents(campaign_of(one.journals), one.journals)
+        lines.append(campaign_line(contents, sum(sizes), one.verdict()))
+    return lines
+
+
+class _CampaignSource(NamedTuple):
+    """A campaign, with the sources that hold its journals."""
+
+    campaign_id: str
+    journals: list[JournalSummary]
+    sources: list[tuple[_OneSource, Source]]
+
+    def verdict(self) -> str:
+        """Return whether its record is complete in all sources."""
+        verdicts = {verify(source, campaign_id=self.campaign_id).verdict for source, _ in self.sources}
+        return next(one for one in ("INCOMPLETE", "RUNNING", "COMPLETE") if one in verdicts)
+
+
+def journals_of(source: Sources, campaign_id: str | None) -> list[JournalSummary]:
+    """Return the journals of the campaigns of some sources."""
+    return [journal for one in _campaigns_of(source, as_id(campaign_id)) for journal in one.journals]
+
+
+def all_contents(source: Sources, campaign_id: str | None) -> Iterator[Contents]:
+    """Yield what the campaigns of some sources hold, the latest campaign last."""
+    for one in _campaigns_of(source, as_id(campaign_id)):
+        yield read_contents(campaign_of(one.journals), one.journals)
+
+
+def _campaigns_of(source: Sources, campaign_id: str | None) -> list[_CampaignSource]:
+    opened = [(one, Source(one)) for one in _each(source)]
+    found: dict[str, _CampaignSource] = {}
+    for one, place in opened:
+        if campaign_id is not None:
+            chosen = [journals] if (journals := place.campaign(campaign_id)) else []
+        else:
+            chosen = list(by_campaign(place.summaries()).values())
+            if place.is_server:  # of whose journals only the ends were fetched
+                chosen = [place.campaign(journals[0].header.campaign_id) for journals in chosen]
+        for journals in filter(None, chosen):
+            name = journals[0].header.campaign_id
+            campaign = found.setdefault(name, _CampaignSource(name, [], []))
+            campaign.journals.extend(journals)
+            campaign.sources.append((one, place))
+    if not found and campaign_id is not None:
+        opened[0][1].require_campaign(campaign_id)  # says which there are
+    if not found:
+        logger.warning("flowprov found no records in %s.", ", ".join(str(place) for _, place in opened))
+    return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
+
+
+def _each(source: Sources) -> list[_OneSource]:
+    if source is None or isinstance(source, (str, os.PathLike)):
+        return [source]
+    return list(source) or [None]
+
+
+def _size_of(journal: JournalSummary) -> int:
+    try:
+        return journal.path.stat().st_size
+    except OSError:  # it went away meanwhile
+        return 0

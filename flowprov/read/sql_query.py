@@ -1,0 +1,165 @@
+"""``query``: SQL over what was recorded.
+
+Flows in: a statement, and sources. Flows out: a DataFrame, or rows. Only the tables that the statement names
+are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from flowprov.errors import UsageError
+from flowprov.read.answers.answer_frames import plain_frame
+from flowprov.read.answers.contents import Contents
+from flowprov.read.answers.sql import Tables
+from flowprov.read.answers.tables import (
+    CAMPAIGN_COLUMNS,
+    METRIC_COLUMNS,
+    RUN_COLUMNS,
+    Line,
+    metric_lines,
+    run_lines,
+)
+from flowprov.read.decoding import records_of_kind
+from flowprov.read.frames import COLUMNS, samples_to_frame
+from flowprov.read.questions import Sources, all_contents, campaign_table, journals_of
+from flowprov.read.telemetry_join import full_readings
+from flowprov.records import Sample, Task, Workflow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("flowprov")
+
+_MANY = 100_000
+_Loader: TypeAlias = Callable[[Sources, str | None], tuple[Sequence[str], list[Line]]]
+
+
+def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -> pd.DataFrame:
+    """Return what a SELECT finds in the records, as a DataFrame.
+
+    Parameters
+    ----------
+    sql
+        One statement that reads, in the SQL of SQLite. Names with dots stand in quotes: ``"params.lr"``.
+    source, campaign_id
+        As for :func:`flowprov.runs`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of the statement.
+
+    Raises
+    ------
+    UsageError
+        If the statement is wrong, or would do anything but read.
+    JournalError, UnknownIdError, SinkError, MissingExtraError
+        As :func:`flowprov.runs` does.
+
+    Notes
+    -----
+    The tables are ``runs``, ``metrics`` and ``campaigns``, with the columns of the functions of that name;
+    ``tasks`` and ``workflows``, with those of :func:`flowprov.read_buffer`; and ``telemetry``, with those of
+    :meth:`flowprov.Buffer.telemetry`. ``used``, ``generated`` and ``custom_metadata`` are JSON texts:
+    ``generated->>'$.loss'``. Times are texts in UTC, as SQLite's functions for dates take them.
+    """
+    columns, rows = query_rows(sql, source, campaign_id=campaign_id)
+    return plain_frame(columns, rows)
+
+
+def query_rows(
+    sql: str, source: Sources = None, *, campaign_id: str | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the names of the columns and the rows that a SELECT finds; see :func:`query`."""
+    if not isinstance(sql, str):
+        raise UsageError(f"flowprov.query takes SQL as text; it was given {type(sql).__name__}")
+    tables = Tables()
+    for name, load in _LOADERS.items():
+        if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
+            columns, lines = load(source, campaign_id)
+            if len(lines) > _MANY:
+                logger.warning(
+                    "flowprov reads %d lines into the table %s: this takes a while.", len(lines), name
+                )
+            tables.add(name, columns, lines)
+        else:
+            tables.add(name, _COLUMNS[name], [])
+    return tables.select(sql)
+
+
+def _load_runs(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    lines = [line for contents in all_contents(source, campaign_id) for line in run_lines(contents)]
+    return with_more(RUN_COLUMNS, lines), lines
+
+
+def _load_metrics(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    found = all_contents(source, campaign_id)
+    return METRIC_COLUMNS, [line for contents in found for line in metric_lines(contents)]
+
+
+def _load_campaigns(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    lines = campaign_table(source)
+    return CAMPAIGN_COLUMNS, [line for line in lines if campaign_id in (None, line["campaign_id"])]
+
+
+def _load_tasks(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    return COLUMNS, [line for found in all_contents(source, campaign_id) for line in _rows_of(found, Task)]
+
+
+def _load_workflows(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    return COLUMNS, [
+        line for found in all_contents(source, campaign_id) for line in _rows_of(found, Workflow)
+    ]
+
+
+def _rows_of(contents: Contents, kind: type[Task | Workflow]) -> list[Line]:
+    lines = []
+    for row in contents.rows:
+        if isinstance(row, kind):
+            line = {**msgspec.structs.asdict(row), "type": kind.__struct_config__.tag}
+            if row.error is not None:
+                line["error"] = msgspec.structs.asdict(row.error)
+            if row.started_at is not None and row.ended_at is not None:
+                line["duration"] = (row.ended_at - row.started_at) / 1e9
+            lines.append(line)
+    return lines
+
+
+def _load_telemetry(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
+    frame = samples_to_frame(
+        (full_readings(records_of_kind(journal, Sample)), journal.header.hostname, journal.header.pid)
+        for journal in journals_of(source, campaign_id)
+    )
+    columns = [str(name) for name in frame.columns]
+    return columns, [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+
+
+def with_more(columns: Sequence[str], lines: list[Line]) -> list[str]:
+    """Return columns, and behind them what lines have besides, sorted by name."""
+    more = {name for line in lines for name in line} - set(columns)
+    # Capitals do not count in SQL: of names that differ only in them, the one without keeps its name.
+    return [*columns, *sorted(more, key=lambda name: (name.lower(), name.swapcase()))]
+
+
+_LOADERS: dict[str, _Loader] = {
+    "runs": _load_runs,
+    "metrics": _load_metrics,
+    "campaigns": _load_campaigns,
+    "tasks": _load_tasks,
+    "workflows": _load_workflows,
+    "telemetry": _load_telemetry,
+}
+_COLUMNS: dict[str, Sequence[str]] = {
+    "runs": RUN_COLUMNS,
+    "metrics": METRIC_COLUMNS,
+    "campaigns": CAMPAIGN_COLUMNS,
+    "tasks": COLUMNS,
+    "workflows": COLUMNS,
+    "telemetry": ("at", "hostname", "pid"),
+}

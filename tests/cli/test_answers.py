@@ -1,0 +1,128 @@
+"""``flowprov ls``, ``runs`` and ``query``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import flowprov
+from tests.support import run
+
+_PROGRAM = """
+    import sys
+    import flowprov
+
+    @flowprov.task
+    def train(lr, size):
+        loop = flowprov.EpochLoop(3)
+        for epoch in loop:
+            loop.end_iter(val_loss=lr / (epoch + 1), acc=float("nan"))
+        if lr > 0.3:
+            raise ValueError("diverged\\x1b[2J")
+
+    with flowprov.campaign(sys.argv[1]), flowprov.workflow("search"):
+        for lr in (0.1, 0.2, 0.4):
+            try:
+                train(lr, 3)
+            except ValueError:
+                pass
+"""
+_KILLED = """
+    import os, signal, flowprov
+    with flowprov.campaign("killed"), flowprov.workflow("fit"):
+        loop = flowprov.EpochLoop(3)
+        for epoch in loop:
+            loop.end_iter(val_loss=7.0)
+            if epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """The folder of two campaigns with three runs each."""
+    run(_PROGRAM, tmp_path, "first")
+    run(_PROGRAM, tmp_path, "second")
+    return tmp_path
+
+
+def column(out: str, name: str) -> list[str]:
+    head, *rows = out.splitlines()
+    begin = head.index(name)
+    return [row[begin:].split("  ")[0].strip() for row in rows]
+
+
+def test_campaigns_are_listed_the_latest_first(recorded: Path) -> None:
+    result = flowprov("ls", cwd=recorded)
+    assert (result.status, result.err) == (0, "")
+    assert column(result.out, "name") == ["second", "first"]
+    assert column(result.out, "errors") == ["1", "1"]
+    assert column(result.out, "status") == ["COMPLETE", "COMPLETE"]
+    (latest, _) = map(json.loads, flowprov("ls", "--json", cwd=recorded).out.splitlines())
+    assert (latest["name"], latest["runs"], latest["tasks"]) == ("second", 3, 3)
+    assert latest["started_at"].endswith("+00:00")
+
+
+def test_runs_are_filtered_and_sorted_and_show_in_what_they_differ(recorded: Path) -> None:
+    result = flowprov("runs", "--where", "params.lr < 0.3", "--sort", "-metrics.val_loss", cwd=recorded)
+    assert (result.status, result.err) == (0, "")
+    assert column(result.out, "lr") == ["0.2", "0.2", "0.1", "0.1"]
+    assert "size" not in result.out.splitlines()[0]
+    whole = flowprov("runs", "--columns", "lr,size,error", "--sort", "lr", cwd=recorded).out
+    assert column(whole, "size") == ["3"] * 6
+    assert column(whole, "error")[-1].startswith("ValueError: diverged")
+    assert "\x1b" not in whole
+
+
+def test_runs_as_json_keep_what_is_no_finite_number(recorded: Path) -> None:
+    first = json.loads(flowprov("runs", "--json", cwd=recorded).out.splitlines()[0])
+    assert first["metrics.acc"] == "NaN"
+    assert first["params.lr"] == 0.1
+
+
+def test_a_query_prints_a_table_csv_json_or_writes_parquet(recorded: Path) -> None:
+    sql = 'select "params.lr" as lr, count(*) as n from runs group by lr'
+    assert column(flowprov("query", sql, cwd=recorded).out, "n") == ["2", "2", "2"]
+    assert flowprov("query", sql, "--csv", cwd=recorded).out.splitlines()[:2] == ["lr,n", "0.1,2"]
+    rows = flowprov("query", sql, "--json", cwd=recorded).out.splitlines()
+    assert json.loads(rows[-1]) == {"lr": 0.4, "n": 2}
+    pytest.importorskip("pyarrow")
+    assert flowprov("query", sql, "--parquet", "out.parquet", cwd=recorded).status == 0
+    assert (recorded / "out.parquet").stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("runs", "--sort", "val_los"), "there is metrics.val_loss"),
+        (("runs", "--columns", "run_id,x"), "there is no column x"),
+        (("runs", "--where", "params.lr <"), "flowprov cannot run this query"),
+        (("runs", "--campaign", "nowhere"), "nowhere"),
+        (("query", "drop table runs"), "it may only read"),
+        (("query", "select 1 from runs", "--source", "missing"), "missing does not exist"),
+        (("ls", "--source", "missing"), "missing does not exist"),
+    ],
+)
+def test_a_mistake_is_one_message_and_status_2(recorded: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = flowprov(*arguments, cwd=recorded)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("Error: ")
+    assert said in result.err
+    assert len(result.err.splitlines()) <= 6
+
+
+def test_a_killed_campaign_is_listed_with_what_it_measured(tmp_path: Path) -> None:
+    run(_KILLED, tmp_path, status=-9)
+    assert column(flowprov("ls", cwd=tmp_path).out, "status") == ["INCOMPLETE"]
+    out = flowprov("runs", cwd=tmp_path).out
+    assert column(out, "status") == ["INTERRUPTED"]
+    assert column(out, "val_loss") == ["7"]
+
+
+def test_an_empty_buffer_prints_nothing_and_says_so(tmp_path: Path) -> None:
+    for command in (("ls",), ("runs",)):
+        result = flowprov(*command, "--source", str(tmp_path), cwd=tmp_path)
+        assert (result.status, result.out) == (0, "")
+        assert "found no records" in result.err
