@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
-    from flowprov.read import Buffer, campaigns, metrics, query, read_buffer, runs
+    from flowprov.read import Buffer, campaigns, diff, metrics, query, read_buffer, runs
     from flowprov.runtime.runtime import configure
     from flowprov.version import __version__
 
@@ -43,6 +43,7 @@ _MODULE_OF = {
     "configure": "flowprov.runtime.runtime",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
+    "diff": "flowprov.read",
     "log_metrics": "flowprov.capture.log_calls",
     "log_params": "flowprov.capture.log_calls",
     "metrics": "flowprov.read",
@@ -74,6 +75,7 @@ __all__ = [
     "configure",
     "current_task",
     "current_workflow",
+    "diff",
     "log_metrics",
     "log_params",
     "metrics",

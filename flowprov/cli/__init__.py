@@ -55,6 +55,7 @@ def main(context: click.Context, path: str | None, assignments: tuple[str, ...])
         context.obj = load_settings(path, overrides).journal.path
 
 
+main.add_command(answers.diff)
 main.add_command(answers.ls)
 main.add_command(answers.query)
 main.add_command(answers.runs)

@@ -1,4 +1,4 @@
-"""``flowprov ls``, ``runs`` and ``query``: tables of campaigns and runs, and SQL over them.
+"""``flowprov ls``, ``runs``, ``diff`` and ``query``: tables of campaigns and runs, and SQL over them.
 
 Flows in: sources. Flows out: tables for people, JSON lines, CSV or a Parquet file.
 """
@@ -21,6 +21,7 @@ from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
 from flowprov.read.labels import format_duration
 from flowprov.read.questions import campaign_table, run_table
+from flowprov.read.questions import diff as compare
 from flowprov.read.sql_query import query_rows, with_more
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -129,6 +130,33 @@ def query(
         print_lines(*fit_columns(table(columns, [[_cell("", cell) for cell in row] for row in rows])))
 
 
+@click.command(short_help="Compare two runs, tasks, workflows or campaigns.")
+@click.argument("a")
+@click.argument("b")
+@sources_options
+@click.pass_obj
+def diff(default: str | None, a: str, b: str, sources: tuple[str, ...], *, as_json: bool) -> None:
+    """Show what differs between two runs, tasks, workflows or campaigns.
+
+    A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
+    code, environment, metrics and durations are compared.
+    """
+    found = compare(a, b, sources or default)
+    if as_json:
+        print_json(_plain_tree(found.to_dict()))
+    else:
+        print_lines(*fit_columns(found.lines()))
+
+
+def _plain_tree(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain_tree(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_tree(one) for one in value]
+    known = value is None or isinstance(value, (bool, int, float, str))
+    return _plain("", value if known else str(value))
+
+
 def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> None:
     from flowprov.read.answers.answer_frames import plain_frame
 
@@ -228,4 +256,4 @@ def _plain(name: str, value: Any) -> Any:
     return value
 
 
-__all__ = ["ls", "query", "runs"]
+__all__ = ["diff", "ls", "query", "runs"]

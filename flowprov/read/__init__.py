@@ -6,7 +6,7 @@ from flowprov.read.frames import COLUMNS
 from flowprov.read.journal_report import JournalReport
 from flowprov.read.lineage import ancestors, children, tree
 from flowprov.read.nonfinite import first_nonfinite
-from flowprov.read.questions import campaigns, metrics, runs
+from flowprov.read.questions import campaigns, diff, metrics, runs
 from flowprov.read.sql_query import query
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ancestors",
     "campaigns",
     "children",
+    "diff",
     "first_nonfinite",
     "metrics",
     "query",

@@ -14,6 +14,8 @@ from flowprov.errors import UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.answer_frames import answer_frame
 from flowprov.read.answers.contents import Contents, read_contents
+from flowprov.read.answers.difference import Difference
+from flowprov.read.answers.items import find_item
 from flowprov.read.answers.tables import (
     CAMPAIGN_COLUMNS,
     METRIC_COLUMNS,
@@ -150,6 +152,35 @@ def campaigns(source: Sources = None) -> pd.DataFrame:
         As :func:`runs` does.
     """
     return answer_frame(campaign_table(source), CAMPAIGN_COLUMNS)
+
+
+def diff(a: str, b: str, source: Sources = None) -> Difference:
+    """Return what differs between two runs, tasks, workflows or campaigns.
+
+    Parameters
+    ----------
+    a, b
+        Their ids, or beginnings of these that fit only one, or names that only one has.
+    source
+        As for :func:`runs`.
+
+    Returns
+    -------
+    Difference
+        Parameters, settings, code, environment, metrics (the last value, the smallest, the largest, and the
+        step from which the curves part) and durations. It prints as a table; ``to_dict()`` returns all of it.
+
+    Raises
+    ------
+    UnknownIdError
+        If an id fits none, or several.
+    JournalError, SinkError
+        As :class:`Buffer` does.
+    """
+    wanted = as_id(a) or "", as_id(b) or ""
+    found = list(all_contents(source, None))
+    first, second = (find_item(found, one, "what was read") for one in wanted)
+    return Difference(first, second)
 
 
 def run_table(

@@ -93,9 +93,21 @@ def test_a_query_prints_a_table_csv_json_or_writes_parquet(recorded: Path) -> No
     assert (recorded / "out.parquet").stat().st_size > 100
 
 
+def test_two_runs_are_compared(recorded: Path) -> None:
+    rows = flowprov("runs", "--json", "--where", "campaign = 'first'", cwd=recorded).out.splitlines()
+    first, second, *_ = (json.loads(row)["run_id"] for row in rows)
+    out = flowprov("diff", first, second, cwd=recorded).out
+    assert any(line.split() == ["params.lr", "0.1", "0.2"] for line in out.splitlines())
+    told = flowprov("diff", first, second, "--json", cwd=recorded).json
+    assert told["params"] == {"lr": [0.1, 0.2]}
+    assert told["metrics"]["val_loss"]["parts_at"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("diff", "search", "nowhere"), "'search' may mean"),
+        (("diff", "nowhere", "nowhere"), "no run, task, workflow or campaign 'nowhere'"),
         (("runs", "--sort", "val_los"), "there is metrics.val_loss"),
         (("runs", "--columns", "run_id,x"), "there is no column x"),
         (("runs", "--where", "params.lr <"), "flowprov cannot run this query"),

@@ -1,0 +1,119 @@
+"""Find what a person means by an id: a run, a task, a workflow or a campaign.
+
+Flows in: the contents of campaigns, and an id, its beginning, or a name. Flows out: one item, with all that a
+comparison asks of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from flowprov.errors import UnknownIdError
+from flowprov.read.answers.contents import Contents
+from flowprov.read.answers.run_search import Run, TaskTree
+from flowprov.read.answers.series import Value, values_of
+from flowprov.read.answers.tables import runs_with_attempts
+from flowprov.read.unknown_ids import describe_unknown
+from flowprov.records import JsonObject, Task, Workflow
+
+_MAX_LISTED = 8
+
+
+class Item(msgspec.Struct):
+    """A run, a task, a workflow or a campaign.
+
+    Attributes
+    ----------
+    kind, id, name
+        What it is.
+    workflows
+        The workflow to which it belongs; of a campaign all.
+    task
+        Its task, if it is one.
+    values
+        What it measured; of a campaign nothing.
+    """
+
+    kind: str
+    id: str
+    name: str | None
+    workflows: list[Workflow]
+    task: Task | None
+    values: list[Value] = []
+
+    @property
+    def used(self) -> JsonObject:
+        """What it used: of a task its own above that of its workflow."""
+        used: JsonObject = {}
+        for record in (*self.workflows, self.task):
+            used.update({} if record is None else record.used or {})
+        return used
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None if that is not known."""
+        records: Sequence[Task | Workflow] = self.workflows if self.task is None else [self.task]
+        starts = [one.started_at for one in records if one.started_at is not None]
+        ends = [one.ended_at for one in records if one.ended_at is not None]
+        return (max(ends) - min(starts)) / 1e9 if starts and len(ends) == len(records) else None
+
+
+def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
+    """Return the item with an id, with an id that begins so, or with a name.
+
+    Raises
+    ------
+    UnknownIdError
+        If there is none, or if there are several.
+    """
+    items = [item for contents in found for item in _items_of(contents)]
+    exact = [item for item in items if item.id == wanted]
+    if exact:
+        return exact[0]  # a run goes before its task or workflow: it knows what was measured
+    # An item that is a run and a workflow counts once.
+    matches: dict[str, Item] = {}
+    for item in items:
+        if item.id.startswith(wanted) or item.name == wanted:
+            matches.setdefault(item.id, item)
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    if matches:
+        raise UnknownIdError(_describe_several(wanted, list(matches.values())))
+    names = {item.id: item.name for item in items}
+    raise UnknownIdError(describe_unknown("run, task, workflow or campaign", wanted, where, names))
+
+
+def _describe_several(wanted: str, matches: Sequence[Item]) -> str:
+    listed = [f"{item.kind} {item.id}" + (f" ({item.name})" if item.name else "") for item in matches]
+    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+    return f"{wanted!r} may mean {', '.join(listed[:_MAX_LISTED])}{more}. Give the id of one."
+
+
+def _items_of(contents: Contents) -> Iterator[Item]:
+    tree = TaskTree(contents)
+    for group in runs_with_attempts(contents, attempts=False):
+        yield _run_item(group, tree)
+    workflows = [row for row in contents.rows if isinstance(row, Workflow)]
+    by_id: dict[str, list[Workflow]] = {}
+    for workflow in workflows:
+        by_id.setdefault(workflow.workflow_id, []).append(workflow)
+    for workflow_id, attempts in by_id.items():
+        yield Item("workflow", workflow_id, attempts[-1].name, attempts[-1:], None)
+    campaign = contents.campaign
+    yield Item("campaign", campaign.campaign_id, campaign.name, workflows, None)
+    yield from _task_items(contents.rows, by_id)
+
+
+def _task_items(rows: Iterable[Task | Workflow], workflows: dict[str, list[Workflow]]) -> Iterator[Item]:
+    for row in rows:
+        if isinstance(row, Task):
+            around = workflows.get(str(row.workflow_id), [])[-1:]
+            yield Item("task", str(row.task_id), row.activity_id, around, row)
+
+
+def _run_item(group: Sequence[Run], tree: TaskTree) -> Item:
+    last = group[-1]
+    workflows = [] if last.workflow is None else [last.workflow]
+    return Item("run", group[0].run_id, last.name, workflows, last.task, values_of(group, tree))

@@ -1,0 +1,94 @@
+"""What differs between two runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flowprov
+from flowprov.errors import UnknownIdError
+
+pytest.importorskip("pandas")
+
+
+@flowprov.task
+def train(lr: float, layers: int = 2, *, losses: Any = (), model: Any = None) -> None:
+    """A training whose losses are given."""
+    loop = flowprov.EpochLoop(len(losses))
+    for epoch in loop:
+        loop.end_iter(loss=losses[epoch])
+
+
+@pytest.fixture
+def ids(buffer: Path) -> list[str]:
+    """Two runs that part at step 1, and one that is like the first."""
+    with flowprov.campaign("tuning", campaign_id="tune"), flowprov.workflow("search", used={"seed": 1}):
+        for lr, losses in (
+            (0.1, [3.0, 2.0, math.nan]),
+            (0.2, [3.0, 1.0, math.nan]),
+            (0.1, [3.0, 2.0, math.nan]),
+        ):
+            train(lr, losses=losses, model={"kind": "lstm", "size": 100 * lr})
+    return list(flowprov.runs()["run_id"])
+
+
+def test_parameters_and_metrics_that_differ_are_told(ids: list[str]) -> None:
+    told = flowprov.diff(ids[0], ids[1]).to_dict()
+    assert told["params"]["lr"] == [0.1, 0.2]
+    assert told["params"]["model.size"] == [10.0, 20.0]
+    assert set(told["params"]) == {"lr", "model.size", "losses"}
+    assert told["metrics"]["loss"]["parts_at"] == 1
+    assert told["metrics"]["loss"]["min"] == [2.0, 1.0]
+    assert "max" in told["metrics"]["loss"]
+    assert "settings" not in told
+    assert len(told["durations"]["duration"]) == 2
+
+
+def test_what_is_equal_is_left_out(ids: list[str]) -> None:
+    assert set(flowprov.diff(ids[0], ids[2]).to_dict()) <= {"durations"}
+    same = flowprov.diff(ids[0], ids[0])
+    assert not same
+    assert same.to_dict() == {}
+    assert str(same).endswith("nothing that is recorded of them differs")
+
+
+def test_it_prints_as_a_table_and_escapes_what_it_shows(buffer: Path) -> None:
+    with flowprov.campaign(campaign_id="a"), flowprov.workflow("w\x1b[2J", used={"<b>": "<i>\x1b", "n": 1}):
+        pass
+    with flowprov.campaign(campaign_id="b"), flowprov.workflow("v", used={"n": 1.5}):
+        pass
+    found = flowprov.diff("a", "b")
+    lines = str(found).splitlines()
+    assert "campaign a" in lines[0]
+    assert any(line.split() == ["params.n", "1", "1.5"] for line in lines)
+    assert "\x1b" not in str(found)
+    assert "<i>" not in found._repr_html_()
+    assert "&lt;i&gt;" in found._repr_html_()
+
+
+def test_ids_may_be_cut_and_names_work(buffer: Path) -> None:
+    for name in ("one", "two", "two"):
+        with flowprov.campaign(campaign_id=f"id-{name}"), flowprov.workflow(name, used={"n": name}):
+            pass
+    assert flowprov.diff("one", "id-tw").to_dict()["params"] == {"n": ["one", "two"]}
+    with pytest.raises(UnknownIdError, match="'two' may mean"):
+        flowprov.diff("one", "two")
+    with pytest.raises(UnknownIdError, match="'id-' may mean"):
+        flowprov.diff("one", "id-")
+    with pytest.raises(UnknownIdError, match="no run, task, workflow or campaign 'three'"):
+        flowprov.diff("one", "three")
+
+
+def test_settings_and_workflows_are_compared(tmp_path: Path) -> None:
+    for number, depth in enumerate((1, 2)):
+        flowprov.configure(
+            journal={"path": str(tmp_path / "buffer")}, instrumentation={"torch": {"depth": depth}}
+        )
+        with flowprov.campaign(campaign_id=f"c{number}"), flowprov.workflow(workflow_id=f"w{number}"):
+            flowprov.log_params(n=number)
+    told = flowprov.diff("w0", "w1").to_dict()
+    assert told["settings"] == {"instrumentation.torch.depth": [1, 2]}
+    assert told["params"] == {"n": [0, 1]}
