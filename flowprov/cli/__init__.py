@@ -2,25 +2,59 @@
 
 Flows in: arguments, and the buffer that they name. Flows out: text for people, JSON for programs, and an exit
 status. Each command has a module; the package ``read`` computes what the commands print.
+
+A module is imported when its command is called: ``flowprov --help`` shall take no time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import click
 
-from flowprov.cli import answers, ship, show, verify
 from flowprov.cli.output import Failure
 from flowprov.errors import FlowprovError
-from flowprov.settings import load_settings, parse_assignment
 from flowprov.version import __version__
 
 __all__ = ["main"]
 
 
+class _Place(NamedTuple):
+    """Where a command is, and what ``flowprov --help`` says of it."""
+
+    module: str
+    short_help: str
+
+
+_COMMANDS = {
+    "diff": _Place("answers", "Compare two runs, tasks, workflows or campaigns."),
+    "ls": _Place("answers", "List the campaigns."),
+    "query": _Place("answers", "Ask with SQL."),
+    "run": _Place("run", "Run a script inside a workflow."),
+    "runs": _Place("answers", "List the runs, with their parameters and metrics."),
+    "ship": _Place("ship", "Deliver journals to Redis or MongoDB."),
+    "show": _Place("show", "Show the recorded tree."),
+    "verify": _Place("verify", "Check that nothing is missing: in the buffer, and on the sinks."),
+}
+
+
 class _Group(click.Group):
     """Prints an error that a person can mend as one message, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        command: click.Command = getattr(import_module(f"flowprov.cli.{place.module}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in sorted(_COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,20 +79,13 @@ class _Group(click.Group):
 )
 @click.pass_context
 def main(context: click.Context, path: str | None, assignments: tuple[str, ...]) -> None:
-    """Show, check and deliver what flowprov recorded.
+    """Show, compare, check and deliver what flowprov recorded.
 
     Commands take a buffer folder, a campaign folder, a host folder or one journal. Without one they take the
     buffer folder of the settings.
     """
     if path is not None or assignments:
+        from flowprov.settings import load_settings, parse_assignment  # most commands need none
+
         overrides = dict(map(parse_assignment, assignments))
         context.obj = load_settings(path, overrides).journal.path
-
-
-main.add_command(answers.diff)
-main.add_command(answers.ls)
-main.add_command(answers.query)
-main.add_command(answers.runs)
-main.add_command(ship.ship)
-main.add_command(show.show)
-main.add_command(verify.verify)

@@ -41,7 +41,7 @@ def sources_options(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
-@click.command(short_help="List the campaigns.")
+@click.command()
 @sources_options
 @click.pass_obj
 def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
@@ -57,7 +57,7 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
         _print_table(CAMPAIGN_COLUMNS, lines)
 
 
-@click.command(short_help="List the runs, with their parameters and metrics.")
+@click.command()
 @sources_options
 @click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
 @click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "params.lr < 0.1".')
@@ -95,7 +95,7 @@ def runs(
         _print_table(shown, lines)
 
 
-@click.command(short_help="Ask with SQL.")
+@click.command()
 @click.argument("sql")
 @sources_options
 @click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
@@ -130,7 +130,7 @@ def query(
         print_lines(*fit_columns(table(columns, [[_cell("", cell) for cell in row] for row in rows])))
 
 
-@click.command(short_help="Compare two runs, tasks, workflows or campaigns.")
+@click.command()
 @click.argument("a")
 @click.argument("b")
 @sources_options

@@ -11,13 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from flowprov.display import printable, printable_json
 from flowprov.errors import FlowprovError
-from flowprov.records import Campaign
+
+if TYPE_CHECKING:
+    from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
 

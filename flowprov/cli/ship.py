@@ -24,7 +24,7 @@ _LOCK_TIMEOUT_S = 5.0
 _PROGRESS_EVERY_S = 0.2
 
 
-@click.command(short_help="Deliver journals to Redis or MongoDB.")
+@click.command()
 @click.argument("source", required=False)
 @click.option(
     "--to",

@@ -13,7 +13,7 @@ from flowprov.read.outline import Outline
 from flowprov.read.source import Source
 
 
-@click.command(short_help="Show the recorded tree.")
+@click.command()
 @source_options
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="How many levels are shown.")
 @click.option(

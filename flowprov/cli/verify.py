@@ -29,7 +29,7 @@ _MAX_LINES = 1_000  # of one section
 _HEAD = ("JOURNAL", "HOST", "PID", "STATE", "CAPTURED", "WRITTEN", "DROPPED", "FOUND")
 
 
-@click.command(short_help="Check that nothing is missing: in the buffer, and on the sinks.")
+@click.command()
 @source_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(

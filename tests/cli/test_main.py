@@ -21,7 +21,11 @@ def test_it_prints_its_version(tmp_path: Path) -> None:
 def test_the_installed_command_runs_this_group_of_commands() -> None:
     assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
     assert isinstance(main, click.Group)
-    assert sorted(main.commands) == ["ship", "show", "verify"]
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert names == ["diff", "ls", "query", "run", "runs", "ship", "show", "verify"]
+    commands = [main.get_command(context, name) for name in names]
+    assert [command.name for command in commands if command] == names
 
 
 def test_the_option_set_chooses_the_buffer(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""``flowprov run``: an unchanged script, inside a workflow.
+
+Flows in: a script and its arguments. Flows out: what the script prints, and its exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from flowprov.cli.output import Failure
+from flowprov.settings import parse_assignment
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
+@click.option("--name", metavar="NAME", help="Name of the workflow; by default that of the script.")
+@click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="A setting; can be repeated.")
+@click.argument("script", required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    context: click.Context,
+    module: str | None,
+    name: str | None,
+    assignments: tuple[str, ...],
+    script: str | None,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run a Python script inside a workflow that is named after it.
+
+    The workflow holds the arguments, the exit status and the last lines of the output; what the script
+    decorates is inside. The exit status is that of the script.
+    """
+    # Only here: the other commands do without the part of flowprov that records.
+    from flowprov.runtime.runtime import configure
+    from flowprov.script_run import run_module, run_script
+
+    overrides = dict(map(parse_assignment, assignments))
+    parent = context.parent.params if context.parent is not None else {}
+    overrides = {**dict(map(parse_assignment, parent.get("assignments") or ())), **overrides}
+    if parent.get("path") is not None or overrides:
+        configure(parent.get("path"), **overrides)
+    if module is not None:
+        sys.exit(run_module(module, [*([script] if script is not None else []), *arguments], name=name))
+    if script is None:
+        raise Failure("flowprov run takes a script, as in: flowprov run train.py --lr 0.1")
+    sys.exit(run_script(script, arguments, name=name))
