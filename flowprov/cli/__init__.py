@@ -31,6 +31,7 @@ _COMMANDS = {
     "diff": _Place("answers", "Compare two runs, tasks, workflows or campaigns."),
     "ls": _Place("answers", "List the campaigns."),
     "query": _Place("answers", "Ask with SQL."),
+    "rm": _Place("rm", "Remove campaigns from a buffer."),
     "run": _Place("run", "Run a script inside a workflow."),
     "runs": _Place("answers", "List the runs, with their parameters and metrics."),
     "ship": _Place("ship", "Deliver journals to Redis or MongoDB."),

@@ -54,7 +54,7 @@ def verify(
     Exit status: 0 if all are, or are so far; 1 if something is missing, damaged, dropped, interrupted or not
     delivered; 2 if a journal cannot be read.
     """
-    sinks = _sink_probes(context, uris, from_server="://" in (source or ""))
+    sinks = sink_probes(context, uris, from_server="://" in (source or ""))
     result = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
     for sink in sinks:
         sink.close()
@@ -69,7 +69,7 @@ def verify(
     sys.exit(1 if result.verdict == "INCOMPLETE" else 0)
 
 
-def _sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[SinkProbe]:
+def sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[SinkProbe]:
     """Return the sinks to check: none if the campaign itself is read from one."""
     if from_server:
         if uris:

@@ -110,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "display",
         "errors",
+        "journal",
         "read",
         "records",
         "runtime",

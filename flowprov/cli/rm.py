@@ -1,0 +1,154 @@
+"""``flowprov rm``: remove campaigns from a buffer.
+
+Flows in: campaigns, by id, by name or by age. Flows out: their journals are gone. What still runs, or is not
+on a sink that the settings name, stays unless it is forced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from flowprov.cli.output import Failure, print_lines
+from flowprov.cli.verify import sink_probes
+from flowprov.display import printable
+from flowprov.errors import UnknownIdError
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.campaign_names import campaign_of
+from flowprov.read.grouping import by_campaign
+from flowprov.read.source import Source
+from flowprov.read.unknown_ids import describe_unknown
+from flowprov.read.verify import verify
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_MAX_LISTED = 20
+
+_Journals = list[JournalSummary]
+
+
+@click.command()
+@click.argument("campaigns", nargs=-1)
+@click.option("--source", metavar="SOURCE", help="The buffer folder; by default that of the settings.")
+@click.option("--older-than", metavar="AGE", help="Those without a record since then, as in 30d or 12h.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N latest.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also what still runs or is not delivered.")
+@click.pass_context
+def rm(
+    context: click.Context,
+    campaigns: tuple[str, ...],
+    source: str | None,
+    older_than: str | None,
+    keep: int | None,
+    *,
+    yes: bool,
+    force: bool,
+) -> None:
+    """Remove campaigns from a buffer folder.
+
+    CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has. --older-than and
+    --keep choose among them, or among all if none is given. What still runs, or is not on the sinks of the
+    settings, is left and said; then the exit status is 1.
+    """
+    place = Source(source or context.obj)
+    if place.is_server or place.is_part():
+        raise Failure("flowprov rm takes a buffer folder or a campaign folder")
+    if not campaigns and older_than is None and keep is None:
+        raise Failure("flowprov rm takes campaigns, --older-than or --keep: see flowprov rm --help")
+    groups = by_campaign(place.summaries())
+    chosen = _resolved(groups, campaigns, str(place)) if campaigns else list(groups)
+    chosen = _narrowed(groups, chosen, older_than, keep)
+    refused = {} if force else dict(_refusals(context, groups, chosen, source))
+    for name, reason in refused.items():
+        print_lines(f"{_title(groups[name])} {reason}; --force removes it", to_stderr=True)
+    chosen = [name for name in chosen if name not in refused]
+    if chosen and (yes or _confirmed(groups, chosen)):
+        for name in chosen:
+            _remove(groups[name])
+        print_lines(f"removed {_count(len(chosen))}")
+    sys.exit(1 if refused else 0)
+
+
+def _resolved(groups: Mapping[str, _Journals], wanted: Sequence[str], where: str) -> list[str]:
+    names = {name: campaign_of(journals).name for name, journals in groups.items()}
+    found = []
+    for one in wanted:
+        matches = [one] if one in groups else [
+            name for name in groups if name.startswith(one) or names[name] == one
+        ]  # fmt: skip
+        if not matches:
+            raise UnknownIdError(describe_unknown("campaign", one, where, names))
+        if len(matches) > 1:
+            listed = ", ".join(matches[:_MAX_LISTED])
+            raise UnknownIdError(f"{one!r} may mean {listed}. Give the id of one.")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def _narrowed(
+    groups: Mapping[str, _Journals], chosen: list[str], older_than: str | None, keep: int | None
+) -> list[str]:
+    if older_than is not None:
+        before = time.time_ns() - _age(older_than)
+        chosen = [name for name in chosen if max(one.last_at for one in groups[name]) < before]
+    if keep is not None:
+        latest = list(groups)[len(groups) - keep :] if keep else []
+        chosen = [name for name in chosen if name not in latest]
+    return chosen
+
+
+def _age(text: str) -> int:
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise Failure(f"{text} is no age: give a number and s, m, h, d or w, as in 30d")
+    return int(float(match[1]) * _SECONDS[match[2]] * 1e9)
+
+
+def _refusals(
+    context: click.Context, groups: Mapping[str, _Journals], chosen: Sequence[str], source: str | None
+) -> Iterator[tuple[str, str]]:
+    probes = sink_probes(context, (), from_server=False)
+    try:
+        for name in chosen:
+            if any(journal.alive for journal in groups[name]):
+                yield name, "still runs"
+            elif probes and verify(source or context.obj, campaign_id=name, sinks=probes).undelivered:
+                yield name, "is not delivered"
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _confirmed(groups: Mapping[str, _Journals], chosen: Sequence[str]) -> bool:
+    more = f"and {len(chosen) - _MAX_LISTED} more" if len(chosen) > _MAX_LISTED else None
+    print_lines(*[_title(groups[name]) for name in chosen[:_MAX_LISTED]], *filter(None, [more]))
+    return click.confirm(f"Remove {_count(len(chosen))}?")
+
+
+def _count(number: int) -> str:
+    return "1 campaign" if number == 1 else f"{number} campaigns"
+
+
+def _title(journals: _Journals) -> str:
+    campaign = campaign_of(journals)
+    return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
+
+
+def _remove(journals: _Journals) -> None:
+    """Remove the journals of a campaign, and the folders that are empty then."""
+    folders: dict[Path, None] = {}
+    for journal in journals:
+        journal.path.unlink(missing_ok=True)
+        folders[journal.path.parent] = None
+    for folder in folders:
+        with contextlib.suppress(OSError):  # something else lies there
+            os.rmdir(folder)  # noqa: PTH106 - a folder that is not empty stays
+            os.rmdir(folder.parent)  # noqa: PTH106
