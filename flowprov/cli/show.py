@@ -5,11 +5,17 @@ Flows in: a campaign. Flows out: its workflows and their tasks, one per line.
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from flowprov.cli.output import campaign_heading, print_all, print_lines, source_options
+from flowprov.cli.record import record_lines
+from flowprov.errors import FlowprovError, UnknownIdError
+from flowprov.read.answers.items import Item, describe_several, find_items
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.outline import Outline
+from flowprov.read.questions import all_contents
 from flowprov.read.source import Source
 
 
@@ -35,14 +41,42 @@ def show(
     *,
     forwards: bool,
 ) -> None:
-    """Show the recorded tree: campaign, workflows, tasks.
+    """Show the recorded tree: campaign, workflows, tasks; or one record in full, by its id.
+
+    SOURCE may also be the id or the name of a campaign, or the id of a run, a workflow or a task; the
+    beginning of an id is enough, where it fits only one.
 
     Each line has a status and a duration; the rank; the first values that were used and generated, above all
     those in which siblings differ; and how it ended, if that was by an error or early. The forwards of a
     module inside one task or workflow are one line with their count.
     """
+    if source is not None and (item := _item(source, default)) is not None:
+        if item.kind != "campaign":
+            print_lines(*record_lines(item))
+            return
+        source, campaign = default, item.id
     chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
     journals = chosen.require_campaign(campaign)
     print_lines(campaign_heading(campaign_of(journals)))
     outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
     print_all(f"  {line}" for line in outline.lines())
+
+
+def _item(text: str, default: str | None) -> Item | None:
+    """Return what somebody names who names no source; None if it is a source, or nothing that is known.
+
+    Raises
+    ------
+    UnknownIdError
+        If it may be several things.
+    """
+    if "://" in text or os.path.lexists(text):
+        return None
+    try:
+        found = list(all_contents(default, None)) if Source(default).summaries() else []
+    except (FlowprovError, OSError):
+        return None  # then the text is taken for a source, and said to be none
+    matches = find_items(found, text)
+    if len(matches) > 1:
+        raise UnknownIdError(describe_several(text, matches))
+    return matches[0] if matches else None

@@ -239,6 +239,9 @@ class Checker:
         expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
         if "\0" in path:
             add_problem("found a NUL character, expected the path of a folder")
+        elif "://" in path:  # as a folder its credentials would stand in every record
+            message = "found an address, expected the path of a folder"
+            add_problem(message, hint=lambda: "sinks.redis.uri and sinks.mongodb.uri take servers")
         elif expanded.startswith("~"):
             message = f"the home folder of {shorten(path.partition('/')[0])} is not known"
             add_problem(message, hint=lambda: "write the path out")

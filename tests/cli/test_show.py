@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flowprov import read_buffer
 from tests.cli.support import flowprov, run_and_kill
 from tests.support import clean_environment, run
 
@@ -64,6 +65,27 @@ def test_a_failed_sibling_is_not_folded_into_the_finished_ones(recorded: Path) -
     assert len(result.out.splitlines()) == 202
     assert result.out.count("step  ERROR") == 1
     assert "number=90  ValueError: no\n" in result.out
+
+
+def test_one_record_is_shown_in_full_by_its_id(recorded: Path) -> None:
+    rows = read_buffer(recorded / "flowprov_buffer", return_df=False)
+    (failed,) = [row for row in rows if row["activity_id"] == "step" and row["status"] == "ERROR"]
+    result = flowprov("show", failed["task_id"], cwd=recorded)
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == f"task  step  {failed['task_id']}"
+    assert "  status  ERROR" in lines
+    assert '      "number": 90' in lines
+    assert "  error  ValueError: no" in lines
+    assert lines[-1] == "    ValueError: no"
+
+
+def test_a_campaign_and_a_workflow_are_shown_by_name(recorded: Path) -> None:
+    assert flowprov("show", "nightly", cwd=recorded).out == flowprov("show", cwd=recorded).out
+    shown = flowprov("show", "Training", cwd=recorded).out
+    assert shown.startswith("run  Training  ")
+    assert '      "best": 0.01' in shown.splitlines()
+    assert flowprov("show", "step", cwd=recorded).status == 2
 
 
 def test_a_killed_run_shows_as_interrupted(tmp_path: Path) -> None:

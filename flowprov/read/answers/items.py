@@ -68,24 +68,32 @@ def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
     UnknownIdError
         If there is none, or if there are several.
     """
-    items = [item for contents in found for item in _items_of(contents)]
-    exact = [item for item in items if item.id == wanted]
-    if exact:
-        return exact[0]  # a run goes before its task or workflow: it knows what was measured
-    # An item that is a run and a workflow counts once.
-    matches: dict[str, Item] = {}
-    for item in items:
-        if item.id.startswith(wanted) or item.name == wanted:
-            matches.setdefault(item.id, item)
+    matches = find_items(found, wanted)
     if len(matches) == 1:
-        return next(iter(matches.values()))
+        return matches[0]
     if matches:
-        raise UnknownIdError(_describe_several(wanted, list(matches.values())))
-    names = {item.id: item.name for item in items}
+        raise UnknownIdError(describe_several(wanted, matches))
+    names = {item.id: item.name for contents in found for item in _items_of(contents)}
     raise UnknownIdError(describe_unknown("run, task, workflow or campaign", wanted, where, names))
 
 
-def _describe_several(wanted: str, matches: Sequence[Item]) -> str:
+def find_items(found: Iterable[Contents], wanted: str) -> list[Item]:
+    """Return the item with an id; else those with an id that begins so, or with a name.
+
+    What is a run and a task or workflow, too, counts once, as a run: it knows what was measured.
+    """
+    matches: dict[str, Item] = {}
+    for contents in found:
+        for item in _items_of(contents):
+            if item.id == wanted:
+                return [item]
+            if item.id.startswith(wanted) or item.name == wanted:
+                matches.setdefault(item.id, item)
+    return list(matches.values())
+
+
+def describe_several(wanted: str, matches: Sequence[Item]) -> str:
+    """Return the message for an id that fits several items."""
     listed = [f"{item.kind} {item.id}" + (f" ({item.name})" if item.name else "") for item in matches]
     more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
     return f"{wanted!r} may mean {', '.join(listed[:_MAX_LISTED])}{more}. Give the id of one."
