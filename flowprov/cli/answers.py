@@ -200,17 +200,18 @@ def _column(name: str, columns: Sequence[str]) -> str:
 
 
 def _telling_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]:
-    """Return the columns that tell runs apart: without what is the same in all, or nowhere known."""
-    shown = ["run_id", "name", "status", "started_at", "duration"]
-    if len({line["campaign_id"] for line in lines}) > 1:
-        shown.insert(2, "campaign")
+    """Return the columns that tell runs apart, what they are compared by first, as a terminal may be narrow."""
+    shown = ["name", "status"]
+    if len({line["campaign"] for line in lines}) > 1:
+        shown.insert(1, "campaign")
     params = [name for name in columns if name.startswith("params.")]
     if len(lines) > 1:
         params = [name for name in params if len({repr(line.get(name)) for line in lines}) > 1]
     metrics = [name for name in columns if name.startswith("metrics.")]
     derived = {f"{name}.{end}" for name in metrics for end in ("min", "max")}
     shown += [*params, *(name for name in metrics if name not in derived)]
-    return [*shown, *(["error"] if any(line["error"] for line in lines) else [])]
+    failed = any(line["error"] for line in lines)
+    return [*shown, "run_id", "started_at", "duration", *(["error"] if failed else [])]
 
 
 def _print_table(columns: Sequence[str], lines: Sequence[Line]) -> None:
