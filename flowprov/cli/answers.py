@@ -200,7 +200,7 @@ def _column(name: str, columns: Sequence[str]) -> str:
 
 
 def _telling_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]:
-    """Return the columns that tell runs apart, what they are compared by first, as a terminal may be narrow."""
+    """Return the columns that tell runs apart, first those by which they are compared."""
     shown = ["name", "status"]
     if len({line["campaign"] for line in lines}) > 1:
         shown.insert(1, "campaign")

@@ -19,6 +19,7 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read import questions
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.decoding import records_of, records_of_kind
+from flowprov.read.flat_rows import flat_dicts, flat_frame
 from flowprov.read.follow import Follower
 from flowprov.read.frames import samples_to_frame, to_dicts, to_frame
 from flowprov.read.grouping import by_campaign
@@ -250,6 +251,7 @@ def read_buffer(
     workflow_id: str | None = None,
     merge: bool = False,
     return_df: Literal[True] = True,
+    flat: bool = False,
 ) -> pd.DataFrame: ...
 @overload
 def read_buffer(
@@ -259,6 +261,7 @@ def read_buffer(
     workflow_id: str | None = None,
     merge: bool = False,
     return_df: Literal[False],
+    flat: bool = False,
 ) -> list[dict[str, Any]]: ...
 @overload
 def read_buffer(
@@ -268,6 +271,7 @@ def read_buffer(
     workflow_id: str | None = None,
     merge: bool = False,
     return_df: bool,
+    flat: bool = False,
 ) -> pd.DataFrame | list[dict[str, Any]]: ...
 def read_buffer(
     source: str | os.PathLike[str] | None = None,
@@ -276,6 +280,7 @@ def read_buffer(
     workflow_id: str | None = None,
     merge: bool = False,
     return_df: bool = True,
+    flat: bool = False,
 ) -> pd.DataFrame | list[dict[str, Any]]:
     """Read a campaign: one row per message of a task and one per workflow, sorted by their start.
 
@@ -283,15 +288,15 @@ def read_buffer(
     ----------
     source
         A path, a URI or None; see :class:`Buffer`.
-    campaign_id
-        The campaign; by default the one with the latest record.
-    workflow_id
-        Only this workflow and its tasks.
+    campaign_id, workflow_id
+        The campaign, by default the one with the latest record; and only this workflow of it.
     merge
         Whether to merge the messages of a task into one row. A Dask task has two: RUNNING, then FINISHED or
         ERROR.
     return_df
         Whether to return a DataFrame; else a list of dicts.
+    flat
+        Whether to have a column for each value (``used.lr``), and not dictionaries; lists are JSON text then.
 
     Returns
     -------
@@ -325,7 +330,10 @@ def read_buffer(
         library is not installed.
     """
     records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
-    return to_frame(list(records)) if return_df else to_dicts(list(records))
+    rows = list(records)
+    if not return_df:
+        return flat_dicts(to_dicts(rows)) if flat else to_dicts(rows)
+    return flat_frame(to_frame(rows)) if flat else to_frame(rows)
 
 
 def _messages_of(journal: JournalSummary) -> Iterator[Row]:

@@ -72,7 +72,9 @@ SIGNATURES = {
     "torch_release": "(model)",
     "DaskWorkerPlugin": "()",
     "bind": "(function)",
-    "read_buffer": "(source=None, *, campaign_id=None, workflow_id=None, merge=False, return_df=True)",
+    "read_buffer": (
+        "(source=None, *, campaign_id=None, workflow_id=None, merge=False, return_df=True, flat=False)"
+    ),
     "Buffer": "(source=None)",
     "configure": "(settings_or_path=None, **overrides)",
 }

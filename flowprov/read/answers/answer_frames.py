@@ -72,7 +72,7 @@ def plain_frame(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.Dat
 
     cells = [[row[index] for row in rows] for index in range(len(columns))]
     frame: pd.DataFrame = (
-        pd.concat([_of_any_type(column) for column in cells], axis=1) if cells else pd.DataFrame()
+        pd.concat([typed_series(column) for column in cells], axis=1) if cells else pd.DataFrame()
     )
     frame.columns = pd.Index(columns)
     return frame
@@ -91,11 +91,11 @@ def _series(name: str, cells: list[Any]) -> Any:
         return pd.Series([None if cell is None else float(cell) for cell in cells], dtype="float64")
     if name == "git_dirty":
         return pd.Series(cells, dtype="boolean")
-    return _of_any_type(cells)
+    return typed_series(cells)
 
 
-def _of_any_type(cells: list[Any]) -> Any:
-    """Return parameters as truth values, integers, floats or texts if all of them are that."""
+def typed_series(cells: list[Any]) -> Any:
+    """Return cells as truth values, integers, floats or texts if all of them are that, else as texts."""
     import pandas as pd
 
     known = [cell for cell in cells if cell is not None]
