@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
     from flowprov.read import Buffer, campaigns, diff, metrics, query, read_buffer, runs
+    from flowprov.runtime.configured import configured
     from flowprov.runtime.runtime import configure
     from flowprov.version import __version__
 
@@ -41,6 +42,7 @@ _MODULE_OF = {
     "campaign": "flowprov.capture.campaign",
     "campaigns": "flowprov.read",
     "configure": "flowprov.runtime.runtime",
+    "configured": "flowprov.runtime.configured",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
     "diff": "flowprov.read",
@@ -73,6 +75,7 @@ __all__ = [
     "campaign",
     "campaigns",
     "configure",
+    "configured",
     "current_task",
     "current_workflow",
     "diff",

@@ -25,6 +25,7 @@ NAMES = [
     "campaign",
     "campaigns",
     "configure",
+    "configured",
     "current_task",
     "current_workflow",
     "diff",
@@ -76,6 +77,7 @@ SIGNATURES = {
         "(source=None, *, campaign_id=None, workflow_id=None, merge=False, return_df=True, flat=False)"
     ),
     "Buffer": "(source=None)",
+    "configured": "(**overrides)",
     "configure": "(settings_or_path=None, **overrides)",
 }
 
