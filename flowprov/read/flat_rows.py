@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from flowprov.read.answers.answer_frames import typed_series
 from flowprov.read.overlay import MERGED_FIELDS
+from flowprov.read.value_paths import is_scalar, value_paths
 from flowprov.values import to_json_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MAX_DEPTH = 32
 
 
 def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -43,14 +42,6 @@ def flat_dicts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _values(cell: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if not isinstance(cell, Mapping):
-        return
-    for name, value in cell.items():
-        described = isinstance(value, Mapping) and any(str(key).startswith("$") for key in value)
-        if isinstance(value, Mapping) and value and not described and depth < _MAX_DEPTH:
-            yield from _values(value, f"{path}.{name}", depth + 1)
-        elif value is None or isinstance(value, (str, int, float)):
-            yield f"{path}.{name}", value
-        else:
-            yield f"{path}.{name}", to_json_text(value)
+def _values(cell: Any, field: str) -> Iterator[tuple[str, Any]]:
+    for path, value in value_paths(cell, f"{field}.") if isinstance(cell, Mapping) else ():
+        yield path, value if is_scalar(value) else to_json_text(value)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, TypeAlias, TypeGuard
 
 from flowprov.display import printable
+from flowprov.read.value_paths import describes_object
 
 Fields: TypeAlias = Mapping[str, Any]
 
@@ -211,17 +212,12 @@ def _add_scalars(values: dict[Any, Any], prefix: str, scalars: dict[str, Any], d
         path = f"{prefix}{_name(str(name))}"
         if isinstance(value, _SCALARS) or (isinstance(value, list) and _is_short_list(value)):
             scalars[path] = value
-        elif isinstance(value, dict) and depth > 1 and not _describes_object(value):
+        elif isinstance(value, dict) and depth > 1 and not describes_object(value):
             _add_scalars(value, f"{path}.", scalars, depth - 1)
 
 
 def _is_short_list(values: list[Any]) -> bool:
     return 0 < len(values) <= _MAX_ITEMS and all(isinstance(value, _SCALARS) for value in values)
-
-
-def _describes_object(value: dict[Any, Any]) -> bool:
-    """Whether a mapping stands for a tensor, or for something else that JSON does not know."""
-    return ("type" in value and "shape" in value) or any(str(key).startswith("$") for key in value)
 
 
 def _without_position(scalars: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,13 @@ def test_the_outermost_task_around_a_loop_is_the_run(buffer: Path) -> None:
     assert list(flowprov.metrics(names=["loss"])["step"]) == [0, 1, 2, 3]
 
 
+def test_parameters_are_scalars_and_no_descriptions_of_tensors(buffer: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with flowprov.workflow("w", used={"x": torch.ones(2, 3), "nested": {"y": torch.ones(1), "z": 1}}):
+        pass
+    assert [name for name in flowprov.runs().columns if name.startswith("params.")] == ["params.nested.z"]
+
+
 def test_a_failed_run_tells_its_error(buffer: Path) -> None:
     @flowprov.task
     def failing() -> None:

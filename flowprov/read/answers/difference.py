@@ -14,10 +14,10 @@ from flowprov.display import printable
 from flowprov.read.answers.items import Item
 from flowprov.read.answers.series import Value
 from flowprov.read.labels import format_duration
+from flowprov.read.value_paths import value_paths
 
 _MAX_SHOWN = 60  # characters of a value in a table
 _PARTS = ("params", "settings", "code", "environment", "metrics", "durations")
-_MAX_DEPTH = 32
 
 
 class Difference:
@@ -29,7 +29,7 @@ class Difference:
     def __init__(self, a: Item, b: Item) -> None:
         self._items = a, b
         self._parts: dict[str, dict[str, Any]] = {
-            "params": _pairs(_scalars(a.used), _scalars(b.used)),
+            "params": _pairs(dict(value_paths(a.used)), dict(value_paths(b.used))),
             "settings": _pairs(_of_workflow(a, "settings"), _of_workflow(b, "settings")),
             "code": _pairs(_of_workflow(a, "code_repository"), _of_workflow(b, "code_repository")),
             "environment": _pairs(_environment(a), _environment(b)),
@@ -103,7 +103,7 @@ def _text(value: object) -> str:
 def _of_workflow(item: Item, field: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for workflow in item.workflows:
-        found.update(_scalars(getattr(workflow, field) or {}))
+        found.update(value_paths(getattr(workflow, field) or {}))
     return found
 
 
@@ -115,18 +115,6 @@ def _environment(item: Item) -> dict[str, Any]:
             "user": workflow.user,
             "hostname": workflow.hostname,
         }
-    return found
-
-
-def _scalars(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
-    """Return values by their paths; a mapping that describes an object, and a list, stay whole."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        described = isinstance(value, dict) and any(str(key).startswith("$") for key in value)
-        if isinstance(value, dict) and value and not described and depth < _MAX_DEPTH:
-            found |= _scalars(value, f"{prefix}{name}.", depth + 1)
-        else:
-            found[f"{prefix}{name}"] = value
     return found
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import ITERATION, Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, values_of
+from flowprov.read.value_paths import is_scalar, value_paths
 from flowprov.records import Error, Status, Task
 
 Line: TypeAlias = dict[str, Any]
@@ -51,7 +52,6 @@ CAMPAIGN_COLUMNS = (
 )
 
 _NS = 1_000_000_000
-_MAX_DEPTH = 32  # of parameters in one another; flowprov records fewer
 
 
 def run_lines(contents: Contents, *, attempts: bool = False) -> list[Line]:
@@ -188,17 +188,7 @@ def _seconds(started: int | None, ended: int | None) -> float | None:
 
 def params_of(used: Mapping[str, Any]) -> Line:
     """Return the scalars of what was used, by their path: ``params.model.layers``."""
-    return {f"params.{path}": value for path, value in _scalars(used, "", 0)}
-
-
-def _scalars(values: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            described = any(str(key).startswith("$") for key in value)  # a tensor or an object, for example
-            if not described and depth < _MAX_DEPTH:
-                yield from _scalars(value, f"{prefix}{name}.", depth + 1)
-        elif value is None or isinstance(value, (str, int, float)):
-            yield f"{prefix}{name}", value
+    return {path: value for path, value in value_paths(used, "params.") if is_scalar(value)}
 
 
 def _summaries(values: Iterable[Value]) -> Line:

@@ -1,0 +1,31 @@
+"""Values inside of values, by their paths: ``model.layers``.
+
+Flows in: a mapping, as it was recorded. Flows out: its values, each with the names that lead to it, joined by
+dots. A mapping that describes an object (``{"$type": …}``) or a tensor is one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MAX_DEPTH = 32  # of values in one another; flowprov records fewer
+
+
+def value_paths(values: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the path of each value, behind a prefix, and the value."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH and not describes_object(value):
+            yield from value_paths(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is a text, a number, a truth value or None."""
+    return value is None or isinstance(value, (str, int, float))
+
+
+def describes_object(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping stands for a tensor, or for something else that JSON does not know."""
+    return ("type" in value and "shape" in value) or any(str(key).startswith("$") for key in value)
