@@ -52,7 +52,10 @@ def expand_existing(path: str) -> str:
     if os.path.exists(path):  # noqa: PTH110 - pathlib raises for a NUL
         return path
     expanded = expand_variables(path, os.environ)
-    return path if expanded.unset else os.path.expanduser(expanded.path)  # noqa: PTH111 - the same
+    try:
+        return path if expanded.unset else os.path.expanduser(expanded.path)  # noqa: PTH111 - the same
+    except ValueError:  # no user can have that name
+        return path
 
 
 def fallback_folder() -> str:

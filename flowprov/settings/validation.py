@@ -236,7 +236,10 @@ class Checker:
         """Return ``journal.path`` as an absolute path, so that other processes find the same folder."""
         location = self._locations.get(_JOURNAL_PATH, SourceLocation("defaults"))
         add_problem = functools.partial(self._problems.add, location, _JOURNAL_PATH)
-        expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
+        try:
+            expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
+        except ValueError:  # no user can have that name
+            expanded = path
         if "\0" in path:
             add_problem("found a NUL character, expected the path of a folder")
         elif "://" in path:  # as a folder its credentials would stand in every record

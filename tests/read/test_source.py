@@ -159,3 +159,9 @@ def test_a_torn_end_is_damage_once_the_writer_is_gone(tmp_path: Path) -> None:
 def test_messages_are_returned_as_they_were_written(tmp_path: Path) -> None:
     path = write(tmp_path, header(), step(0, status="RUNNING"), step(0))
     assert [message.status for message in Buffer(path).messages()] == ["RUNNING", "FINISHED"]
+
+
+@pytest.mark.parametrize("source", ["~nobody\0here", "~\ud800/x", "~nobody-has-this-name", "a\0b", "\ud800"])
+def test_a_path_that_no_file_can_have_is_one_that_does_not_exist(source: str) -> None:
+    with pytest.raises(JournalError, match="does not exist"):
+        Source(source)

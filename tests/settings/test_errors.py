@@ -31,6 +31,7 @@ WRONG_CONTENT = [
     ("journal:\n  path: 12", 2, ["journal.path: found 12", "put it in quotes"]),
     ("journal:\n  path: ''", 2, ['journal.path: found ""']),
     ("journal:\n  path: ~no_such_user_of_this/x", 2, ["home folder of ~no_such_user_of_this is not known"]),
+    ('journal:\n  path: "~a\\0b"', 2, ["journal.path: found a NUL character"]),
     ("journal:\n  path: redis://u:pw@host/0", 2, ["journal.path: found an address", "sinks.redis.uri"]),
     ('journal:\n  path: "a\\0"', 2, ["journal.path: found a NUL character"]),
     ("journal:\n  heartbeat: 0", 2, ["journal.heartbeat: found 0, expected seconds"]),
