@@ -164,4 +164,4 @@ def test_messages_are_returned_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["~nobody\0here", "~\ud800/x", "~nobody-has-this-name", "a\0b", "\ud800"])
 def test_a_path_that_no_file_can_have_is_one_that_does_not_exist(source: str) -> None:
     with pytest.raises(JournalError, match="does not exist"):
-        Source(source)
+        read_buffer(source)
