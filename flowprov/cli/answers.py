@@ -25,6 +25,8 @@ from flowprov.read.questions import diff as compare
 from flowprov.read.sql_query import query_rows, with_more
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MAX_CELL = 60  # characters
+_MAX_PARAMS = 6  # of runs that differ in none
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -205,13 +207,20 @@ def _telling_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]
     if len({line["campaign"] for line in lines}) > 1:
         shown.insert(1, "campaign")
     params = [name for name in columns if name.startswith("params.")]
-    if len(lines) > 1:
-        params = [name for name in params if len({repr(line.get(name)) for line in lines}) > 1]
+    differing = [name for name in params if _differs_among_runs_of_one_name(name, lines)]
+    params = differing or params[:_MAX_PARAMS]
     metrics = [name for name in columns if name.startswith("metrics.")]
     derived = {f"{name}.{end}" for name in metrics for end in ("min", "max")}
     shown += [*params, *(name for name in metrics if name not in derived)]
     failed = any(line["error"] for line in lines)
     return [*shown, "run_id", "started_at", "duration", *(["error"] if failed else [])]
+
+
+def _differs_among_runs_of_one_name(column: str, lines: Sequence[Line]) -> bool:
+    values: dict[str | None, set[str]] = {}
+    for line in lines:
+        values.setdefault(line["name"], set()).add(repr(line.get(column)))
+    return any(len(different) > 1 for different in values.values())
 
 
 def _print_table(columns: Sequence[str], lines: Sequence[Line]) -> None:
@@ -232,7 +241,8 @@ def _cell(column: str, value: Any) -> str:
         return _size(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
 
 
 def _size(number: float) -> str:

@@ -84,6 +84,16 @@ def test_a_workflow_without_loops_is_a_run(buffer: Path) -> None:
     assert list(flowprov.runs()["name"]) == ["prepare"]
 
 
+def test_the_description_of_a_captured_model_is_no_run(buffer: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = flowprov.torch_capture(torch.nn.Linear(2, 1))
+    with flowprov.workflow("fit"):
+        loop = flowprov.EpochLoop(2)
+        for _ in loop:
+            loop.end_iter(loss=model(torch.ones(1, 2)).sum())
+    assert list(flowprov.runs()["name"]) == ["fit"]
+
+
 def test_the_outermost_task_around_a_loop_is_the_run(buffer: Path) -> None:
     @flowprov.task
     def outer() -> None:

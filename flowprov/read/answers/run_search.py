@@ -3,8 +3,8 @@
 Flows in: its contents. Flows out: its runs, each with the iterations and the metrics that belong to it.
 
 A run is what contains a training loop: the outermost task in which a loop ran or metrics were logged, else
-the workflow in which that was. A workflow without any of these is a run, too. A workflow whose tasks are runs
-is one only if it has metrics of its own. Iterations do not count as tasks here.
+the workflow in which that was. A workflow of the program without any of these is a run, too. A workflow whose
+tasks are runs is one only if it has metrics of its own. Iterations do not count as tasks here.
 
 The ranks of a job are one run: the k-th run of a name on each rank. Its values are those of the lowest rank.
 """
@@ -21,6 +21,7 @@ from flowprov.read.workflows import WORST_FIRST
 from flowprov.records import Task, Workflow
 
 ITERATION = "iteration"
+_MODEL = "torch_model"  # a workflow that describes a captured model, and is none of the program's
 
 _Key: TypeAlias = tuple[str | None, int, str | None]
 """The workflow of a run, its attempt, and its task; None for the workflow itself."""
@@ -141,8 +142,9 @@ class _Search:
         for key in [key for key in self._runs if key[2] is None and key[:2] in with_tasks]:
             if not self._runs[key].has_metrics():
                 del self._runs[key]
-        for workflow_id, attempt in self._workflows.keys() - with_tasks:
-            self._run((workflow_id, attempt, None))
+        for (workflow_id, attempt), workflow in self._workflows.items():
+            if (workflow_id, attempt) not in with_tasks and workflow.subtype != _MODEL:
+                self._run((workflow_id, attempt, None))
         return list(self._runs.values())
 
     def _run(self, key: _Key) -> Run:
