@@ -87,7 +87,8 @@ def _file_in_folder(rng: Random, folder: Path) -> None:
     settings = _loads_or_reports(lambda: load_settings(environ={}, cwd=folder))
     if settings is None:
         assert "flowprov" in text, "a file that does not say that it is flowprov's stops nobody"
-    if content == text.encode("utf-8", "replace") and ownership(text) is None and "flowprov" not in text:
+    stored = text.encode("utf-8", "replace")
+    if content == stored and ownership(stored.decode()) is None and "flowprov" not in text:
         assert settings == load_settings({"journal": {"path": f"{folder}/flowprov_buffer"}}, environ={})
 
 
