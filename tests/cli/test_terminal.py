@@ -94,7 +94,7 @@ def test_no_text_of_any_record_reaches_the_terminal_as_it_is(buffers: list[Path]
                 path.write_bytes(b"\n".join(changed))
                 if changed == lines:
                     continue
-                assert_all_harmless(read_everything(planted))
+                assert_all_harmless(read_everything(planted, tables=False))
                 break
             shutil.rmtree(planted)
 

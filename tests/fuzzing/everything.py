@@ -109,8 +109,16 @@ class MemoryServer:
         """Do nothing."""
 
 
-def read_everything(folder: Path, campaign_id: str | None = None) -> Findings:
-    """Read a buffer in every way; return what a person got to see."""
+def read_everything(folder: Path, campaign_id: str | None = None, *, tables: bool = True) -> Findings:
+    """Read a buffer in every way; return what a person got to see.
+
+    Parameters
+    ----------
+    folder, campaign_id
+        The buffer, and a campaign.
+    tables
+        Whether to ask for the tables of runs and metrics, too, which show nothing by themselves.
+    """
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logger = logging.getLogger("flowprov")
@@ -118,6 +126,9 @@ def read_everything(folder: Path, campaign_id: str | None = None) -> Findings:
     texts: list[str] = []
     try:
         _attempt(texts, lambda: _read_buffer(Buffer(folder), campaign_id, texts))
+        if tables:
+            _attempt(texts, lambda: _ask(folder, texts))
+        _attempt(texts, lambda: _ask_by_command(folder, texts))
         outputs = {command: _run(folder, campaign_id, command) for command in (SHOW, FORWARDS, VERIFY, JSON)}
         server = MemoryServer()
         _attempt(texts, Shipment(server, folder).try_deliver)
@@ -166,6 +177,35 @@ def _read_buffer(buffer: Buffer, campaign_id: str | None, texts: list[str]) -> N
     again = buffer.follow(position=json.loads(json.dumps(follower.position)))
     assert not list(again.available()), messages[:3]
     texts.append(str(flowprov.read_buffer(buffer._source._path, return_df=False))[:0])
+
+
+def _ask(folder: Path, texts: list[str]) -> None:
+    """Ask for runs, metrics and campaigns, as tables and by SQL."""
+    runs = flowprov.runs(folder)
+    tables = [
+        runs,
+        flowprov.runs(folder, attempts=True),
+        flowprov.metrics(folder),
+        flowprov.campaigns(folder),
+    ]
+    tables.append(flowprov.read_buffer(folder, flat=True))
+    for table in tables:
+        pa.Table.from_pandas(table)
+    for name in ("runs", "metrics", "tasks", "workflows", "campaigns", "telemetry"):
+        flowprov.query(f"select * from {name}", folder)  # noqa: S608
+    ids = [str(name) for name in runs["run_id"].dropna()][:2]
+    if ids:
+        texts.append(str(flowprov.diff(ids[0], ids[-1], folder)))
+
+
+def _ask_by_command(folder: Path, texts: list[str]) -> None:
+    for command in ("ls", "runs"):
+        for options in ((), ("--json",)):
+            result = CliRunner().invoke(main, [command, *options, "--source", str(folder)])
+            if result.exception is not None and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            assert result.exit_code == 0, result.output
+            texts += result.output.splitlines()
 
 
 def _run(folder: Path, campaign_id: str | None, command: tuple[str, ...]) -> str:
