@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from flowprov.errors import SettingsError
-from flowprov.settings.redaction import redact_uri
+from flowprov.settings.redaction import redact_text, redact_uri
 
 # The standard library's functions that wait overflow on much larger numbers. Thirty years are enough.
 _MAX_SECONDS = 1e9
@@ -47,6 +47,17 @@ Patterns = Annotated[
 ]
 
 
+def _public(name: str, value: Any) -> Any:
+    """Return a value without credentials: somebody may have put an address where none belongs."""
+    if isinstance(value, str):
+        return redact_uri(value) if name == "uri" else redact_text(value)
+    if isinstance(value, dict):
+        return {key: _public(key, one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_public(name, one) for one in value)
+    return value
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections of the tree: immutable, strict, and without credentials in their repr."""
 
@@ -55,8 +66,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Return the fields for a repr, with credentials concealed."""
-        fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
-        return [(name, redact_uri(v) if name == "uri" and isinstance(v, str) else v) for name, v in fields]
+        return [(name, _public(name, getattr(self, name))) for name in self.__struct_fields__]
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
@@ -314,12 +324,9 @@ class Settings(Section, frozen=True, kw_only=True):
         Returns
         -------
         dict
-            JSON types only; the URIs of sinks without their credentials.
+            JSON types only; URIs without their credentials, wherever they stand.
         """
-        public: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        for sink in public["sinks"].values():
-            if isinstance(sink, dict) and sink.get("uri") is not None:
-                sink["uri"] = redact_uri(sink["uri"])
+        public: dict[str, Any] = _public("", msgspec.json.decode(msgspec.json.encode(self)))
         return public
 
     def digest(self) -> str:

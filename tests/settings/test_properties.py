@@ -24,6 +24,7 @@ from flowprov.settings import (
     TelemetrySettings,
     TorchSettings,
     ValuesSettings,
+    load_settings,
     parse_assignment,
     redact_uri,
     settings_from_json,
@@ -221,3 +222,11 @@ def test_everything_before_the_host_is_concealed(password: str, host: str) -> No
     redacted = redact_uri(f"redis://:{password}@{host}")
     assert redacted.startswith("redis://***@")
     assert len(redacted) <= len(f"redis://***@{host}") + 3 * host.count("=")
+
+
+def test_an_address_in_any_place_shows_no_credentials(tmp_path: Path) -> None:
+    include = ["redis://u:correct-horse@host", "encoder.*"]
+    settings = load_settings({"instrumentation": {"torch": {"include": include}}}, environ={}, cwd=tmp_path)
+    assert settings.instrumentation.torch.include == tuple(include)
+    assert "correct-horse" not in repr(settings) + str(settings.to_public_dict())
+    assert "encoder.*" in repr(settings)
