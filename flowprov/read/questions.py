@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from flowprov.errors import UnknownIdError
+from flowprov.errors import FlowprovError, UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.answer_frames import answer_frame
 from flowprov.read.answers.contents import Contents, read_contents
@@ -210,13 +210,20 @@ class _CampaignSource(NamedTuple):
 
     def verdict(self) -> str:
         """Return whether its record is complete in all sources."""
-        verdicts = {verify(source, campaign_id=self.campaign_id).verdict for source, _ in self.sources}
+        verdicts = {_verdict_of(source, self.campaign_id) for source, _ in self.sources}
         return next(one for one in ("INCOMPLETE", "RUNNING", "COMPLETE") if one in verdicts)
 
 
 def journals_of(source: Sources, campaign_id: str | None) -> list[JournalSummary]:
     """Return the journals of the campaigns of some sources."""
     return [journal for one in _campaigns_of(source, as_id(campaign_id)) for journal in one.journals]
+
+
+def _verdict_of(source: _OneSource, campaign_id: str) -> str:
+    try:
+        return verify(source, campaign_id=campaign_id).verdict
+    except FlowprovError:  # a file that is no journal, or one that went away meanwhile
+        return "INCOMPLETE"
 
 
 def all_contents(source: Sources, campaign_id: str | None) -> Iterator[Contents]:

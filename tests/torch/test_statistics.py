@@ -273,6 +273,8 @@ def test_nothing_is_read_on_another_device() -> None:
 
 
 def test_statistics_of_another_device_are_written_when_they_are_ready(buffer: Path, device: Device) -> None:
+    journal = {"path": str(buffer), "heartbeat": 3600}  # a heartbeat writes what is ready, too
+    flowprov.configure(journal=journal, instrumentation={"torch": {"tensor_statistics": True}})
     model = flowprov.torch_capture(Plain())
     with flowprov.workflow("W"):
         model(batch())

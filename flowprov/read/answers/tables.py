@@ -169,11 +169,9 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
 
 
 def _tags_of(run: Run) -> list[str] | None:
-    if run.task is not None:
-        return run.task.tags
     metadata = {} if run.workflow is None else run.workflow.custom_metadata or {}
-    tags = metadata.get("tags")
-    return tags if isinstance(tags, list) else None
+    tags = metadata.get("tags") if run.task is None else run.task.tags
+    return [str(tag) for tag in tags] if isinstance(tags, list) else None  # whatever a journal holds
 
 
 def _error_text(error: Error | None) -> str | None:
