@@ -114,8 +114,7 @@ def _write(scope: Scope, values: Mapping[str, Any], step: int | None) -> None:
     ) -> Metrics | None:
         return record({name: raw for name, raw in whole.items() if bytes(raw) != bytes(described[name])})
 
-    follow = bool(waiting)
-    if follow:
+    if waiting:
         settle(scope, complete)
     elif left_out := [name for name, number in numbers.items() if not _is_number(number)]:
         _warn_no_numbers(left_out)

@@ -178,14 +178,15 @@ def _filtered(lines: list[Line], columns: Sequence[str], condition: str) -> list
 def _sorted(lines: list[Line], columns: Sequence[str], key: str) -> list[Line]:
     name, downwards = key.removeprefix("-"), key.startswith("-")
     name = _column(name, columns)
-    known = [line for line in lines if line.get(name) is not None and not _is_nan(line[name])]
+    unknown = [line for line in lines if _is_unknown(line.get(name))]
+    known = [line for line in lines if not _is_unknown(line.get(name))]
     numbers = all(isinstance(line[name], (int, float)) for line in known)
     known.sort(key=lambda line: line[name] if numbers else str(line[name]), reverse=downwards)
-    return known + [line for line in lines if not any(line is other for other in known)]
+    return known + unknown
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _chosen(names: str, columns: Sequence[str]) -> list[str]:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import click
 
-from flowprov.cli.output import Failure, print_lines
+from flowprov.cli.output import Failure, campaign_heading, print_lines
 from flowprov.cli.verify import sink_probes
-from flowprov.display import printable
 from flowprov.errors import UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of
@@ -138,8 +137,7 @@ def _count(number: int) -> str:
 
 
 def _title(journals: _Journals) -> str:
-    campaign = campaign_of(journals)
-    return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
+    return campaign_heading(campaign_of(journals))
 
 
 def _remove(journals: _Journals) -> None:

@@ -40,7 +40,7 @@ class Period(NamedTuple):
     start_known: bool = True
 
 
-class Run(Protocol):
+class ProcessRun(Protocol):
     """What one process did, under some id, during a period."""
 
     @property
@@ -56,7 +56,7 @@ class Run(Protocol):
         """From when to when its process lived, as far as that is known."""
 
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=ProcessRun)
 
 
 def group_attempts(runs: Iterable[R]) -> list[list[R]]:
@@ -172,7 +172,7 @@ class AttemptIndex:
         The runs of each attempt.
     """
 
-    def __init__(self, attempts: Sequence[Sequence[Run]]) -> None:
+    def __init__(self, attempts: Sequence[Sequence[ProcessRun]]) -> None:
         self._all: _Begun = ([min(r.period.start for r in runs) for runs in attempts], [])
         self._all[1].extend(range(1, len(attempts) + 1))
         self._by_journal: dict[str, _Begun] = {}

@@ -24,6 +24,7 @@ from flowprov.read.answers.tables import (
     campaign_line,
     metric_lines,
     run_lines,
+    runs_with_attempts,
 )
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.grouping import by_campaign
@@ -124,7 +125,8 @@ def metrics(
     known: dict[str, str | None] = {}
     for contents in all_contents(source, campaign_id):
         if wanted is not None:
-            known.update({line["run_id"]: line["name"] for line in run_lines(contents, attempts=attempts)})
+            groups = runs_with_attempts(contents, attempts=attempts)
+            known.update({group[0].run_id: group[-1].name for group in groups})
         lines += metric_lines(contents, run_id=wanted, names=chosen, attempts=attempts)
     if wanted is not None and wanted not in known:
         raise UnknownIdError(describe_unknown("run", wanted, "what was read", known))

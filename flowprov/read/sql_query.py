@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import msgspec
-
 from flowprov.errors import UsageError
 from flowprov.read.answers.answer_frames import plain_frame
 from flowprov.read.answers.contents import Contents
@@ -26,7 +24,7 @@ from flowprov.read.answers.tables import (
     run_lines,
 )
 from flowprov.read.decoding import records_of_kind
-from flowprov.read.frames import COLUMNS, samples_to_frame
+from flowprov.read.frames import COLUMNS, samples_to_frame, to_dicts
 from flowprov.read.questions import Sources, all_contents, campaign_table, journals_of
 from flowprov.read.telemetry_join import full_readings
 from flowprov.records import Sample, Task, Workflow
@@ -119,16 +117,7 @@ def _load_workflows(source: Sources, campaign_id: str | None) -> tuple[Sequence[
 
 
 def _rows_of(contents: Contents, kind: type[Task | Workflow]) -> list[Line]:
-    lines = []
-    for row in contents.rows:
-        if isinstance(row, kind):
-            line = {**msgspec.structs.asdict(row), "type": kind.__struct_config__.tag}
-            if row.error is not None:
-                line["error"] = msgspec.structs.asdict(row.error)
-            if row.started_at is not None and row.ended_at is not None:
-                line["duration"] = (row.ended_at - row.started_at) / 1e9
-            lines.append(line)
-    return lines
+    return to_dicts([row for row in contents.rows if isinstance(row, kind)])
 
 
 def _load_telemetry(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:

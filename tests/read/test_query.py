@@ -106,6 +106,7 @@ def test_any_text_is_a_query_or_an_error_of_ours(text: str) -> None:
     for statement in (text, f"select * from runs where {quote_dotted(text)}"):  # noqa: S608
         with contextlib.suppress(UsageError):
             tables.select(statement)
+    assert tables.select("select count(*) from runs")[1] == [(1,)]
 
 
 def test_names_with_dots_are_quoted_outside_of_texts() -> None:

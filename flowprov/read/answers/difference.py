@@ -12,7 +12,7 @@ from typing import Any
 
 from flowprov.display import printable
 from flowprov.read.answers.items import Item
-from flowprov.read.answers.series import Value
+from flowprov.read.answers.series import Value, summary_of
 from flowprov.read.labels import format_duration
 from flowprov.read.value_paths import value_paths
 
@@ -150,8 +150,7 @@ def _by_name(values: Iterable[Value]) -> dict[str, dict[int, float]]:
     return found
 
 
-def _summary(series: Mapping[int, float]) -> dict[str, float | None]:
+def _summary(series: Mapping[int, float]) -> Mapping[str, float | None]:
     if not series:
         return dict.fromkeys(("last", "min", "max"))
-    known = [value for value in series.values() if not math.isnan(value)] or [math.nan]
-    return {"last": series[max(series)], "min": min(known), "max": max(known)}
+    return summary_of([series[step] for step in sorted(series)])

@@ -9,6 +9,7 @@ put before it (``train_batch/loss``). Steps count on through the epochs, for eac
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -98,6 +99,12 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
                 yield _Measured(
                     name, "", 0, value, record.step, _epoch_of(around), record.at, record.at, task_id
                 )
+
+
+def summary_of(numbers: Sequence[float]) -> dict[str, float]:
+    """Return the last of some numbers, the smallest and the largest; these are NaN only if all are."""
+    known = [number for number in numbers if not math.isnan(number)] or [math.nan]
+    return {"last": numbers[-1], "min": min(known), "max": max(known)}
 
 
 def loop_name(task: Task) -> str:

@@ -5,14 +5,13 @@ Flows in: the contents of campaigns. Flows out: one dictionary for each line of 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import ITERATION, Run, TaskTree, find_runs
-from flowprov.read.answers.series import Value, values_of
+from flowprov.read.answers.series import Value, summary_of, values_of
 from flowprov.read.value_paths import is_scalar, value_paths
 from flowprov.records import Error, Status, Task
 
@@ -190,16 +189,16 @@ def params_of(used: Mapping[str, Any]) -> Line:
 
 
 def _summaries(values: Iterable[Value]) -> Line:
-    """Return the last value of each metric, its smallest and its largest, which NaN is only if all are."""
+    """Return the last value of each metric, its smallest and its largest."""
     series: dict[str, list[float]] = {}
     for value in values:
         series.setdefault(value.name, []).append(value.value)
     line: Line = {}
     for name, numbers in series.items():
-        known = [number for number in numbers if not math.isnan(number)] or [math.nan]
+        summary = summary_of(numbers)
         line |= {
-            f"metrics.{name}": numbers[-1],
-            f"metrics.{name}.min": min(known),
-            f"metrics.{name}.max": max(known),
+            f"metrics.{name}": summary["last"],
+            f"metrics.{name}.min": summary["min"],
+            f"metrics.{name}.max": summary["max"],
         }
     return line
