@@ -39,6 +39,12 @@ def planted_in(folder: Path) -> dict[str, str]:
     return dict(line.split("\t") for line in (folder / "planted").read_text().splitlines())
 
 
+def parts_of(secret: str) -> set[str]:
+    """Return the texts that betray a secret; digits alone do not: a number may have them by chance."""
+    parts = {secret[i : i + PART] for i in range(len(secret) - PART + 1)}
+    return {secret} | {part for part in parts if not part.isdigit()}
+
+
 def found_in(folder: Path, *outputs: str) -> set[str]:
     """Return the places of the secrets of which a part is in the buffer, in flowprov's log, in an output."""
     kept = [path for path in (folder / "flowprov_buffer").rglob("*") if path.is_file()]
@@ -51,7 +57,7 @@ def found_in(folder: Path, *outputs: str) -> set[str]:
         place
         for place, secret in planted.items()
         for text in texts
-        if any(secret[i : i + PART] in text for i in range(len(secret) - PART + 1))
+        if any(part in text for part in parts_of(secret))
     }
 
 
