@@ -5,8 +5,9 @@ The import has no effect and is fast: each public name is loaded when it is firs
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from flowprov.lazy_imports import import_lazily
 
 if TYPE_CHECKING:
     from flowprov.capture.binding import bind
@@ -98,7 +99,7 @@ def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'flowprov' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
+    value = getattr(import_lazily(module), name)
     globals()[name] = value
     return value
 
