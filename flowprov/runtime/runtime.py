@@ -58,6 +58,8 @@ class Runtime:
         Whether its journals were closed; what comes afterwards is recorded behind their footers.
     at_exit
         Callbacks for the end of the process.
+    before_close
+        Callbacks that write what is left for the journals, before these are closed.
     at_heartbeat
         Callbacks for each heartbeat of a journal, called in the maintenance thread.
     """
@@ -77,6 +79,7 @@ class Runtime:
         self.buffers = CampaignBuffers(settings.journal.path)
         self.ended = False
         self.at_exit: list[Callable[[], None]] = []
+        self.before_close: list[Callable[[], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
 
     def campaign_id(self) -> str:
@@ -164,6 +167,9 @@ class Runtime:
 
     def close(self) -> None:
         """Write the footers; later events are counted as dropped."""
+        for callback in self.before_close:
+            with guard.guarded("writing what is left for the journals"):
+                callback()
         self.maintenance.stop()
         if self.sampler is not None:
             self.sampler.end(_LAST_SAMPLE_S)
@@ -272,7 +278,7 @@ def _start(settings: Settings | None) -> Runtime:
         else:
             _slot.set_campaign(campaign_id := before.set_campaign(None))
             _slot.buffers = before.buffers.followed_by(settings.journal.path, before.journals(), campaign_id)
-            _slot.at_exit = before.at_exit
+            _slot.at_exit, _slot.before_close = before.at_exit, before.before_close
             inheritance.serve(_slot)
             _retire(before)
         return _slot

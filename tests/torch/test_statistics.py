@@ -304,6 +304,24 @@ def test_a_heartbeat_writes_statistics_that_are_ready(tmp_path: Path, device: De
         assert len(corrections(folder)) == 2
 
 
+@pytest.mark.parametrize("around", [flowprov.configured, flowprov.workflow])
+def test_a_journal_is_closed_when_the_statistics_are_written(
+    tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch, around: Callable[[], Any]
+) -> None:
+    folder, asked = tmp_path / "b", iter(range(100))
+    monkeypatch.setattr(
+        async_values, "start_copy", lambda numbers: (numbers.clone(), lambda: next(asked) > 5)
+    )
+    flowprov.configure(
+        journal={"path": str(folder), "heartbeat": 3600}, instrumentation__torch__tensor_statistics=True
+    )
+    with around():
+        flowprov.torch_capture(Plain())(batch())
+    flowprov.configure(journal={"path": str(tmp_path / "next")})
+    assert len(corrections(folder)) == 2
+    assert all(journal.counts()[2] == {} for journal in runtime.get().journals())
+
+
 def test_statistics_that_are_never_ready_are_dropped_with_a_warning(
     buffer: Path, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,8 +5,8 @@ corrections of records that were written before.
 
 A number on the CPU is ready at once. A number on another device is copied into pinned memory without waiting,
 and an event tells when the copy is done. The next forward, the next optimizer step or the next heartbeat
-writes the corrections that are ready. Only the end of the outermost open scope waits for the others, and not
-for long.
+writes the corrections that are ready. Only the end of the outermost open scope, and that of a journal, wait
+for the others, and not for long.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def _register_flushes() -> None:
     active = runtime.get()
     if flush_ready not in active.at_heartbeat:
         active.at_heartbeat.append(flush_ready)
-    if flush_all not in active.at_exit:
-        active.at_exit.append(flush_all)
+    if flush_all not in active.before_close:
+        active.before_close.append(flush_all)
     if not _fork_hook_registered:
         _fork_hook_registered = True
         os.register_at_fork(after_in_child=_clear_after_fork)
