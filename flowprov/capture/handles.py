@@ -13,7 +13,7 @@ from typing import Any
 from flowprov import guard
 from flowprov.capture import additions, replay
 from flowprov.capture.additions import Metadata, collect_values
-from flowprov.capture.failures import sanitize_text
+from flowprov.capture.error_description import sanitize_text
 from flowprov.capture.workflow_records import add_to_workflow, tags_as_metadata
 from flowprov.runtime import context, inheritance, runtime
 from flowprov.runtime.context import Scope

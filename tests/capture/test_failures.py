@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov.capture.failures import describe_exception
+from flowprov.capture.error_description import describe_exception
 from flowprov.runtime import context
 from tests.support import tasks
 
@@ -95,6 +96,26 @@ def _raised(error: Exception) -> Exception:
 def test_the_traceback_is_what_python_prints(buffer: Path, *, explicit: bool) -> None:
     error = _raised(_chained(3, explicit=explicit))
     assert describe_exception(error).traceback == "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("kind", [ValueError, Own])
+def test_a_message_of_megabytes_is_not_copied_and_hides_no_frame(kind: type[BaseException]) -> None:
+    error: BaseException = kind("password=hunter22 " + "x" * 50_000_000)
+    with pytest.raises(kind) as caught:
+        raise error
+    tracemalloc.start()
+    try:
+        described = describe_exception(caught.value)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+    assert described.traceback is not None
+    head, frame, source, *_, last = described.traceback.splitlines()
+    assert head == "Traceback (most recent call last):"
+    assert "test_a_message_of_megabytes" in frame
+    assert source.strip() == "raise error"
+    assert last.startswith(f"{described.type}: password=*** xxx")
 
 
 def test_a_group_shows_its_exceptions(buffer: Path) -> None:

@@ -20,15 +20,8 @@ import msgspec
 from flowprov.capture.dask import task_spec
 from flowprov.capture.dask._dask_private import clean_exception
 from flowprov.capture.dask.callables import VarArgs, name_arguments
-from flowprov.capture.failures import (
-    Outcome,
-    correction_of,
-    outcome_of,
-    sanitize_message,
-    sanitize_text,
-    sanitize_traceback,
-    was_left_at,
-)
+from flowprov.capture.error_description import sanitize_message, sanitize_text, sanitize_traceback
+from flowprov.capture.failures import Outcome, correction_of, outcome_of, was_left_at
 from flowprov.records import Error, Status
 from flowprov.runtime.context import Scope
 from flowprov.values import Summarizer

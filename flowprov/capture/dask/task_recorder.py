@@ -34,7 +34,8 @@ from flowprov.capture.dask._dask_private import (
 )
 from flowprov.capture.dask.execution import Execution
 from flowprov.capture.dask.fetch.worker import announce_journal
-from flowprov.capture.failures import count_lost_event, run_end_callbacks, sanitize_text
+from flowprov.capture.error_description import sanitize_text
+from flowprov.capture.failures import count_lost_event, run_end_callbacks
 from flowprov.capture.function_spec import encode
 from flowprov.capture.task_records import open_scope, telemetry_at_end_field, thread_field
 from flowprov.clock import clock, ticks
