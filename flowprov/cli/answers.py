@@ -135,15 +135,18 @@ def query(
 @click.command()
 @click.argument("a")
 @click.argument("b")
+@click.option("--forwards", is_flag=True, help="Find the first module call that gave something else.")
 @sources_options
 @click.pass_obj
-def diff(default: str | None, a: str, b: str, sources: tuple[str, ...], *, as_json: bool) -> None:
+def diff(
+    default: str | None, a: str, b: str, sources: tuple[str, ...], *, forwards: bool, as_json: bool
+) -> None:
     """Show what differs between two runs, tasks, workflows or campaigns.
 
     A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
     code, environment, metrics and durations are compared.
     """
-    found = compare(a, b, sources or default)
+    found = compare(a, b, sources or default, forwards=forwards)
     if as_json:
         print_json(_plain_tree(found.to_dict()))
     else:

@@ -156,7 +156,7 @@ def campaigns(source: Sources = None) -> pd.DataFrame:
     return answer_frame(campaign_table(source), CAMPAIGN_COLUMNS)
 
 
-def diff(a: str, b: str, source: Sources = None) -> Difference:
+def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> Difference:
     """Return what differs between two runs, tasks, workflows or campaigns.
 
     Parameters
@@ -165,6 +165,9 @@ def diff(a: str, b: str, source: Sources = None) -> Difference:
         Their ids, or beginnings of these that fit only one, or names that only one has.
     source
         As for :func:`runs`.
+    forwards
+        Whether to look for the first module call whose inputs agree and whose outputs differ. Both must have
+        forwards that were recorded with ``tensor_statistics``.
 
     Returns
     -------
@@ -177,12 +180,12 @@ def diff(a: str, b: str, source: Sources = None) -> Difference:
     UnknownIdError
         If an id fits none, or several.
     JournalError, SinkError
-        As :class:`Buffer` does.
+        As :class:`Buffer` does; the first, too, if there are no forwards to compare.
     """
     wanted = as_id(a) or "", as_id(b) or ""
     found = list(all_contents(source, None))
     first, second = (find_item(found, one, "what was read") for one in wanted)
-    return Difference(first, second)
+    return Difference(first, second, forwards=forwards)
 
 
 def run_table(

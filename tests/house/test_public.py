@@ -47,7 +47,7 @@ SIGNATURES = {
     "runs": "(source=None, *, campaign_id=None, attempts=False)",
     "metrics": "(source=None, *, campaign_id=None, run_id=None, names=None, attempts=False)",
     "campaigns": "(source=None)",
-    "diff": "(a, b, source=None)",
+    "diff": "(a, b, source=None, *, forwards=False)",
     "query": "(sql, source=None, *, campaign_id=None)",
     "log_params": "(params=None, /, **more)",
     "log_metrics": "(metrics=None, /, *, step=None, **more)",

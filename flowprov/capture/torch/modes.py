@@ -124,6 +124,11 @@ def has_numbers(tensor: Any) -> bool:
         return False
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the widest floating-point type that a device computes with."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _is_ready(device: torch.device) -> bool:
     if device.type == "cpu":
         return True

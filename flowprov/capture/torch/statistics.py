@@ -3,7 +3,8 @@
 Flows in: the tensors of a forward. Flows out: ``statistics`` in the description of each tensor of
 floating-point or complex numbers. They are ``min``, ``max`` and ``mean`` of the finite elements (None where
 there are none), ``zero_share``, ``nan_count`` and ``inf_count``. Those of complex numbers are the statistics
-of their magnitudes.
+of their magnitudes. Beside them stands the ``bit_sum``, which tensors of integers have, too: see
+:mod:`flowprov.capture.torch.bit_sum`.
 
 Statistics are computed on the tensor's own device, and nothing is read there. On the CPU they stand in the
 record itself. From another device they follow as a correction of the record, which holds all inputs or
@@ -16,6 +17,7 @@ import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,10 +25,11 @@ import torch
 
 from flowprov import guard
 from flowprov.capture.task_records import close_task, encode_outputs_and_extras
+from flowprov.capture.torch import bit_sum
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.captured_module import CapturedModule, Forward
 from flowprov.capture.torch.encoding import Detail, Inputs, encode, name_outputs
-from flowprov.capture.torch.modes import is_computable, suspended_modes
+from flowprov.capture.torch.modes import has_numbers, is_computable, suspended_modes, widest_float
 from flowprov.records import Correction
 from flowprov.runtime import runtime
 from flowprov.runtime.context import Scope
@@ -37,7 +40,9 @@ _exc_info = sys.exc_info
 _PLACEHOLDER = re.compile(rb"\x00(\d+)\x00")
 
 
-class _PendingStatistics(NamedTuple):
+class _Pending(NamedTuple):
+    """What a device computes of a tensor: its bit sum in pieces, then its statistics, if it has any."""
+
     computed: torch.Tensor
     elements: int
 
@@ -46,7 +51,7 @@ class _Encoded(NamedTuple):
     """Encoded inputs or outputs, with a placeholder for all statistics that follow."""
 
     template: bytes
-    pending: list[_PendingStatistics]
+    pending: list[_Pending]
 
     def without_pending(self) -> bytes:
         """Return the JSON without the statistics that follow."""
@@ -57,7 +62,7 @@ class _State(threading.local):
     """What this thread has collected since it began to put a line together."""
 
     def __init__(self) -> None:
-        self.pending: list[_PendingStatistics] = []
+        self.pending: list[_Pending] = []
         self.used: _Encoded | None = None
 
 
@@ -129,13 +134,12 @@ def _defer_statistics(scope: Scope, field: str, encoded: _Encoded) -> None:
     pending = encoded.pending
     if not pending:
         return
-    template, key, sizes = encoded.template, scope.key, [tensor.elements for tensor in pending]
+    template, key = encoded.template, scope.key
+    sizes = [(tensor.elements, tensor.computed.numel()) for tensor in pending]
 
     def create_correction(numbers: list[float]) -> Correction:
-        fields = [
-            _statistics_field(numbers[n * _NUMBERS_EACH : (n + 1) * _NUMBERS_EACH], size)
-            for n, size in enumerate(sizes)
-        ]
+        left = iter(numbers)
+        fields = [_fields(list(islice(left, count)), elements) for elements, count in sizes]
         complete = _PLACEHOLDER.sub(lambda match: fields[int(match[1])], template)
         corrected: dict[str, Any] = {field: msgspec.Raw(complete)}
         return Correction(task_id=key, **corrected)  # type: ignore[arg-type]
@@ -154,8 +158,6 @@ def _defer_statistics(scope: Scope, field: str, encoded: _Encoded) -> None:
 
 # -- one tensor ---------------------------------------------------------------------------------------------
 
-_NUMBERS_EACH = 6
-
 
 def compute_statistics(tensor: torch.Tensor) -> torch.Tensor:
     """Compute the statistics of a tensor on its device, where they stay.
@@ -171,7 +173,7 @@ def compute_statistics(tensor: torch.Tensor) -> torch.Tensor:
         elements = elements.abs()
     if elements.element_size() == 1:  # torch defines few operations for numbers of eight bits
         elements = elements.to(torch.float32)
-    wide = torch.float32 if elements.device.type == "mps" else torch.float64
+    wide = widest_float(elements.device)
     finite = torch.isfinite(elements)
     numbers = [
         torch.where(finite, elements, float("inf")).amin(),
@@ -198,8 +200,15 @@ def describe_statistics(numbers: Sequence[float], elements: int) -> dict[str, An
     }
 
 
+def _fields(numbers: Sequence[float], elements: int) -> bytes:
+    """Encode what a device computed: the part of a tensor's JSON that holds it."""
+    pieces, statistics = numbers[: bit_sum.PIECES], numbers[bit_sum.PIECES :]
+    return _statistics_field(statistics, elements) + bit_sum.field(bit_sum.from_pieces(pieces))
+
+
 def _statistics_field(numbers: Sequence[float], elements: int) -> bytes:
-    """Encode statistics: the part of a tensor's JSON that holds them."""
+    if not numbers:
+        return b""
     return b',"statistics":' + runtime.get().summarizer.encode(describe_statistics(numbers, elements))
 
 
@@ -208,7 +217,7 @@ def _with_statistics(detail: Detail) -> Detail:
 
     def measure(tensor: Any) -> msgspec.Raw:
         raw = detail.tensor(tensor)
-        if not is_computable(tensor):
+        if not has_numbers(tensor):
             return raw
         return msgspec.Raw(bytes(raw)[:-1] + _measure(tensor) + b"}")
 
@@ -219,14 +228,18 @@ def _with_statistics(detail: Detail) -> Detail:
 
 
 def _measure(tensor: torch.Tensor) -> bytes:
-    """Return the statistics of a tensor as a part of its JSON, or a placeholder if they follow."""
+    """Return what is computed of a tensor as a part of its JSON, or a placeholder if that follows."""
     try:
         with suspended_modes():
-            elements, numbers = tensor.numel(), compute_statistics(tensor)
+            elements, total = tensor.numel(), bit_sum.compute(tensor)
+            numbers = compute_statistics(tensor) if is_computable(tensor) else None
             if is_on_host(tensor):
-                return _statistics_field(numbers.tolist(), elements)
+                known = [] if numbers is None else numbers.tolist()
+                return _statistics_field(known, elements) + bit_sum.field(int(total))
+            pieces = bit_sum.to_pieces(total)
+            computed = pieces if numbers is None else torch.cat([pieces, numbers])
     except Exception as error:  # no memory for it, or a kind of numbers that has no such operations
         guard.pass_on(error)
         return b',"statistics":{"not_computed":%b}' % msgspec.json.encode(type(error).__name__)
-    _state.pending.append(_PendingStatistics(numbers, elements))
+    _state.pending.append(_Pending(computed, elements))
     return b"\x00%d\x00" % (len(_state.pending) - 1)

@@ -11,22 +11,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowprov.display import printable
+from flowprov.read.answers.forwards import first_difference
 from flowprov.read.answers.items import Item
 from flowprov.read.answers.series import Value, summary_of
 from flowprov.read.labels import format_duration
 from flowprov.read.value_paths import value_paths
 
 _MAX_SHOWN = 60  # characters of a value in a table
-_PARTS = ("params", "settings", "code", "environment", "metrics", "durations")
+_PARTS = ("params", "settings", "code", "environment", "metrics", "durations", "forwards")
 
 
 class Difference:
     """What differs between two runs, tasks, workflows or campaigns.
 
     Printed, it is a table; in a notebook it is one, too. What is equal is left out.
+
+    Raises
+    ------
+    JournalError
+        If the forwards are to be compared, and of one of the two none is recorded with statistics.
     """
 
-    def __init__(self, a: Item, b: Item) -> None:
+    def __init__(self, a: Item, b: Item, *, forwards: bool = False) -> None:
         self._items = a, b
         self._parts: dict[str, dict[str, Any]] = {
             "params": _pairs(dict(value_paths(a.used)), dict(value_paths(b.used))),
@@ -35,6 +41,7 @@ class Difference:
             "environment": _pairs(_environment(a), _environment(b)),
             "metrics": _metrics(a.values, b.values),
             "durations": _pairs({"duration": a.seconds}, {"duration": b.seconds}),
+            "forwards": (first_difference(a, b) if forwards else None) or {},
         }
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -43,10 +50,11 @@ class Difference:
         Returns
         -------
         dict
-            ``params``, ``settings``, ``code``, ``environment``, ``metrics`` and ``durations`` (seconds). A
-            leaf is ``[a, b]``, None for what only the other one has; nested names are joined by dots. Each
-            metric is ``{last, min, max, parts_at}``: the last values, the smallest, the largest, and the
-            first step at which the two differ.
+            ``params``, ``settings``, ``code``, ``environment``, ``metrics``, ``durations`` (seconds) and
+            ``forwards``. A leaf is ``[a, b]``, None for what only the other one has; nested names are joined
+            by dots. Each metric is ``{last, min, max, parts_at}``: the last values, the smallest, the
+            largest, and the first step at which the two differ. ``forwards`` is the first module call whose
+            inputs agree and whose outputs differ: ``{module_path, ordinal, step, epoch}``.
         """
         return {name: self._parts[name] for name in _PARTS if self._parts[name]}
 
@@ -75,6 +83,9 @@ class Difference:
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         for part, differences in self.to_dict().items():
+            if part == "forwards":
+                yield "first call that differs", _call(differences), ""
+                continue
             for name, pair in differences.items():
                 label = printable(f"{part}.{name}")
                 if isinstance(pair, list):
@@ -87,6 +98,13 @@ class Difference:
                         yield f"{label} parts at step", str(values), ""
                     else:
                         yield f"{label} {kind}", _text(values[0]), _text(values[1])
+
+
+def _call(forward: Mapping[str, Any]) -> str:
+    """Return what tells a module call, in words."""
+    path = printable(forward["module_path"]) or "the model itself"
+    loops = [f"{name} {forward[name]}" for name in ("epoch", "step") if forward[name] is not None]
+    return ", ".join([path, f"call {forward['ordinal']}", *loops])
 
 
 def _title(item: Item) -> str:

@@ -34,6 +34,8 @@ class Item(msgspec.Struct):
         Its task, if it is one.
     values
         What it measured; of a campaign nothing.
+    contents
+        What its campaign holds.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Item(msgspec.Struct):
     workflows: list[Workflow]
     task: Task | None
     values: list[Value] = []
+    contents: Contents | None = None
 
     @property
     def used(self) -> JsonObject:
@@ -85,6 +88,7 @@ def find_items(found: Iterable[Contents], wanted: str) -> list[Item]:
     matches: dict[str, Item] = {}
     for contents in found:
         for item in _items_of(contents):
+            item.contents = contents
             if item.id == wanted:
                 return [item]
             if item.id.startswith(wanted) or item.name == wanted:

@@ -117,6 +117,17 @@ class TaskTree:
             task = self.tasks.get(str(task.parent_task_id))
         return found
 
+    def lies_in(self, task: Task, task_id: str) -> bool:
+        """Whether a task is the one with this id, or lies in it."""
+        seen = set()
+        inner: Task | None = task
+        while inner is not None and inner.task_id not in seen:
+            if str(inner.task_id) == task_id:
+                return True
+            seen.add(inner.task_id)
+            inner = self.tasks.get(str(inner.parent_task_id))
+        return False
+
 
 class _Search:
     def __init__(self, contents: Contents) -> None:

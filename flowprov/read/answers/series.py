@@ -86,7 +86,7 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
                         len(around),
                         value,
                         None,
-                        _epoch_of(around),
+                        epoch_of(around),
                         at,
                         began,
                         str(task.task_id),
@@ -97,7 +97,7 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
         for name, value in record.values.items():
             if is_number(value):
                 yield _Measured(
-                    name, "", 0, value, record.step, _epoch_of(around), record.at, record.at, task_id
+                    name, "", 0, value, record.step, epoch_of(around), record.at, record.at, task_id
                 )
 
 
@@ -112,7 +112,7 @@ def loop_name(task: Task) -> str:
     return (task.activity_id or "").removesuffix(_SUFFIX)
 
 
-def _epoch_of(around: Iterable[Task]) -> int | None:
+def epoch_of(around: Iterable[Task]) -> int | None:
     """Return the number of the epoch, by the innermost loop over epochs around."""
     for task in around:
         if loop_name(task) == _EPOCH:
