@@ -66,10 +66,12 @@ the end of the row to the sample, negative if the sample was taken before. See :
 """
 
 TIME_COLUMNS = ("submitted_at", "started_at", "ended_at")
+_CATEGORIES = ("type", "subtype", "status")
+_INTEGERS = ("attempt", "pid", "rank")
 _EMPTY_ROW: dict[str, Any] = dict.fromkeys(COLUMNS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NAT = -(2**63)  # how pandas stores NaT
-_MAX_TIME = 2**63 - 1
+_MAX_INT64 = 2**63 - 1
 
 _MAX_DEPTH = 32  # what is nested more deeply stays in its cell
 _MAX_COLUMNS = 1_000  # of a table of samples
@@ -86,9 +88,10 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Times are ``datetime64[ns, UTC]``, NaT if missing. ``duration`` is float seconds, NaN if unknown. All
-        other columns are objects, None if missing. pyarrow, and so ``to_parquet``, gets those of nested
-        values as JSON texts.
+        Times are ``datetime64[ns, UTC]``, NaT if missing. ``duration`` is float seconds, NaN if unknown.
+        ``type``, ``subtype`` and ``status`` are categories, NaN if missing. ``attempt``, ``pid`` and ``rank``
+        are ``Int64``, NA if missing. All other columns are objects, None if missing. pyarrow, and so
+        ``to_parquet``, gets those of nested values as JSON texts.
 
     Raises
     ------
@@ -96,16 +99,11 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
         If pandas is not installed.
     """
     import_pandas()
-    import pandas as pd
-
     from flowprov.read.row_frame import RowFrame
 
     runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
     cells = {name: _cells(runs, name) for name in COLUMNS}
-    series: dict[str, Any] = {
-        name: time_column(column) if name in TIME_COLUMNS else pd.Series(column, dtype=object)
-        for name, column in cells.items()
-    }
+    series: dict[str, Any] = {name: _column(name, column) for name, column in cells.items()}
     series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
     frame: pd.DataFrame = RowFrame(series, columns=list(COLUMNS), copy=False)
     return frame
@@ -180,11 +178,25 @@ def import_pandas() -> None:
         raise MissingExtraError("pandas", "pandas", "read records as a DataFrame") from error
 
 
+def _column(name: str, cells: list[Any]) -> Any:
+    import pandas as pd
+
+    if name in TIME_COLUMNS:
+        return time_column(cells)
+    if name in _CATEGORIES:
+        return pd.Series(cells, dtype="category")
+    if name in _INTEGERS:
+        return pd.Series(
+            [cell if cell is None or abs(cell) <= _MAX_INT64 else None for cell in cells], dtype="Int64"
+        )
+    return pd.Series(cells, dtype=object)
+
+
 def time_column(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
     """Return a column of nanoseconds as times; values that no clock can give become NaT."""
     import pandas as pd
 
-    nanoseconds = [_NAT if at is None or not 0 <= at <= _MAX_TIME else at for at in column]
+    nanoseconds = [_NAT if at is None or not 0 <= at <= _MAX_INT64 else at for at in column]
     times: Any = pd.Series(nanoseconds, dtype="int64").astype("datetime64[ns]").dt.tz_localize("UTC")
     return times  # type: ignore[no-any-return]
 
@@ -218,7 +230,7 @@ def _to_dict(row: Task | Workflow) -> dict[str, Any]:
 
 
 def _as_datetime(at: int | None) -> datetime | None:
-    if at is None or not 0 <= at <= _MAX_TIME:
+    if at is None or not 0 <= at <= _MAX_INT64:
         return None
     return _EPOCH + timedelta(microseconds=at // 1000)
 

@@ -170,11 +170,19 @@ def _parent(nodes: dict[str, _Node], key: str) -> str | None:
     return next((p for p in node.parents if p in nodes and p != key), None) if node else None
 
 
+def _cells(column: pd.Series[Any]) -> Iterable[Any]:
+    """Return the cells of a column; None for those that are missing among categories or integers."""
+    if str(column.dtype) in ("category", "Int64"):
+        known: pd.Series[Any] = column.astype(object).where(column.notna(), None)
+        return known
+    return column
+
+
 def iter_fields(rows: Rows, names: Sequence[str]) -> Iterable[dict[str, Any]]:
     """Return an iterator over the named fields of each row, as dicts."""
     if hasattr(rows, "columns"):
         frame = cast("pd.DataFrame", rows)
-        columns = [frame[name] if name in frame else [None] * len(frame) for name in names]
+        columns = [_cells(frame[name]) if name in frame else [None] * len(frame) for name in names]
         return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
     return (
         {name: row.get(name) if isinstance(row, dict) else getattr(row, name, None) for name in names}

@@ -35,10 +35,19 @@ def test_every_frame_has_the_same_columns_and_types(rows: list[Task | Workflow])
     frame = to_frame(rows)
     assert tuple(frame.columns) == COLUMNS
     assert len(frame) == len(rows)
+    expected = {
+        **dict.fromkeys(("submitted_at", "started_at", "ended_at"), "datetime64[ns, UTC]"),
+        **dict.fromkeys(("type", "subtype", "status"), "category"),
+        **dict.fromkeys(("attempt", "pid", "rank"), "Int64"),
+        "duration": "float64",
+    }
     for name in COLUMNS:
-        times = name in ("submitted_at", "started_at", "ended_at")
-        expected = "datetime64[ns, UTC]" if times else "float64" if name == "duration" else "object"
-        assert str(frame[name].dtype) == expected, name
+        assert str(frame[name].dtype) == expected.get(name, "object"), name
+
+
+def test_numbers_that_no_process_has_are_missing() -> None:
+    frame = to_frame([step("t", 1, pid=2**70), step("u", 2, pid=-(2**70)), step("v", 3, pid=7)])
+    assert frame["pid"].dropna().tolist() == [7]
 
 
 def test_cells_hold_the_values_and_missing_ones_are_none_nat_and_nan() -> None:
@@ -49,7 +58,9 @@ def test_cells_hold_the_values_and_missing_ones_are_none_nat_and_nan() -> None:
     assert frame["used"].tolist() == [None, {"x": [1, 2]}, None]
     assert frame["tags"].tolist() == [None, ["a", "b"], ["c", "d"]]
     assert frame["error"].tolist() == [None, {"type": "E", "message": "m", "traceback": None}, None]
-    assert frame["rank"].tolist() == [0, None, None]
+    assert frame["rank"].tolist() == [0, pd.NA, pd.NA]
+    assert frame["status"].tolist()[0] == "FINISHED"
+    assert frame["status"].isna().tolist() == [False, False, True]
     assert frame["started_at"].iloc[0] == pd.Timestamp(NS + 1, unit="ns", tz="UTC")
     assert frame["started_at"].iloc[2] is pd.NaT
     assert frame["duration"].tolist()[:2] == [1.999999999, 1.0]
