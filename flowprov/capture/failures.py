@@ -149,7 +149,7 @@ _LEFT_EARLY = Outcome(Status.FINISHED, None, {"left_early": True})
 
 
 def close_held(scope: Scope) -> None:
-    """Record a task that is open when its workflow ends, as one that was left early."""
+    """Record a task that nothing closes any more, as when its workflow ends: it was left early."""
     _close_unfinished(scope, _LEFT_EARLY, None)
 
 

@@ -16,18 +16,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from flowprov.capture.failures import close_after_fault
-from flowprov.capture.function_spec import FunctionSpec
-from flowprov.capture.task_records import (
-    close_task,
-    encode_outputs_and_extras,
-    end_with_error,
-    start_call,
-    undo_returned_start,
-)
-from flowprov.clock import ticks
-from flowprov.runtime import context
-from flowprov.runtime.context import Scope
+from flowprov.capture.suspended_scope import SuspendedScope
 
 
 def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
@@ -152,6 +141,7 @@ class _Remainder:
     def __del__(self) -> None:
         if self._scope.is_open():
             self._scope.end(None, left_early=True)
+        self._scope.close_inner()
 
 
 class GeneratorSteps(_BodySteps):
@@ -295,100 +285,3 @@ class AsyncGeneratorSteps(_BodySteps):
 
 def _leave_to_outer(generator: Any) -> None:
     """Do nothing for a generator that is let go: the outer one closes it."""
-
-
-class SuspendedScope:
-    """The scope of a generator: current while its body runs, and only then.
-
-    Attributes
-    ----------
-    scope
-        The scope; None if nothing is recorded.
-    yielded
-        How many values the generator yielded.
-    """
-
-    def __init__(self) -> None:
-        self.scope: Scope | None = None
-        self._innermost: Scope | None = None
-        self.yielded = 0
-
-    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Open the scope, suspended."""
-        self._open(args, kwargs)
-        self._innermost = self.scope
-        self.suspend()
-
-    def is_open(self) -> bool:
-        """Whether the scope has no record of its end yet, and this process is to write it."""
-        scope = self.scope
-        if scope is None:
-            return False
-        return (scope.workflow_id if scope.key is None else scope.key) in scope.journal.open_scopes
-
-    def suspend(self) -> None:
-        """Take the scope out of the context, with those of loops in the body, while the body waits."""
-        scope, innermost = self.scope, context.current.get()
-        opened = innermost
-        while opened is not None and opened is not scope:
-            opened = opened.previous
-        if scope is not None and opened is not None:  # else another context
-            self._innermost = innermost
-            context.current.set(scope.previous)
-
-    def resume(self) -> None:
-        """Make the scopes of the body current again, inside the scope that is current where it resumes."""
-        if self.scope is not None:
-            self.scope.previous = context.current.get()
-            context.current.set(self._innermost)
-
-    def end(self, result: Any, *, left_early: bool = False) -> None:
-        """Record the end of the generator, and whether it was closed before its end."""
-        raise NotImplementedError
-
-    def fail(self, error: BaseException) -> None:
-        """Record that an exception ended the generator, unless it has its record."""
-        raise NotImplementedError
-
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Open the scope and make it current; leave it None if nothing is recorded."""
-        raise NotImplementedError
-
-
-class GeneratorTask(SuspendedScope):
-    """The scope of a generator that is a task.
-
-    Parameters
-    ----------
-    spec
-        The generator's function.
-    """
-
-    def __init__(self, spec: FunctionSpec) -> None:
-        super().__init__()
-        self._spec = spec
-
-    def _open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            self.scope = start_call(self._spec, args, kwargs)
-        except BaseException as error:  # from outside, raised on unchanged
-            undo_returned_start(error)
-            raise
-
-    def end(self, result: Any, *, left_early: bool = False) -> None:
-        """Record the end of the generator: how many values it yielded, and what it returned."""
-        scope, spec = self.scope, self._spec
-        if scope is None:
-            return
-        try:
-            ended = ticks()
-            outputs = {"yielded": self.yielded, **(spec.name_outputs(result) or {})}
-            metadata = {**spec.custom_metadata, "left_early": True} if left_early else spec.custom_metadata
-            close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, metadata))
-        except BaseException as error:  # the guard; what came from outside passes on from there
-            close_after_fault(scope, "recording the end of a generator", error)
-
-    def fail(self, error: BaseException) -> None:
-        """Record that an exception ended the generator, unless it has its record."""
-        if self.scope is not None and self.is_open():
-            end_with_error(self.scope, error, self._spec.tags, self._spec.custom_metadata)

@@ -15,7 +15,8 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flowprov.capture import replay
 from flowprov.capture.failures import close_left_open
 from flowprov.capture.function_spec import FunctionSpec
-from flowprov.capture.generators import GeneratorTask, wrap_async_generator, wrap_generator
+from flowprov.capture.generators import wrap_async_generator, wrap_generator
+from flowprov.capture.suspended_scope import GeneratorTask
 from flowprov.capture.task_records import (
     end_call,
     end_with_error,

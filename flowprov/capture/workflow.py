@@ -18,7 +18,8 @@ from flowprov.capture import replay
 from flowprov.capture.additions import collect_values
 from flowprov.capture.copies import InertCopies
 from flowprov.capture.failures import as_exception
-from flowprov.capture.generators import SuspendedScope, wrap_async_generator, wrap_generator
+from flowprov.capture.generators import wrap_async_generator, wrap_generator
+from flowprov.capture.suspended_scope import SuspendedScope
 from flowprov.capture.workflow_records import (
     add_to_workflow,
     close_workflow,

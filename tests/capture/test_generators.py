@@ -15,6 +15,7 @@ import flowprov
 from flowprov.runtime import context
 from tests.capture import generator_programs as programs
 from tests.capture.generator_programs import async_drives, bodies, source_of, sync_drives
+from tests.support import only, tasks
 
 
 @flowprov.task
@@ -82,7 +83,6 @@ def _play_twice(
         # It was let go and did not end: the interpreter says so. The inner generator is then let go, too, and
         # may say so once more.
         captured = captured[: len(plain)]
-    note(source)
     return captured, plain
 
 
@@ -92,6 +92,7 @@ def test_a_captured_generator_does_what_the_plain_one_does(tmp_path: Path, kind:
     @settings(max_examples=200)
     @given(body=bodies, operations=sync_drives)
     def compare(body: list[str], operations: Any) -> None:
+        note(source_of(body, asynchronous=False))
         captured, plain = _play_twice(body, operations, kind, asynchronous=False)
         assert captured == plain
 
@@ -107,8 +108,32 @@ def test_a_captured_asynchronous_generator_does_what_the_plain_one_does(
     @settings(max_examples=200)
     @given(body=bodies, operations=async_drives)
     def compare(body: list[str], operations: Any) -> None:
+        note(source_of(body, asynchronous=True))
         captured, plain = _play_twice(body, operations, kind, asynchronous=True)
         assert captured == plain
 
     with _capture(state, tmp_path):
         compare()
+
+
+REFUSES_TO_BE_CLOSED = [
+    "with scope('s'):",
+    "    try:",
+    "        log(('sent', (yield 0)))",
+    "    except KINDS['GeneratorExit'] as error:",
+    "        log(('sent', (yield 0)))",
+]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("kind", CAPTURES)
+def test_what_is_open_in_a_body_that_refuses_to_be_closed_is_recorded_when_it_is_let_go(
+    tmp_path: Path, kind: str, *, asynchronous: bool
+) -> None:
+    with _capture("on", tmp_path):
+        captured, plain = _play_twice(REFUSES_TO_BE_CLOSED, [("next", [])], kind, asynchronous=asynchronous)
+        assert captured == plain
+    task = only([task for task in tasks(tmp_path / "buffer") if task.activity_id == "s"])
+    # The interpreter closes a plain one once more, and this time the body ends.
+    how = {"left_early": True} if asynchronous else {"ended_by": "GeneratorExit"}
+    assert (task.status, task.custom_metadata) == ("FINISHED", how)
