@@ -74,7 +74,7 @@ python-matrix:
 faults: $(READY) servers  ## every fault of delivery, played and counted; writes docs/explanation/faults.md
 	$(BIN)/python -m tests.faults
 
-soak: $(READY) servers  ## the tests that take many minutes
+soak: $(READY) servers  ## the tests that take long: kills, fuzzing, memory, what torch lacks
 	$(BIN)/pytest -q -m soak
 
 benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery; Dask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -46,24 +47,38 @@ def test_a_search_in_which_all_fail_ends_with_an_error(run: RunScript) -> None:
     assert "no configuration finished" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["emsiz=64"], "did you mean emsize?"),
-        (["lr=fast"], "lr must be a number, not 'fast'"),
-        (["--corpus", "wikipedia"], "unknown corpus"),
-        (["--corpus", "text:nowhere"], "nowhere does not exist"),
-        (["--epochs", "0"], "Invalid value for '--epochs'"),
-        (["--settings", "nowhere.yaml"], "Invalid value for '--settings'"),
-    ],
-)
-def test_a_bad_flag_is_told_without_a_traceback_and_leaves_nothing(
-    run: RunScript, tmp_path: Path, words: list[str], said: str
-) -> None:
-    done = run(*words)
+BAD_FLAGS = [
+    (["lr=fast"], "lr must be a number, not 'fast'"),
+    (["--corpus", "wikipedia"], "unknown corpus"),
+    (["--corpus", "text:nowhere"], "nowhere does not exist"),
+    (["--epochs", "0"], "Invalid value for '--epochs'"),
+    (["--settings", "nowhere.yaml"], "Invalid value for '--settings'"),
+]
+
+
+def test_a_bad_flag_is_told_without_a_traceback_and_leaves_nothing(run: RunScript, tmp_path: Path) -> None:
+    done = run("emsiz=64")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "did you mean emsize?" in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_bad_flag_is_told_in_words(run_script: RunScript, tmp_path: Path) -> None:
+    program = """
+import json, sys
+from click.testing import CliRunner
+sys.path.insert(0, sys.argv[1])
+from llm_train_campaign import main
+for words in json.loads(sys.argv[2]):
+    done = CliRunner().invoke(main, words)
+    print(json.dumps([done.exit_code, done.output]))
+"""
+    done = run_script("-c", program, str(EXAMPLE), json.dumps([words for words, _ in BAD_FLAGS]))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(BAD_FLAGS), done.stderr
+    for (words, said), (status, output) in zip(BAD_FLAGS, answers, strict=True):
+        assert (status, said in output) == (2, True), (words, output)
     assert list(tmp_path.iterdir()) == []
 
 

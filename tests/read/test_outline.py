@@ -212,6 +212,7 @@ def peak_memory(call: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.soak
 def test_memory_does_not_grow_with_the_number_of_tasks(tmp_path: Path) -> None:
     peaks = {}
     for epochs in (40, 160):

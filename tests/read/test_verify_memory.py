@@ -92,10 +92,11 @@ def _peak(folder: Path, written: Iterator[Record]) -> tuple[int, int]:
     ("kind", "bytes_each", "open_each"),
     [
         (_dask_tasks, 50, 0),
-        (_additions, 50, 0),
-        (_corrections, 50, 0),
-        (_additions_to_a_workflow, 50, 0),
-        (_workflows, 3_500, 0),  # two records, a row, the attempts of each
+        pytest.param(_additions, 50, 0, marks=pytest.mark.soak),
+        pytest.param(_corrections, 50, 0, marks=pytest.mark.soak),
+        pytest.param(_additions_to_a_workflow, 50, 0, marks=pytest.mark.soak),
+        # Of workflows: two records, a row, the attempts of each.
+        pytest.param(_workflows, 3_500, 0, marks=pytest.mark.soak),
         (_never_ended, 2_500, 1),  # a record, a row, an item of the result
     ],
 )

@@ -97,7 +97,7 @@ def test_each_restart_of_torchrun_is_an_attempt(tmp_path: Path, options: list[st
     assert len({row.workflow_id for row in rows}) == len({row.campaign_id for row in rows}) == 1
 
 
-@pytest.mark.parametrize("name", ["none", "exp"])
+@pytest.mark.parametrize("name", ["none", pytest.param("exp", marks=pytest.mark.soak)])
 def test_two_runs_with_a_fixed_port_are_different_runs(tmp_path: Path, name: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -113,6 +113,7 @@ def test_two_runs_with_a_fixed_port_are_different_runs(tmp_path: Path, name: str
     assert len({row.workflow_id for row in rows}) == 2
 
 
+@pytest.mark.soak
 def test_two_runs_of_several_nodes_with_a_fixed_port_keep_their_own_rows(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -302,6 +302,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.soak  # a process for each part
 @pytest.mark.parametrize(
     "part", [part for part in PARTS if part.name not in NEVER_MISSING], ids=lambda part: part.name
 )

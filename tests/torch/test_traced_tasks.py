@@ -283,7 +283,9 @@ HOW = {
 }
 
 
-@pytest.mark.parametrize("how", list(HOW))
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=() if how in ("compile", "jit") else pytest.mark.soak) for how in HOW]
+)
 def test_it_holds_where_torch_comes_later_and_the_adapter_does_not(tmp_path: Path, how: str) -> None:
     run(PROGRAM.format(before="", trace=HOW[how]), tmp_path)
     assert sorted(str(task.activity_id) for task in tasks(tmp_path)) == ["double", "loop_iteration"]

@@ -131,6 +131,7 @@ def _grows(forwards_each: int) -> tuple[int, int]:
     return second[0] - first[0], second[1] - first[1]
 
 
+@pytest.mark.soak
 def test_five_thousand_forwards_with_children_leave_nothing(buffer: Path) -> None:
     scopes, size = _grows(2_500)
     assert scopes <= 0
