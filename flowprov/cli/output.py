@@ -8,13 +8,14 @@ terminal nor pass for a line of ours.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flowprov.cli.tables import shown_width
+from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
 from flowprov.errors import FlowprovError
 
@@ -49,38 +50,28 @@ def source_options(command: _Command) -> _Command:
     return click.argument("source", required=False)(command)
 
 
-def print_lines(*lines: str, to_stderr: bool = False) -> None:
-    """Print lines for people. A line break that is part of a line was recorded: it is escaped."""
-    print_all(lines, to_stderr=to_stderr)
+def print_lines(*lines: str, to_stderr: bool = False) -> bool:
+    """Print lines for people; return whether anybody reads on.
+
+    A line break that is part of a line was recorded: it is escaped.
+    """
+    return print_all(lines, to_stderr=to_stderr)
 
 
-def print_all(lines: Iterable[str], *, to_stderr: bool = False) -> None:
+def print_all(lines: Iterable[str], *, to_stderr: bool = False) -> bool:
     """Print lines one by one, as :func:`print_lines` does."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    _write((_shown(line) for line in lines), stream)
+    return write(map(_shown, lines), sys.stderr if to_stderr else sys.stdout)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON on one line."""
-    _write([printable_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))], sys.stdout)
+def print_json(value: Any) -> bool:
+    """Print a value as JSON on one line; return whether anybody reads on."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return write([printable_json(text)], sys.stdout)
 
 
 def _shown(line: str) -> str:
     text = printable(line)
     return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 3]}..."
-
-
-def _write(lines: Iterable[str], stream: Any) -> None:
-    """Write lines; a reader that closes the pipe early is no error."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        for line in lines:
-            # The text may hold characters that this terminal cannot show.
-            click.echo(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-        stream.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at its end, and would report the closed pipe then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def campaign_heading(campaign: Campaign) -> str:
@@ -91,12 +82,17 @@ def campaign_heading(campaign: Campaign) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:
     """Return the lines of a table; its last ``numbers`` columns are aligned to the right."""
     lines = [head, *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(shown_width, column)) for column in zip(*lines, strict=True)]
     texts = len(head) - numbers
     return [
         "  ".join(
-            cell.ljust(width) if index < texts else cell.rjust(width)
+            _padded(cell, width, to_right=index >= texts)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
+
+
+def _padded(cell: str, width: int, *, to_right: bool) -> str:
+    padding = " " * (width - shown_width(cell))
+    return padding + cell if to_right else cell + padding

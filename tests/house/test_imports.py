@@ -140,6 +140,7 @@ FRAMEWORKS = {
     "psutil": {"telemetry"},
     "pynvml": {"telemetry"},  # comes with nvidia-ml-py
     "amdsmi": {"telemetry"},
+    "rich": {"cli"},
 }
 CORE = {"msgspec", "yaml", "uuid_utils", "click"}
 
