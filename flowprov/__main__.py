@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 
 from flowprov import cli
+from flowprov.cli.commands import help_page
 from flowprov.cli.terminal import write
 
 
 def main() -> None:
     """Run the command line; for ``flowprov --help`` click need not be imported."""
     if sys.argv[1:] in (["--help"], ["-h"]):
-        write([cli.help_page()], sys.stdout)
+        write([help_page()], sys.stdout)
     else:
         cli.main(prog_name="flowprov")
 

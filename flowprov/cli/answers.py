@@ -145,18 +145,9 @@ def diff(default: str | None, a: str, b: str, sources: tuple[str, ...], *, as_js
     """
     found = compare(a, b, sources or default)
     if as_json:
-        print_json(_plain_tree(found.to_dict()))
+        print_json(found.to_dict())
     else:
         print_lines(*fit_columns(found.lines()))
-
-
-def _plain_tree(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain_tree(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_tree(one) for one in value]
-    known = value is None or isinstance(value, (bool, int, float, str))
-    return _plain("", value if known else str(value))
 
 
 def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> None:
@@ -260,11 +251,9 @@ def _print_json_lines(lines: Sequence[Line]) -> None:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON holds it: times as ISO 8601, and texts for what is no finite number."""
+    """Return a value of a line; times are numbers there."""
     if name in TIMES and isinstance(value, int):
-        return (_EPOCH + timedelta(microseconds=value // 1000)).isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+        return _EPOCH + timedelta(microseconds=value // 1000)
     return value
 
 

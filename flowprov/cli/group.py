@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from flowprov import cli
+from flowprov.cli.commands import COMMANDS, help_page
 from flowprov.cli.output import Failure, print_lines
 from flowprov.cli.terminal import OutputError, end_line
 from flowprov.errors import FlowprovError
@@ -43,21 +43,21 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
         """Return the names of all commands."""
-        return list(cli.commands())
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return a command; its module is imported now."""
-        place = cli.commands().get(cmd_name)
-        if place is None:
+        info = COMMANDS.get(cmd_name)
+        if info is None:
             return None
-        command: click.Command = getattr(import_module(f"flowprov.cli.{place.module}"), cmd_name)
+        command: click.Command = getattr(import_module(f"flowprov.cli.{info.module}"), cmd_name)
         if all(parameter.name != "debug" for parameter in command.params):
             command.params.append(_debug_option())
         return command
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
         """Return the page of ``flowprov --help``, which is made without click."""
-        return cli.help_page()
+        return help_page()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call a command."""

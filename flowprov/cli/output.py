@@ -8,8 +8,10 @@ terminal nor pass for a line of ours.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -65,8 +67,21 @@ def print_all(lines: Iterable[str], *, to_stderr: bool = False) -> bool:
 
 def print_json(value: Any) -> bool:
     """Print a value as JSON on one line; return whether anybody reads on."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_to_plain(value), ensure_ascii=False, separators=(",", ":"))
     return write([printable_json(text)], sys.stdout)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value as JSON holds it: times as ISO 8601, and texts for what is no finite number."""
+    if isinstance(value, dict):
+        return {str(name): _to_plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _shown(line: str) -> str:

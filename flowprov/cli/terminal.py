@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,6 +43,21 @@ def write(lines: Iterable[str], stream: Any) -> bool:
 def is_terminal(stream: Any) -> bool:
     """Whether a person sees what is written to a stream, at once."""
     return stream is not None and bool(stream.isatty())
+
+
+def wait(seconds: float, stream: Any) -> bool:
+    """Wait; return whether anybody reads a stream on. It ends at once if nobody does."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # it has no descriptor: nobody can close it
+        time.sleep(seconds)
+        return True
+    found = poll.poll(seconds * 1000)
+    if found and found[0][1] & select.POLLNVAL:  # a kind of file that this system cannot watch
+        time.sleep(seconds)
+        return True
+    return not found
 
 
 def end_line(stream: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import flowprov as package
-from flowprov.cli import answers, help_page, main
+from flowprov.cli import answers, main
+from flowprov.cli.commands import help_page
 from tests.cli.support import flowprov
 from tests.support import REPOSITORY, clean_environment, run, start_command
 
@@ -27,7 +28,7 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
     assert isinstance(main, click.Group)
     context = click.Context(main)
     names = main.list_commands(context)
-    assert names == ["diff", "ls", "query", "rm", "run", "runs", "ship", "show", "verify"]
+    assert names == ["diff", "ls", "query", "rm", "run", "runs", "ship", "show", "tail", "verify"]
     commands = [main.get_command(context, name) for name in names]
     assert [command.name for command in commands if command] == names
 
