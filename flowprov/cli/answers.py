@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprov.cli.output import Failure, print_json, print_lines, table
+from flowprov.cli.output import Failure, format_size, print_json, print_lines, table
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
@@ -27,7 +27,6 @@ from flowprov.read.sql_query import query_rows, with_more
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CELL = 60  # characters
 _MAX_PARAMS = 6  # of runs that differ in none
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -230,19 +229,11 @@ def _cell(column: str, value: Any) -> str:
     if column == "duration":
         return format_duration(value)
     if column == "size":
-        return _size(value)
+        return format_size(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
-
-
-def _size(number: float) -> str:
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return ""
 
 
 def _print_json_lines(lines: Sequence[Line]) -> None:

@@ -1,7 +1,7 @@
 """The table of all commands, and the page of ``flowprov --help``.
 
-Flows in: nothing. Flows out: the module of each command, and a text. It is made without click, whose import takes
-longer than all else that ``flowprov --help`` does.
+Flows in: nothing. Flows out: the module of each command, and a text. It is made without click, whose import
+takes longer than all else that ``flowprov --help`` does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class CommandInfo(NamedTuple):
 COMMANDS = {
     "diff": CommandInfo("answers", "Compare two runs, tasks, workflows or campaigns."),
     "ls": CommandInfo("answers", "List the campaigns."),
+    "plan": CommandInfo("plan", "Say how much a run will record."),
     "query": CommandInfo("answers", "Ask with SQL."),
     "rm": CommandInfo("rm", "Remove campaigns from a buffer."),
     "run": CommandInfo("run", "Run a script inside a workflow."),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -92,6 +93,15 @@ def _shown(line: str) -> str:
 def campaign_heading(campaign: Campaign) -> str:
     """Return the name and the id of a campaign as one line."""
     return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
+
+
+def format_size(number: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in _UNITS[:-1]:
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {_UNITS[-1]}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import Failure, campaign_heading, print_lines
 from flowprov.cli.verify import sink_probes
 from flowprov.journal.summary import JournalSummary
@@ -24,8 +24,6 @@ from flowprov.read.grouping import by_campaign
 from flowprov.read.source import Source
 from flowprov.read.verify import verify
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MAX_LISTED = 20
 
 _Journals = list[JournalSummary]
@@ -79,19 +77,12 @@ def _narrowed(
     groups: Mapping[str, _Journals], chosen: list[str], older_than: str | None, keep: int | None
 ) -> list[str]:
     if older_than is not None:
-        before = time.time_ns() - _age(older_than)
+        before = time.time_ns() - int(parse_duration(older_than, "age") * 1e9)
         chosen = [name for name in chosen if max(one.last_at for one in groups[name]) < before]
     if keep is not None:
         latest = list(groups)[len(groups) - keep :] if keep else []
         chosen = [name for name in chosen if name not in latest]
     return chosen
-
-
-def _age(text: str) -> int:
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise Failure(f"{text} is no age: give a number and s, m, h, d or w, as in 30d")
-    return int(float(match[1]) * _SECONDS[match[2]] * 1e9)
 
 
 def _refusals(

@@ -106,11 +106,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sinks",
         "values",
     },
+    "plan": {"settings"},
     "script_run": {"capture", "errors"},
     "cli": {
         "display",
         "errors",
         "journal",
+        "plan",
         "read",
         "records",
         "runtime",
