@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from flowprov.cli.completion import complete_campaigns, complete_ids
 from flowprov.cli.output import Failure, format_size, print_json, print_lines, table
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
@@ -60,7 +61,9 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
 @click.command()
 @sources_options
-@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option(
+    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
+)
 @click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "params.lr < 0.1".')
 @click.option("--sort", metavar="COLUMN", help="Sort by a column; with a minus before it, the largest first.")
 @click.option("--columns", metavar="A,B", help="The columns to show.")
@@ -99,7 +102,9 @@ def runs(
 @click.command()
 @click.argument("sql")
 @sources_options
-@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option(
+    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--parquet", metavar="FILE", help="Write a Parquet file.")
 @click.pass_obj
@@ -132,8 +137,8 @@ def query(
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_ids)
+@click.argument("b", shell_complete=complete_ids)
 @sources_options
 @click.pass_obj
 def diff(default: str | None, a: str, b: str, sources: tuple[str, ...], *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from flowprov.cli.commands import COMMANDS, help_page
 from flowprov.cli.output import Failure, print_lines
@@ -54,6 +55,15 @@ class CommandGroup(click.Group):
         if all(parameter.name != "debug" for parameter in command.params):
             command.params.append(_debug_option())
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so; no command is imported for that."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return options + [
+            CompletionItem(name, help=info.short_help)
+            for name, info in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
         """Return the page of ``flowprov --help``, which is made without click."""

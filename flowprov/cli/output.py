@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flowprov.cli.completion import complete_campaigns, complete_sources
 from flowprov.cli.tables import shown_width
 from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
@@ -48,9 +49,12 @@ class Failure(click.ClickException):
 def source_options(command: _Command) -> _Command:
     """Add to a command the arguments that choose a campaign."""
     command = click.option(
-        "--campaign", metavar="ID", help="The campaign; by default the one with the latest record."
+        "--campaign",
+        metavar="ID",
+        shell_complete=complete_campaigns,
+        help="The campaign; by default the one with the latest record.",
     )(command)
-    return click.argument("source", required=False)(command)
+    return click.argument("source", required=False, shell_complete=complete_sources)(command)
 
 
 def print_lines(*lines: str, to_stderr: bool = False) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import Failure, campaign_heading, print_lines
 from flowprov.cli.verify import sink_probes
@@ -30,7 +31,7 @@ _Journals = list[JournalSummary]
 
 
 @click.command()
-@click.argument("campaigns", nargs=-1)
+@click.argument("campaigns", nargs=-1, shell_complete=complete_campaigns)
 @click.option("--source", metavar="SOURCE", help="The buffer folder; by default that of the settings.")
 @click.option("--older-than", metavar="AGE", help="Those without a record since then, as in 30d or 12h.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N latest.")

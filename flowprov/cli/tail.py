@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from flowprov.cli.answers import sources_options
+from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.output import print_json, print_lines
 from flowprov.cli.tables import fit_columns
 from flowprov.cli.terminal import wait
@@ -30,7 +31,7 @@ _POLL_S = 0.5
 
 
 @click.command()
-@click.argument("campaign", required=False)
+@click.argument("campaign", required=False, shell_complete=complete_campaigns)
 @sources_options
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
 @click.option("--metrics", is_flag=True, help="Print what was measured, and nothing else.")
