@@ -17,6 +17,7 @@ import click
 
 from flowprov.cli.completion import complete_campaigns, complete_ids
 from flowprov.cli.output import Failure, format_size, print_json, print_lines, table
+from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
@@ -51,7 +52,8 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
     Running ones come first, then the latest.
     """
-    lines = campaign_table(sources or default)[::-1]
+    with progress("reading"):
+        lines = campaign_table(sources or default)[::-1]
     lines.sort(key=lambda line: line["status"] != "RUNNING")
     if as_json:
         _print_json_lines(lines)
@@ -85,7 +87,8 @@ def runs(
     A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
     differ are shown, and as many columns as the terminal has room for.
     """
-    lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
+    with progress("reading"):
+        lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
         lines = _filtered(lines, known, where)
@@ -123,7 +126,8 @@ def query(
     Names with dots stand in quotes: select "params.lr", "metrics.loss" from runs. used, generated and
     custom_metadata are JSON texts: generated->>'$.loss'.
     """
-    columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
+    with progress("reading"):
+        columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
     if parquet is not None:
         _write_parquet(columns, rows, parquet)
     elif as_json:
@@ -147,7 +151,8 @@ def diff(default: str | None, a: str, b: str, sources: tuple[str, ...], *, as_js
     A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
     code, environment, metrics and durations are compared.
     """
-    found = compare(a, b, sources or default)
+    with progress("reading"):
+        found = compare(a, b, sources or default)
     if as_json:
         print_json(found.to_dict())
     else:

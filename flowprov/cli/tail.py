@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import click
@@ -20,13 +19,12 @@ from flowprov.cli.output import print_json, print_lines
 from flowprov.cli.tables import fit_columns
 from flowprov.cli.terminal import wait
 from flowprov.read.campaign_names import find_campaign
-from flowprov.read.frames import to_dicts
+from flowprov.read.frames import as_datetime, to_dicts
 from flowprov.read.grouping import by_campaign
 from flowprov.read.labels import labels_of
 from flowprov.read.live import Event, LiveCampaign, Measured, Notice, latest_campaign, time_of
 from flowprov.read.source import Source
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _POLL_S = 0.5
 
 
@@ -102,7 +100,8 @@ def _print(events: Sequence[Event], *, as_json: bool) -> bool:
 
 
 def _line(event: Event) -> str:
-    at = (_EPOCH + timedelta(microseconds=time_of(event) // 1000)).strftime("%H:%M:%S")
+    time = as_datetime(time_of(event))
+    at = "-" if time is None else f"{time:%H:%M:%S}"
     if isinstance(event, Measured):
         values = " ".join(f"{name}={value:.6g}" for name, value in event.values.items())
         parts = [event.workflow, event.loop, "" if event.step is None else f"step {event.step}", values]
@@ -112,8 +111,6 @@ def _line(event: Event) -> str:
 
 def _as_dict(event: Event) -> dict[str, Any]:
     if isinstance(event, Measured):
-        return {"type": "metrics", **event._asdict()} | {
-            "at": _EPOCH + timedelta(microseconds=event.at // 1000)
-        }
+        return {"type": "metrics", **event._asdict(), "at": as_datetime(event.at)}
     (fields,) = to_dicts([event])  # type: ignore[list-item]
     return {name: value for name, value in fields.items() if value is not None}

@@ -19,6 +19,7 @@ _STYLES = {
     "yellow": "INTERRUPTED|CANCELLED",
     "cyan": "RUNNING|SUBMITTED",
 }
+_SHORT = 19  # characters: terminals may be so narrow
 _IN_A_COLUMN = r"(?:(?<=  )|^)(?:{})(?=  |:|$)"  # not where a recorded text has the same word
 
 
@@ -58,6 +59,11 @@ def wait(seconds: float, stream: Any) -> bool:
         time.sleep(seconds)
         return True
     return not found
+
+
+def overwrite_line(text: str, stream: Any) -> None:
+    """Write a short text over the present line of a terminal, which stays the present one."""
+    _attempt(lambda: print(f"\r{text:<{_SHORT}}\r{text}", end="", file=stream, flush=True), stream)
 
 
 def end_line(stream: Any) -> None:
