@@ -1,13 +1,13 @@
 """Run the same campaign with nine settings, which record from next to nothing to the forward of every module.
 
-Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step must and does
-record, what is wrong with them, a recorded tree, the configuration that won, and what to type next::
+Flows in: the settings files in `settings/`. Flows out: a table of how many rows each step was planned to
+record and did, what is wrong with them, a recorded tree, the configuration that won, and what to type next::
 
     python ladder.py
     python ladder.py --only 3
 
 Each step runs in a process and a folder of its own. The exit status is 1 if a step recorded something else
-than it must.
+than it must, or than `flowprov plan` says before it runs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from pathlib import Path
 
 import click
 import pandas as pd
-from ladder_checks import EXPECTED_ROWS, Losses, check_step
+from ladder_checks import BATCHES, EPOCHS, EXPECTED_ROWS, MODULES, PARTS, Losses, check_step
 from tree import format_tree
 from winner import format_ending
 
 import flowprov
+from flowprov.plan import Program, plan
+from flowprov.settings import load_settings
 
 HERE = Path(__file__).resolve().parent
 ADDS = {
@@ -41,6 +43,7 @@ ADDS = {
     8: "telemetry, and no row",
     9: "forwards of every module in it",
 }
+CALLED_MODULES = {7: len(PARTS), 8: len(PARTS), 9: len(MODULES)}  # in each forward of the model
 LAST_TREE = 6  # the trees of later steps are too long to read
 PRINTED_LOSSES = re.compile(r"epoch \d+ train_loss (\S+) val_loss (\S+)")
 
@@ -57,11 +60,20 @@ def clean_environment(settings: Path) -> dict[str, str]:
     }
 
 
+def planned_rows(step: int) -> int:
+    """Return how many rows `flowprov plan` says that a step will record."""
+    settings = load_settings(HERE / "settings" / f"step_{step}.yaml", environ={})
+    modules = 1 + CALLED_MODULES.get(step, 0)
+    program = Program(workflows=2, dask_tasks=1, epochs=EPOCHS, batches=BATCHES, modules=modules, processes=2)
+    return plan(settings, program).rows
+
+
 @dataclass
 class Outcome:
     """What came out of one step: its record, the losses that it printed, and what is wrong."""
 
     step: int
+    planned: int
     frame: pd.DataFrame | None = None
     losses: Losses = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -72,14 +84,15 @@ class Outcome:
         return "wrong" if self.problems else "ok"
 
     def table_row(self) -> str:
-        """Return the line of the table: the expected number of rows, the number found, and the verdict."""
+        """Return the line of the table: the planned number of rows, the number found, and the verdict."""
         found = "-" if self.frame is None else str(len(self.frame))
-        return f"{self.step:<6}{ADDS[self.step]:<34}{EXPECTED_ROWS[self.step]:>9}{found:>7}  {self.verdict}"
+        return f"{self.step:<6}{ADDS[self.step]:<34}{self.planned:>9}{found:>7}  {self.verdict}"
 
 
 def run_step(step: int, folder: Path) -> Outcome:
     """Run the campaign with the settings of one step in a new folder, and check what it recorded."""
     folder.mkdir(parents=True)
+    planned = planned_rows(step)
     done = subprocess.run(  # noqa: S603 -- the program and its arguments are ours
         [sys.executable, HERE / "llm_train_campaign.py"],
         cwd=folder,
@@ -92,13 +105,16 @@ def run_step(step: int, folder: Path) -> Outcome:
     (folder / "output.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode != 0:
         problem = f"the campaign ended with status {done.returncode}:\n{done.stderr[-3000:]}"
-        return Outcome(step, problems=[problem])
+        return Outcome(step, planned, problems=[problem])
     losses = [(float(train), float(val)) for train, val in PRINTED_LOSSES.findall(done.stdout)]
     try:
         frame = flowprov.read_buffer(folder / "flowprov_buffer")
     except flowprov.FlowprovError as error:
-        return Outcome(step, losses=losses, problems=[f"the record cannot be read: {error}"])
-    return Outcome(step, frame, losses, check_step(step, frame, losses))
+        return Outcome(step, planned, losses=losses, problems=[f"the record cannot be read: {error}"])
+    problems = check_step(step, frame, losses)
+    if len(frame) != planned:
+        problems.append(f"{len(frame)} rows, planned {planned}")
+    return Outcome(step, planned, frame, losses, problems)
 
 
 def climb(steps: list[int], base: Path) -> list[Outcome]:
@@ -132,7 +148,7 @@ def main(*, only: int | None, output_dir: Path | None) -> None:
     if any((base / f"step_{step}").exists() for step in steps):
         raise click.UsageError(f"{base} holds an earlier ladder; name another folder")
     outcomes = climb(steps, base)
-    click.echo(f"\n{'step':<6}{'adds':<34}{'expected':>9}{'found':>7}")
+    click.echo(f"\n{'step':<6}{'adds':<34}{'planned':>9}{'found':>7}")
     for outcome in outcomes:
         click.echo(outcome.table_row())
     shown = ([outcome for outcome in outcomes if outcome.step <= LAST_TREE] or outcomes)[-1]

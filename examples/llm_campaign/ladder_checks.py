@@ -17,7 +17,8 @@ Losses = list[tuple[float, float]]  # training and validation loss of each epoch
 Problems = Iterator[str]
 
 EPOCHS = 4
-FORWARDS_OF_AN_EPOCH = 6  # 2 batches of training, 4 of validation
+BATCHES = (2, 4)  # of an epoch: of training, of validation
+FORWARDS_OF_AN_EPOCH = sum(BATCHES)
 # The modules that a forward of the model calls: its four parts, the dropout of the positions, the two layers
 # of the encoder, and eight modules in each layer (out_proj and the ModuleList are never called).
 PARTS = ("embedding", "pos_encoder", "encoder", "decoder")

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprov.cli.output import Failure, print_json, print_lines, table
+from flowprov.cli.completion import complete_campaigns, complete_ids
+from flowprov.cli.output import Failure, format_size, print_json, print_lines, table
+from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
@@ -27,7 +29,6 @@ from flowprov.read.sql_query import query_rows, with_more
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CELL = 60  # characters
 _MAX_PARAMS = 6  # of runs that differ in none
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -51,7 +52,8 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
     Running ones come first, then the latest.
     """
-    lines = campaign_table(sources or default)[::-1]
+    with progress("reading"):
+        lines = campaign_table(sources or default)[::-1]
     lines.sort(key=lambda line: line["status"] != "RUNNING")
     if as_json:
         _print_json_lines(lines)
@@ -61,7 +63,9 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
 @click.command()
 @sources_options
-@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option(
+    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
+)
 @click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "params.lr < 0.1".')
 @click.option("--sort", metavar="COLUMN", help="Sort by a column; with a minus before it, the largest first.")
 @click.option("--columns", metavar="A,B", help="The columns to show.")
@@ -83,7 +87,8 @@ def runs(
     A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
     differ are shown, and as many columns as the terminal has room for.
     """
-    lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
+    with progress("reading"):
+        lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
         lines = _filtered(lines, known, where)
@@ -100,7 +105,9 @@ def runs(
 @click.command()
 @click.argument("sql")
 @sources_options
-@click.option("--campaign", metavar="ID", help="Only this campaign; by default all.")
+@click.option(
+    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--parquet", metavar="FILE", help="Write a Parquet file.")
 @click.pass_obj
@@ -119,7 +126,8 @@ def query(
     Names with dots stand in quotes: select "params.lr", "metrics.loss" from runs. used, generated and
     custom_metadata are JSON texts: generated->>'$.loss'.
     """
-    columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
+    with progress("reading"):
+        columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
     if parquet is not None:
         _write_parquet(columns, rows, parquet)
     elif as_json:
@@ -133,8 +141,8 @@ def query(
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_ids)
+@click.argument("b", shell_complete=complete_ids)
 @click.option("--forwards", is_flag=True, help="Find the first module call that gave something else.")
 @sources_options
 @click.pass_obj
@@ -146,20 +154,12 @@ def diff(
     A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
     code, environment, metrics and durations are compared.
     """
-    found = compare(a, b, sources or default, forwards=forwards)
+    with progress("reading"):
+        found = compare(a, b, sources or default, forwards=forwards)
     if as_json:
-        print_json(_plain_tree(found.to_dict()))
+        print_json(found.to_dict())
     else:
         print_lines(*fit_columns(found.lines()))
-
-
-def _plain_tree(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _plain_tree(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_tree(one) for one in value]
-    known = value is None or isinstance(value, (bool, int, float, str))
-    return _plain("", value if known else str(value))
 
 
 def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: str) -> None:
@@ -242,19 +242,11 @@ def _cell(column: str, value: Any) -> str:
     if column == "duration":
         return format_duration(value)
     if column == "size":
-        return _size(value)
+        return format_size(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
-
-
-def _size(number: float) -> str:
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return ""
 
 
 def _print_json_lines(lines: Sequence[Line]) -> None:
@@ -263,11 +255,9 @@ def _print_json_lines(lines: Sequence[Line]) -> None:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a value as JSON holds it: times as ISO 8601, and texts for what is no finite number."""
+    """Return a value of a line; times are numbers there."""
     if name in TIMES and isinstance(value, int):
-        return (_EPOCH + timedelta(microseconds=value // 1000)).isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+        return _EPOCH + timedelta(microseconds=value // 1000)
     return value
 
 

@@ -8,13 +8,17 @@ terminal nor pass for a line of ours.
 from __future__ import annotations
 
 import json
-import os
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flowprov.cli.completion import complete_campaigns, complete_sources
+from flowprov.cli.tables import shown_width
+from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
 from flowprov.errors import FlowprovError
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,25 +49,44 @@ class Failure(click.ClickException):
 def source_options(command: _Command) -> _Command:
     """Add to a command the arguments that choose a campaign."""
     command = click.option(
-        "--campaign", metavar="ID", help="The campaign; by default the one with the latest record."
+        "--campaign",
+        metavar="ID",
+        shell_complete=complete_campaigns,
+        help="The campaign; by default the one with the latest record.",
     )(command)
-    return click.argument("source", required=False)(command)
+    return click.argument("source", required=False, shell_complete=complete_sources)(command)
 
 
-def print_lines(*lines: str, to_stderr: bool = False) -> None:
-    """Print lines for people. A line break that is part of a line was recorded: it is escaped."""
-    print_all(lines, to_stderr=to_stderr)
+def print_lines(*lines: str, to_stderr: bool = False) -> bool:
+    """Print lines for people; return whether anybody reads on.
+
+    A line break that is part of a line was recorded: it is escaped.
+    """
+    return print_all(lines, to_stderr=to_stderr)
 
 
-def print_all(lines: Iterable[str], *, to_stderr: bool = False) -> None:
+def print_all(lines: Iterable[str], *, to_stderr: bool = False) -> bool:
     """Print lines one by one, as :func:`print_lines` does."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    _write((_shown(line) for line in lines), stream)
+    return write(map(_shown, lines), sys.stderr if to_stderr else sys.stdout)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON on one line."""
-    _write([printable_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))], sys.stdout)
+def print_json(value: Any) -> bool:
+    """Print a value as JSON on one line; return whether anybody reads on."""
+    text = json.dumps(_to_plain(value), ensure_ascii=False, separators=(",", ":"))
+    return write([printable_json(text)], sys.stdout)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value as JSON holds it: times as ISO 8601, and texts for what is no finite number."""
+    if isinstance(value, dict):
+        return {str(name): _to_plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _shown(line: str) -> str:
@@ -70,33 +94,34 @@ def _shown(line: str) -> str:
     return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 3]}..."
 
 
-def _write(lines: Iterable[str], stream: Any) -> None:
-    """Write lines; a reader that closes the pipe early is no error."""
-    encoding = stream.encoding or "utf-8"
-    try:
-        for line in lines:
-            # The text may hold characters that this terminal cannot show.
-            click.echo(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-        stream.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at its end, and would report the closed pipe then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def campaign_heading(campaign: Campaign) -> str:
     """Return the name and the id of a campaign as one line."""
     return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
 
 
+def format_size(number: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in _UNITS[:-1]:
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {_UNITS[-1]}"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:
     """Return the lines of a table; its last ``numbers`` columns are aligned to the right."""
     lines = [head, *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(shown_width, column)) for column in zip(*lines, strict=True)]
     texts = len(head) - numbers
     return [
         "  ".join(
-            cell.ljust(width) if index < texts else cell.rjust(width)
+            _padded(cell, width, to_right=index >= texts)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
+
+
+def _padded(cell: str, width: int, *, to_right: bool) -> str:
+    padding = " " * (width - shown_width(cell))
+    return padding + cell if to_right else cell + padding

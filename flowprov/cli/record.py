@@ -1,6 +1,7 @@
-"""One record in full, as text.
+"""One record in full.
 
-Flows in: a run, a task or a workflow. Flows out: its fields, one below the other, and its traceback.
+Flows in: a run, a task or a workflow. Flows out: its fields, as JSON, or one below the other with its
+traceback.
 """
 
 from __future__ import annotations
@@ -16,25 +17,32 @@ from flowprov.read.labels import format_duration
 _LAST = ("machine_info", "settings", "telemetry_at_start", "telemetry_at_end")  # the long ones
 
 
-def record_lines(item: Item) -> list[str]:
-    """Return the lines."""
+def record_fields(item: Item) -> dict[str, Any]:
+    """Return what is known of an item: what it is, the columns of its row, its last metrics."""
     record = item.task if item.task is not None else item.workflows[-1] if item.workflows else None
-    lines = [f"{item.kind}  {item.name or ''}  {item.id}"]
-    if record is None:
-        return lines
-    (fields,) = to_dicts([record])
-    error = fields.pop("error")
-    names = [*(name for name in fields if name not in _LAST), *_LAST]
-    for name in names:
-        lines += _field(name, fields[name])
+    row = {} if record is None else to_dicts([record])[0]
+    long = {name: row.pop(name) for name in _LAST if name in row}
     metrics = {value.name: value.value for value in item.values}  # the last of each
-    lines += _field("metrics", metrics)
+    fields = {"kind": item.kind, "id": item.id, **row, "name": item.name, **long, "metrics": metrics}
+    return {name: value for name, value in fields.items() if not _is_empty(value)}
+
+
+def record_lines(item: Item) -> list[str]:
+    """Return the lines for people."""
+    fields = record_fields(item)
+    error = fields.pop("error", None)
+    kind, key, name = fields.pop("kind"), fields.pop("id"), fields.pop("name", "")
+    lines = [f"{kind}  {name}  {key}"]
+    for field, value in fields.items():
+        lines += _field(field, value)
     return [*lines, *_error(error)]
 
 
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ({}, [])
+
+
 def _field(name: str, value: Any) -> list[str]:
-    if value is None or value in ({}, []):
-        return []
     if name == "duration":
         value = format_duration(value)
     if isinstance(value, (dict, list)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,25 +15,23 @@ from pathlib import Path
 
 import click
 
+from flowprov.cli.completion import complete_campaigns
+from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import Failure, campaign_heading, print_lines
 from flowprov.cli.verify import sink_probes
-from flowprov.errors import UnknownIdError
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.campaign_names import campaign_of
+from flowprov.read.campaign_names import campaign_of, find_campaign
 from flowprov.read.grouping import by_campaign
 from flowprov.read.source import Source
-from flowprov.read.unknown_ids import describe_unknown
 from flowprov.read.verify import verify
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MAX_LISTED = 20
 
 _Journals = list[JournalSummary]
 
 
 @click.command()
-@click.argument("campaigns", nargs=-1)
+@click.argument("campaigns", nargs=-1, shell_complete=complete_campaigns)
 @click.option("--source", metavar="SOURCE", help="The buffer folder; by default that of the settings.")
 @click.option("--older-than", metavar="AGE", help="Those without a record since then, as in 30d or 12h.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N latest.")
@@ -63,7 +60,8 @@ def rm(
     if not campaigns and older_than is None and keep is None:
         raise Failure("flowprov rm takes campaigns, --older-than or --keep: see flowprov rm --help")
     groups = by_campaign(place.summaries())
-    chosen = _resolved(groups, campaigns, str(place)) if campaigns else list(groups)
+    named = [find_campaign(groups, one, str(place)) for one in campaigns]
+    chosen = list(dict.fromkeys(named)) if campaigns else list(groups)
     chosen = _narrowed(groups, chosen, older_than, keep)
     refused = {} if force else dict(_refusals(context, groups, chosen, source))
     for name, reason in refused.items():
@@ -76,39 +74,16 @@ def rm(
     sys.exit(1 if refused else 0)
 
 
-def _resolved(groups: Mapping[str, _Journals], wanted: Sequence[str], where: str) -> list[str]:
-    names = {name: campaign_of(journals).name for name, journals in groups.items()}
-    found = []
-    for one in wanted:
-        matches = [one] if one in groups else [
-            name for name in groups if name.startswith(one) or names[name] == one
-        ]  # fmt: skip
-        if not matches:
-            raise UnknownIdError(describe_unknown("campaign", one, where, names))
-        if len(matches) > 1:
-            listed = ", ".join(matches[:_MAX_LISTED])
-            raise UnknownIdError(f"{one!r} may mean {listed}. Give the id of one.")
-        found += matches
-    return list(dict.fromkeys(found))
-
-
 def _narrowed(
     groups: Mapping[str, _Journals], chosen: list[str], older_than: str | None, keep: int | None
 ) -> list[str]:
     if older_than is not None:
-        before = time.time_ns() - _age(older_than)
+        before = time.time_ns() - int(parse_duration(older_than, "age") * 1e9)
         chosen = [name for name in chosen if max(one.last_at for one in groups[name]) < before]
     if keep is not None:
         latest = list(groups)[len(groups) - keep :] if keep else []
         chosen = [name for name in chosen if name not in latest]
     return chosen
-
-
-def _age(text: str) -> int:
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise Failure(f"{text} is no age: give a number and s, m, h, d or w, as in 30d")
-    return int(float(match[1]) * _SECONDS[match[2]] * 1e9)
 
 
 def _refusals(

@@ -1,21 +1,30 @@
-"""``flowprov show``: the recorded tree as text.
+"""``flowprov show``: the recorded tree, or one record in full.
 
-Flows in: a campaign. Flows out: its workflows and their tasks, one per line.
+Flows in: a campaign. Flows out: its workflows and their tasks, one per line, and what of them is named apart:
+the slowest and the failed that the tree leaves out. Or all of it as JSON.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import click
+import msgspec
 
-from flowprov.cli.output import campaign_heading, print_all, print_lines, source_options
-from flowprov.cli.record import record_lines
+from flowprov.cli.output import campaign_heading, print_all, print_json, print_lines, source_options
+from flowprov.cli.progress import progress
+from flowprov.cli.record import record_fields, record_lines
+from flowprov.cli.tables import fit_columns
 from flowprov.errors import FlowprovError, UnknownIdError
 from flowprov.read.answers.items import Item, describe_several, find_items
+from flowprov.read.attempts import id_of_key
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.frames import as_datetime
 from flowprov.read.outline import Outline
 from flowprov.read.questions import all_contents
+from flowprov.read.siblings import draw
 from flowprov.read.source import Source
 
 
@@ -31,6 +40,7 @@ from flowprov.read.source import Source
     help="How many siblings of one name and status are shown, the last ones; the others are counted.",
 )
 @click.option("--forwards", is_flag=True, help="Show forwards one by one, like other tasks.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(
     default: str | None,
@@ -40,6 +50,7 @@ def show(
     most: int,
     *,
     forwards: bool,
+    as_json: bool,
 ) -> None:
     """Show the recorded tree: campaign, workflows, tasks; or one record in full, by its id.
 
@@ -47,19 +58,73 @@ def show(
     beginning of an id is enough, where it fits only one.
 
     Each line has a status and a duration; the rank; the first values that were used and generated, above all
-    those in which siblings differ; and how it ended, if that was by an error or early. The forwards of a
-    module inside one task or workflow are one line with their count.
+    those in which siblings differ; the last metrics that were logged; and how it ended, if that was by an
+    error or early. The forwards of a module inside one task or workflow are one line with their count. Below
+    the tree stand the slowest tasks and those that failed, if the tree leaves them out.
     """
     if source is not None and (item := _item(source, default)) is not None:
         if item.kind != "campaign":
-            print_lines(*record_lines(item))
+            _show_record(item, as_json=as_json)
             return
         source, campaign = default, item.id
-    chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
-    journals = chosen.require_campaign(campaign)
-    print_lines(campaign_heading(campaign_of(journals)))
-    outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
-    print_all(f"  {line}" for line in outline.lines())
+    with progress("reading"):
+        chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
+        journals = chosen.require_campaign(campaign)
+        outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
+        outline.read()
+    shown = campaign_of(journals)
+    if as_json:
+        named = {"campaign_id": shown.campaign_id, "name": shown.name}
+        print_json({**named, "started_at": as_datetime(shown.started_at), **_as_dict(outline)})
+        return
+    print_all(fit_columns([campaign_heading(shown)]))
+    print_all(fit_columns(f"  {line}" for line in draw(outline.nodes())))
+    if depth is None:
+        print_all(fit_columns(_named_apart(outline)))
+
+
+def _show_record(item: Item, *, as_json: bool) -> None:
+    if as_json:
+        print_json(record_fields(item))
+    else:
+        print_lines(*record_lines(item))
+
+
+def _named_apart(outline: Outline) -> Iterator[str]:
+    """Yield what the tree leaves out although somebody looks for it first."""
+    failed = outline.failed()
+    more = f", the last {len(failed)} of {outline.failures}" if outline.failures > len(failed) else ""
+    for title, keys in (("slowest", outline.slowest()), (f"failed{more}", failed)):
+        if keys:
+            yield f"{title}:"
+        for key in keys:
+            yield f"  {outline.label(key)}  {outline.fields(key).get('task_id') or id_of_key(key)}"
+
+
+def _as_dict(outline: Outline) -> dict[str, Any]:
+    """Return a tree as JSON holds it: a list of its lines, each with its level and its parent."""
+    return {
+        "tree": [
+            {"level": node.level, "count_of": node.text}
+            if node.key is None
+            else {"level": node.level, **_fields(outline, node.key), "inside": node.hidden}
+            for node in outline.nodes()
+        ],
+        "failures": outline.failures,
+        "slowest": [_fields(outline, key) for key in outline.slowest()],
+        "failed": [_fields(outline, key) for key in outline.failed()],
+    }
+
+
+def _fields(outline: Outline, key: str) -> dict[str, Any]:
+    fields = dict(outline.fields(key))
+    started, ended = fields.get("started_at"), fields.get("ended_at")
+    if started is not None and ended is not None:
+        fields["duration"] = (ended - started) / 1e9
+    fields |= {"started_at": as_datetime(started), "ended_at": as_datetime(ended)}
+    fields["error"] = msgspec.to_builtins(fields.get("error"))
+    kind = "workflow" if fields.get("task_id") is None else "task"
+    return {"type": kind, **{name: value for name, value in fields.items() if value is not None}}
 
 
 def _item(text: str, default: str | None) -> Item | None:
@@ -73,7 +138,8 @@ def _item(text: str, default: str | None) -> Item | None:
     if "://" in text or os.path.lexists(text):
         return None
     try:
-        found = list(all_contents(default, None)) if Source(default).summaries() else []
+        with progress("reading"):
+            found = list(all_contents(default, None)) if Source(default).summaries() else []
     except (FlowprovError, OSError):
         return None  # then the text is taken for a source, and said to be none
     matches = find_items(found, text)

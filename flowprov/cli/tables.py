@@ -1,19 +1,47 @@
-"""Tables that fit a terminal.
+"""Lines that fit a terminal.
 
-Flows in: the lines of a table. Flows out: the same, cut at the width of the terminal; whole in a pipe.
+Flows in: lines. Flows out: the same, on a terminal cut at its width, in a pipe whole.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from flowprov.cli.terminal import is_terminal
+from flowprov.display import printable
 
 _MIN_WIDTH = 20
 
 
-def fit_columns(lines: list[str]) -> list[str]:
-    """Return lines that are no longer than the terminal is wide; a mark says where one is cut."""
-    if not sys.stdout.isatty():
-        return lines
+def fit_columns(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines that are no longer than the terminal is wide; a mark says where one is cut."""
+    if not is_terminal(sys.stdout):
+        yield from lines
+        return
     width = max(_MIN_WIDTH, shutil.get_terminal_size().columns)
-    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+    for line in map(printable, lines):
+        yield line if shown_width(line) <= width else f"{_beginning(line, width - 1)}…"
+
+
+def shown_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for each wide character, as of Chinese."""
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _beginning(line: str, width: int) -> str:
+    """Return as much of the beginning of a line as fits."""
+    taken = 0
+    for end, char in enumerate(line):
+        taken += _width_of(char)
+        if taken > width:
+            return line[:end]
+    return line

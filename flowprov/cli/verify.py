@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from flowprov.cli.output import Failure, campaign_heading, print_all, print_json, source_options, table
+from flowprov.cli.progress import progress
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
 from flowprov.read.journal_report import sum_internal_errors
 from flowprov.read.sink_check import SinkProbe
@@ -55,7 +56,8 @@ def verify(
     delivered; 2 if a journal cannot be read.
     """
     sinks = sink_probes(context, uris, from_server="://" in (source or ""))
-    result = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
+    with progress("reading"):
+        result = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
     for sink in sinks:
         sink.close()
     command = shlex.join(["flowprov", "ship", *filter(None, [source])])

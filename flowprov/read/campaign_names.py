@@ -1,17 +1,21 @@
-"""The name of a campaign, which stands in one of its journals.
+"""The names of campaigns, each of which stands in one of the campaign's journals.
 
-Flows in: the journals of a campaign. Flows out: its record.
+Flows in: the journals of a campaign. Flows out: its record; or the id of the campaign that a person means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from flowprov.errors import UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of_kind
+from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Campaign
+
+_MAX_LISTED = 20
 
 
 def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
@@ -25,6 +29,36 @@ def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
     if campaign is None:
         return Campaign(campaign_id=journals[0].header.campaign_id, started_at=started_at)
     return msgspec.structs.replace(campaign, started_at=campaign.started_at or started_at)
+
+
+def find_campaign(groups: Mapping[str, Sequence[JournalSummary]], wanted: str, where: str) -> str:
+    """Return the id of the campaign that a person means.
+
+    Parameters
+    ----------
+    groups
+        The campaigns that there are, by id.
+    wanted
+        An id, the beginning of an id that fits only one, or a name that only one has.
+    where
+        What was searched.
+
+    Raises
+    ------
+    UnknownIdError
+        If it fits none, or several.
+    """
+    if wanted in groups:
+        return wanted
+    names = {name: campaign_of(journals).name for name, journals in groups.items()}
+    matches = [name for name in groups if name.startswith(wanted) or names[name] == wanted]
+    if not matches:
+        raise UnknownIdError(describe_unknown("campaign", wanted, where, names))
+    if len(matches) > 1:
+        listed = ", ".join(matches[:_MAX_LISTED])
+        more = f" and {len(matches) - _MAX_LISTED} more" if len(matches) > _MAX_LISTED else ""
+        raise UnknownIdError(f"{wanted!r} may mean {listed}{more}. Give the id of one.")
+    return matches[0]
 
 
 def _search_campaign(journal: JournalSummary) -> Campaign | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class Follower(Iterator[Task | Workflow]):
         self._server_away = False
 
     @property
+    def reached(self) -> bool:
+        """Whether the source could be read once."""
+        return self._reached
+
+    @property
     def position(self) -> dict[str, Any]:
         """How far each journal has been read, as a value that JSON can hold."""
         positions = {journal_id: reader.position for journal_id, (reader, _) in self._readers.items()}
@@ -111,14 +116,42 @@ class Follower(Iterator[Task | Workflow]):
         SinkError
             If the server cannot be reached. A later call yields the remaining messages.
         """
+        for record, header in self.available_records():
+            if isinstance(record, Workflow):
+                yield complete_workflow(record, header)
+            elif type(record) is Task:
+                yield complete_task(record, header)
+
+    def available_records(self) -> Iterator[tuple[Record, Header]]:
+        """Yield all records that are there and were not yielded before, with the headers of their journals.
+
+        Control records are among them. Records are as they were written: without what the header holds.
+
+        Raises
+        ------
+        SinkError
+            As :meth:`available` does.
+        """
         self._open_new_journals()
         self._reached = True
         for reader, header in list(self._readers.values()):
             for _, record in reader.read():
-                if isinstance(record, Workflow):
-                    yield complete_workflow(record, header)
-                elif type(record) is Task:
-                    yield complete_task(record, header)
+                yield record, header
+
+    def readers(self) -> list[JournalReader[Record]]:
+        """Return the readers of the journals that were found so far."""
+        return [reader for reader, _ in self._readers.values()]
+
+    def summaries(self, *, skip: Container[str] = ()) -> list[JournalSummary]:
+        """Return the present summaries of the journals that were found so far and are still there.
+
+        Parameters
+        ----------
+        skip
+            Ids of journals that are left out.
+        """
+        paths = [reader.path for name, (reader, _) in self._readers.items() if name not in skip]
+        return [summary for path in paths if (summary := self._source.summarize_or_warn(path)) is not None]
 
     def _open_new_journals(self) -> None:
         """Open the journals that have appeared since the last look."""

@@ -225,11 +225,12 @@ def _to_dict(row: Task | Workflow) -> dict[str, Any]:
     if row.started_at is not None and row.ended_at is not None:
         fields["duration"] = (row.ended_at - row.started_at) / 1e9
     for name in TIME_COLUMNS:
-        fields[name] = _as_datetime(fields[name])
+        fields[name] = as_datetime(fields[name])
     return fields
 
 
-def _as_datetime(at: int | None) -> datetime | None:
+def as_datetime(at: int | None) -> datetime | None:
+    """Return a time in UTC, to the microsecond; None if it is unknown, or outside of what others can hold."""
     if at is None or not 0 <= at <= _MAX_INT64:
         return None
     return _EPOCH + timedelta(microseconds=at // 1000)

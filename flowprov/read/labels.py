@@ -37,6 +37,7 @@ LABEL_FIELDS = (
 """The fields of a row of which a line is made."""
 
 FORWARDS = frozenset(("parent_forward", "child_forward"))
+_VALUES = ("used", "generated", "metrics")  # the last of them only in trees of campaigns
 _KINDS = {"torch_model": "model", **dict.fromkeys(FORWARDS, "forward")}
 _MAX_VALUES = 4  # values of a kind that are shown on one line
 _MAX_VALUE_LENGTH = 40  # characters
@@ -64,7 +65,7 @@ def labels_of(rows: Sequence[Fields], parent_rank: int | None = None) -> list[st
     for row in rows:
         by_title.setdefault(title_of(row), []).append(row)
     for title, alike in by_title.items():
-        for field in ("used", "generated"):
+        for field in _VALUES:
             values[title, field] = _Values([row.get(field) for row in alike])
     return [_label(row, values, parent_rank) for row in rows]
 
@@ -98,8 +99,9 @@ def _label(row: Fields, values: Mapping[tuple[str, str], _Values], parent_rank: 
     rank = shown_rank(row)
     if rank is not None and rank != parent_rank:
         parts.append(f"rank {rank}")
-    used, generated = (values[title, field].text(row.get(field)) for field in ("used", "generated"))
-    parts += [used, f"-> {generated}" if generated else "", *_endings(row)]
+    used, generated, metrics = (values[title, field].text(row.get(field)) for field in _VALUES)
+    parts += [used, f"-> {generated}" if generated else "", f"metrics {metrics}" if metrics else ""]
+    parts += _endings(row)
     return "  ".join(part for part in parts if part)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from flowprov.errors import UnknownIdError
 from flowprov.read.attempts import attempt_key, id_of_key
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, title_of
-from flowprov.read.siblings import Kind, Siblings, draw, without_circles
+from flowprov.read.siblings import Kind, Siblings, draw, walk, without_circles
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Task, Workflow
 
@@ -111,7 +111,7 @@ def tree(
         rank = None if parent is None else shown_rank(nodes[parent].row)
         return labels_of([nodes[key].row for key in keys], rank)
 
-    return "\n".join(draw(inside, labels, depth))
+    return "\n".join(draw(walk(inside, labels, depth)))
 
 
 def _duration_ns(row: dict[str, Any]) -> int:

@@ -20,13 +20,14 @@ from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import AttemptIndex, attempt_key, id_of_key
 from flowprov.read.decoding import decode_restored
+from flowprov.read.highlights import Highlights, LastMetrics
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, titled
 from flowprov.read.lineage import iter_fields
 from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
-from flowprov.read.siblings import Kind, Siblings, draw, without_circles
+from flowprov.read.siblings import Kind, Node, Siblings, draw, walk, without_circles
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
-from flowprov.records import Int64, LocalId, Record, Status, Task, Workflow
+from flowprov.records import Int64, LocalId, Metrics, Record, Status, Task, Workflow
 
 _MAX_READINGS = 12  # for one level of tasks each
 _NO_TIME = sys.maxsize  # what has no time comes last
@@ -63,6 +64,7 @@ class _CorrectionLine(_Line, tag="correction", gc=False):
 _decoder = msgspec.json.Decoder(_TaskLine | _OpenLine | _CorrectionLine)
 _WORKFLOW = b'{"type":"workflow"'
 _CORRECTION = b'{"type":"correction"'
+_METRICS = b'{"type":"metrics"'
 _TASKS = (b'{"type":"task"', b'{"type":"open_task"')
 
 
@@ -107,10 +109,45 @@ class Outline:
         self._known, self._started, self._ended, self._parents = (TaskIds() for _ in range(4))
         self._corrected: dict[str, TaskIds] = {}  # by status
         self._inside: dict[str | None, Siblings] = {}
+        self._highlights = Highlights()
+        self._shown: set[str] = set()
         self._fields: dict[str, dict[str, Any]] = {}  # of what is shown
 
     def lines(self) -> Iterator[str]:
         """Read the journals; return the lines, indented by their level."""
+        self.read()
+        return draw(self.nodes())
+
+    def nodes(self) -> Iterator[Node]:
+        """Return the nodes of the tree that was read."""
+        return walk(self._inside, self._labels, self._depth)
+
+    def fields(self, key: str) -> dict[str, Any]:
+        """Return what is known of a task or workflow that is shown: :data:`LABEL_FIELDS` and ``metrics``."""
+        return self._fields.get(key, {"task_id": key})
+
+    @property
+    def failures(self) -> int:
+        """How many tasks and workflows failed."""
+        return self._highlights.failures
+
+    def slowest(self) -> list[str]:
+        """Return the keys of the slowest tasks that are not in the tree, the slowest first."""
+        return self._hidden(self._highlights.slowest())
+
+    def failed(self) -> list[str]:
+        """Return the keys of those that failed last and are not in the tree."""
+        return self._hidden(self._highlights.failed())
+
+    def label(self, key: str) -> str:
+        """Return the line of a task or workflow by itself."""
+        return labels_of([self.fields(key)])[0]
+
+    def _hidden(self, keys: list[str]) -> list[str]:
+        return [key for key in keys if key not in self._shown]
+
+    def read(self) -> None:
+        """Read the journals."""
         self._place_workflows(fold_campaign((journal, self._scan(journal)) for journal in self._journals))
         levels: dict[str | None, int] = {None: -1}
         parents: list[str | None] = [None]
@@ -125,8 +162,8 @@ class Outline:
             self._place_tasks(_AllBut(levels.keys() - set(parents)))
         while parents:
             parents = self._show_tasks(parents, levels)
-        self._read_rows({key for key in levels if key is not None})
-        return draw(self._inside, self._labels, self._depth)
+        self._shown = {key for key in levels if key is not None}
+        self._read_rows(self._shown.union(self._highlights.slowest(), self._highlights.failed()))
 
     def _show_tasks(self, parents: list[str | None], levels: dict[str | None, int]) -> list[str | None]:
         """Give a level to the tasks that are shown inside parents; return those that are parents too."""
@@ -172,6 +209,7 @@ class Outline:
         if line.parent_task_id is not None:
             self._parents.add(full(line.parent_task_id))
         if isinstance(line, _TaskLine):
+            self._highlights.add(task_id, line.subtype, line.status, line.started_at, line.ended_at)
             (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
 
     def _place_workflows(self, folded: FoldedCampaign) -> None:
@@ -190,6 +228,8 @@ class Outline:
             kind = Kind(titled(row.name, row.subtype), str(row.status or ""))
             at = row.started_at if row.started_at is not None else row.ended_at
             self._siblings(parent).add(key, _NO_TIME if at is None else at, kind)
+            if row.status == Status.ERROR.value:
+                self._highlights.add_failure(key, row.ended_at)
 
     def _place_tasks(self, parents: Container[str | None]) -> None:
         """Place each task that is directly inside one of the parents beside its siblings."""
@@ -254,22 +294,26 @@ class Outline:
     def _read_rows(self, keys: set[str]) -> None:
         """Read the rows of what is shown, with all that their lines say."""
         ids = set(map(id_of_key, keys))
-        rows = fold(((journal, _records_of(journal, ids)) for journal in self._journals), merge=True)
+        logged = LastMetrics(self._attempts)
+        rows = fold(((journal, _records_of(journal, ids, logged)) for journal in self._journals), merge=True)
         for row, fields in zip(rows, iter_fields(rows, LABEL_FIELDS), strict=True):
             of_workflow = attempt_key(row.workflow_id or "", row.attempt)
             key = str(row.task_id) if isinstance(row, Task) else of_workflow
-            self._fields[key] = fields
+            self._fields[key] = {**fields, "metrics": logged.values_of(key)}
 
     def _labels(self, parent: str | None, keys: list[str]) -> list[str]:
         above = self._fields.get(parent) if parent is not None else None
         return labels_of(
-            [self._fields.get(key, {"task_id": key}) for key in keys],
+            [self.fields(key) for key in keys],
             None if above is None else shown_rank(above),
         )
 
 
-def _records_of(journal: JournalSummary, keys: set[str]) -> Iterator[Record]:
-    """Yield the records of some tasks and workflows; the other lines are not decoded as a whole."""
+def _records_of(journal: JournalSummary, keys: set[str], logged: LastMetrics) -> Iterator[Record]:
+    """Yield the records of some tasks and workflows; the other lines are not decoded as a whole.
+
+    What was logged in them is added to ``logged``.
+    """
     full = _full_ids(journal)
 
     def decode(line: bytes) -> Record | None:
@@ -279,6 +323,12 @@ def _records_of(journal: JournalSummary, keys: set[str]) -> Iterator[Record]:
             return _without(record, _LARGE_FIELDS) if is_shown else None
         if line.startswith((*_TASKS, _CORRECTION)) and full(_decoder.decode(line).task_id) in keys:
             return decode_restored(line)
+        if line.startswith(_METRICS):
+            metrics = decode_restored(line)
+            if isinstance(metrics, Metrics):
+                task_id = None if metrics.task_id is None else full(metrics.task_id)
+                if (metrics.workflow_id if task_id is None else task_id) in keys:
+                    logged.add(metrics, task_id, journal.header)
         return None
 
     for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():

@@ -6,7 +6,7 @@ Flows in: tasks and workflows, each with its parent, in any order. Flows out: li
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from flowprov.display import printable
@@ -137,11 +137,29 @@ def _summary(group: Group, count: int) -> str:
     return f"... {count} {'earlier ' if group.kept else ''}{title}{suffix}"
 
 
-def draw(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None) -> Iterator[str]:
-    """Yield the lines of a tree.
+class Node(NamedTuple):
+    """A line of a tree.
 
-    Lines are indented by their level. Below twenty levels they are not indented further, and name their
-    level instead.
+    Attributes
+    ----------
+    level
+        How deep it lies, from 0.
+    key
+        The id of the task or workflow; None: the line stands for many.
+    text
+        What it says.
+    hidden
+        How many lie inside and are not shown.
+    """
+
+    level: int
+    key: str | None
+    text: str
+    hidden: int = 0
+
+
+def walk(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None) -> Iterator[Node]:
+    """Yield the nodes of a tree, those inside a node behind it.
 
     Parameters
     ----------
@@ -150,22 +168,33 @@ def draw(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | Non
     labels
         Returns the lines of siblings, by their parent and their keys.
     depth
-        How many levels are shown; None: all. Lines of the last one say how much is inside.
+        How many levels are shown; None: all.
     """
     stack = [(line, 0) for line in reversed(_labeled(inside, None, labels))]
     drawn: set[str] = set()
-    deepest = 0
     while stack:
         (key, text), level = stack.pop()
-        deepest = max(deepest, level)
         within = inside.get(key) if key is not None and key not in drawn else None
-        hidden = f"  ({within.count} inside)" if within and level + 1 == depth else ""
-        beyond = f"[level {level + 1}] " if level > _MAX_INDENT else ""
-        yield "  " * min(level, _MAX_INDENT) + beyond + printable(text) + hidden
+        is_last = level + 1 == depth
+        yield Node(level, key, text, within.count if within and is_last else 0)
         if key is not None:
             drawn.add(key)  # what damaged records put into itself is drawn once
-        if within and not hidden:
+        if within and not is_last:
             stack += [(line, level + 1) for line in reversed(_labeled(inside, key, labels))]
+
+
+def draw(nodes: Iterable[Node]) -> Iterator[str]:
+    """Yield the lines of a tree.
+
+    Lines are indented by their level. Below twenty levels they are not indented further, and name their
+    level instead. Lines of the last level say how much is inside.
+    """
+    deepest = 0
+    for level, _, text, hidden in nodes:
+        deepest = max(deepest, level)
+        beyond = f"[level {level + 1}] " if level > _MAX_INDENT else ""
+        within = f"  ({hidden} inside)" if hidden else ""
+        yield "  " * min(level, _MAX_INDENT) + beyond + printable(text) + within
     if deepest > _MAX_INDENT:
         yield f"... {deepest + 1} levels deep"
 

@@ -57,6 +57,7 @@ def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = Non
         finally:
             process.kill()  # so that one that hangs does not hang the test
     assert "Traceback" not in stderr
+    assert "a fault of its own" not in stderr
     return CommandResult(process.returncode, stdout, stderr)
 
 

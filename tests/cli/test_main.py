@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import pytest
+from click.testing import CliRunner
 
 import flowprov as package
-from flowprov.cli import main
+from flowprov.cli import answers, main
+from flowprov.cli.commands import help_page
 from tests.cli.support import flowprov
-from tests.support import REPOSITORY, run
+from tests.support import REPOSITORY, clean_environment, run, start_command
 
 _PROGRAM = "import flowprov\nwith flowprov.workflow('Elsewhere'):\n    pass"
 
@@ -19,11 +24,11 @@ def test_it_prints_its_version(tmp_path: Path) -> None:
 
 
 def test_the_installed_command_runs_this_group_of_commands() -> None:
-    assert 'flowprov = "flowprov.cli:main"' in (REPOSITORY / "pyproject.toml").read_text()
+    assert 'flowprov = "flowprov.__main__:main"' in (REPOSITORY / "pyproject.toml").read_text()
     assert isinstance(main, click.Group)
     context = click.Context(main)
     names = main.list_commands(context)
-    assert names == ["diff", "ls", "query", "rm", "run", "runs", "ship", "show", "verify"]
+    assert names == ["diff", "ls", "plan", "query", "rm", "run", "runs", "ship", "show", "tail", "verify"]
     commands = [main.get_command(context, name) for name in names]
     assert [command.name for command in commands if command] == names
 
@@ -51,3 +56,57 @@ def test_importing_it_loads_no_framework(tmp_path: Path) -> None:
     printed, _ = run("import sys, flowprov.cli; print(*sys.modules)", tmp_path)
     loaded = {name.split(".")[0] for name in printed.split()}
     assert not {"pandas", "numpy", "torch", "dask", "distributed"} & loaded
+
+
+def test_the_help_needs_no_click_and_names_all_commands_and_options(tmp_path: Path) -> None:
+    page = flowprov("--help", cwd=tmp_path).out
+    assert flowprov("--debug", "-h", cwd=tmp_path).out == page == help_page() + "\n"
+    code = (
+        "import sys; sys.argv[1:] = ['-h']; from flowprov.__main__ import main; main(); print(*sys.modules)"
+    )
+    printed, _ = run(code, tmp_path)
+    assert not {"click", "msgspec"} & set(printed.splitlines()[-1].split())
+    names = [*main.list_commands(click.Context(main)), *(option.opts[-1] for option in main.params)]
+    assert [name for name in names if f" {name} " not in page] == []
+
+
+def test_a_fault_of_flowprov_is_one_sentence_and_a_traceback_only_with_debug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no\x1b[2Jsuch luck")
+
+    monkeypatch.setattr(answers, "campaign_table", fail)
+    result = CliRunner().invoke(main, ["ls"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: flowprov met a fault of its own (RuntimeError: no\\x1b[2Jsuch luck). ")
+    for arguments in (["--debug", "ls"], ["ls", "--debug"]):
+        *trace, line = CliRunner().invoke(main, arguments).stderr.splitlines()
+        assert trace[0] == "Traceback (most recent call last):"
+        assert trace[-1] == "RuntimeError: no\\x1b[2Jsuch luck"
+        assert line.startswith("Error: ")
+
+
+def test_a_mistake_of_a_person_has_a_traceback_only_with_debug(tmp_path: Path) -> None:
+    for arguments in (("--debug", "show", "nowhere"), ("show", "nowhere", "--debug")):
+        with start_command(*arguments, cwd=tmp_path) as process:
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert stderr.startswith("Traceback (most recent call last):")
+        assert stderr.splitlines()[-1].startswith("Error: nowhere does not exist")
+
+
+def test_a_full_disk_and_no_output_at_all_are_no_tracebacks(tmp_path: Path) -> None:
+    run(_PROGRAM, tmp_path)
+    command = f"{sys.executable} -m flowprov ls"
+    for shell, status, said in (
+        (f"{command} > /dev/full", 2, "Error: the output cannot be written: No space left on device\n"),
+        (f"{command} >&-", 0, ""),
+        (f"{command} 2>&- >/dev/null", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", shell], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, said), shell

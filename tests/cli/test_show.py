@@ -41,7 +41,9 @@ def recorded(tmp_path: Path) -> Path:
 def test_it_shows_campaign_workflow_and_tasks_with_their_generated_values(recorded: Path) -> None:
     result = flowprov("show", cwd=recorded)
     assert (result.status, result.err) == (0, "")
-    first, workflow, more, *rest, epoch, step = result.out.splitlines()
+    lines = result.out.splitlines()
+    titles = [number for number, line in enumerate(lines) if line in ("slowest:", "failed:")]
+    first, workflow, more, *rest, epoch, step = lines[: titles[0]]
     assert first.startswith("campaign  nightly  ")
     assert workflow.startswith("  Training  FINISHED  ")
     assert workflow.endswith("  -> best=0.01")
@@ -51,6 +53,12 @@ def test_it_shows_campaign_workflow_and_tasks_with_their_generated_values(record
     assert epoch.endswith("  item=99")
     assert step.startswith("      step  FINISHED  ")
     assert step.endswith("  number=99  -> loss=0.01 note=two\\nlines")
+    assert lines[titles[-1]] == "failed:"
+    (failed,) = lines[titles[-1] + 1 :]
+    assert "  step  ERROR  " in failed
+    assert "  number=90  ValueError: no  " in failed
+    alone = flowprov("show", failed.split()[-1], cwd=recorded).out
+    assert alone.splitlines()[-1] == "    ValueError: no"
 
 
 def test_depth_limits_the_tree_and_counts_the_items_below(recorded: Path) -> None:
@@ -78,6 +86,43 @@ def test_one_record_is_shown_in_full_by_its_id(recorded: Path) -> None:
     assert '      "number": 90' in lines
     assert "  error  ValueError: no" in lines
     assert lines[-1] == "    ValueError: no"
+
+
+def test_json_has_the_lines_of_the_tree_and_what_is_named_apart(recorded: Path) -> None:
+    found = flowprov("show", "--json", cwd=recorded).json
+    assert (found["name"], found["failures"]) == ("nightly", 1)
+    workflow, more, *_, epoch, step = found["tree"]
+    assert (workflow["level"], workflow["name"], workflow["generated"]) == (0, "Training", {"best": 0.01})
+    assert workflow["duration"] > 0
+    assert more == {"level": 1, "count_of": "... 94 earlier epoch_iteration"}
+    assert (step["level"], step["parent_task_id"]) == (2, epoch["task_id"])
+    assert step["generated"] == {"loss": 0.01, "note": "two\nlines"}
+    assert len(found["slowest"]) <= 3, "of those that the tree leaves out"
+    assert len(found["failed"]) == 1
+    assert found["failed"][0]["error"]["message"] == "no"
+    flat = flowprov("show", "--json", "--depth", "1", cwd=recorded).json["tree"]
+    assert [(node["name"], node["inside"]) for node in flat] == [("Training", 100)]
+    record = flowprov("show", step["task_id"], "--json", cwd=recorded).json
+    assert (record["kind"], record["id"], record["used"]) == ("task", step["task_id"], {"number": 99})
+
+
+_LOGGED = """
+    import flowprov
+
+    with flowprov.workflow("fit"):
+        for step in range(3):
+            flowprov.log_metrics(loss=1 / (step + 1))
+        with flowprov.task_scope("evaluate"):
+            flowprov.log_metrics(accuracy=0.5)
+"""
+
+
+def test_the_last_metrics_that_were_logged_stand_on_the_line_of_their_task(tmp_path: Path) -> None:
+    run(_LOGGED, tmp_path)
+    _, workflow, task = flowprov("show", cwd=tmp_path).out.splitlines()
+    assert workflow.endswith("  metrics loss=0.3333")
+    assert task.endswith("  metrics accuracy=0.5")
+    assert flowprov("show", "fit", "--json", cwd=tmp_path).json["metrics"]["loss"] == 1 / 3
 
 
 def test_a_campaign_and_a_workflow_are_shown_by_name(recorded: Path) -> None:

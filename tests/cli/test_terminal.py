@@ -218,7 +218,7 @@ def test_nothing_but_the_output_of_commands_prints() -> None:
         if not printing.isdisjoint(_calls(path))
     }
     # What a script says as it exits is its own, and not from a journal.
-    assert found == {"flowprov/cli/output.py", "flowprov/script_run.py"}
+    assert found == {"flowprov/cli/terminal.py", "flowprov/script_run.py"}
 
 
 def test_a_very_long_line_is_cut(tmp_path: Path) -> None:

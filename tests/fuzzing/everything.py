@@ -205,6 +205,7 @@ def _ask_by_command(folder: Path, texts: list[str]) -> None:
             if result.exception is not None and not isinstance(result.exception, SystemExit):
                 raise result.exception
             assert result.exit_code == 0, result.output
+            assert "a fault of its own" not in result.output, result.output
             texts += result.output.splitlines()
 
 
@@ -215,6 +216,7 @@ def _run(folder: Path, campaign_id: str | None, command: tuple[str, ...]) -> str
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code in (0, 1, 2), result.output
+    assert "a fault of its own" not in result.output, result.output
     assert command != SHOW or result.exit_code != 1
     return result.output
 

@@ -107,11 +107,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sinks",
         "values",
     },
+    "plan": {"settings"},
     "script_run": {"capture", "errors"},
     "cli": {
         "display",
         "errors",
         "journal",
+        "plan",
         "read",
         "records",
         "runtime",
@@ -141,6 +143,7 @@ FRAMEWORKS = {
     "psutil": {"telemetry"},
     "pynvml": {"telemetry"},  # comes with nvidia-ml-py
     "amdsmi": {"telemetry"},
+    "rich": {"cli"},
 }
 CORE = {"msgspec", "yaml", "uuid_utils", "click"}
 

@@ -1,0 +1,113 @@
+"""The group of all commands: what is the same for each of them.
+
+Flows in: arguments. Flows out: a call of one command; of what it raises, one message and an exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from flowprov.cli.commands import COMMANDS, help_page
+from flowprov.cli.output import Failure, print_lines
+from flowprov.cli.terminal import OutputError, end_line
+from flowprov.errors import FlowprovError
+from flowprov.version import __version__
+
+_CTRL_C = 130  # as a shell says it
+_DEBUG = "flowprov.debug"
+
+
+def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    """Note that ``--debug`` was given, before or behind the name of the command."""
+    if value:
+        context.meta[_DEBUG] = True
+
+
+def _debug_option() -> click.Option:
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_debug,
+        help="Show the traceback of an error.",
+    )
+
+
+class CommandGroup(click.Group):
+    """Finds commands by their names, and prints what goes wrong as one message, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command; its module is imported now."""
+        info = COMMANDS.get(cmd_name)
+        if info is None:
+            return None
+        command: click.Command = getattr(import_module(f"flowprov.cli.{info.module}"), cmd_name)
+        if all(parameter.name != "debug" for parameter in command.params):
+            command.params.append(_debug_option())
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so; no command is imported for that."""
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return options + [
+            CompletionItem(name, help=info.short_help)
+            for name, info in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+
+    def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
+        """Return the page of ``flowprov --help``, which is made without click."""
+        return help_page()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            end_line(sys.stderr)
+            sys.exit(_CTRL_C)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # of a fault of ours, too, a person gets one message
+            if ctx.meta.get(_DEBUG):
+                lines = "".join(traceback.format_exception(error)).splitlines()
+                print_lines(*lines, to_stderr=True)
+            raise Failure(_describe(error)) from error
+
+
+def _describe(error: Exception) -> FlowprovError | str:
+    if isinstance(error, FlowprovError):
+        return error
+    if isinstance(error, OutputError):
+        return f"the output cannot be written: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the source'} cannot be read: {error.strerror or error}"
+    return (
+        f"flowprov met a fault of its own ({type(error).__name__}: {error}). Please report it, with what "
+        "flowprov --debug prints"
+    )
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flowprov")
+@click.option("--settings", "path", metavar="PATH")
+@click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE")
+@click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug)
+@click.pass_context
+def main(context: click.Context, path: str | None, assignments: tuple[str, ...]) -> None:
+    """Show, compare, check and deliver what flowprov recorded."""
+    if path is not None or assignments:
+        from flowprov.settings import load_settings, parse_assignment  # most commands need none
+
+        overrides = dict(map(parse_assignment, assignments))
+        context.obj = load_settings(path, overrides).journal.path

@@ -1,0 +1,117 @@
+"""The command in a real terminal: its width, its colors, Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import flowprov
+from tests.cli.terminals import CTRL_C, run_in_terminal, terminal
+from tests.support import run
+
+_PROGRAM = """
+    import flowprov
+
+    @flowprov.task
+    def train(lr):
+        loop = flowprov.EpochLoop(3)
+        for epoch in loop:
+            loop.end_iter(val_loss=lr / (epoch + 1))
+        if lr > 0.3:
+            raise ValueError("diverged ERROR")
+
+    with flowprov.campaign("a campaign of 中文 with a long name"), flowprov.workflow("search"):
+        for lr in (0.1, 0.2, 0.4):
+            try:
+                train(lr)
+            except ValueError:
+                pass
+"""
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_GREEN, _RED, _END = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a campaign with three runs, one of which failed."""
+    folder = tmp_path_factory.mktemp("recorded")
+    run(_PROGRAM, folder)
+    return folder
+
+
+def columns_of(line: str) -> int:
+    return sum(2 if char in "中文" else 1 for char in line)
+
+
+@pytest.mark.parametrize("columns", [20, 61, 200])
+def test_no_line_of_a_table_or_tree_is_longer_than_the_terminal_is_wide(recorded: Path, columns: int) -> None:
+    for command in (
+        ("ls",),
+        ("runs",),
+        ("show",),
+        ("query", "select * from tasks"),
+        ("diff", "train", "train"),
+    ):
+        status, shown = run_in_terminal(*command, cwd=recorded, columns=columns, env={"NO_COLOR": "1"})
+        if command[0] == "diff":
+            assert (status, shown.count("may mean")) == (2, 1)
+            continue
+        assert status == 0
+        longest = max(map(columns_of, shown.splitlines()))
+        assert longest <= columns, shown
+        assert "…" in shown or columns > 100
+        if columns > 100:
+            whole = flowprov(*command, cwd=recorded).out
+            assert shown == whole or longest == columns
+
+
+def test_statuses_have_colors_and_recorded_texts_have_none(recorded: Path) -> None:
+    pytest.importorskip("rich")
+    status, shown = run_in_terminal("show", cwd=recorded)
+    assert status == 0
+    assert f"train  {_GREEN}FINISHED{_END}  " in shown
+    assert f"train  {_RED}ERROR{_END}  " in shown
+    assert "ValueError: diverged ERROR\n" in shown
+    assert _ESCAPE.sub("", shown) == flowprov("show", cwd=recorded).out
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"PYTHONPATH": "without_rich"}],
+    ids=["NO_COLOR", "a dumb terminal", "no rich"],
+)
+def test_without_colors_the_text_is_the_same(recorded: Path, env: dict[str, str], tmp_path: Path) -> None:
+    if "PYTHONPATH" in env:
+        (tmp_path / "rich.py").write_text("raise ImportError('rich')")
+        env = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    status, shown = run_in_terminal("show", cwd=recorded, env=env)
+    assert (status, shown) == (0, flowprov("show", cwd=recorded).out)
+
+
+def test_json_has_no_color_and_is_whole(recorded: Path) -> None:
+    for command in ("ls", "runs"):
+        status, shown = run_in_terminal(command, "--json", cwd=recorded, columns=20)
+        assert (status, shown) == (0, flowprov(command, "--json", cwd=recorded).out)
+
+
+def test_ctrl_c_ends_a_script_as_it_ends_it_without_flowprov(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    with terminal("run", "script.py", cwd=tmp_path) as shown:
+        shown.wait_for("ready")
+        shown.type(CTRL_C)
+        status, text = shown.end()
+    assert status == 130
+    assert text.rstrip().endswith("KeyboardInterrupt")
+    assert "  script  ERROR" in flowprov("show", cwd=tmp_path).out
+
+
+def test_ctrl_c_at_a_question_removes_nothing(recorded: Path) -> None:
+    with terminal("rm", "--keep", "0", cwd=recorded) as shown:
+        shown.wait_for("[y/N]")
+        shown.type(CTRL_C)
+        status, text = shown.end()
+    assert status == 1
+    assert "Aborted!" in text
+    assert len(flowprov("ls", cwd=recorded).out.splitlines()) == 2
