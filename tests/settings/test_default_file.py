@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from flowprov.settings import JournalSettings, Settings
-from flowprov.settings.validation import all_paths
+from flowprov.settings.key_tree import all_paths
 from tests.settings.support import NOWHERE, load
 
 FILE = Path(__file__).parents[2] / "settings.yaml"
