@@ -34,6 +34,7 @@ _COMMANDS = {
     "rm": _Place("rm", "Remove campaigns from a buffer."),
     "run": _Place("run", "Run a script inside a workflow."),
     "runs": _Place("answers", "List the runs, with their parameters and metrics."),
+    "settings": _Place("settings", "Write, show, check and explain settings."),
     "ship": _Place("ship", "Deliver journals to Redis or MongoDB."),
     "show": _Place("show", "Show the recorded tree."),
     "verify": _Place("verify", "Check that nothing is missing: in the buffer, and on the sinks."),
