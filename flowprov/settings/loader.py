@@ -200,7 +200,7 @@ def _merged(
     for layer in (*profile.layers, *layers):
         checker.add_layer(layer)
     if given is None or names_profile(layers):
-        checker.profile = profile.name
+        checker.set_profile(profile.name, profile.named_at)
     return checker
 
 

@@ -12,7 +12,10 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from flowprov.settings.key_tree import KeyPath
+from flowprov.settings.origins import DEFAULT_PROFILE, PROFILE
+from flowprov.settings.report import shorten
 from flowprov.settings.schema import Settings
+from flowprov.settings.sources import PROFILE_KEY
 
 _KINDS = ("cpu", "mem", "swap", "disk", "network", "process", "gpu")
 _TORCH = ("instrumentation", "torch")
@@ -48,6 +51,18 @@ class Finding(NamedTuple):
 def findings(settings: Settings) -> list[Finding]:
     """Return what is wrong, or worth knowing, about settings that are valid key by key."""
     return [finding for rule in _RULES for finding in rule(settings)]
+
+
+def _profile(settings: Settings) -> Iterator[Finding]:
+    origins = settings.origins
+    holds = any(origin.startswith(PROFILE) for origin in origins.by_key.values())
+    if origins.profile != DEFAULT_PROFILE and not holds:
+        yield Finding(
+            (PROFILE_KEY,),
+            f"found {shorten(origins.profile)}, of which no key holds: a file, a variable or code sets all "
+            "of them",
+            "leave those keys out, or the profile; flowprov settings show --origin says what sets them",
+        )
 
 
 def _children(settings: Settings) -> Iterator[Finding]:
@@ -134,7 +149,13 @@ def _thinning(settings: Settings) -> Iterator[Finding]:
         )
 
 
-_RULES: tuple[Callable[[Settings], Iterable[Finding]], ...] = (_children, _telemetry, _sinks, _thinning)
+_RULES: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
+    _profile,
+    _children,
+    _telemetry,
+    _sinks,
+    _thinning,
+)
 
 
 def _is_installed(*packages: str) -> bool:

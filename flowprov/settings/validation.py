@@ -50,23 +50,23 @@ class Checker:
         The variables that may stand in values.
     given
         Where the values of the layer ``GIVEN_SETTINGS`` come from.
-
-    Attributes
-    ----------
-    profile
-        The name of the profile.
     """
 
     def __init__(self, problems: Problems, environ: Mapping[str, str], given: Origins | None = None) -> None:
         self._problems = problems
         self._environ = environ
         self._given = given or Origins()
-        self.profile = self._given.profile
+        self._profile = self._given.profile
         self._values: dict[str, Any] = {}
         self._locations: dict[KeyPath, SourceLocation] = {}
         self._of_profile: set[KeyPath] = set()
         self._sections: dict[KeyPath, SourceLocation] = {}
         self._layer = Layer(PythonNode({}), "")
+
+    def set_profile(self, name: str, named_at: SourceLocation) -> None:
+        """Say which profile the lowest layers are, and where it is named."""
+        self._profile = name
+        self._sections[(PROFILE_KEY,)] = named_at
 
     def add_layer(self, layer: Layer) -> None:
         """Put a layer over those before."""
@@ -98,13 +98,13 @@ class Checker:
         path = expand_journal_path(path, location, self._environ, self._problems, was_loaded=was_loaded)
         path = absolute_journal_path(path, location, cwd, self._problems)
         self._problems.raise_if_any()
-        origins = Origins(profile=self.profile, by_key=dict(self._origins()))
+        origins = self._all_origins()
         self._values.setdefault("journal", {})["path"] = path
         return msgspec.convert({**self._values, "origins": origins}, Settings)
 
     def valid_part(self) -> Settings:
         """Return the settings with those values that are valid, and defaults for the others."""
-        return msgspec.convert(self._values, Settings)
+        return msgspec.convert({**self._values, "origins": self._all_origins()}, Settings)
 
     def location_of(self, path: KeyPath) -> SourceLocation:
         """Return where the value of a key, or the nearest section around it, comes from."""
@@ -113,6 +113,9 @@ class Checker:
                 return location
             path = path[:-1]
         return SourceLocation("defaults")
+
+    def _all_origins(self) -> Origins:
+        return Origins(profile=self._profile, by_key=dict(self._origins()))
 
     def _origins(self) -> Iterator[tuple[str, str]]:
         """Yield the keys that are set and their origins; the default folder too, as it was made absolute."""

@@ -1,4 +1,4 @@
-"""Commented YAML files of settings, made from the keys: the delivered one, and one to start from.
+"""YAML files of settings, made from the keys: the delivered one, one to start from, and what holds.
 
 Flows in: the keys, and the settings whose values stand in the file. Flows out: text.
 """
@@ -23,33 +23,24 @@ _WIDTH = 108
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./ +-]*")
 _EXPERT = "[expert] "
 
-_DELIVERED = """\
-The settings of flowprov, every key with its default. Copy this file beside your program, or name it with
+_HEAD = """\
+The settings of flowprov. Each line that begins with "#" and a key shows a value that holds already. To change
+it, take away the "#" before the key and before the sections around it; the other keys keep the values of the
+profile. Keep this file as settings.yaml in the folder in which your program starts, or name it with
 
     flowprov.configure("path/to/settings.yaml")      or      FLOWPROV_SETTINGS_PATH=path/to/settings.yaml
 
-and keep only the lines that you change: a key that stands here goes above the profile, and one that you
-leave out keeps the value of the profile. "flowprov settings init" writes a file in which nothing is set yet.
 You can also set single keys in the environment, with two underscores between the levels. They go above this
 file:
 
     FLOWPROV__JOURNAL__HEARTBEAT=30
 
+"flowprov settings" writes such a file (init), checks it (validate), says what a key means (explain), and what
+holds and where it comes from (show --origin).
+
 "~" means "nothing" or "off". ${NAME} and ${NAME:-default} stand for variables of the environment. An unknown
 key, or a value of a wrong type, is reported with its line when the settings are loaded. Durations are in
 seconds, sizes in bytes."""
-
-_TO_START_FROM = """\
-The settings of flowprov for programs that start in this folder. Each line that begins with "#" and a key
-shows a value that holds already. To change it, take away the "#" before the key and before the sections
-around it.
-
-    flowprov settings explain KEY     says more of a key
-    flowprov settings validate        checks this file
-    flowprov settings show --origin   shows what holds, and where it comes from
-
-"~" means "nothing" or "off". ${NAME} and ${NAME:-default} stand for variables of the environment. Durations
-are in seconds, sizes in bytes."""
 
 _MARK = """\
 Marks this file as flowprov's, because other programs have a settings.yaml too. Keep it as the first key. A
@@ -59,45 +50,42 @@ that is said."""
 
 def delivered_yaml() -> str:
     """Return the text of the delivered ``settings.yaml``: every key, with its default."""
-    return _document(_DELIVERED, DEFAULT_PROFILE, Settings(), is_set=True, full=True)
+    return starting_yaml(DEFAULT_PROFILE, Settings(), full=True)
 
 
 def starting_yaml(profile: str, settings: Settings, *, full: bool) -> str:
     """Return the text of a file to start from, in which only the profile is set.
+
+    A key that is set goes above every profile, so the others stand in comments.
 
     Parameters
     ----------
     profile
         The profile.
     settings
-        Its settings: their values stand in comments.
+        Its settings: their values stand in the comments.
     full
         Whether the keys for experts are there, too.
     """
-    return _document(_TO_START_FROM, profile, settings, is_set=False, full=full)
-
-
-def _document(head: str, profile: str, settings: Settings, *, is_set: bool, full: bool) -> str:
-    lines = [*_comment(head, wrap=False), "", *_comment(_MARK, wrap=False), f"{VERSION_KEY}: 1", ""]
-    lines += _comment("The profile: what the keys that are not set here have.")
+    lines = [*_comment(_HEAD, wrap=False), "", *_comment(_MARK, wrap=False), f"{VERSION_KEY}: 1", ""]
+    lines += _comment("The profile: what the keys have that are not set here.")
     lines += _choices({name: describe_profile(name) for name in PROFILES})
-    lines += [*_comment("A profile of your own extends one of them: {extends: single_gpu, journal: …}.")]
-    lines += [f"{PROFILE_KEY}: {to_yaml(profile)}", ""]
-    lines += _section(settings, is_set=is_set, full=full, indent=0)
+    lines += _comment("A profile of your own extends one of them: {extends: single_gpu, journal: …}.")
+    lines += [f"{PROFILE_KEY}: {to_yaml(profile)}", "", *_section(settings, full=full, indent=0)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(section: Section, *, is_set: bool, full: bool, indent: int) -> Iterator[str]:
-    """Yield the lines of the keys of a section, with a blank line between keys that have a long comment."""
+def _section(section: Section, *, full: bool, indent: int) -> Iterator[str]:
+    """Yield the lines of the keys of a section, each in a comment."""
     for name, spec in fields(type(section)).items():
         if not (full or _is_for_all(spec)):
             continue
         value = getattr(section, name)
         yield from _key_comment(spec, indent)
-        start = f"{'' if is_set else '#'}{' ' * indent}{name}:"
+        start = f"#{' ' * indent}{name}:"
         if isinstance(value, Section):
             yield start
-            yield from _section(value, is_set=is_set, full=full, indent=indent + 2)
+            yield from _section(value, full=full, indent=indent + 2)
         else:
             if spec.section is not None:
                 yield from _example(name, spec.section)

@@ -57,6 +57,15 @@ def test_settings_that_do_not_fit_together_are_reported_and_load(
         assert part in line
 
 
+def test_a_profile_of_which_no_key_holds_is_never_silent(tmp_path: Path) -> None:
+    path = write(tmp_path, "telemetry_capture: ~\nprofile: single_gpu\n")
+    (line,) = inspect(path).problems.lines()
+    assert line.startswith(f"{path}:2: profile: found single_gpu, of which no key holds")
+    (line,) = inspect({"telemetry_capture": None}, FLOWPROV_PROFILE="single_gpu").problems.lines()
+    assert line.startswith("FLOWPROV_PROFILE: profile: found single_gpu")
+    assert not inspect({"telemetry_capture": None}, FLOWPROV_PROFILE="cluster").problems
+
+
 NOTES = [
     ({"instrumentation": {"torch": {"what": "parent_and_children"}}}, "are recorded as lightweight"),
     ({"sinks": {"redis": {"maxlen": 3}}}, "without sinks.redis.uri: it has no effect"),

@@ -30,10 +30,11 @@ _MAX_CHAIN = 10  # profiles that extend each other
 
 
 class Profile(NamedTuple):
-    """A profile: its name and its layers, the lowest first."""
+    """A profile: its name, its layers, the lowest first, and where it is named."""
 
     name: str
     layers: tuple[Layer, ...]
+    named_at: SourceLocation = SourceLocation("defaults")
 
 
 class PartNode:
@@ -76,7 +77,9 @@ def chosen_profile(
         beside = Path(layer.source).parent if os.path.isabs(layer.source) else folder  # noqa: PTH117  no Path yet
         entries = [entry for entry in layer.node.entries() or () if entry.key == PROFILE_KEY]
         for entry in entries[:1]:
-            profile = _resolve(entry.value, _Site(layer.source, beside, environ, problems)) or profile
+            location = SourceLocation(layer.source, entry.value.line)
+            found = _resolve(entry.value, _Site(layer.source, beside, environ, problems))
+            profile = profile if found is None else found._replace(named_at=location)
         if len(entries) > 1 and entries[1].line is None:
             location = SourceLocation(layer.source)
             problems.add(location, (PROFILE_KEY,), "given a second time", hint=lambda: "keep one of them")
