@@ -160,6 +160,8 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             return self
         active = runtime.get()
         client = self._options["dask_client"]
+        if client is not None and not active.settings.dask.enabled:
+            client = None
         if self._scope is not None or runtime.disabled() or not (active.capturing or client is not None):
             return self
         try:

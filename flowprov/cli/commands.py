@@ -24,6 +24,7 @@ COMMANDS = {
     "rm": CommandInfo("rm", "Remove campaigns from a buffer."),
     "run": CommandInfo("run", "Run a script inside a workflow."),
     "runs": CommandInfo("answers", "List the runs, with their parameters and metrics."),
+    "settings": CommandInfo("settings", "Write, show, check and explain settings."),
     "ship": CommandInfo("ship", "Deliver journals to Redis or MongoDB."),
     "show": CommandInfo("show", "Show the recorded tree."),
     "tail": CommandInfo("tail", "Print records as they come."),

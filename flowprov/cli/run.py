@@ -5,12 +5,15 @@ Flows in: a script and its arguments. Flows out: what the script prints, and its
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from flowprov.cli.output import Failure
 from flowprov.settings import parse_assignment
+from flowprov.settings.profiles import PROFILES
+from flowprov.settings.variables import PROFILE_VARIABLE
 
 
 @click.command(
@@ -18,6 +21,7 @@ from flowprov.settings import parse_assignment
 )
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.option("--name", metavar="NAME", help="Name of the workflow; by default that of the script.")
+@click.option("--profile", metavar="NAME", help="The profile: flowprov settings profiles lists them.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="A setting; can be repeated.")
 @click.argument("script", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -26,6 +30,7 @@ def run(
     context: click.Context,
     module: str | None,
     name: str | None,
+    profile: str | None,
     assignments: tuple[str, ...],
     script: str | None,
     arguments: tuple[str, ...],
@@ -42,8 +47,12 @@ def run(
     overrides = dict(map(parse_assignment, assignments))
     parent = context.parent.params if context.parent is not None else {}
     overrides = {**dict(map(parse_assignment, parent.get("assignments") or ())), **overrides}
+    if profile is not None:
+        overrides["profile"] = profile
     if parent.get("path") is not None or overrides:
         configure(parent.get("path"), **overrides)
+    if profile is not None:  # the programs that the script starts find their own settings
+        os.environ[PROFILE_VARIABLE] = profile if profile in PROFILES else os.path.abspath(profile)  # noqa: PTH100  a text
     if module is not None:
         sys.exit(run_module(module, [*([script] if script is not None else []), *arguments], name=name))
     if script is None:

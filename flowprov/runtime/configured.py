@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flowprov.runtime import runtime
+from flowprov.settings import warn_of_findings
 
 
 @contextlib.contextmanager
@@ -19,7 +20,8 @@ def configured(**overrides: Any) -> Iterator[None]:
     Parameters
     ----------
     **overrides
-        Single settings, as :func:`flowprov.configure` takes them. The others stay as they are.
+        Single settings, as :func:`flowprov.configure` takes them. The others stay as they are. ``profile``
+        replaces the profile; what was set by a file, the environment or code stays.
 
     Raises
     ------
@@ -39,6 +41,7 @@ def configured(**overrides: Any) -> Iterator[None]:
     """
     before = runtime.get().settings
     runtime.configure(before, **overrides)
+    warn_of_findings(runtime.get().settings)
     try:
         yield
     finally:

@@ -23,7 +23,13 @@ from flowprov.records import Campaign
 from flowprov.runtime import context, finalizers, inheritance, launch, participants
 from flowprov.runtime.buffers import CampaignBuffers
 from flowprov.runtime.encoders import create_summarizer
-from flowprov.settings import Settings, disabled_by_environment, load_settings, set_active_settings
+from flowprov.settings import (
+    Settings,
+    disabled_by_environment,
+    load_settings,
+    set_active_settings,
+    warn_of_findings,
+)
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
 
@@ -241,7 +247,8 @@ def configure(
         A settings file, a mapping of the same form, or a ``Settings`` object.
     **overrides
         Single settings, as a layer above those: ``journal={"path": "here"}``, ``journal__path="here"`` or
-        ``**{"journal.path": "here"}``.
+        ``**{"journal.path": "here"}``. ``profile="full"`` chooses a profile; it goes below the file and the
+        environment.
 
     Raises
     ------
@@ -255,6 +262,10 @@ def configure(
     warning says so.
     """
     settings = load_settings(settings_or_path, overrides or None)
+    if not (
+        isinstance(settings_or_path, Settings) or disabled()
+    ):  # those were checked where they were loaded
+        warn_of_findings(settings)
     _start(settings)
 
 
@@ -270,6 +281,8 @@ def _start(settings: Settings | None) -> Runtime:
             if _slot is not None:
                 return _slot
             settings = load_settings()
+            if not disabled():
+                warn_of_findings(settings)
         _register_hooks()
         before, _slot = _slot, Runtime(settings)
         set_active_settings(settings)

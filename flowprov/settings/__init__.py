@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 from flowprov.settings.active import active_settings, set_active_settings
-from flowprov.settings.loader import load_settings, parse_assignment
+from flowprov.settings.loader import load_settings, parse_assignment, warn_of_findings
 from flowprov.settings.paths import expand_existing, fallback_folder
 from flowprov.settings.redaction import (
     is_ambiguous_uri,
@@ -59,4 +59,5 @@ __all__ = [
     "set_active_settings",
     "settings_from_json",
     "settings_to_json",
+    "warn_of_findings",
 ]

@@ -6,33 +6,36 @@ command line. Flows out: one checked ``Settings``, or one ``SettingsError`` with
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowprov import guard
 from flowprov.errors import SettingsError
+from flowprov.settings.origins import Origins
 from flowprov.settings.ownership import begins_with_mark, ownership
 from flowprov.settings.paths import expand_variables
-from flowprov.settings.report import Problems, SourceLocation, describe_value, escape, shorten
+from flowprov.settings.profiles import chosen_profile, names_profile, set_by_hand
+from flowprov.settings.report import (
+    Problems,
+    SourceLocation,
+    describe_value,
+    escape,
+    join_path,
+    shorten,
+)
+from flowprov.settings.rules import findings
 from flowprov.settings.schema import Settings
-from flowprov.settings.sources import OverrideNode, PythonNode, nest
-from flowprov.settings.validation import GIVEN_SETTINGS, Checker
+from flowprov.settings.settings_file import describe_read_error, node_of_content, other_encoding, read_file
+from flowprov.settings.sources import Layer, OverrideNode, PythonNode, nest
+from flowprov.settings.validation import GIVEN_SETTINGS, OVERRIDE, Checker
 from flowprov.settings.variables import read_environment
-from flowprov.settings.yaml_text import MAX_TEXT, YAML_ERRORS, add_yaml_problem, compose, parse_value
+from flowprov.settings.yaml_text import MAX_TEXT, parse_value
 
 PATH_VARIABLE = "FLOWPROV_SETTINGS_PATH"
 FILE_NAME = "settings.yaml"
-_SAMPLE = 256  # bytes
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as that of UTF-16
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def load_settings(
@@ -72,16 +75,70 @@ def load_settings(
     environ = os.environ if environ is None else environ
     folder = _current_folder(cwd)
     problems = Problems()
-    checker = Checker(problems)
-    if isinstance(source, Settings):
-        checker.add_layer(PythonNode(source), GIVEN_SETTINGS)
-    else:
-        _add_base_layer(source, checker, problems, environ, folder)
-        for name, path, value in read_environment(environ):
-            checker.add_layer(PythonNode(nest(path, value)), name)
-    if overrides is not None:
-        checker.add_layer(OverrideNode(overrides), "override")
-    return checker.settings(folder, environ)
+    given = source.origins if isinstance(source, Settings) else None
+    layers = _layers(source, overrides, environ, folder, problems)
+    return _merged(layers, problems, environ, folder, given).settings(folder)
+
+
+class Inspection(NamedTuple):
+    """What there is to say about settings.
+
+    Attributes
+    ----------
+    settings
+        The settings; None if they cannot be loaded.
+    problems
+        All that is wrong: key by key, and by the rules across keys.
+    notes
+        What is worth knowing.
+    """
+
+    settings: Settings | None
+    problems: Problems
+    notes: list[str]
+
+
+def inspect_settings(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Inspection:
+    """Load settings as ``load_settings`` does, ask the rules across keys, and raise nothing."""
+    environ = os.environ if environ is None else environ
+    folder = _current_folder(cwd)
+    problems = Problems()
+    layers = _layers(source, overrides, environ, folder, problems)
+    checker = _merged(layers, problems, environ, folder)
+    settings: Settings | None = None
+    with contextlib.suppress(SettingsError):  # the problems hold what it says
+        settings = checker.settings(folder)
+    notes = []
+    for finding in findings(checker.valid_part()):
+        location, hint = checker.location_of(finding.path), finding.mend
+        if any(map(problems.touch, (finding.path, *finding.because_of))):
+            continue
+        if finding.is_problem:
+            problems.add(location, finding.path, finding.message, hint=lambda hint=hint: hint)  # type: ignore[misc]
+        else:
+            notes.append(f"{location}: {join_path(finding.path)}: {finding.message}; {hint}")
+    return Inspection(settings, problems, notes)
+
+
+def warn_of_findings(settings: Settings) -> None:
+    """Say once what the rules across keys find, in a program that records: they stop nothing there."""
+    with guard.guarded("checking the settings"):
+        for finding in findings(settings):
+            if finding.is_problem and not finding.said_elsewhere:
+                key = join_path(finding.path)
+                guard.warn_once(
+                    f"settings {key}",
+                    "flowprov: settings do not fit together. %s: %s; %s.",
+                    key,
+                    finding.message,
+                    finding.mend,
+                )
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -110,69 +167,108 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     return key.strip(), parse_value(text)
 
 
-def _add_base_layer(
-    source: Any, checker: Checker, problems: Problems, environ: Mapping[str, str], folder: Path | None
-) -> None:
-    """Add the lowest layer: a mapping, a named file, the file in the current folder, or nothing."""
+def _layers(
+    source: Any,
+    overrides: Mapping[str, Any] | None,
+    environ: Mapping[str, str],
+    folder: Path | None,
+    problems: Problems,
+) -> list[Layer]:
+    """Return the layers above the profile, the lowest first."""
+    above = [] if overrides is None else [Layer(OverrideNode(overrides), OVERRIDE)]
+    if isinstance(source, Settings):
+        # Another profile goes below what was set by hand, and takes the place of the one before.
+        node = PythonNode(set_by_hand(source) if names_profile(above) else source)
+        return [Layer(node, GIVEN_SETTINGS), *above]
+    base = _base_layer(source, problems, environ, folder)
+    variables = [
+        Layer(PythonNode(nest(path, value)), name) for name, path, value in read_environment(environ)
+    ]
+    return [*([] if base is None else [base]), *variables, *above]
+
+
+def _merged(
+    layers: Sequence[Layer],
+    problems: Problems,
+    environ: Mapping[str, str],
+    folder: Path | None,
+    given: Origins | None = None,
+) -> Checker:
+    """Check layers, and put them over their profile and over each other."""
+    checker = Checker(problems, environ, given)
+    profile = chosen_profile(layers, problems, environ, folder)
+    for layer in (*profile.layers, *layers):
+        checker.add_layer(layer)
+    if given is None or names_profile(layers):
+        checker.set_profile(profile.name, profile.named_at)
+    return checker
+
+
+def _base_layer(
+    source: Any, problems: Problems, environ: Mapping[str, str], folder: Path | None
+) -> Layer | None:
+    """Return the layer of a mapping, a named file or the file in the current folder; None without any."""
     named_by = ""
     if isinstance(source, Mapping):
-        checker.add_layer(PythonNode(source), "the given mapping", is_file=True)
-        return
+        return Layer(PythonNode(source), "the given mapping", is_file=True)
     if source is None and environ.get(PATH_VARIABLE):
         source, named_by = environ[PATH_VARIABLE], f" (named by {PATH_VARIABLE})"
     if source is None:
-        _add_local_file(checker, problems, environ, folder)
-        return
+        return _local_file(problems, environ, folder)
     if not isinstance(source, (str, os.PathLike)):
         message = f"found {describe_value(source)}, expected a path, a mapping or Settings"
         problems.add(SourceLocation("the settings' source"), (), message)
-        return
+        return None
     named, unset = expand_variables(os.fsdecode(source), environ)
     named = os.path.expanduser(named)  # noqa: PTH111  pathlib raises for an unknown home folder
     path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  leaves a NUL to `open`
     try:
-        content = _read(path)
+        content = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         missing = f"; the variable {shorten(unset)} is not set" if unset else ""
-        problems.add(SourceLocation(path), (), f"{_describe_read_error(error)}{missing}{named_by}")
-        return
-    _add_file(content, path, checker, problems)
+        problems.add(SourceLocation(path), (), f"{describe_read_error(error)}{missing}{named_by}")
+        return None
+    return _file_layer(content, path, problems)
 
 
-def _add_local_file(
-    checker: Checker, problems: Problems, environ: Mapping[str, str], folder: Path | None
-) -> None:
-    """Add ``settings.yaml`` from the current folder if it belongs to flowprov; ignore another program's."""
+def _local_file(problems: Problems, environ: Mapping[str, str], folder: Path | None) -> Layer | None:
+    """Return ``settings.yaml`` of the current folder if it belongs to flowprov, not another program's."""
     if folder is None:
-        return
+        return None
     path = str(folder / FILE_NAME)
     try:
-        content = _read(path)
+        content = read_file(path)
     except (OSError, ValueError):
-        return
-    encoding = _other_encoding(content)
-    text = content[:MAX_TEXT].decode(encoding or "utf-8-sig", "replace").lstrip("\ufeff")
-    if encoding is None and (len(content) > MAX_TEXT or "\ufffd" in text):
-        owner = "marked" if begins_with_mark(text) else None
-    else:
-        owner = ownership(text)
-    if owner == "marked":
-        _add_file(content, path, checker, problems)
-    elif owner == "likely":
+        return None
+    owner = _owner(content)
+    if owner is None:
+        return None
+    if owner == "likely":
         try:
-            _check_alone(content, path, environ, folder)
+            alone = Problems()
+            layer = _file_layer(content, path, alone)
+            _merged([] if layer is None else [layer], alone, environ, folder).settings(folder)
         except SettingsError as error:
             _say_ignored(path, error)
-        else:
-            _add_file(content, path, checker, problems)
+            return None
+    return _file_layer(content, path, problems)
 
 
-def _check_alone(content: bytes, path: str, environ: Mapping[str, str], folder: Path) -> None:
-    """Check a file without the layers above it."""
-    problems = Problems()
-    checker = Checker(problems)
-    _add_file(content, path, checker, problems)
-    checker.settings(folder, environ)
+def is_used(path: str) -> bool:
+    """Whether a file would be used as ``settings.yaml`` of the current folder, if all in it is valid."""
+    try:
+        return _owner(read_file(path)) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _owner(content: bytes) -> str | None:
+    """Return how sure it is that a file in the current folder is flowprov's."""
+    encoding = other_encoding(content)
+    text = content[:MAX_TEXT].decode(encoding or "utf-8-sig", "replace").lstrip("\ufeff")
+    if encoding is None and (len(content) > MAX_TEXT or "\ufffd" in text):
+        return "marked" if begins_with_mark(text) else None
+    return ownership(text)
 
 
 def _say_ignored(path: str, error: SettingsError) -> None:
@@ -186,75 +282,9 @@ def _say_ignored(path: str, error: SettingsError) -> None:
     )
 
 
-def _add_file(content: bytes, path: str, checker: Checker, problems: Problems) -> None:
-    if len(content) > MAX_TEXT:
-        problems.add(
-            SourceLocation(path), (), f"too large: expected at most {MAX_TEXT // 1024} KiB of settings"
-        )
-        return
-    if encoding := _other_encoding(content):
-        hint = "save the file in this encoding"
-        message = f"found {encoding.upper()}, expected UTF-8"
-        problems.add(SourceLocation(path, 1), (), message, hint=lambda: hint)
-        return
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        problems.add(
-            SourceLocation(path, line), (), "not UTF-8", hint=lambda: "save the file in this encoding"
-        )
-        return
-    try:
-        root = compose(text)
-    except YAML_ERRORS as error:
-        add_yaml_problem(problems, path, text, error)
-        return
-    if root is not None:
-        checker.add_layer(root, path, is_file=True)
-
-
-def _other_encoding(content: bytes) -> str | None:
-    """Return the encoding of a text that is not UTF-8, as Windows saves it, by its mark or its zero bytes."""
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            return encoding
-    beginning = content[:_SAMPLE]
-    if len(beginning) < 2 or b"\0" not in beginning:
-        return None
-    even, odd = beginning[0::2].count(0), beginning[1::2].count(0)
-    if odd > len(beginning) // 4 and not even:
-        return "utf-16-le"
-    return "utf-16-be" if even > len(beginning) // 4 and not odd else None
-
-
-def _read(path: str) -> bytes:
-    """Read a regular file, up to one byte more than its largest size; a pipe would block the program.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or is no regular file.
-    """
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is no regular file")
-        return file.read(MAX_TEXT + 1)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _describe_read_error(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, IsADirectoryError):
-        return "found a folder, expected a file"
-    if isinstance(error, PermissionError):
-        return "permission to read it is denied"
-    reason = error.strerror if isinstance(error, OSError) else None
-    return f"cannot be read: {reason or 'not a valid path'}"
+def _file_layer(content: bytes, path: str, problems: Problems) -> Layer | None:
+    node = node_of_content(content, path, problems)
+    return None if node is None else Layer(node, path, is_file=True)
 
 
 def _current_folder(cwd: Path | None) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import yaml
 
 from flowprov.settings.schema import Settings
-from flowprov.settings.sources import VERSION_KEY
+from flowprov.settings.sources import PROFILE_KEY, VERSION_KEY
 from flowprov.settings.yaml_text import YAML_ERRORS, parse_within_limits
 
 Ownership: TypeAlias = Literal["marked", "likely"] | None
@@ -34,7 +34,7 @@ def ownership(text: str) -> Ownership:
     """
     if begins_with_mark(text):
         return "marked"
-    known_keys = {*Settings.__struct_fields__, VERSION_KEY}
+    known_keys = {*Settings.key_names(), VERSION_KEY, PROFILE_KEY}
     count = 0
     try:
         for key, value in _top_level_items(text):

@@ -30,14 +30,15 @@ class ExpandedPath(NamedTuple):
 
 
 def expand_variables(path: str, environ: Mapping[str, str]) -> ExpandedPath:
-    """Return a path with ``$NAME`` and ``${NAME}`` replaced by the variables of an environment.
+    """Return a path with ``$NAME``, ``${NAME}`` and ``${NAME:-default}`` replaced.
 
     An empty variable counts as one that is not set: ``$SCRATCH/prov`` must not become ``/prov``.
     """
     unset: list[str] = []
 
     def value_of(match: re.Match[str]) -> str:
-        value = environ.get(match[1] if match[1] is not None else match[2])
+        name, _, default = (match[1] or "").partition(":-")
+        value = environ.get(match[2] or name) or default
         if not value:
             unset.append(match[0])
             return match[0]

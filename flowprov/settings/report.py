@@ -42,6 +42,7 @@ class Problems:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._omitted = 0
+        self._paths: set[tuple[str, ...]] = set()
 
     def add(
         self,
@@ -64,6 +65,7 @@ class Problems:
         hint
             Returns how to fix it, or an empty string. It is called only for problems that are in the report.
         """
+        self._paths.add(tuple(path))
         if len(self._lines) >= _MAX_PROBLEMS:
             self._omitted += 1
             return
@@ -71,16 +73,30 @@ class Problems:
         fix = hint() if hint is not None else ""
         self._lines.append(f"{subject}: {message}" + (f"; {fix}" if fix else ""))
 
+    def touch(self, path: Sequence[str]) -> bool:
+        """Whether one of the problems is of this key, of a section around it, or of a key in it."""
+        return any(other[: len(path)] == tuple(path[: len(other)]) for other in self._paths)
+
     def raise_if_any(self) -> None:
         """Raise all problems as one ``SettingsError``, if there are any."""
-        if not self._lines:
-            return
+        if self._lines:
+            raise self.error()
+
+    def error(self) -> SettingsError:
+        """Return all problems as one error."""
         count = len(self._lines) + self._omitted
         lines = [f"{count} problem{'s' if count > 1 else ''} in the settings:"]
         lines += [f"  {line}" for line in self._lines]
         if self._omitted:
             lines.append(f"  and {self._omitted} more")
-        raise SettingsError("\n".join(lines))
+        return SettingsError("\n".join(lines))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def lines(self) -> list[str]:
+        """Return the problems, without those beyond the largest number."""
+        return list(self._lines)
 
 
 def join_path(path: Iterable[str]) -> str:

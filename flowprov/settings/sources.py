@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from flowprov.settings.schema import Section
+from flowprov.settings.section import Section
 
 VERSION_KEY = "flowprov"
+PROFILE_KEY = "profile"
 
 
 class SourceNode(Protocol):
@@ -38,26 +39,51 @@ class MappingEntry(NamedTuple):
     value: SourceNode
 
 
+class Layer(NamedTuple):
+    """One source of settings; a later layer goes above an earlier one.
+
+    Attributes
+    ----------
+    node
+        A mapping with the keys of the top level.
+    source
+        Its name in reports.
+    is_file
+        Whether it is a file, or is read like one: variables in its values are replaced, it may have the
+        version key ``flowprov: 1``, and it may be empty.
+    is_profile
+        Whether it is a profile, or a part of one.
+    """
+
+    node: SourceNode
+    source: str
+    is_file: bool = False
+    is_profile: bool = False
+
+
 class PythonNode:
     """A Python value: a mapping, a section of the tree, or anything else."""
 
-    line = None
-
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, line: int | None = None) -> None:
         self._value = value
+        self.line = line
 
     def entries(self) -> list[MappingEntry] | None:
         """Return the entries of a mapping or the fields of a section."""
         if isinstance(self._value, Section):
-            names = self._value.__struct_fields__
-            return [MappingEntry(name, None, PythonNode(getattr(self._value, name))) for name in names]
+            names = self._value.key_names()
+            return [self._entry(name, getattr(self._value, name)) for name in names]
         if isinstance(self._value, Mapping):
-            return [MappingEntry(key, None, PythonNode(value)) for key, value in self._value.items()]
+            return [self._entry(key, value) for key, value in self._value.items()]
         return None
 
     def to_python(self) -> Any:
         """Return the value as it is."""
         return self._value
+
+    def _entry(self, key: Any, value: Any) -> MappingEntry:
+        # All stand on one line: that of the mapping, if it has one. A second key of that name is no mistake.
+        return MappingEntry(key, None, PythonNode(value, self.line))
 
 
 class OverrideNode(PythonNode):

@@ -1,7 +1,7 @@
 """Validation: the values of all layers, checked against the schema and put over each other.
 
-Flows in: a ``SourceNode`` for each layer (a file, the environment, overrides), the lowest first. Flows out:
-one ``Settings``, or entries in ``Problems``. Only the struct definitions say what is valid.
+Flows in: a ``Layer`` for each source (a profile, a file, the environment, overrides), the lowest first. Flows
+out: one ``Settings``, or entries in ``Problems``. Only the struct definitions say what is valid.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import functools
 import os
 import re
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
-from flowprov import guard
-from flowprov.settings.paths import expand_variables, fallback_folder
-from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, join_path, shorten
-from flowprov.settings.schema import FileMode, Patterns, Section, Settings
-from flowprov.settings.sources import VERSION_KEY, PythonNode, SourceNode
-
-KeyPath: TypeAlias = tuple[str, ...]
+from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, interpolate
+from flowprov.settings.journal_path import JOURNAL_PATH, absolute_journal_path, expand_journal_path
+from flowprov.settings.key_tree import NOT_OFF, FieldSpec, KeyPath, fields, literal_choices
+from flowprov.settings.origins import DEFAULT, PROFILE, Origins
+from flowprov.settings.report import Problems, SourceLocation, describe_value, join_path, shorten
+from flowprov.settings.schema import Settings
+from flowprov.settings.section import Section
+from flowprov.settings.sources import PROFILE_KEY, VERSION_KEY, Layer, PythonNode, SourceNode
+from flowprov.settings.value_types import FileMode, Patterns
+from flowprov.settings.wording import describe_type, quotes_hint, unknown_key_hint, value_hint
 
 _VERSION = 1
 # YAML 1.1 takes "1e-3" for a string, because it has no point.
@@ -30,53 +32,11 @@ _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _MAX_MODE = 0o7777
 GIVEN_SETTINGS = "the given Settings"
 """The name of the layer that is a ``Settings``."""
-_JOURNAL_PATH = ("journal", "path")
+OVERRIDE = "override"
+"""The name of the layer that code or the command line gives."""
 # msgspec learns what a struct is like at its first use. It crashes if a signal handler of the program comes
 # to the same struct meanwhile. So that is done here, at the import.
 msgspec.json.Decoder(Settings)
-
-
-class FieldSpec(NamedTuple):
-    """One key of a section.
-
-    Attributes
-    ----------
-    type_hint
-        The type of its value.
-    section
-        The class of the section that is its value; None if the value is no section.
-    optional
-        Whether the value may be None.
-    """
-
-    type_hint: Any
-    section: type[Section] | None
-    optional: bool
-
-
-@functools.cache
-def fields(section: type[Section]) -> dict[str, FieldSpec]:
-    """Return the keys of a section, from its class."""
-    hints = get_type_hints(section, include_extras=True)
-    specs = {}
-    for name in section.__struct_fields__:
-        options = get_args(hints[name]) or (hints[name],)
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
-        specs[name] = FieldSpec(hints[name], inner, types.NoneType in options)
-    return specs
-
-
-@functools.cache
-def all_paths() -> tuple[KeyPath, ...]:
-    """Return the path of every key of the tree, sections included."""
-
-    def walk(section: type[Section], prefix: KeyPath) -> Iterator[KeyPath]:
-        for name, spec in fields(section).items():
-            yield (*prefix, name)
-            if spec.section is not None:
-                yield from walk(spec.section, (*prefix, name))
-
-    return tuple(walk(Settings, ()))
 
 
 class Checker:
@@ -86,45 +46,46 @@ class Checker:
     ----------
     problems
         Receives everything that is wrong.
+    environ
+        The variables that may stand in values.
+    given
+        Where the values of the layer ``GIVEN_SETTINGS`` come from.
     """
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, environ: Mapping[str, str], given: Origins | None = None) -> None:
         self._problems = problems
+        self._environ = environ
+        self._given = given or Origins()
+        self._profile = self._given.profile
         self._values: dict[str, Any] = {}
         self._locations: dict[KeyPath, SourceLocation] = {}
-        self._source = ""
-        self._allows_version_key = False
+        self._of_profile: set[KeyPath] = set()
+        self._sections: dict[KeyPath, SourceLocation] = {}
+        self._layer = Layer(PythonNode({}), "")
 
-    def add_layer(self, node: SourceNode, source: str, *, is_file: bool = False) -> None:
-        """Put a layer over those before.
+    def set_profile(self, name: str, named_at: SourceLocation) -> None:
+        """Say which profile the lowest layers are, and where it is named."""
+        self._profile = name
+        self._sections[(PROFILE_KEY,)] = named_at
 
-        Parameters
-        ----------
-        node
-            A mapping with the keys of the top level.
-        source
-            The name of the layer in reports.
-        is_file
-            Whether the layer is a file: it may have the version key ``flowprov: 1``, and it may be empty.
-        """
-        self._source = source
-        self._allows_version_key = is_file
+    def add_layer(self, layer: Layer) -> None:
+        """Put a layer over those before."""
+        self._layer = layer
+        node = layer.node
         if node.entries() is not None:
             self._merge(Settings, self._values, (), node)
-        elif not (is_file and node.to_python() is None):
+        elif not (layer.is_file and node.to_python() is None):
             keys = ", ".join(fields(Settings))
             message = f"found {describe_value(node.to_python())} at the top, expected a mapping of {keys}"
             self._problems.add(self._location(node.line), (), message)
 
-    def settings(self, cwd: Path | None, environ: Mapping[str, str]) -> Settings:
+    def settings(self, cwd: Path | None) -> Settings:
         """Return the settings. Variables in ``journal.path`` are replaced, and it is made absolute.
 
         Parameters
         ----------
         cwd
             Where a relative path starts; None if the current folder is gone.
-        environ
-            The variables.
 
         Raises
         ------
@@ -132,13 +93,59 @@ class Checker:
             With every problem of all layers.
         """
         path = self._values.get("journal", {}).get("path", Settings().journal.path)
-        absolute = self._make_absolute(self._expand_variables(path, environ), cwd)
+        location = self.location_of(JOURNAL_PATH)
+        was_loaded = location.source == GIVEN_SETTINGS
+        path = expand_journal_path(path, location, self._environ, self._problems, was_loaded=was_loaded)
+        path = absolute_journal_path(path, location, cwd, self._problems)
         self._problems.raise_if_any()
-        self._values.setdefault("journal", {})["path"] = absolute
-        return msgspec.convert(self._values, Settings)
+        origins = self._all_origins()
+        self._values.setdefault("journal", {})["path"] = path
+        return msgspec.convert({**self._values, "origins": origins}, Settings)
+
+    def valid_part(self) -> Settings:
+        """Return the settings with those values that are valid, and defaults for the others."""
+        return msgspec.convert({**self._values, "origins": self._all_origins()}, Settings)
+
+    def location_of(self, path: KeyPath) -> SourceLocation:
+        """Return where the value of a key, or the nearest section around it, comes from."""
+        while path:
+            if location := self._locations.get(path) or self._sections.get(path):
+                return location
+            path = path[:-1]
+        return SourceLocation("defaults")
+
+    def _all_origins(self) -> Origins:
+        return Origins(profile=self._profile, by_key=dict(self._origins()))
+
+    def _origins(self) -> Iterator[tuple[str, str]]:
+        """Yield the keys that are set and their origins; the default folder too, as it was made absolute."""
+        if JOURNAL_PATH not in self._locations:
+            yield ".".join(JOURNAL_PATH), DEFAULT
+        for path, location in self._locations.items():
+            key = ".".join(path)
+            if location.source == GIVEN_SETTINGS:
+                origin = self._given.of(key)
+                if origin != DEFAULT or key in self._given.by_key:
+                    yield key, origin
+                elif _value_at(self._values, path) != _value_at(_DEFAULTS, path):
+                    yield key, GIVEN_SETTINGS
+            else:
+                yield key, f"{PROFILE} {location}" if path in self._of_profile else str(location)
 
     def _location(self, line: int | None) -> SourceLocation:
-        return SourceLocation(self._source, line)
+        return SourceLocation(self._layer.source, line)
+
+    def _set_location(self, path: KeyPath, location: SourceLocation) -> None:
+        self._locations[path] = location
+        if self._layer.is_profile:
+            self._of_profile.add(path)
+        else:
+            self._of_profile.discard(path)
+
+    def _forget_locations(self, path: KeyPath) -> None:
+        """Forget where a section came from, and everything in it."""
+        for other in [other for other in self._locations if other[: len(path)] == path]:
+            del self._locations[other]
 
     def _merge(self, section: type[Section], target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         """Write a layer's entries for one section over those in ``target``."""
@@ -146,31 +153,40 @@ class Checker:
         for key, line, value in node.entries() or ():
             location = self._location(line)
             if not isinstance(key, str):
-                hint = functools.partial(_quotes_hint, key)
+                hint = functools.partial(quotes_hint, key)
                 message = f"found {describe_value(key)} as a key, expected a string"
                 self._problems.add(location, path, message, hint=hint)
             elif line is not None and key in first_lines:
                 message = f"given a second time, first on line {first_lines[key]}"
                 self._problems.add(location, (*path, key), message, hint=lambda: "keep one of them")
-            elif key == VERSION_KEY and not path and self._allows_version_key:
+            elif key == VERSION_KEY and not path and self._layer.is_file:
                 self._check_version(value, location)
-            elif key in section.__struct_fields__:
+            elif key in section.key_names():
                 self._set(fields(section)[key], target, (*path, str(key)), value)
-            else:
-                hint = functools.partial(_unknown_key_hint, section, path, key)
+            elif not (key == PROFILE_KEY and not path and not self._layer.is_profile):  # it was read before
+                hint = functools.partial(unknown_key_hint, section, path, key)
                 self._problems.add(location, (*path, key), "unknown key", hint=hint)
             if line is not None and isinstance(key, str):
                 first_lines.setdefault(key, line)
 
     def _set(self, spec: FieldSpec, target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         name = path[-1]
+        if self._layer.is_file and path != JOURNAL_PATH:
+            try:
+                node = interpolate(node, self._environ)
+            except UnresolvedError as error:
+                hint = error.hint
+                self._problems.add(self._location(node.line), path, str(error), hint=lambda: hint)
+                return
         if spec.section is None:
-            self._set_value(spec.type_hint, target, path, node)
+            self._set_value(spec, target, path, node)
         elif node.entries() is None:
             self._set_null_section(spec.section, target, path, node, optional=spec.optional)
         else:
             if target.get(name) is None:
+                self._forget_locations(path)
                 target[name] = {}
+            self._sections[path] = self._location(node.line)
             self._merge(spec.section, target[name], path, node)
 
     def _set_null_section(
@@ -183,36 +199,45 @@ class Checker:
         optional: bool,
     ) -> None:
         """Set a section whose value is no mapping: a null may be valid, anything else is a problem."""
-        value = node.to_python()
+        value = node.parsed() if isinstance(node, InterpolatedNode) else node.to_python()
         null_values = section.when_null
         # YAML reads "off" as false. A section that can be switched off takes it for a null.
         is_null = value is None or (value is False and (optional or bool(null_values)))
         if is_null and optional:
             target[path[-1]] = None
+            self._forget_locations(path)
+            self._set_location(path, self._location(node.line))
         elif is_null and null_values is not None:
-            self._merge(section, target.setdefault(path[-1], {}), path, PythonNode(null_values))
+            self._merge(section, target.setdefault(path[-1], {}), path, PythonNode(null_values, node.line))
         else:
-            keys = ", ".join(section.__struct_fields__)
-            description = describe_value(value, secret=path[0] == "sinks")
+            keys = ", ".join(section.key_names())
+            description = _describe(node, secret=path[0] == "sinks")
             message = f"found {description}, expected a mapping of {keys}" + (" or ~" if optional else "")
             hint = "leave the section out for its defaults"
-            if "enabled" in section.__struct_fields__:
+            if "enabled" in section.key_names():
                 hint += f", or write {join_path(path)}.enabled: false to switch it off"
             self._problems.add(self._location(node.line), path, message, hint=lambda: hint)
 
-    def _set_value(self, type_hint: Any, target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
+    def _set_value(self, spec: FieldSpec, target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         secret = path[-1] == "uri"
-        value = node.to_python()
-        self._locations[path] = self._location(node.line)
-        for candidate in _candidates(value, type_hint, secret=secret):
+        location = self._location(node.line)
+        for candidate in _candidates(node, spec, secret=secret):
             try:
-                target[path[-1]] = _convert(candidate, type_hint)
+                value = _convert(candidate, spec.type_hint)
             except (msgspec.ValidationError, UnicodeError, re.error):
                 continue
+            repeats = self._layer.source == OVERRIDE and path in self._locations
+            if not (repeats and self._is_given(path) and target.get(path[-1]) == value):
+                self._set_location(path, location)
+            target[path[-1]] = value
             return
-        message = f"found {describe_value(value, secret=secret)}, expected {describe_type(type_hint)}"
-        hint = functools.partial(_value_hint, type_hint, value)
-        self._problems.add(self._locations[path], path, message, hint=hint)
+        expected = describe_type(spec.type_hint)
+        message = f"found {_describe(node, secret=secret)}, expected {expected}"
+        hint = functools.partial(_hint, spec.type_hint, node)
+        self._problems.add(location, path, message, hint=hint)
+
+    def _is_given(self, path: KeyPath) -> bool:
+        return self._locations[path].source == GIVEN_SETTINGS
 
     def _check_version(self, node: SourceNode, location: SourceLocation) -> None:
         value = None if node.entries() is not None else node.to_python()
@@ -222,66 +247,35 @@ class Checker:
         message = f"found {description}, expected {_VERSION}, the only version of the settings so far"
         self._problems.add(location, (VERSION_KEY,), message)
 
-    def _expand_variables(self, path: str, environ: Mapping[str, str]) -> str:
-        """Return ``journal.path`` with variables replaced; one that is not set is a problem."""
-        expanded, unset = expand_variables(path, environ)
-        location = self._locations.get(_JOURNAL_PATH, SourceLocation("defaults"))
-        # Settings that were loaded before hold a path that is expanded: a "$" in it is part of a name.
-        if unset is not None and not (location.source == GIVEN_SETTINGS and path.startswith("/")):
-            message = f"the variable {shorten(unset)} is not set in this environment, or it is empty"
-            self._problems.add(location, _JOURNAL_PATH, message, hint=lambda: "set it, or write the path out")
-        return expanded
 
-    def _make_absolute(self, path: str, cwd: Path | None) -> str:
-        """Return ``journal.path`` as an absolute path, so that other processes find the same folder."""
-        location = self._locations.get(_JOURNAL_PATH, SourceLocation("defaults"))
-        add_problem = functools.partial(self._problems.add, location, _JOURNAL_PATH)
-        try:
-            expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
-        except ValueError:  # no user can have that name
-            expanded = path
-        if "\0" in path:
-            add_problem("found a NUL character, expected the path of a folder")
-        elif "://" in path:  # as a folder its credentials would stand in every record
-            message = "found an address, expected the path of a folder"
-            add_problem(message, hint=lambda: "sinks.redis.uri and sinks.mongodb.uri take servers")
-        elif expanded.startswith("~"):
-            message = f"the home folder of {shorten(path.partition('/')[0])} is not known"
-            add_problem(message, hint=lambda: "write the path out")
-        elif not os.path.isabs(expanded):  # noqa: PTH117  the text is joined, not a path object
-            if cwd is None or not _is_utf_8(str(cwd)):
-                return _instead_of_relative(path, cwd)
-            expanded = str(cwd / expanded)
-        if not _is_utf_8(expanded):
-            message = f"the folder {shorten(expanded)} has a name that is not UTF-8"
-            add_problem(message, hint=lambda: "give an absolute path that is UTF-8")
-        return expanded
+_DEFAULTS: dict[str, Any] = msgspec.to_builtins(Settings())
 
 
-def _is_utf_8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _value_at(values: Any, path: KeyPath) -> Any:
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return list(values) if isinstance(values, tuple) else values
 
 
-def _instead_of_relative(path: str, cwd: Path | None) -> str:
-    """Return the folder of last resort: the program's own folder is gone, or cannot be told to others."""
-    instead = fallback_folder()
-    guard.warn_once(
-        "no current folder",
-        "flowprov: journal.path is relative (%s), and the current folder %s. This run is recorded in %s "
-        "instead. Give an absolute path.",
-        shorten(path),
-        "is gone" if cwd is None else "has a name that is not UTF-8",
-        instead,
-    )
-    return instead
+def _describe(node: SourceNode, *, secret: bool) -> str:
+    if isinstance(node, InterpolatedNode):  # what the variable holds may be a secret
+        return f'the value of "{shorten(node.written)}"'
+    return describe_value(node.to_python(), secret=secret)
 
 
-def _candidates(value: Any, type_hint: Any, *, secret: bool) -> Iterator[Any]:
-    """Yield a value, and then other values that its writer may have meant."""
+def _hint(type_hint: Any, node: SourceNode) -> str:
+    return "" if isinstance(node, InterpolatedNode) else value_hint(type_hint, node.to_python())
+
+
+def _candidates(node: SourceNode, spec: FieldSpec, *, secret: bool) -> Iterator[Any]:
+    """Yield the value of a node, and then other values that its writer may have meant."""
+    yield from _meanings(node.to_python(), spec, secret=secret)
+    if isinstance(node, InterpolatedNode):
+        yield from _meanings(node.parsed(), spec, secret=secret)
+
+
+def _meanings(value: Any, spec: FieldSpec, *, secret: bool) -> Iterator[Any]:
+    type_hint = spec.type_hint
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     for base in (str, float, int):
@@ -291,17 +285,18 @@ def _candidates(value: Any, type_hint: Any, *, secret: bool) -> Iterator[Any]:
     if isinstance(value, tuple):
         value = list(value)
     yield value
+    if value is None and spec.off_value() is not NOT_OFF:
+        yield spec.off_value()
     if value is False:  # YAML 1.1 reads "off" as false
-        yield "off" if "off" in _literal_choices(type_hint) else None
+        yield "off" if "off" in literal_choices(type_hint) else None
     if type(value) is int and type_hint is FileMode and 0 <= value <= _MAX_MODE:
         yield f"{value:04o}"  # YAML reads 0640 as an octal number,
         yield f"0{value}"  # and 640 as a decimal one
-    if isinstance(value, str):
-        if _EXPONENT_FORM.fullmatch(value[:32]):
-            yield float(value)
-            yield int(float(value)) if float(value).is_integer() else value
-        if secret and not value.strip():
-            yield None
+    if isinstance(value, str) and _EXPONENT_FORM.fullmatch(value[:32]):
+        yield float(value)
+        yield int(float(value)) if float(value).is_integer() else value
+    if secret and isinstance(value, str) and not value.strip():
+        yield None
 
 
 def _convert(value: Any, type_hint: Any) -> Any:
@@ -314,60 +309,3 @@ def _convert(value: Any, type_hint: Any) -> Any:
             if type_hint == Patterns and re.compile(text).search(""):
                 raise msgspec.ValidationError
     return converted
-
-
-def describe_type(type_hint: Any) -> str:
-    """Return a description of a type for a person who writes settings, to be put behind "expected"."""
-    origin = get_origin(type_hint)
-    if origin is Annotated:
-        metas = (meta for meta in type_hint.__metadata__ if isinstance(meta, msgspec.Meta))
-        description = next((meta.description for meta in metas if meta.description), None)
-        return description or describe_type(get_args(type_hint)[0])
-    if origin is Literal:
-        choices = [str(choice) for choice in get_args(type_hint)]
-        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe_type(option) for option in get_args(type_hint))
-    if origin is tuple:
-        return "a list of strings, as in [first, second]"
-    return {bool: "true or false", types.NoneType: "~", str: "a string"}.get(type_hint, str(type_hint))
-
-
-def _literal_choices(type_hint: Any) -> list[str]:
-    if get_origin(type_hint) is Literal:
-        return [str(choice) for choice in get_args(type_hint)]
-    if get_origin(type_hint) in (Union, types.UnionType):
-        return [choice for option in get_args(type_hint) for choice in _literal_choices(option)]
-    return []
-
-
-def _value_hint(type_hint: Any, value: Any) -> str:
-    if isinstance(value, str):
-        choice = closest(value, _literal_choices(type_hint))
-        return f'did you mean "{choice}"?' if choice else ""
-    if get_origin(type_hint) is tuple and isinstance(value, (list, tuple)):
-        item = next((item for item in value if not isinstance(item, str)), "")
-        return "; ".join(filter(None, (f"{describe_value(item)} in it is no string", _quotes_hint(item))))
-    return _quotes_hint(value) if "string" in describe_type(type_hint) else ""
-
-
-def _quotes_hint(value: Any) -> str:
-    if isinstance(value, bool):
-        return "YAML reads on, off, yes and no as true and false: put the word in quotes"
-    return "put it in quotes" if isinstance(value, (int, float)) else ""
-
-
-def _unknown_key_hint(section: type[Section], path: KeyPath, key: str) -> str:
-    name, colon, _ = key.partition(":")
-    if colon and name in section.__struct_fields__:
-        return f'put a space after "{name}:"'
-    sibling = closest(key, section.__struct_fields__)
-    if sibling is not None:
-        return f'did you mean "{join_path((*path, sibling))}"?'
-    path_of: Mapping[str, KeyPath] = {other[-1]: other for other in reversed(all_paths())}
-    key_elsewhere = closest(key, path_of, cutoff=0.8)
-    if key_elsewhere is not None:
-        return f'did you mean "{join_path(path_of[key_elsewhere])}"?'
-    if key == "<<":
-        return "merge keys are not supported here: write the keys out"
-    return f"the keys here are {', '.join(section.__struct_fields__)}"

@@ -1,4 +1,4 @@
-"""Settings in the environment: ``FLOWPROV__A__B=value``.
+"""Settings in the environment: ``FLOWPROV__A__B=value``, and ``FLOWPROV_PROFILE=name``.
 
 Flows in: the environment. Flows out: the keys and values of the settings in it.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flowprov.settings.sources import PROFILE_KEY
 from flowprov.settings.yaml_text import parse_value
 
 ENVIRONMENT_PREFIX = "FLOWPROV__"
+PROFILE_VARIABLE = "FLOWPROV_PROFILE"
 
 
 def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
@@ -30,3 +32,5 @@ def read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[st
             continue
         path = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
         yield name, path, parse_value(value) if isinstance(value, str) else value
+    if (profile := environ.get(PROFILE_VARIABLE, "")).strip():
+        yield PROFILE_VARIABLE, (PROFILE_KEY,), parse_value(profile)

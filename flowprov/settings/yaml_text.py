@@ -163,7 +163,9 @@ def add_yaml_problem(problems: Problems, source: str, text: str, error: BaseExce
         reason = "not valid YAML: a control character"
     elif isinstance(error, ExcessiveYaml):
         line, reason = error.line, f"{error.reason}: {error}"
-    problems.add(SourceLocation(source, line), (), reason)
+    beginning = "" if line is None else "".join(text.splitlines()[line - 1 : line])
+    hint = 'put "${…}" in quotes where it stands between braces or brackets' if "${" in beginning else ""
+    problems.add(SourceLocation(source, line), (), reason, hint=lambda: hint)
 
 
 def parse_value(text: str) -> Any:

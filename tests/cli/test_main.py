@@ -28,7 +28,20 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
     assert isinstance(main, click.Group)
     context = click.Context(main)
     names = main.list_commands(context)
-    assert names == ["diff", "ls", "plan", "query", "rm", "run", "runs", "ship", "show", "tail", "verify"]
+    assert names == [
+        "diff",
+        "ls",
+        "plan",
+        "query",
+        "rm",
+        "run",
+        "runs",
+        "settings",
+        "ship",
+        "show",
+        "tail",
+        "verify",
+    ]
     commands = [main.get_command(context, name) for name in names]
     assert [command.name for command in commands if command] == names
 

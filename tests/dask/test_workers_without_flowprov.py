@@ -66,7 +66,7 @@ def _another_protocol(folder: Path) -> None:
 
 def _settings_it_does_not_know(folder: Path) -> None:
     package = shutil.copytree(REPOSITORY / "flowprov", folder / "flowprov")
-    schema = package / "settings" / "schema.py"
+    schema = package / "settings" / "storage_sections.py"
     text = schema.read_text()
     assert "collect_interval" in text
     schema.write_text(text.replace("collect_interval", "collect_period"))

@@ -17,8 +17,8 @@ from typing import Any
 
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json, settings_to_json
+from flowprov.settings.key_tree import all_paths
 from flowprov.settings.ownership import ownership
-from flowprov.settings.validation import all_paths
 
 PASSWORD = "correct-horse"  # noqa: S105 - it must never be shown
 _MAX_REPORT = 200_000  # characters: a hundred problems, each of bounded length

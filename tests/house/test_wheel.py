@@ -92,4 +92,5 @@ def test_the_wheel_records_and_reads_without_extras_and_names_those_it_lacks(
 def test_the_wheel_holds_the_package_and_its_type_marker_only(bare: Path) -> None:
     site = next((bare.parent.parent / "lib").glob("python*/site-packages"))
     assert (site / "flowprov" / "py.typed").exists()
+    assert (site / "flowprov" / "settings" / "profiles" / "full.yaml").exists()
     assert not {"tests", "examples", "benchmarks"} & {path.name for path in site.iterdir()}

@@ -71,3 +71,34 @@ def test_children_of_the_block_follow_it(buffer: Path) -> None:
     with flowprov.configured(privacy={"names": ["internal"]}), flowprov.workflow("w"), spawn.Pool(1) as pool:
         inside = pool.apply(private_names)
     assert "internal" in inside
+
+
+def open_workflow() -> None:
+    """Open a workflow, which records the settings."""
+    with flowprov.workflow("child"):
+        pass
+
+
+def recorded_settings(buffer: Path, name: str) -> Any:
+    rows = flowprov.read_buffer(buffer, return_df=False)
+    (settings,) = [row["settings"] for row in rows if row["name"] == name]
+    return settings
+
+
+def test_a_profile_for_a_block_leaves_what_was_set_by_hand_and_goes_to_children(buffer: Path) -> None:
+    before = runtime.get().settings
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        flowprov.configured(profile="cluster", dask__close_timeout=3.0),
+        flowprov.workflow("parent"),
+        spawn.Pool(1) as pool,
+    ):
+        pool.apply(open_workflow)
+    assert runtime.get().settings == before
+    parent, child = recorded_settings(buffer, "parent"), recorded_settings(buffer, "child")
+    assert child == parent
+    assert parent["journal"]["path"] == str(buffer)
+    assert parent["profile"] == "cluster"
+    assert parent["origins"]["dask.close_timeout"] == "override"
+    assert parent["origins"]["telemetry_capture.gpu"] == "profile single_gpu"
+    assert before.origins.profile == "cpu_only"

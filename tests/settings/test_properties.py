@@ -30,7 +30,7 @@ from flowprov.settings import (
     settings_from_json,
     settings_to_json,
 )
-from flowprov.settings.validation import all_paths
+from flowprov.settings.key_tree import all_paths
 from tests.settings.support import load
 
 KEYS = st.sampled_from(sorted({path[-1] for path in all_paths()} | {"flowprov"}))

@@ -26,6 +26,8 @@ def test_variables_in_the_path_of_the_buffer_are_replaced(tmp_path: Path) -> Non
         ("$SCRATCH/prov", "/scratch/me/prov"),
         ("${SCRATCH}/prov", "/scratch/me/prov"),
         ("$SCRATCH/$JOB_ID/${USER}_prov", "/scratch/me/42/ada_prov"),
+        ("${SCRATCH:-/tmp}/x", "/scratch/me/x"),
+        ("${NOWHERE:-/data}/x", "/data/x"),
     ):
         assert path_of(written, SCRATCH="/scratch/me", JOB_ID="42", USER="ada") == expected
     environ = {"FLOWPROV__JOURNAL__PATH": "$HERE/x", "HERE": str(tmp_path)}
@@ -35,7 +37,7 @@ def test_variables_in_the_path_of_the_buffer_are_replaced(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "written", ["$SCRATCH/prov", "${SCRATCH}", "/data/$SCRATCH", "~/$SCRATCH", "${SCRATCH:-/tmp}"]
+    "written", ["$SCRATCH/prov", "${SCRATCH}", "/data/$SCRATCH", "~/$SCRATCH", "${SCRATCH:-}"]
 )
 @pytest.mark.parametrize("environ", [{}, {"SCRATCH": ""}], ids=["not set", "empty"])
 def test_a_variable_that_is_not_set_is_an_error_that_names_it(written: str, environ: dict[str, str]) -> None:

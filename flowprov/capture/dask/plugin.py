@@ -71,6 +71,8 @@ class DaskWorkerPlugin(WorkerPlugin):
 
     def _set_up(self, worker: Any) -> None:
         guest.use_settings(self._settings)
+        if not runtime.get().settings.dask.enabled:
+            return
         guest.become_guest(self._sent_by)
         submission.install()  # for tasks that are submitted inside tasks
         out_of_band.install()
