@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 import flowprov
 from flowprov.errors import UnknownIdError
+from flowprov.read.answers.changed_files import changed_files
 
 pytest.importorskip("pandas")
 
@@ -92,3 +95,59 @@ def test_settings_and_workflows_are_compared(tmp_path: Path) -> None:
     told = flowprov.diff("w0", "w1").to_dict()
     assert told["settings"] == {"instrumentation.torch.depth": [1, 2]}
     assert told["params"] == {"n": [0, 1]}
+
+
+def _git(folder: Path, *words: str) -> str:
+    name = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *name, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def commits(tmp_path: Path) -> list[dict[str, Any]]:
+    """Two commits of a repository, as workflows record them."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    _git(folder, "init", "-q")
+    found = []
+    for files in ({"a.py": "1", "b.py": "1", "c d.py": "1"}, {"a.py": "2", "e.py": "1"}):
+        for path in folder.glob("*.py"):
+            if path.name == "b.py":
+                path.unlink()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        _git(folder, "add", "-A")
+        _git(folder, "commit", "-q", "-m", "m")
+        found.append({"folder": str(folder), "commit": _git(folder, "rev-parse", "HEAD")})
+    return found
+
+
+def test_the_files_that_changed_between_two_commits_are_named(commits: list[dict[str, Any]]) -> None:
+    changed = changed_files(*commits)
+    assert list(changed) == ["a.py", "b.py", "e.py"]
+    assert all(changed["a.py"])
+    assert changed["b.py"][1] is None
+    assert changed["e.py"][0] is None
+
+
+def test_git_runs_nothing_that_the_repository_names(commits: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder, ran = Path(commits[0]["folder"]), tmp_path / "ran"
+    for key in ("core.fsmonitor", "diff.external", "core.pager", "core.sshCommand", "diff.x.textconv"):
+        _git(folder, "config", key, f"touch {ran}; true")
+    (folder / ".gitattributes").write_text("* diff=x\n")
+    _git(folder, "config", "remote.origin.promisor", "true")
+    _git(folder, "config", "remote.origin.url", f"ext::sh -c 'touch {ran}'")
+    assert list(changed_files(*commits)) == ["a.py", "b.py", "e.py"]
+    assert changed_files(commits[0], {**commits[1], "commit": "0" * 40}) == {}
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("commit", [None, "HEAD", "--output=x", "a" * 40, "0" * 64, 7])
+@pytest.mark.parametrize("folder", [None, "/", "\0", "nowhere", 7])
+def test_what_is_no_commit_or_no_repository_changes_nothing(
+    commits: list[dict[str, Any]], commit: Any, folder: Any
+) -> None:
+    odd = {"folder": folder, "commit": commit}
+    assert changed_files({**commits[0], "folder": folder}, odd) == {}

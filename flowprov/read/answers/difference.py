@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowprov.display import printable
+from flowprov.read.answers.changed_files import changed_files
 from flowprov.read.answers.forwards import first_difference
 from flowprov.read.answers.items import Item
 from flowprov.read.answers.series import Value, summary_of
@@ -36,8 +37,8 @@ class Difference:
         self._items = a, b
         self._parts: dict[str, dict[str, Any]] = {
             "params": _pairs(dict(value_paths(a.used)), dict(value_paths(b.used))),
-            "settings": _pairs(_of_workflow(a, "settings"), _of_workflow(b, "settings")),
-            "code": _pairs(_of_workflow(a, "code_repository"), _of_workflow(b, "code_repository")),
+            "settings": _pairs(_settings(a), _settings(b)),
+            "code": _code(_of_workflow(a, "code_repository"), _of_workflow(b, "code_repository")),
             "environment": _pairs(_environment(a), _environment(b)),
             "metrics": _metrics(a.values, b.values),
             "durations": _pairs({"duration": a.seconds}, {"duration": b.seconds}),
@@ -123,6 +124,17 @@ def _of_workflow(item: Item, field: str) -> dict[str, Any]:
     for workflow in item.workflows:
         found.update(value_paths(getattr(workflow, field) or {}))
     return found
+
+
+def _settings(item: Item) -> dict[str, Any]:
+    """Return the settings without the origins of their values: what holds is compared, not who set it."""
+    found = _of_workflow(item, "settings")
+    return {name: value for name, value in found.items() if not name.startswith("origins.")}
+
+
+def _code(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    files = {f"files.{path}": contents for path, contents in changed_files(a, b).items()}
+    return {**_pairs(a, b), **files}
 
 
 def _environment(item: Item) -> dict[str, Any]:
