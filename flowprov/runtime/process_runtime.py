@@ -1,0 +1,199 @@
+"""What one process has of flowprov: settings, journals, maintenance, sampler and shipper.
+
+Flows in: settings. Flows out: the journal of a campaign, and the summarizer of values. The slot that holds
+the one of this process is in ``runtime``.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+
+import msgspec
+
+from flowprov import guard
+from flowprov.journal import Journal, JournalMaintenance
+from flowprov.records import Campaign
+from flowprov.runtime import context, launch, participants
+from flowprov.runtime.buffers import CampaignBuffers
+from flowprov.runtime.encoders import create_summarizer
+from flowprov.settings import Settings, disabled_by_environment
+from flowprov.shipping.launcher import ShipperLauncher
+from flowprov.telemetry.sampler import Sampler
+
+_LAST_SAMPLE_S = 1.0  # how long the end of a process waits for telemetry
+# Files of campaigns without an open scope that stay open: the next workflow may belong to one of them.
+_MAX_IDLE = 4
+
+
+class Runtime:
+    """What one process has of flowprov.
+
+    Attributes
+    ----------
+    settings
+        The active settings.
+    capturing
+        Whether all captures record, and not only the adapters: ``instrumentation.enabled`` is true, and
+        ``FLOWPROV_DISABLED`` is not set.
+    summarizer
+        Turns values into the JSON that records keep.
+    shipper
+        Starts the process that delivers the journals, where there are sinks.
+    maintenance
+        Writes the heartbeats of the journals, in a thread of its own.
+    sampler
+        Samples telemetry; None where that is off.
+    buffers
+        Says in which folder the journals of a campaign lie.
+    ended
+        Whether its journals were closed; what comes afterwards is recorded behind their footers.
+    at_exit
+        Callbacks for the end of the process.
+    before_close
+        Callbacks that write what is left for the journals, before these are closed.
+    at_heartbeat
+        Callbacks for each heartbeat of a journal, called in the maintenance thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.capturing = settings.instrumentation.enabled and not disabled_by_environment()
+        self.summarizer = create_summarizer(settings)
+        self.shipper = ShipperLauncher(settings)
+        self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
+        self.sampler = self._create_sampler()
+        self._lock = threading.RLock()
+        self._journals: dict[tuple[str, str], Journal] = {}
+        self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # a scope that holds one may still use it
+        self._campaign_id: str | None = None
+        self._campaigns: dict[str, Campaign] = {}
+        self.buffers = CampaignBuffers(settings.journal.path)
+        self.ended = False
+        self.at_exit: list[Callable[[], None]] = []
+        self.before_close: list[Callable[[], None]] = []
+        self.at_heartbeat: list[Callable[[], None]] = []
+
+    def campaign_id(self) -> str:
+        """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
+        with self._lock:
+            if self._campaign_id is None:
+                self._campaign_id = launch.default_campaign_id()
+            return self._campaign_id
+
+    def known_campaign_id(self) -> str | None:
+        """Return the campaign of this process; None if it needed none yet."""
+        return self._campaign_id
+
+    def set_campaign(self, campaign_id: str | None) -> str | None:
+        """Set the campaign of this process; return the one before."""
+        with self._lock:
+            before, self._campaign_id = self._campaign_id, campaign_id
+            return before
+
+    def name_campaign(self, campaign: Campaign) -> None:
+        """Record the name of a campaign: at the beginning of its journals, or now in those that exist."""
+        with self._lock:
+            self._campaigns[campaign.campaign_id] = campaign
+            for (campaign_id, _), journal in self._journals.items():
+                if campaign_id == campaign.campaign_id:
+                    journal.name_campaign(campaign)
+
+    def journal(self, campaign_id: str, buffer: str | None = None) -> Journal:
+        """Return the journal of this process for a campaign.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign.
+        buffer
+            The folder of the scope around, or of an adapter's client; None for that of the settings.
+        """
+        key = (campaign_id, self.buffers.folder(campaign_id, buffer))
+        journal = self._journals.get(key)
+        if journal is None:
+            with self._lock:
+                journal = self._journals.get(key)
+                if journal is None:
+                    self._close_idle_journals()
+                    journal = self._journals[key] = self._create_journal(*key)
+        return journal
+
+    def _close_idle_journals(self) -> None:
+        """Close the files of campaigns that seem to be over, so that open files do not pile up.
+
+        Nothing says that a campaign is over: a process that returns to one creates another file.
+        """
+        needed = context.journals_in_use()
+        idle = [
+            key
+            for key, journal in self._journals.items()
+            if key[0] != self._campaign_id and not journal.open_scopes and journal not in needed
+        ]
+        for key in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
+            with guard.guarded("closing the journal of a campaign"):
+                if self._journals[key].close_if_idle():
+                    self._idle.add(self._journals.pop(key))
+                    self._campaigns.pop(key[0], None)
+
+    def _create_journal(self, campaign_id: str, buffer: str) -> Journal:
+        settings = self.settings.journal
+        if buffer != settings.path:
+            settings = msgspec.structs.replace(settings, path=buffer)
+        digest = self.settings.digest()
+        identity = launch.identity(campaign_id, self._campaigns.get(campaign_id), settings.path, digest)
+        journal = Journal(settings, identity, self.maintenance)
+        if self.sampler is not None:
+            journal.exact_reader = self.sampler.exact_reader
+        return journal
+
+    def _create_sampler(self) -> Sampler | None:
+        telemetry = self.settings.telemetry_capture
+        if telemetry is None or disabled_by_environment():
+            return None
+        return Sampler(telemetry, self.maintenance.watched)
+
+    def journals(self) -> list[Journal]:
+        """Return the journals of this process."""
+        return [*self._journals.values(), *self._idle]
+
+    def close(self) -> None:
+        """Write the footers; later events are counted as dropped."""
+        for callback in self.before_close:
+            with guard.guarded("writing what is left for the journals"):
+                callback()
+        self.maintenance.stop()
+        if self.sampler is not None:
+            self.sampler.end(_LAST_SAMPLE_S)
+        self.ended = True
+        participants.note(self.journals())
+        for journal in self.journals():
+            with guard.guarded("closing a journal"):
+                journal.close()
+                self.shipper.watch(journal, last=True)
+
+    def _on_heartbeat(self, journal: Journal) -> None:
+        if self.sampler is not None:
+            self.sampler.start()
+        self.shipper.watch(journal)
+        participants.note(self.journals())
+        for callback in self.at_heartbeat:
+            callback()
+
+    def wait_for_delivery(self) -> None:
+        """Wait a little, at the end of the program, until the sinks hold the journals."""
+        for journal in self.journals():
+            with guard.guarded("waiting for delivery"):
+                self.shipper.wait_for_delivery(journal, last=True)
+
+    def reopen_after_fork(self) -> None:
+        """Continue in new journals, which belong to this process, in a forked child."""
+        self._lock = threading.RLock()
+        self.ended = False
+        self.shipper = ShipperLauncher(self.settings)
+        self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
+        self.sampler = self._create_sampler()
+        for journal in self.journals():
+            journal.reopen_after_fork(self.maintenance)
+            journal.exact_reader = None if self.sampler is None else self.sampler.exact_reader
