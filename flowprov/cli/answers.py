@@ -166,6 +166,8 @@ def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: 
         plain_frame(columns, rows).to_parquet(path)
     except ImportError as error:
         raise Failure("to write Parquet, pyarrow is needed: pip install pyarrow") from error
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _filtered(lines: list[Line], columns: Sequence[str], condition: str) -> list[Line]:

@@ -107,6 +107,16 @@ def test_ctrl_c_ends_a_script_as_it_ends_it_without_flowprov(tmp_path: Path) -> 
     assert "  script  ERROR" in flowprov("show", cwd=tmp_path).out
 
 
+def test_ctrl_c_ends_a_query_that_has_no_end(recorded: Path) -> None:
+    endless = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x"
+    with terminal("query", endless, cwd=recorded) as shown:
+        shown.wait_for("reading: ")
+        shown.type(CTRL_C)
+        status, text = shown.end()
+    assert status == 130
+    assert "Error" not in text
+
+
 def test_ctrl_c_at_a_question_removes_nothing(recorded: Path) -> None:
     with terminal("rm", "--keep", "0", cwd=recorded) as shown:
         shown.wait_for("[y/N]")
