@@ -45,11 +45,14 @@ def complete_sources(
 
 
 def _items(context: click.Context, incomplete: str, *, with_runs: bool) -> list[CompletionItem]:
-    logging.getLogger("flowprov").disabled = True  # this process only completes a word
+    logger = logging.getLogger("flowprov")
+    logger.disabled = True
     try:
         found = list(_candidates(context, with_runs=with_runs))
     except Exception:  # of journals, settings, servers: a person who types a word asked for none of them
         return []
+    finally:
+        logger.disabled = False
     found.reverse()  # the latest first
     names = Counter(one.name for one in found)
     words = {word: one.help for one in found for word in _words(one, names, incomplete)}
