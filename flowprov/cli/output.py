@@ -57,6 +57,18 @@ def source_options(command: _Command) -> _Command:
     return click.argument("source", required=False, shell_complete=complete_sources)(command)
 
 
+def sources_options(command: _Command) -> _Command:
+    """Add to a command the arguments that choose sources."""
+    command = click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="SOURCE",
+        help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
+
+
 def print_lines(*lines: str, to_stderr: bool = False) -> bool:
     """Print lines for people; return whether anybody reads on.
 
