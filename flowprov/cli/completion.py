@@ -37,11 +37,19 @@ def complete_ids(
     return _items(context, incomplete, with_runs=True)
 
 
+def complete_files(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Leave it to the shell to complete files and folders."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def complete_sources(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the campaigns and runs that a word can mean; the shell adds files."""
-    return [CompletionItem(incomplete, type="file"), *complete_ids(context, parameter, incomplete)]
+    found = complete_files(context, parameter, incomplete)
+    return found + complete_ids(context, parameter, incomplete)
 
 
 def _items(context: click.Context, incomplete: str, *, with_runs: bool) -> list[CompletionItem]:

@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from flowprov.cli.commands import COMMANDS, help_page
+from flowprov.cli.completion import complete_files
 from flowprov.cli.output import Failure, print_lines
 from flowprov.cli.terminal import OutputError, end_line
 from flowprov.display import printable_lines
@@ -116,7 +117,7 @@ def _describe(error: Exception) -> FlowprovError | str:
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flowprov")
-@click.option("--settings", "path", metavar="PATH")
+@click.option("--settings", "path", metavar="PATH", shell_complete=complete_files)
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE")
 @click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug)
 @click.pass_context

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from flowprov.cli.completion import complete_files
 from flowprov.cli.output import Failure
 from flowprov.settings import parse_assignment
 
@@ -19,7 +20,7 @@ from flowprov.settings import parse_assignment
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.option("--name", metavar="NAME", help="Name of the workflow; by default that of the script.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="A setting; can be repeated.")
-@click.argument("script", required=False)
+@click.argument("script", required=False, shell_complete=complete_files)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(

@@ -13,7 +13,8 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.output import campaign_heading, print_all, print_json, print_lines, source_options
+from flowprov.cli.completion import complete_sources
+from flowprov.cli.output import campaign_heading, campaign_option, print_all, print_json, print_lines
 from flowprov.cli.progress import progress
 from flowprov.cli.record import record_fields, record_lines
 from flowprov.cli.tables import fit_columns
@@ -29,7 +30,8 @@ from flowprov.read.source import Source
 
 
 @click.command()
-@source_options
+@click.argument("source", required=False, shell_complete=complete_sources)
+@campaign_option
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="How many levels are shown.")
 @click.option(
     "--most",

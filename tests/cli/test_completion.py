@@ -85,6 +85,14 @@ def test_commands_and_options_are_completed(completed: Completed) -> None:
     assert completed("runs", "--att") == ["--attempts"]
 
 
+@pytest.mark.parametrize(
+    "words", [("run", "tr"), ("show", "tr"), ("verify", "tr"), ("ls", "--source", "tr"), ("--settings", "tr")]
+)
+def test_files_are_completed_by_the_shell(recorded: Path, words: tuple[str, ...]) -> None:
+    offered = ShellComplete(main, {}, "flowprov", "_FLOWPROV_COMPLETE")
+    assert offered.get_completions(list(words[:-1]), words[-1])[0].type == "file"
+
+
 def test_bash_completes_a_campaign(recorded: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
