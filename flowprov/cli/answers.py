@@ -8,15 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from flowprov.cli.completion import complete_campaigns, complete_ids
-from flowprov.cli.output import Failure, format_size, print_json, print_lines, table
+from flowprov.cli.output import Failure, format_size, print_json, print_lines, sources_options, table
 from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
@@ -29,19 +29,6 @@ from flowprov.read.sql_query import query_rows, with_more
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CELL = 60  # characters
 _MAX_PARAMS = 6  # of runs that differ in none
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def sources_options(command: _Command) -> _Command:
-    """Add to a command the arguments that choose sources."""
-    command = click.option(
-        "--source",
-        "sources",
-        multiple=True,
-        metavar="SOURCE",
-        help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
-    )(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
 @click.command()
@@ -169,6 +156,8 @@ def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: 
         plain_frame(columns, rows).to_parquet(path)
     except ImportError as error:
         raise Failure("to write Parquet, pyarrow is needed: pip install pyarrow") from error
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _filtered(lines: list[Line], columns: Sequence[str], condition: str) -> list[Line]:

@@ -37,19 +37,30 @@ def complete_ids(
     return _items(context, incomplete, with_runs=True)
 
 
+def complete_files(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Leave it to the shell to complete files and folders."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def complete_sources(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return the campaigns and runs that a word can mean; the shell adds files."""
-    return [CompletionItem(incomplete, type="file"), *complete_ids(context, parameter, incomplete)]
+    found = complete_files(context, parameter, incomplete)
+    return found + complete_ids(context, parameter, incomplete)
 
 
 def _items(context: click.Context, incomplete: str, *, with_runs: bool) -> list[CompletionItem]:
-    logging.getLogger("flowprov").disabled = True  # this process only completes a word
+    logger = logging.getLogger("flowprov")
+    logger.disabled = True
     try:
         found = list(_candidates(context, with_runs=with_runs))
     except Exception:  # of journals, settings, servers: a person who types a word asked for none of them
         return []
+    finally:
+        logger.disabled = False
     found.reverse()  # the latest first
     names = Counter(one.name for one in found)
     words = {word: one.help for one in found for word in _words(one, names, incomplete)}

@@ -14,8 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from flowprov.cli.commands import COMMANDS, help_page
+from flowprov.cli.completion import complete_files
 from flowprov.cli.output import Failure, print_lines
 from flowprov.cli.terminal import OutputError, end_line
+from flowprov.display import printable_lines
 from flowprov.errors import FlowprovError
 from flowprov.version import __version__
 
@@ -69,6 +71,13 @@ class CommandGroup(click.Group):
         """Return the page of ``flowprov --help``, which is made without click."""
         return help_page()
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Return the context of a call; what it says of wrong arguments is escaped."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            raise _escaped(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call a command."""
         try:
@@ -76,13 +85,21 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             end_line(sys.stderr)
             sys.exit(_CTRL_C)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            raise _escaped(error) from error.__cause__
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # of a fault of ours, too, a person gets one message
             if ctx.meta.get(_DEBUG):
                 lines = "".join(traceback.format_exception(error)).splitlines()
                 print_lines(*lines, to_stderr=True)
             raise Failure(_describe(error)) from error
+
+
+def _escaped(error: click.ClickException) -> click.ClickException:
+    """Return an error whose message may be shown: it may quote what somebody copied from elsewhere."""
+    error.message = printable_lines(error.message)  # type: ignore[misc]  # final only for type checkers
+    return error
 
 
 def _describe(error: Exception) -> FlowprovError | str:
@@ -100,7 +117,7 @@ def _describe(error: Exception) -> FlowprovError | str:
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flowprov")
-@click.option("--settings", "path", metavar="PATH")
+@click.option("--settings", "path", metavar="PATH", shell_complete=complete_files)
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE")
 @click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug)
 @click.pass_context

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flowprov.cli.completion import complete_campaigns, complete_sources
+from flowprov.cli.completion import complete_campaigns, complete_files
 from flowprov.cli.tables import shown_width
 from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
@@ -46,15 +46,33 @@ class Failure(click.ClickException):
         super().__init__(printable(reason) if isinstance(reason, str) else str(reason))
 
 
-def source_options(command: _Command) -> _Command:
-    """Add to a command the arguments that choose a campaign."""
-    command = click.option(
+def campaign_option(command: _Command) -> _Command:
+    """Add to a command the option that chooses a campaign."""
+    return click.option(
         "--campaign",
         metavar="ID",
         shell_complete=complete_campaigns,
         help="The campaign; by default the one with the latest record.",
     )(command)
-    return click.argument("source", required=False, shell_complete=complete_sources)(command)
+
+
+def source_options(command: _Command) -> _Command:
+    """Add to a command the arguments that choose a campaign."""
+    source = click.argument("source", required=False, shell_complete=complete_files)
+    return source(campaign_option(command))
+
+
+def sources_options(command: _Command) -> _Command:
+    """Add to a command the arguments that choose sources."""
+    command = click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="SOURCE",
+        shell_complete=complete_files,
+        help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
 def print_lines(*lines: str, to_stderr: bool = False) -> bool:

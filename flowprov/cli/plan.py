@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from flowprov.cli.completion import complete_files
 from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import format_size, print_json, print_lines, table
 from flowprov.cli.tables import fit_columns
@@ -18,7 +19,9 @@ _Count = click.IntRange(min=0, max=10**12)
 
 
 @click.command()
-@click.option("--settings", "path", metavar="PATH", help="The settings file of the run.")
+@click.option(
+    "--settings", "path", metavar="PATH", shell_complete=complete_files, help="The settings file of the run."
+)
 @click.option("--epochs", type=_Count, default=0, metavar="N", help="Epochs of a training.")
 @click.option(
     "--batches",

@@ -17,7 +17,7 @@ import click
 
 from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.durations import parse_duration
-from flowprov.cli.output import Failure, campaign_heading, print_lines
+from flowprov.cli.output import Failure, campaign_heading, print_json, print_lines
 from flowprov.cli.verify import sink_probes
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of, find_campaign
@@ -37,6 +37,7 @@ _Journals = list[JournalSummary]
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N latest.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also what still runs or is not delivered.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: which were removed, and which refused.")
 @click.pass_context
 def rm(
     context: click.Context,
@@ -47,6 +48,7 @@ def rm(
     *,
     yes: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Remove campaigns from a buffer folder.
 
@@ -67,9 +69,13 @@ def rm(
     for name, reason in refused.items():
         print_lines(f"{_title(groups[name])} {reason}; --force removes it", to_stderr=True)
     chosen = [name for name in chosen if name not in refused]
-    if chosen and (yes or _confirmed(groups, chosen)):
-        for name in chosen:
-            _remove(groups[name])
+    if not (yes or not chosen or _confirmed(groups, chosen, to_stderr=as_json)):
+        chosen = []
+    for name in chosen:
+        _remove(groups[name])
+    if as_json:
+        print_json({"removed": chosen, "refused": refused})
+    elif chosen:
         print_lines(f"removed {_count(len(chosen))}")
     sys.exit(1 if refused else 0)
 
@@ -101,10 +107,11 @@ def _refusals(
             probe.close()
 
 
-def _confirmed(groups: Mapping[str, _Journals], chosen: Sequence[str]) -> bool:
+def _confirmed(groups: Mapping[str, _Journals], chosen: Sequence[str], *, to_stderr: bool) -> bool:
     more = f"and {len(chosen) - _MAX_LISTED} more" if len(chosen) > _MAX_LISTED else None
-    print_lines(*[_title(groups[name]) for name in chosen[:_MAX_LISTED]], *filter(None, [more]))
-    return click.confirm(f"Remove {_count(len(chosen))}?")
+    titles = [_title(groups[name]) for name in chosen[:_MAX_LISTED]]
+    print_lines(*titles, *filter(None, [more]), to_stderr=to_stderr)
+    return click.confirm(f"Remove {_count(len(chosen))}?", err=to_stderr)
 
 
 def _count(number: int) -> str:

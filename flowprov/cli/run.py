@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from flowprov.cli.completion import complete_files
 from flowprov.cli.output import Failure
 from flowprov.settings import parse_assignment
 from flowprov.settings.profiles import PROFILES
@@ -23,7 +24,7 @@ from flowprov.settings.variables import PROFILE_VARIABLE
 @click.option("--name", metavar="NAME", help="Name of the workflow; by default that of the script.")
 @click.option("--profile", metavar="NAME", help="The profile: flowprov settings profiles lists them.")
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="A setting; can be repeated.")
-@click.argument("script", required=False)
+@click.argument("script", required=False, shell_complete=complete_files)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(

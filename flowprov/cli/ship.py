@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from flowprov.cli.output import Failure, print_lines
+from flowprov.cli.output import Failure, print_json, print_lines
+from flowprov.cli.terminal import is_terminal
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_source, settings_from_json
 from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
@@ -40,6 +41,7 @@ _PROGRESS_EVERY_S = 0.2
     is_flag=True,
     help="Go on until the journals of this host are closed and delivered, through failures of the servers.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each sink.")
 @click.option(
     "--handed-over",
     "lock",
@@ -49,7 +51,13 @@ _PROGRESS_EVERY_S = 0.2
 )
 @click.pass_context
 def ship(
-    context: click.Context, source: str | None, uris: tuple[str, ...], *, following: bool, lock: int | None
+    context: click.Context,
+    source: str | None,
+    uris: tuple[str, ...],
+    *,
+    following: bool,
+    as_json: bool,
+    lock: int | None,
 ) -> None:
     """Deliver the journals of a buffer to Redis or MongoDB.
 
@@ -72,7 +80,7 @@ def ship(
         name = redact_source(source) if source else folder
         raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
     if not following:
-        sys.exit(deliver(folder, targets, settings))
+        sys.exit(deliver(folder, targets, settings, as_json=as_json))
     files = ShipperFiles(folder, targets, settings.journal.file_mode)
     lock_file = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_TIMEOUT_S)
     if lock_file is None:
@@ -80,20 +88,20 @@ def ship(
         sys.exit(0)
     with lock_file:
         threads = follow_buffer(folder, targets, settings, files)
-        status = max(map(_print_outcome, threads))
+        status = max(_print_outcome(thread, as_json=as_json) for thread in threads)
     sys.exit(status)
 
 
-def deliver(folder: Path, uris: Sequence[str], settings: Settings) -> int:
+def deliver(folder: Path, uris: Sequence[str], settings: Settings, *, as_json: bool = False) -> int:
     """Deliver the entries that wait in a folder now; return the exit status."""
     threads = start_shipments(folder, uris, settings, _GIVE_UP_AFTER_S)
     _show_progress(threads)
-    return max(map(_print_outcome, threads))
+    return max(_print_outcome(thread, as_json=as_json) for thread in threads)
 
 
 def _show_progress(threads: Sequence[ShipmentThread]) -> None:
     """Wait for all threads; show a progress bar if a person watches a terminal."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         for thread in threads:
             thread.join()
         return
@@ -109,9 +117,16 @@ def _show_progress(threads: Sequence[ShipmentThread]) -> None:
         thread.join()
 
 
-def _print_outcome(thread: ShipmentThread) -> int:
+def _print_outcome(thread: ShipmentThread, *, as_json: bool) -> int:
     """Print the result of one delivery; return the exit status."""
     shipment = thread.shipment
+    if as_json:
+        error = None if shipment.last_error is None else str(shipment.last_error)
+        waiting = 0 if error is None else shipment.waiting()
+        print_json(
+            {"sink": thread.redacted_uri, "delivered": shipment.delivered, "waiting": waiting, "error": error}
+        )
+        return 0 if error is None else 1
     if shipment.last_error is None:
         print_lines(f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, nothing waits")
         return 0

@@ -13,12 +13,13 @@ from typing import Any
 import click
 import msgspec
 
-from flowprov.cli.output import campaign_heading, print_all, print_json, print_lines, source_options
+from flowprov.cli.completion import complete_sources
+from flowprov.cli.output import campaign_heading, campaign_option, print_all, print_json, print_lines
 from flowprov.cli.progress import progress
 from flowprov.cli.record import record_fields, record_lines
 from flowprov.cli.tables import fit_columns
-from flowprov.errors import FlowprovError, UnknownIdError
-from flowprov.read.answers.items import Item, describe_several, find_items
+from flowprov.errors import FlowprovError
+from flowprov.read.answers.items import Item, find_item
 from flowprov.read.attempts import id_of_key
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.frames import as_datetime
@@ -29,7 +30,8 @@ from flowprov.read.source import Source
 
 
 @click.command()
-@source_options
+@click.argument("source", required=False, shell_complete=complete_sources)
+@campaign_option
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="How many levels are shown.")
 @click.option(
     "--most",
@@ -128,21 +130,19 @@ def _fields(outline: Outline, key: str) -> dict[str, Any]:
 
 
 def _item(text: str, default: str | None) -> Item | None:
-    """Return what somebody names who names no source; None if it is a source, or nothing that is known.
+    """Return what somebody names who names no source; None if it is a source.
 
     Raises
     ------
     UnknownIdError
-        If it may be several things.
+        If it may be several things, or nothing that is known.
     """
     if "://" in text or os.path.lexists(text):
         return None
     try:
         with progress("reading"):
-            found = list(all_contents(default, None)) if Source(default).summaries() else []
+            place = Source(default)
+            found = list(all_contents(default, None)) if place.summaries() else []
     except (FlowprovError, OSError):
         return None  # then the text is taken for a source, and said to be none
-    matches = find_items(found, text)
-    if len(matches) > 1:
-        raise UnknownIdError(describe_several(text, matches))
-    return matches[0] if matches else None
+    return find_item(found, text, str(place)) if found and os.sep not in text else None

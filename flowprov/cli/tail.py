@@ -13,9 +13,8 @@ from typing import Any
 
 import click
 
-from flowprov.cli.answers import sources_options
 from flowprov.cli.completion import complete_campaigns
-from flowprov.cli.output import print_json, print_lines
+from flowprov.cli.output import print_json, print_lines, sources_options
 from flowprov.cli.tables import fit_columns
 from flowprov.cli.terminal import wait
 from flowprov.read.campaign_names import find_campaign

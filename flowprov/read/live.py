@@ -6,6 +6,7 @@ began or ended, measured values, and sentences on what went wrong.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,6 +31,7 @@ from flowprov.records import (
 
 _ITERATION, _SUFFIX = "iteration", "_iteration"
 _MAX_NAMED = 5
+_CHECK_EVERY_S = 2.0  # whether each process is there: a campaign may have thousands
 _MAX_BITS = 1_000  # of a number; larger ones are no floating point numbers any more
 
 
@@ -77,6 +79,7 @@ class LiveCampaign:
         self._ended: set[str] = set()  # journals of which nothing more is expected
         self._damages: dict[str, int] = {}
         self._is_away = False
+        self._next_check = 0.0
 
     def look(self) -> Iterator[Event]:
         """Yield what was recorded since the last look, journal by journal, and what befell the campaign.
@@ -99,8 +102,11 @@ class LiveCampaign:
             self._is_away = True
             return
         self._is_away = False
+        self._check_removed()
         yield from self._find_damages()
-        yield from self._find_killed()
+        if time.monotonic() >= self._next_check:
+            yield from self._find_killed()
+            self._next_check = time.monotonic() + _CHECK_EVERY_S
 
     def _events_of(self, record: Record, header: Header) -> Iterator[Event]:
         if isinstance(record, Workflow):
@@ -171,19 +177,16 @@ class LiveCampaign:
                     f"{more}; they are left out, and flowprov verify says what is missing"
                 )
 
-    def _find_killed(self) -> Iterator[Notice]:
-        """Yield a sentence for each process that ended without an end, and was no worker of another one.
-
-        Raises
-        ------
-        JournalError
-            If there are no journals any more.
-        """
+    def _check_removed(self) -> None:
+        """Raise if there are no journals any more."""
         readers = self._follower.readers()
         if readers and not any(reader.path.exists() for reader in readers):
             raise JournalError(
                 f"campaign {self._campaign_id} was removed from {self._where} while it was followed"
             )
+
+    def _find_killed(self) -> Iterator[Notice]:
+        """Yield a sentence for each process that ended without an end, and was no worker of another one."""
         for summary in self._follower.summaries(skip=self._ended):
             if summary.alive:
                 continue

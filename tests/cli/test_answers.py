@@ -113,6 +113,7 @@ def test_two_runs_are_compared(recorded: Path) -> None:
         (("runs", "--where", "params.lr <"), "flowprov cannot run this query"),
         (("runs", "--campaign", "nowhere"), "nowhere"),
         (("query", "drop table runs"), "it may only read"),
+        (("query", "select 1 from runs", "--parquet", "no/such/file"), "no/such/file cannot be written"),
         (("query", "select 1 from runs", "--source", "missing"), "missing does not exist"),
         (("ls", "--source", "missing"), "missing does not exist"),
     ],

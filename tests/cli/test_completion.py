@@ -6,11 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from flowprov.cli import main
 from tests.support import clean_environment, run
+
+Completed: TypeAlias = Callable[..., list[str]]
 
 _PROGRAM = """
     import flowprov
@@ -34,50 +40,57 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def completed(folder: Path, *words: str) -> list[str]:
-    """Return what click offers for the last word."""
-    environment = clean_environment(
-        _FLOWPROV_COMPLETE="bash_complete",
-        COMP_WORDS=" ".join(("flowprov", *words)),
-        COMP_CWORD=str(len(words)),
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "flowprov"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line.startswith("plain,")]
+@pytest.fixture
+def completed(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Completed:
+    """A function that returns what a shell is offered for the last word."""
+    monkeypatch.chdir(recorded)
+
+    def complete(*words: str) -> list[str]:
+        offered = ShellComplete(main, {}, "flowprov", "_FLOWPROV_COMPLETE")
+        return [
+            item.value
+            for item in offered.get_completions(list(words[:-1]), words[-1])
+            if item.type == "plain"
+        ]
+
+    return complete
 
 
-def test_campaigns_are_completed_by_their_names_or_else_their_ids(recorded: Path) -> None:
-    assert completed(recorded, "rm", "f") == ["first"]
-    assert completed(recorded, "tail", "") == ["id-other", "id-None", "id-second", "first"], (
-        "the latest first"
-    )
-    assert completed(recorded, "runs", "--campaign", "id-o") == ["id-other"]
-    assert completed(recorded, "--set", "journal.path=elsewhere", "rm", "f") == []
+def test_campaigns_are_completed_by_their_names_or_else_their_ids(completed: Completed) -> None:
+    assert completed("rm", "f") == ["first"]
+    assert completed("tail", "") == ["id-other", "id-None", "id-second", "first"], "the latest first"
+    assert completed("runs", "--campaign", "id-o") == ["id-other"]
+    assert completed("--set", "journal.path=elsewhere", "rm", "f") == []
 
 
-def test_runs_are_completed_where_they_are_asked_for(recorded: Path) -> None:
-    assert completed(recorded, "diff", "first", "run") == ["run-1"]
-    assert completed(recorded, "diff", "first", "fi") == ["fit", "first"]
-    assert completed(recorded, "show", "work-") == ["work-None", "work-first"]
-    assert completed(recorded, "rm", "work-") == []
+def test_runs_are_completed_where_they_are_asked_for(completed: Completed) -> None:
+    assert completed("diff", "first", "run") == ["run-1"]
+    assert completed("diff", "first", "fi") == ["fit", "first"]
+    assert completed("show", "work-") == ["work-None", "work-first"]
+    assert completed("rm", "work-") == []
 
 
-def test_nothing_is_said_where_there_is_nothing(tmp_path: Path) -> None:
-    assert completed(tmp_path, "rm", "f") == []
-    assert completed(tmp_path, "--settings", "missing.yaml", "rm", "f") == []
+def test_nothing_is_said_where_there_is_nothing(
+    completed: Completed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert completed("rm", "f") == []
+    assert completed("--settings", "missing.yaml", "rm", "f") == []
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
-def test_commands_and_options_are_completed(recorded: Path) -> None:
-    assert completed(recorded, "sh") == ["ship", "show"]
-    assert completed(recorded, "runs", "--att") == ["--attempts"]
+def test_commands_and_options_are_completed(completed: Completed) -> None:
+    assert completed("sh") == ["ship", "show"]
+    assert completed("runs", "--att") == ["--attempts"]
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "tr"), ("show", "tr"), ("verify", "tr"), ("ls", "--source", "tr"), ("--settings", "tr")]
+)
+def test_files_are_completed_by_the_shell(recorded: Path, words: tuple[str, ...]) -> None:
+    offered = ShellComplete(main, {}, "flowprov", "_FLOWPROV_COMPLETE")
+    assert offered.get_completions(list(words[:-1]), words[-1])[0].type == "file"
 
 
 def test_bash_completes_a_campaign(recorded: Path) -> None:

@@ -45,26 +45,13 @@ def columns_of(line: str) -> int:
     return sum(2 if char in "中文" else 1 for char in line)
 
 
-@pytest.mark.parametrize("columns", [20, 61, 200])
+@pytest.mark.parametrize("columns", [20, 61])
 def test_no_line_of_a_table_or_tree_is_longer_than_the_terminal_is_wide(recorded: Path, columns: int) -> None:
-    for command in (
-        ("ls",),
-        ("runs",),
-        ("show",),
-        ("query", "select * from tasks"),
-        ("diff", "train", "train"),
-    ):
+    for command in (("ls",), ("show",), ("query", "select * from tasks")):
         status, shown = run_in_terminal(*command, cwd=recorded, columns=columns, env={"NO_COLOR": "1"})
-        if command[0] == "diff":
-            assert (status, shown.count("may mean")) == (2, 1)
-            continue
         assert status == 0
-        longest = max(map(columns_of, shown.splitlines()))
-        assert longest <= columns, shown
-        assert "…" in shown or columns > 100
-        if columns > 100:
-            whole = flowprov(*command, cwd=recorded).out
-            assert shown == whole or longest == columns
+        assert "…" in shown
+        assert max(map(columns_of, shown.splitlines())) <= columns, shown
 
 
 def test_statuses_have_colors_and_recorded_texts_have_none(recorded: Path) -> None:
@@ -91,9 +78,8 @@ def test_without_colors_the_text_is_the_same(recorded: Path, env: dict[str, str]
 
 
 def test_json_has_no_color_and_is_whole(recorded: Path) -> None:
-    for command in ("ls", "runs"):
-        status, shown = run_in_terminal(command, "--json", cwd=recorded, columns=20)
-        assert (status, shown) == (0, flowprov(command, "--json", cwd=recorded).out)
+    status, shown = run_in_terminal("ls", "--json", cwd=recorded, columns=20)
+    assert (status, shown) == (0, flowprov("ls", "--json", cwd=recorded).out)
 
 
 def test_ctrl_c_ends_a_script_as_it_ends_it_without_flowprov(tmp_path: Path) -> None:
@@ -105,6 +91,16 @@ def test_ctrl_c_ends_a_script_as_it_ends_it_without_flowprov(tmp_path: Path) -> 
     assert status == 130
     assert text.rstrip().endswith("KeyboardInterrupt")
     assert "  script  ERROR" in flowprov("show", cwd=tmp_path).out
+
+
+def test_ctrl_c_ends_a_query_that_has_no_end(recorded: Path) -> None:
+    endless = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x"
+    with terminal("query", endless, cwd=recorded) as shown:
+        shown.wait_for("reading: ")
+        shown.type(CTRL_C)
+        status, text = shown.end()
+    assert status == 130
+    assert "Error" not in text
 
 
 def test_ctrl_c_at_a_question_removes_nothing(recorded: Path) -> None:

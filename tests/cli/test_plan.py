@@ -94,13 +94,30 @@ _ALL = """
 """
 
 
-@pytest.mark.parametrize(("torch", "modules"), [("{}", 1), (_ALL, 3)], ids=["defaults", "all"])
-def test_forwards_are_planned_as_they_are_recorded(tmp_path: Path, torch: str, modules: int) -> None:
+_SIZE = ("--epochs", "5", "--batches", "3", "--batches", "4", "--modules", "3")
+
+
+def test_forwards_backward_passes_and_steps_are_those_of_thinned_loops(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"instrumentation:\n  torch: {_ALL}")
+    parts = planned("--settings", str(tmp_path / "s.yaml"), *_SIZE)["parts"]
+    assert {part["kind"]: part["rows"] for part in parts} == {
+        "processes": 0,
+        "workflows": 1,
+        "models": 1,
+        "epochs": 5,
+        "batches": 5 * (2 + 2),
+        "forwards": 2 * (2 + 2) * 3,
+        "backward passes": 2 * 2,
+        "optimizer steps": 2 * 2,
+    }
+
+
+@pytest.mark.soak
+def test_forwards_are_planned_as_they_are_recorded(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    (tmp_path / "s.yaml").write_text(f"instrumentation:\n  torch: {torch}")
+    (tmp_path / "s.yaml").write_text(f"instrumentation:\n  torch: {_ALL}")
     run(_MODEL, tmp_path, env={"FLOWPROV_SETTINGS_PATH": "s.yaml"})
-    size = ("--epochs", "5", "--batches", "3", "--batches", "4", "--modules", str(modules))
-    check(tmp_path, planned("--settings", str(tmp_path / "s.yaml"), *size))
+    check(tmp_path, planned("--settings", str(tmp_path / "s.yaml"), *_SIZE))
 
 
 def test_a_search_of_many_runs_is_so_many_trainings() -> None:

@@ -102,6 +102,18 @@ def test_what_is_not_delivered_is_left(recorded: Path) -> None:
     assert len(left(recorded)) == 4
 
 
+def test_json_says_what_was_removed_and_what_refused(recorded: Path) -> None:
+    result = flowprov("rm", "--yes", "--json", "one", "three", cwd=recorded)
+    assert (result.status, result.json) == (0, {"removed": ["id-one", "id-three"], "refused": {}})
+    asked = subprocess.run(
+        [sys.executable, "-m", "flowprov", "rm", "--keep", "0", "--json"], cwd=recorded,
+        env=clean_environment(), input="n\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (asked.returncode, asked.stdout) == (0, '{"removed":[],"refused":{}}\n')
+    assert "Remove 2 campaigns? [y/N]" in asked.stderr
+    assert len(left(recorded)) == 2
+
+
 def test_other_files_stay(recorded: Path) -> None:
     notes = recorded / "flowprov_buffer" / "id-one" / "notes.txt"
     notes.write_text("mine")

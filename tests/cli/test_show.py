@@ -131,6 +131,10 @@ def test_a_campaign_and_a_workflow_are_shown_by_name(recorded: Path) -> None:
     assert shown.startswith("run  Training  ")
     assert '      "best": 0.01' in shown.splitlines()
     assert flowprov("show", "step", cwd=recorded).status == 2
+    typo = flowprov("show", "Trainin", cwd=recorded)
+    assert (typo.status, typo.out) == (2, "")
+    assert " holds no run, task, workflow or campaign 'Trainin'. Did you mean " in typo.err
+    assert " (Training)?" in typo.err
 
 
 def test_a_killed_run_shows_as_interrupted(tmp_path: Path) -> None:

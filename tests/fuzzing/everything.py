@@ -30,6 +30,7 @@ from flowprov.sinks.mongodb.documents import document_of
 
 SHOW: tuple[str, ...] = ("show",)
 FORWARDS: tuple[str, ...] = ("show", "--forwards")
+TREE: tuple[str, ...] = ("show", "--json")
 VERIFY: tuple[str, ...] = ("verify",)
 JSON: tuple[str, ...] = ("verify", "--json")
 _MAX_DOCUMENT = 16 << 20
@@ -129,7 +130,9 @@ def read_everything(folder: Path, campaign_id: str | None = None, *, tables: boo
         if tables:
             _attempt(texts, lambda: _ask(folder, texts))
         _attempt(texts, lambda: _ask_by_command(folder, texts))
-        outputs = {command: _run(folder, campaign_id, command) for command in (SHOW, FORWARDS, VERIFY, JSON)}
+        outputs = {
+            command: _run(folder, campaign_id, command) for command in (SHOW, FORWARDS, TREE, VERIFY, JSON)
+        }
         server = MemoryServer()
         _attempt(texts, Shipment(server, folder).try_deliver)
         _read_server(server, campaign_id, texts)
@@ -199,13 +202,15 @@ def _ask(folder: Path, texts: list[str]) -> None:
 
 
 def _ask_by_command(folder: Path, texts: list[str]) -> None:
-    for command in ("ls", "runs"):
+    for command in (("ls",), ("runs",), ("tail",), ("tail", "--metrics")):
         for options in ((), ("--json",)):
-            result = CliRunner().invoke(main, [command, *options, "--source", str(folder)])
+            result = CliRunner().invoke(main, [*command, *options, "--source", str(folder)])
             if result.exception is not None and not isinstance(result.exception, SystemExit):
                 raise result.exception
-            assert result.exit_code == 0, result.output
+            assert result.exit_code == 0 or command[0] == "tail", result.output
             assert "a fault of its own" not in result.output, result.output
+            for line in result.stdout.splitlines() if options else ():
+                json.loads(line)
             texts += result.output.splitlines()
 
 

@@ -40,6 +40,9 @@ NOT_RUN = {
     "docs/how-to/record-dask-tasks.md": [
         "it starts a cluster; examples/llm_campaign runs the same in a test",
     ],
+    "docs/tutorial/README.md": [
+        "it reads what the commands before it recorded; tests/house/test_tutorial.py runs it after them",
+    ],
     "docs/how-to/use-lightning.md": [
         "Lightning warns of itself; tests/torch/test_lightning.py does the same",
     ],

@@ -6,10 +6,11 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from flowprov.errors import JournalError
+from flowprov.errors import JournalError, SinkUnavailableError
 from flowprov.read.live import Event, LiveCampaign, Measured, Notice
 from flowprov.read.source import Source
 from flowprov.records import Footer, Metrics, Task, Workflow, encode
@@ -75,6 +76,25 @@ def test_a_campaign_that_is_removed_ends_it_with_one_sentence(tmp_path: Path) ->
     shutil.rmtree(tmp_path / "c1")
     with pytest.raises(JournalError, match=r"^campaign c1 was removed from .* while it was followed$"):
         look(live)
+
+
+def test_a_server_that_is_away_is_said_once_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, header(), step(0), Footer(at=2 * NS, captured=1, written=1))
+    live = LiveCampaign(Source(tmp_path), "c1")
+    look(live)
+
+    def away() -> NoReturn:
+        raise SinkUnavailableError("refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live._follower, "available_records", away)
+        assert notices(look(live)) == ["the server is away (refused); flowprov goes on asking"]
+        assert look(live) == []
+    with path.open("ab") as file:
+        file.write(encode(step(1)))
+    assert len(look(live)) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def test_a_finished_run_is_delivered_once_and_reads_the_same_from_the_server(
     assert len(frame) == 1401
     status, text = shipped(tmp_path, "--to", server.uri())
     assert (status, "0 entries delivered" in text) == (0, True), text
+    as_json = command_line("ship", "--json", "--to", server.uri(), cwd=tmp_path).json
+    assert as_json | {"sink": ""} == {"sink": "", "delivered": 0, "waiting": 0, "error": None}
     assert len(assert_equal_frames(server.uri(), tmp_path)) == 1401
 
 
@@ -120,9 +123,14 @@ def test_with_a_server_that_is_away_all_records_wait_and_the_command_says_so(
 @pytest.mark.parametrize("kind", [RedisKind], indirect=True, ids=["redis"])
 def test_one_sink_that_is_down_does_not_hold_up_another(server: ServerProcess, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, "10")
-    status, text = shipped(tmp_path, "--to", "redis://127.0.0.1:1/0", "--to", server.uri())
-    assert status == 1
-    assert "nothing waits" in text
+    result = command_line(
+        "ship", "--json", "--to", "redis://127.0.0.1:1/0", "--to", server.uri(), cwd=tmp_path
+    )
+    assert (result.status, result.err) == (1, "")
+    down, up = map(json.loads, result.out.splitlines())
+    assert (down["sink"], up["error"], up["waiting"]) == ("redis://127.0.0.1:1/0", None, 0)
+    assert down["waiting"] == up["delivered"] > 0
+    assert down["error"]
     assert len(assert_equal_frames(server.uri(), tmp_path)) == 21
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzzing.commands import RECORDED, CommandTarget
 from tests.fuzzing.frame import Target, fuzz
 from tests.fuzzing.journals import write_buffers
 from tests.fuzzing.readers import ReaderTarget
 from tests.fuzzing.settings import SettingsTarget
 from tests.fuzzing.values import ValueTarget
+from tests.support import run
 
 MINUTES = float(os.environ.get("FLOWPROV_FUZZ_MINUTES", "60"))
 
@@ -27,8 +29,14 @@ def _readers(folder: Path) -> Target:
     return ReaderTarget(write_buffers(folder))
 
 
+def _commands(folder: Path) -> Target:
+    run(RECORDED, folder)
+    return CommandTarget(folder)
+
+
 # What is fuzzed, by name: each creates its target in a folder of its own, and gets an equal part of the time.
 TARGETS: dict[str, Callable[[Path], Target]] = {
+    "commands": _commands,
     "readers": _readers,
     "settings": lambda _: SettingsTarget(),
     "values": lambda _: ValueTarget(),

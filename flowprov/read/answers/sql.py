@@ -20,6 +20,7 @@ from flowprov.read.answers.tables import Line
 TIMES = ("submitted_at", "started_at", "ended_at", "at")
 _MAX_INT = 2**63 - 1
 _MAX_COLUMNS = 1_900  # SQLite takes 2,000
+_STEPS = 100_000  # of SQLite's machine: about a millisecond
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ALLOWED = (
     sqlite3.SQLITE_SELECT,
@@ -64,10 +65,13 @@ class Tables:
             If the statement is wrong, or would do anything but read.
         """
         self._connection.set_authorizer(_authorize)
+        self._connection.set_progress_handler(_let_signals_in, _STEPS)
         try:
             cursor = self._connection.execute(statement)
             rows = cursor.fetchall()
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+            if str(error) == "interrupted":  # by what a signal handler raised, which SQLite does not pass on
+                raise KeyboardInterrupt from error
             reason = "it may only read" if "not authorized" in str(error) else str(error)
             raise UsageError(
                 f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
@@ -79,6 +83,11 @@ class Tables:
 def quote_dotted(expression: str) -> str:
     """Return a condition in which names with dots are quoted, as SQL wants them."""
     return _TOKEN.sub(lambda match: match[0] if match[0][0] in "'\"" else _quoted(match[0]), expression)
+
+
+def _let_signals_in() -> int:
+    """Return that a statement goes on. As it is Python, handlers of signals run when SQLite calls it."""
+    return 0
 
 
 def _authorize(action: int, _: str | None, detail: str | None, *__: object) -> int:
