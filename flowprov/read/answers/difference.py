@@ -30,7 +30,7 @@ class Difference:
         self._items = a, b
         self._parts: dict[str, dict[str, Any]] = {
             "params": _pairs(dict(value_paths(a.used)), dict(value_paths(b.used))),
-            "settings": _pairs(_of_workflow(a, "settings"), _of_workflow(b, "settings")),
+            "settings": _pairs(_settings(a), _settings(b)),
             "code": _pairs(_of_workflow(a, "code_repository"), _of_workflow(b, "code_repository")),
             "environment": _pairs(_environment(a), _environment(b)),
             "metrics": _metrics(a.values, b.values),
@@ -105,6 +105,12 @@ def _of_workflow(item: Item, field: str) -> dict[str, Any]:
     for workflow in item.workflows:
         found.update(value_paths(getattr(workflow, field) or {}))
     return found
+
+
+def _settings(item: Item) -> dict[str, Any]:
+    """Return the settings of an item; where they come from is no difference."""
+    found = _of_workflow(item, "settings")
+    return {name: value for name, value in found.items() if not name.startswith("origins.")}
 
 
 def _environment(item: Item) -> dict[str, Any]:
