@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import flowprov as package
@@ -16,6 +18,7 @@ from flowprov.settings import load_settings
 from flowprov.settings.key_tree import all_keys
 from flowprov.settings.profiles import PROFILES
 from tests.cli.support import flowprov
+from tests.support import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +70,18 @@ def test_init_takes_a_profile_a_name_and_all_keys(folder: Path) -> None:
     assert load_settings("gpu.yaml") == load_settings({"profile": "single_gpu"})
     printed = call("settings", "init", "--profile", "single_gpu", "--full", "-").stdout
     assert printed == text
+
+
+def test_init_takes_a_profile_of_ones_own_with_variables(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "ours.yaml").write_text("extends: full\njournal:\n  heartbeat: ${BEAT}\n")
+    monkeypatch.setenv("BEAT", "7")
+    monkeypatch.setenv("FLOWPROV__JOURNAL__HEARTBEAT", "9")
+    call("settings", "init", "--profile", "./ours.yaml", "--full")
+    text = (folder / "settings.yaml").read_text()
+    assert "profile: ./ours.yaml\n" in text
+    assert "#  heartbeat: 7\n" in text
 
 
 def test_init_writes_over_no_file_unless_it_is_forced(folder: Path) -> None:
@@ -243,6 +258,25 @@ def test_profiles_are_listed_and_the_schema_is_json() -> None:
     assert [row.split()[0] for row in rows] == list(PROFILES)
     assert [one["name"] for one in parsed("settings", "profiles", "--json")] == list(PROFILES)
     assert parsed("settings", "schema")["properties"]["flowprov"]["const"] == 1
+
+
+_PAGE = (REPOSITORY / "docs" / "how-to" / "choose-settings.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_about_settings_work_in_their_order() -> None:
+    commands = re.findall(r"^flowprov (settings [^#>\n]+)", _PAGE, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        call(*command.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "beginning", "expected"),
+    [("settings explain", "journal.h", "journal.heartbeat"), ("settings show --profile", "si", "single_gpu")],
+)
+def test_a_shell_completes_keys_and_profiles(words: str, beginning: str, expected: str) -> None:
+    completion = ShellComplete(main, {}, "flowprov", "_FLOWPROV_COMPLETE")
+    assert [one.value for one in completion.get_completions(words.split(), beginning)] == [expected]
 
 
 # -- profiles of programs ---------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from typing import Any
 
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json, settings_to_json
+from flowprov.settings.inspection import inspect_settings
 from flowprov.settings.key_tree import all_paths
-from flowprov.settings.loader import inspect_settings
 from flowprov.settings.ownership import ownership
 from flowprov.settings.profiles import PROFILES
 from flowprov.settings.rules import findings

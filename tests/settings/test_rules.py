@@ -9,8 +9,8 @@ import pytest
 
 import flowprov
 from flowprov.settings import load_settings
+from flowprov.settings.inspection import Inspection, inspect_settings
 from flowprov.settings.key_tree import all_keys
-from flowprov.settings.loader import Inspection, inspect_settings
 from tests.settings.support import NOWHERE, load, write
 
 
