@@ -18,6 +18,7 @@ from flowprov.settings.loader import collect_layers, current_folder, merge_layer
 from flowprov.settings.report import Problems, join_path
 from flowprov.settings.rules import findings
 from flowprov.settings.schema import Settings
+from flowprov.settings.variables import slips
 
 
 class Inspection(NamedTuple):
@@ -54,7 +55,9 @@ def inspect_settings(
     settings: Settings | None = None
     with contextlib.suppress(SettingsError):  # the problems hold what it says
         settings = checker.settings(folder)
-    notes = []
+    notes = [
+        f'{name}: flowprov reads no such variable; did you mean "{meant}"?' for name, meant in slips(environ)
+    ]
     for finding in findings(checker.valid_part()):
         location, hint = checker.location_of(finding.path), finding.mend
         if any(map(problems.touch, (finding.path, *finding.because_of))):

@@ -108,6 +108,16 @@ def test_show_prints_what_holds_as_yaml_that_loads_to_the_same(folder: Path) -> 
     assert load_settings("shown.yaml") == load_settings()
 
 
+def test_show_of_a_profile_of_ones_own_loads_too(folder: Path) -> None:
+    (folder / "settings.yaml").write_text(
+        "flowprov: 1\nprofile: {extends: cluster, journal: {heartbeat: 3}}\n"
+    )
+    shown = call("settings", "show").stdout
+    assert "# profile: extends cluster\n" in shown
+    (folder / "shown.yaml").write_text(shown)
+    assert load_settings("shown.yaml") == load_settings()
+
+
 def test_show_says_where_each_value_comes_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "settings.yaml").write_text("flowprov: 1\nprofile: cluster\njournal: {heartbeat: 3}\n")
     monkeypatch.setenv("FLOWPROV__JOURNAL__SYNC", "record")
@@ -286,7 +296,7 @@ import flowprov, os, subprocess, sys
 with flowprov.workflow("inner"):
     pass
 if len(sys.argv) == 1:
-    subprocess.run([sys.executable, __file__, "child"], check=True)
+    subprocess.run([sys.executable, __file__, "child"], check=True, cwd="/")
 """
 
 
@@ -306,11 +316,13 @@ def recorded_profiles(folder: Path) -> dict[str, tuple[str, str | None]]:
 def test_run_takes_a_profile_and_settings_that_hold_in_programs_that_the_script_starts(folder: Path) -> None:
     (folder / "settings.yaml").write_text("flowprov: 1\nprofile: full\njournal: {heartbeat: 60}\n")
     (folder / "script.py").write_text(_SCRIPT)
-    command = ("run", "--profile", "single_gpu", "--set", "telemetry_capture.gpu=~", "script.py")
+    (folder / "ours.yaml").write_text("extends: single_gpu\ntelemetry_capture: {gpu: false}")
+    command = ("run", "--profile", "ours.yaml", "--set", "values.max_bytes=5000", "script.py")
     assert flowprov(*command, cwd=folder).status == 0
     found = recorded_profiles(folder)
     assert len(found) == 3
-    assert set(found.values()) == {("single_gpu", "profile single_gpu")}
+    assert {profile.rpartition("/")[2] for profile, _ in found.values()} == {"ours.yaml"}
+    assert {origin for _, origin in found.values()} == {"profile single_gpu"}
 
 
 def test_run_with_the_profile_off_records_nothing(folder: Path) -> None:
