@@ -18,7 +18,7 @@ import msgspec
 from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, describe_node, interpolate
 from flowprov.settings.journal_path import JOURNAL_PATH, absolute_journal_path, expand_journal_path
 from flowprov.settings.key_tree import NOT_OFF, FieldSpec, KeyPath, fields, literal_choices
-from flowprov.settings.origins import DEFAULT, PROFILE, Origins
+from flowprov.settings.origins import DEFAULT, Origins, origin_in_profile
 from flowprov.settings.report import Problems, SourceLocation, describe_value, join_path
 from flowprov.settings.schema import Settings
 from flowprov.settings.section import Section
@@ -130,7 +130,7 @@ class Checker:
                 elif _value_at(self._values, path) != _value_at(_DEFAULTS, path):
                     yield key, GIVEN_SETTINGS
             else:
-                yield key, f"{PROFILE} {location}" if path in self._of_profile else str(location)
+                yield key, origin_in_profile(location) if path in self._of_profile else str(location)
 
     def _location(self, line: int | None) -> SourceLocation:
         return SourceLocation(self._layer.source, line)

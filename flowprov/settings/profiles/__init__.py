@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from flowprov.settings.interpolation import UnresolvedError, describe_node, interpolate
-from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE, PROFILE
+from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE, is_of_profile
 from flowprov.settings.paths import expand_variables
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, shorten
 from flowprov.settings.schema import Settings
@@ -103,7 +103,7 @@ def set_by_hand(settings: Settings) -> dict[str, Any]:
                 inner = usual_value if isinstance(usual_value, Section) else type(value)()
                 if kept := dict(walk(value, inner, f"{prefix}{name}.")):
                     yield name, kept
-            elif value != usual_value if origin == DEFAULT else not origin.startswith(PROFILE):
+            elif value != usual_value if origin == DEFAULT else not is_of_profile(origin):
                 yield name, value
 
     return dict(walk(settings, Settings(), ""))
