@@ -52,10 +52,17 @@ def run(
         overrides["profile"] = profile
     if parent.get("path") is not None or overrides:
         configure(parent.get("path"), **overrides)
-    if profile is not None:  # the programs that the script starts find their own settings
-        os.environ[PROFILE_VARIABLE] = profile if profile in PROFILES else os.path.abspath(profile)  # noqa: PTH100  a text
+    if profile is not None:
+        _hand_over(profile)
     if module is not None:
         sys.exit(run_module(module, [*([script] if script is not None else []), *arguments], name=name))
     if script is None:
         raise Failure("flowprov run takes a script, as in: flowprov run train.py --lr 0.1")
     sys.exit(run_script(script, arguments, name=name))
+
+
+def _hand_over(profile: str) -> None:
+    """Let the programs that the script starts find the profile: each of them finds its settings by itself."""
+    if profile not in PROFILES and not profile.startswith(("~", "$")):
+        profile = os.path.abspath(profile)  # noqa: PTH100 - they may start in another folder
+    os.environ[PROFILE_VARIABLE] = profile

@@ -18,9 +18,10 @@ from flowprov.cli.output import Failure, print_all, print_json, print_lines, tab
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment
 from flowprov.settings.explanation import describe_key, find_key, keys_below
+from flowprov.settings.inspection import inspect_settings
 from flowprov.settings.json_schema import settings_schema
-from flowprov.settings.key_tree import FieldSpec, KeyPath
-from flowprov.settings.loader import FILE_NAME, PATH_VARIABLE, inspect_settings, is_used
+from flowprov.settings.key_tree import FieldSpec, KeyPath, all_keys
+from flowprov.settings.loader import FILE_NAME, PATH_VARIABLE, is_used
 from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE
 from flowprov.settings.profiles import PROFILES, describe_profile
 from flowprov.settings.yaml_document import effective_yaml, starting_yaml, to_yaml
@@ -44,9 +45,21 @@ def _source_options(command: _Command) -> _Command:
     command = click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE", help="A setting.")(
         command
     )
-    return click.option("--profile", metavar="NAME", help="The profile; by default that of the settings.")(
-        command
-    )
+    return click.option(
+        "--profile",
+        metavar="NAME",
+        help="The profile; by default that of the settings.",
+        shell_complete=_complete_profile,
+    )(command)
+
+
+def _complete_profile(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
+    return [name for name in PROFILES if name.startswith(beginning)]
+
+
+def _complete_key(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
+    names = (".".join(path) for path, _ in all_keys())
+    return [name for name in names if name.startswith(beginning)]
 
 
 def _overrides(
@@ -70,7 +83,9 @@ def init(file: str, profile: str, *, full: bool, force: bool) -> None:
     FILE is settings.yaml by default; "-" prints it. Only the profile is set in it. Each key stands in a
     comment, with the value that it has.
     """
-    loaded = load_settings({"profile": profile}, environ={})
+    # What holds here by flowprov's own variables is not what the file says.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV_")}
+    loaded = load_settings({"profile": profile}, environ=environ)
     if loaded.origins.of("journal.path") == DEFAULT:  # loading made it absolute
         path = Settings().journal.path
         journal = msgspec.structs.replace(loaded.journal, path=path)
@@ -167,7 +182,7 @@ def validate(
 
 
 @settings.command()
-@click.argument("key", required=False)
+@click.argument("key", required=False, shell_complete=_complete_key)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def explain(context: click.Context, key: str | None, *, as_json: bool) -> None:

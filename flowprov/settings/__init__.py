@@ -7,7 +7,8 @@ them.
 from __future__ import annotations
 
 from flowprov.settings.active import active_settings, set_active_settings
-from flowprov.settings.loader import load_settings, parse_assignment, warn_of_findings
+from flowprov.settings.inspection import warn_of_findings
+from flowprov.settings.loader import load_settings, parse_assignment
 from flowprov.settings.paths import expand_existing, fallback_folder
 from flowprov.settings.redaction import (
     is_ambiguous_uri,

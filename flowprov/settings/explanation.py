@@ -11,7 +11,7 @@ from flowprov.errors import UnknownIdError
 from flowprov.settings.key_tree import FieldSpec, KeyPath, all_keys
 from flowprov.settings.profiles import PROFILES, describe_profile
 from flowprov.settings.report import closest, shorten
-from flowprov.settings.variables import ENVIRONMENT_PREFIX
+from flowprov.settings.variables import ENVIRONMENT_PREFIX, variable_of
 from flowprov.settings.wording import describe_type
 from flowprov.settings.yaml_document import to_yaml
 
@@ -54,11 +54,6 @@ def describe_key(path: KeyPath, spec: FieldSpec) -> list[tuple[str, str]]:
     pairs.append(("off", _off(spec) or "it has no off"))
     pairs.append(("variable", variable_of(path)))
     return pairs
-
-
-def variable_of(path: KeyPath) -> str:
-    """Return the variable of the environment that sets a key."""
-    return ENVIRONMENT_PREFIX + "__".join(path).upper()
 
 
 def keys_table() -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flowprov.settings.report import shorten
+from flowprov.settings.report import describe_value, shorten
 from flowprov.settings.sources import MappingEntry, PythonNode, SourceNode
 from flowprov.settings.yaml_text import parse_value
 
@@ -62,13 +62,22 @@ def interpolate(node: SourceNode, environ: Mapping[str, str]) -> SourceNode:
     UnresolvedError
         If that is not possible.
     """
-    value = node.to_python() if node.entries() is None else None
+    value: Any = node.to_python() if node.entries() is None else None
     if isinstance(value, str) and _BEGIN in value:
         return InterpolatedNode(node.line, replace_variables(value, environ), value)
-    if isinstance(value, (list, tuple)) and any(isinstance(one, str) and _BEGIN in one for one in value):
+    written = [one for one in value if isinstance(one, str)] if isinstance(value, (list, tuple)) else []
+    first = next((one for one in written if _BEGIN in one), None)
+    if first is not None:
         replaced = [replace_variables(one, environ) if isinstance(one, str) else one for one in value]
-        return InterpolatedNode(node.line, replaced, next(one for one in value if _BEGIN in str(one)))
+        return InterpolatedNode(node.line, replaced, first)
     return node
+
+
+def describe_node(node: SourceNode, *, secret: bool = False) -> str:
+    """Return a description of the value of a node, to be put behind "found", as ``describe_value`` does."""
+    if isinstance(node, InterpolatedNode):  # what the variable holds may be a secret
+        return f'the value of "{shorten(node.written)}"'
+    return describe_value(node.to_python(), secret=secret)
 
 
 def replace_variables(text: str, environ: Mapping[str, str]) -> str:

@@ -6,11 +6,10 @@ command line. Flows out: one checked ``Settings``, or one ``SettingsError`` with
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flowprov import guard
 from flowprov.errors import SettingsError
@@ -23,10 +22,8 @@ from flowprov.settings.report import (
     SourceLocation,
     describe_value,
     escape,
-    join_path,
     shorten,
 )
-from flowprov.settings.rules import findings
 from flowprov.settings.schema import Settings
 from flowprov.settings.settings_file import describe_read_error, node_of_content, other_encoding, read_file
 from flowprov.settings.sources import Layer, OverrideNode, PythonNode, nest
@@ -73,72 +70,11 @@ def load_settings(
         With every problem of every source: the key, the line, what was found and what was expected.
     """
     environ = os.environ if environ is None else environ
-    folder = _current_folder(cwd)
+    folder = current_folder(cwd)
     problems = Problems()
     given = source.origins if isinstance(source, Settings) else None
-    layers = _layers(source, overrides, environ, folder, problems)
-    return _merged(layers, problems, environ, folder, given).settings(folder)
-
-
-class Inspection(NamedTuple):
-    """What there is to say about settings.
-
-    Attributes
-    ----------
-    settings
-        The settings; None if they cannot be loaded.
-    problems
-        All that is wrong: key by key, and by the rules across keys.
-    notes
-        What is worth knowing.
-    """
-
-    settings: Settings | None
-    problems: Problems
-    notes: list[str]
-
-
-def inspect_settings(
-    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-) -> Inspection:
-    """Load settings as ``load_settings`` does, ask the rules across keys, and raise nothing."""
-    environ = os.environ if environ is None else environ
-    folder = _current_folder(cwd)
-    problems = Problems()
-    layers = _layers(source, overrides, environ, folder, problems)
-    checker = _merged(layers, problems, environ, folder)
-    settings: Settings | None = None
-    with contextlib.suppress(SettingsError):  # the problems hold what it says
-        settings = checker.settings(folder)
-    notes = []
-    for finding in findings(checker.valid_part()):
-        location, hint = checker.location_of(finding.path), finding.mend
-        if any(map(problems.touch, (finding.path, *finding.because_of))):
-            continue
-        if finding.is_problem:
-            problems.add(location, finding.path, finding.message, hint=lambda hint=hint: hint)  # type: ignore[misc]
-        else:
-            notes.append(f"{location}: {join_path(finding.path)}: {finding.message}; {hint}")
-    return Inspection(settings, problems, notes)
-
-
-def warn_of_findings(settings: Settings) -> None:
-    """Say once what the rules across keys find, in a program that records: they stop nothing there."""
-    with guard.guarded("checking the settings"):
-        for finding in findings(settings):
-            if finding.is_problem and not finding.said_elsewhere:
-                key = join_path(finding.path)
-                guard.warn_once(
-                    f"settings {key}",
-                    "flowprov: settings do not fit together. %s: %s; %s.",
-                    key,
-                    finding.message,
-                    finding.mend,
-                )
+    layers = collect_layers(source, overrides, environ, folder, problems)
+    return merge_layers(layers, problems, environ, folder, given).settings(folder)
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -167,7 +103,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     return key.strip(), parse_value(text)
 
 
-def _layers(
+def collect_layers(
     source: Any,
     overrides: Mapping[str, Any] | None,
     environ: Mapping[str, str],
@@ -187,7 +123,7 @@ def _layers(
     return [*([] if base is None else [base]), *variables, *above]
 
 
-def _merged(
+def merge_layers(
     layers: Sequence[Layer],
     problems: Problems,
     environ: Mapping[str, str],
@@ -219,10 +155,10 @@ def _base_layer(
         message = f"found {describe_value(source)}, expected a path, a mapping or Settings"
         problems.add(SourceLocation("the settings' source"), (), message)
         return None
-    named, unset = expand_variables(os.fsdecode(source), environ)
-    named = os.path.expanduser(named)  # noqa: PTH111  pathlib raises for an unknown home folder
-    path = named if folder is None else os.path.join(folder, named)  # noqa: PTH118  leaves a NUL to `open`
+    path, unset = expand_variables(os.fsdecode(source), environ)
     try:
+        path = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
+        path = path if folder is None else os.path.join(folder, path)  # noqa: PTH118  leaves a NUL to `open`
         content = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         missing = f"; the variable {shorten(unset)} is not set" if unset else ""
@@ -247,7 +183,7 @@ def _local_file(problems: Problems, environ: Mapping[str, str], folder: Path | N
         try:
             alone = Problems()
             layer = _file_layer(content, path, alone)
-            _merged([] if layer is None else [layer], alone, environ, folder).settings(folder)
+            merge_layers([] if layer is None else [layer], alone, environ, folder).settings(folder)
         except SettingsError as error:
             _say_ignored(path, error)
             return None
@@ -287,7 +223,7 @@ def _file_layer(content: bytes, path: str, problems: Problems) -> Layer | None:
     return None if node is None else Layer(node, path, is_file=True)
 
 
-def _current_folder(cwd: Path | None) -> Path | None:
+def current_folder(cwd: Path | None) -> Path | None:
     """Return the current folder as an absolute path; None if it was deleted while the program runs."""
     try:
         return Path.cwd() if cwd is None else Path(cwd).absolute()

@@ -10,8 +10,7 @@ import msgspec
 
 DEFAULT_PROFILE = "cpu_only"
 DEFAULT = "default"
-PROFILE = "profile"
-"""The first word of the origin of a value that a profile sets."""
+_PROFILE = "profile "
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True, eq=False, omit_defaults=True):
@@ -42,3 +41,13 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True, eq=False, omit_defaults
                 return self.by_key[key]
             key = key.rpartition(".")[0]
         return DEFAULT
+
+
+def origin_in_profile(location: object) -> str:
+    """Return the origin of a value that stands somewhere in a profile."""
+    return f"{_PROFILE}{location}"
+
+
+def is_of_profile(origin: str) -> bool:
+    """Whether an origin is a profile."""
+    return origin.startswith(_PROFILE)

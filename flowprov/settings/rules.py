@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from flowprov.settings.key_tree import KeyPath
-from flowprov.settings.origins import DEFAULT_PROFILE, PROFILE
+from flowprov.settings.origins import DEFAULT_PROFILE, is_of_profile
 from flowprov.settings.report import shorten
 from flowprov.settings.schema import Settings
 from flowprov.settings.sources import PROFILE_KEY
@@ -55,7 +55,7 @@ def findings(settings: Settings) -> list[Finding]:
 
 def _profile(settings: Settings) -> Iterator[Finding]:
     origins = settings.origins
-    holds = any(origin.startswith(PROFILE) for origin in origins.by_key.values())
+    holds = any(map(is_of_profile, origins.by_key.values()))
     if origins.profile != DEFAULT_PROFILE and not holds:
         yield Finding(
             (PROFILE_KEY,),

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, interpolate
+from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, describe_node, interpolate
 from flowprov.settings.journal_path import JOURNAL_PATH, absolute_journal_path, expand_journal_path
 from flowprov.settings.key_tree import NOT_OFF, FieldSpec, KeyPath, fields, literal_choices
-from flowprov.settings.origins import DEFAULT, PROFILE, Origins
-from flowprov.settings.report import Problems, SourceLocation, describe_value, join_path, shorten
+from flowprov.settings.origins import DEFAULT, Origins, origin_in_profile
+from flowprov.settings.report import Problems, SourceLocation, describe_value, join_path
 from flowprov.settings.schema import Settings
 from flowprov.settings.section import Section
 from flowprov.settings.sources import PROFILE_KEY, VERSION_KEY, Layer, PythonNode, SourceNode
@@ -130,7 +130,7 @@ class Checker:
                 elif _value_at(self._values, path) != _value_at(_DEFAULTS, path):
                     yield key, GIVEN_SETTINGS
             else:
-                yield key, f"{PROFILE} {location}" if path in self._of_profile else str(location)
+                yield key, origin_in_profile(location) if path in self._of_profile else str(location)
 
     def _location(self, line: int | None) -> SourceLocation:
         return SourceLocation(self._layer.source, line)
@@ -211,7 +211,7 @@ class Checker:
             self._merge(section, target.setdefault(path[-1], {}), path, PythonNode(null_values, node.line))
         else:
             keys = ", ".join(section.key_names())
-            description = _describe(node, secret=path[0] == "sinks")
+            description = describe_node(node, secret=path[0] == "sinks")
             message = f"found {description}, expected a mapping of {keys}" + (" or ~" if optional else "")
             hint = "leave the section out for its defaults"
             if "enabled" in section.key_names():
@@ -232,7 +232,7 @@ class Checker:
             target[path[-1]] = value
             return
         expected = describe_type(spec.type_hint)
-        message = f"found {_describe(node, secret=secret)}, expected {expected}"
+        message = f"found {describe_node(node, secret=secret)}, expected {expected}"
         hint = functools.partial(_hint, spec.type_hint, node)
         self._problems.add(location, path, message, hint=hint)
 
@@ -255,12 +255,6 @@ def _value_at(values: Any, path: KeyPath) -> Any:
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
     return list(values) if isinstance(values, tuple) else values
-
-
-def _describe(node: SourceNode, *, secret: bool) -> str:
-    if isinstance(node, InterpolatedNode):  # what the variable holds may be a secret
-        return f'the value of "{shorten(node.written)}"'
-    return describe_value(node.to_python(), secret=secret)
 
 
 def _hint(type_hint: Any, node: SourceNode) -> str:

@@ -154,7 +154,10 @@ def to_yaml(value: Any) -> str:
 def effective_yaml(settings: Settings) -> str:
     """Return settings as YAML without comments, their credentials concealed."""
     public = settings.to_public_dict()
-    lines = [f"{VERSION_KEY}: 1", f"{PROFILE_KEY}: {to_yaml(public['profile'])}"]
+    name = public["profile"]
+    # Of a profile of the user's only the name is known; all of its values stand below.
+    profile = f"{PROFILE_KEY}: {to_yaml(name)}" if name in PROFILES else f"# {PROFILE_KEY}: {name}"
+    lines = [f"{VERSION_KEY}: 1", profile]
     return "\n".join([*lines, *_plain({name: public[name] for name in settings.key_names()}, 0)]) + "\n"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 import flowprov as package
@@ -16,6 +18,7 @@ from flowprov.settings import load_settings
 from flowprov.settings.key_tree import all_keys
 from flowprov.settings.profiles import PROFILES
 from tests.cli.support import flowprov
+from tests.support import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,18 @@ def test_init_takes_a_profile_a_name_and_all_keys(folder: Path) -> None:
     assert printed == text
 
 
+def test_init_takes_a_profile_of_ones_own_with_variables(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "ours.yaml").write_text("extends: full\njournal:\n  heartbeat: ${BEAT}\n")
+    monkeypatch.setenv("BEAT", "7")
+    monkeypatch.setenv("FLOWPROV__JOURNAL__HEARTBEAT", "9")
+    call("settings", "init", "--profile", "./ours.yaml", "--full")
+    text = (folder / "settings.yaml").read_text()
+    assert "profile: ./ours.yaml\n" in text
+    assert "#  heartbeat: 7\n" in text
+
+
 def test_init_writes_over_no_file_unless_it_is_forced(folder: Path) -> None:
     (folder / "settings.yaml").write_text("mine: 1\n")
     assert "settings.yaml exists already" in call("settings", "init", status=2).stderr
@@ -89,6 +104,16 @@ def test_show_prints_what_holds_as_yaml_that_loads_to_the_same(folder: Path) -> 
     (folder / "settings.yaml").write_text("flowprov: 1\nprofile: cluster\njournal: {heartbeat: 3}\n")
     shown = call("settings", "show").stdout
     assert "profile: cluster" in shown
+    (folder / "shown.yaml").write_text(shown)
+    assert load_settings("shown.yaml") == load_settings()
+
+
+def test_show_of_a_profile_of_ones_own_loads_too(folder: Path) -> None:
+    (folder / "settings.yaml").write_text(
+        "flowprov: 1\nprofile: {extends: cluster, journal: {heartbeat: 3}}\n"
+    )
+    shown = call("settings", "show").stdout
+    assert "# profile: extends cluster\n" in shown
     (folder / "shown.yaml").write_text(shown)
     assert load_settings("shown.yaml") == load_settings()
 
@@ -245,6 +270,25 @@ def test_profiles_are_listed_and_the_schema_is_json() -> None:
     assert parsed("settings", "schema")["properties"]["flowprov"]["const"] == 1
 
 
+_PAGE = (REPOSITORY / "docs" / "how-to" / "choose-settings.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_about_settings_work_in_their_order() -> None:
+    commands = re.findall(r"^flowprov (settings [^#>\n]+)", _PAGE, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        call(*command.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "beginning", "expected"),
+    [("settings explain", "journal.h", "journal.heartbeat"), ("settings show --profile", "si", "single_gpu")],
+)
+def test_a_shell_completes_keys_and_profiles(words: str, beginning: str, expected: str) -> None:
+    completion = ShellComplete(main, {}, "flowprov", "_FLOWPROV_COMPLETE")
+    assert [one.value for one in completion.get_completions(words.split(), beginning)] == [expected]
+
+
 # -- profiles of programs ---------------------------------------------------------------------------------
 
 _SCRIPT = """
@@ -252,7 +296,7 @@ import flowprov, os, subprocess, sys
 with flowprov.workflow("inner"):
     pass
 if len(sys.argv) == 1:
-    subprocess.run([sys.executable, __file__, "child"], check=True)
+    subprocess.run([sys.executable, __file__, "child"], check=True, cwd="/")
 """
 
 
@@ -272,11 +316,13 @@ def recorded_profiles(folder: Path) -> dict[str, tuple[str, str | None]]:
 def test_run_takes_a_profile_and_settings_that_hold_in_programs_that_the_script_starts(folder: Path) -> None:
     (folder / "settings.yaml").write_text("flowprov: 1\nprofile: full\njournal: {heartbeat: 60}\n")
     (folder / "script.py").write_text(_SCRIPT)
-    command = ("run", "--profile", "single_gpu", "--set", "telemetry_capture.gpu=~", "script.py")
+    (folder / "ours.yaml").write_text("extends: single_gpu\ntelemetry_capture: {gpu: false}")
+    command = ("run", "--profile", "ours.yaml", "--set", "values.max_bytes=5000", "script.py")
     assert flowprov(*command, cwd=folder).status == 0
     found = recorded_profiles(folder)
     assert len(found) == 3
-    assert set(found.values()) == {("single_gpu", "profile single_gpu")}
+    assert {profile.rpartition("/")[2] for profile, _ in found.values()} == {"ours.yaml"}
+    assert {origin for _, origin in found.values()} == {"profile single_gpu"}
 
 
 def test_run_with_the_profile_off_records_nothing(folder: Path) -> None:

@@ -17,10 +17,19 @@ from typing import Any
 
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment, settings_from_json, settings_to_json
+from flowprov.settings.inspection import inspect_settings
 from flowprov.settings.key_tree import all_paths
 from flowprov.settings.ownership import ownership
+from flowprov.settings.profiles import PROFILES
+from flowprov.settings.rules import findings
 
 PASSWORD = "correct-horse"  # noqa: S105 - it must never be shown
+HELD = "battery-staple"
+"""What a variable holds that stands in files: no report may quote it."""
+_VARIABLES = {
+    "HELD": HELD, "USER_INFO": f"u:{PASSWORD}", "ADDRESS": f"redis://u:{PASSWORD}@host", "NUMBER": "3",
+    "KINDS": "{cpu: true}", "EMPTY": "", "KIND": "full",
+}  # fmt: skip
 _MAX_REPORT = 200_000  # characters: a hundred problems, each of bounded length
 _MAX_CPU_S = 5.0  # the largest text takes a tenth of it
 _SCALARS: tuple[Any, ...] = (
@@ -28,13 +37,21 @@ _SCALARS: tuple[Any, ...] = (
     "default", "all", "auto", "write", "parent_only", "$HOME/x", "${NOT_SET}", "~nobody/x", "a\0b", "\ud800",
     "\u202e", "x" * 3000, "optuna.TrialPruned", "redis://host", f"redis://u:{PASSWORD}@host",
     f"mongodb://u:{PASSWORD}@h/db", "redis://u:port", "http://h", "2020-01-01", "0x1F", "1:30", "1_000",
+    "${HELD}", "a${HELD}b", "${ADDRESS}", "redis://${USER_INFO}@host", "${NUMBER}", "${KINDS}", "${EMPTY}",
+    "${EMPTY:-2}", "${GONE:-}", "${GONE", "${}", "$${HELD}", "${A:-${B}}", "${HELD}" * 500,
     ".inf", ".nan", "!!python/object:os.system x", "<<", "=", "\ufeff",
 )  # fmt: skip
-_KEYS = sorted({path[-1] for path in all_paths()} | {"flowprov", "other", "<<", "scheduler", "level", "pth"})
+_PROFILES: tuple[Any, ...] = (
+    *PROFILES, "full", "singel_gpu", "p.yaml", "./p.yaml", "gone.yaml", "~x/y", "a\0/b", "${KIND}", "${HELD}",
+    "${GONE}", None, False, 3, [], {},
+)  # fmt: skip
+_OTHER_KEYS = {"flowprov", "profile", "extends", "other", "<<", "scheduler", "level", "pth"}
+_KEYS = sorted({path[-1] for path in all_paths()} | _OTHER_KEYS)
 _INSERTIONS = (
     "[", "]", "{", "}", ":", ": ", "- ", "? ", "&a ", "*a", "!!int ", "!t ", "|", ">", "#", '"', "'", "\t",
     "\r", "\n", "\n\n", "---\n", "...\n", "%YAML 1.1\n", "<<: *a\n", "\ufeff", "\0", "\x85", "\u2028",
-    "flowprov: 1\n", "\n  - &a [*a]\n", "\\", "\\x", "@", "`", ",",
+    "flowprov: 1\n", "profile: full\n", "extends: ./p.yaml\n", "${", "${HELD}", "}", "\n  - &a [*a]\n",
+    "\\", "\\x", "@", "`", ",",
 )  # fmt: skip
 _ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")
 
@@ -67,6 +84,7 @@ def _loads_or_reports(load: Callable[[], Settings], *, intact: bool = False) -> 
     except SettingsError as error:
         report = str(error)
         assert not (intact and PASSWORD in report), report
+        assert HELD not in report, report
         assert len(report.encode()) < _MAX_REPORT, report[:500]
         assert all(line.isprintable() for line in report.split("\n")), report
         settings = None
@@ -75,6 +93,10 @@ def _loads_or_reports(load: Callable[[], Settings], *, intact: bool = False) -> 
         assert settings_from_json(settings_to_json(settings)) == settings
         assert not intact or PASSWORD not in json.dumps(settings.to_public_dict()) + repr(settings)
         assert len(settings.digest()) == 16
+        assert {tuple(key.split(".")) for key in settings.origins.by_key} <= set(all_paths())
+        assert load_settings(settings) == settings
+        assert load_settings(settings, {"profile": "full"}).origins.profile == "full"
+        findings(settings)
     return settings
 
 
@@ -84,7 +106,8 @@ def _loads_or_reports(load: Callable[[], Settings], *, intact: bool = False) -> 
 def _file_in_folder(rng: Random, folder: Path) -> None:
     text, content = _file(rng)
     (folder / "settings.yaml").write_bytes(content)
-    settings = _loads_or_reports(lambda: load_settings(environ={}, cwd=folder))
+    (folder / "p.yaml").write_bytes(_file(rng)[1])
+    settings = _loads_or_reports(lambda: load_settings(environ=_VARIABLES, cwd=folder))
     if settings is None:
         assert "flowprov" in text, "a file that does not say that it is flowprov's stops nobody"
     stored = text.encode("utf-8", "replace")
@@ -95,10 +118,14 @@ def _file_in_folder(rng: Random, folder: Path) -> None:
 def _named_file(rng: Random, folder: Path) -> None:
     path = folder / "named.yaml"
     path.write_bytes(_file(rng)[1])
+    (folder / "p.yaml").write_bytes(_file(rng)[1])
     if rng.random() < 0.5:
-        _loads_or_reports(lambda: load_settings(path, environ={}, cwd=folder))
+        settings = _loads_or_reports(lambda: load_settings(path, environ=_VARIABLES, cwd=folder))
+        inspection = inspect_settings(path, environ=_VARIABLES, cwd=folder)
+        assert inspection.settings == settings
+        assert settings is not None or inspection.problems
     else:
-        environ = {"FLOWPROV_SETTINGS_PATH": str(path), **_environment(rng, 2)}
+        environ = {"FLOWPROV_SETTINGS_PATH": str(path), **_VARIABLES, **_environment(rng, 2)}
         _loads_or_reports(lambda: load_settings(environ=environ, cwd=folder))
 
 
@@ -109,7 +136,7 @@ def _variables(rng: Random, folder: Path) -> None:
 
 def _mapping(rng: Random, folder: Path) -> None:
     tree = _tree(rng)
-    _loads_or_reports(lambda: load_settings(tree, environ={}, cwd=folder), intact=True)
+    _loads_or_reports(lambda: load_settings(tree, environ=_VARIABLES, cwd=folder), intact=True)
 
 
 def _overrides(rng: Random, folder: Path) -> None:
@@ -144,6 +171,12 @@ def _value(rng: Random, depth: int) -> Any:
 
 def _tree(rng: Random) -> dict[str, Any]:
     tree: dict[str, Any] = {"flowprov": rng.choice((1, 1, 2, "1", None, {}))} if rng.random() < 0.4 else {}
+    if rng.random() < 0.3:
+        tree["profile"] = rng.choice(_PROFILES)
+        if rng.random() < 0.3:
+            tree["profile"] = {"extends": tree["profile"], _path(rng)[0]: _value(rng, 2)}
+    if rng.random() < 0.1:  # as in the file of a profile
+        tree |= {"extends": rng.choice(_PROFILES), "name": rng.choice(_SCALARS)}
     for _ in range(rng.randrange(8)):
         node, path = tree, _path(rng)
         for key in path[:-1]:
@@ -155,6 +188,8 @@ def _tree(rng: Random) -> dict[str, Any]:
 
 def _environment(rng: Random, count: int) -> dict[str, str]:
     variables = {}
+    if rng.random() < 0.2:
+        variables["FLOWPROV_PROFILE"] = str(rng.choice(_PROFILES)).replace("\0", "")
     for _ in range(count):
         name = "FLOWPROV__" + "__".join(_path(rng)).upper()
         name = name if rng.random() < 0.9 else name + "__" * rng.choice((1, 2, 500))

@@ -165,6 +165,7 @@ def test_a_source_of_a_wrong_type_is_reported(source: object) -> None:
 
 def test_a_path_with_nul_is_reported() -> None:
     assert "not a valid path" in error_report("a\0b")
+    assert "not a valid path" in error_report("~a\0b")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from flowprov.settings.profiles import PROFILES
 from flowprov.settings.yaml_document import starting_yaml, to_yaml
 from tests.settings.generated import PAGE, generated
 from tests.settings.support import load, write
+from tests.support import REPOSITORY
 
 
 @pytest.mark.parametrize("path", generated(), ids=lambda path: path.name)
@@ -39,6 +40,20 @@ def test_the_reference_has_each_key_once() -> None:
     leaves = [".".join(path) for path, spec in all_keys() if spec.section is None]
     assert sorted(listed) == sorted([*leaves, *(set(PROFILES) & set(listed))])
     assert set(PROFILES) <= set(listed)
+
+
+_BLOCKS = [
+    block
+    for page in (PAGE, REPOSITORY / "docs" / "how-to" / "choose-settings.md")
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("block", _BLOCKS)
+def test_the_yaml_of_the_pages_loads(tmp_path: Path, block: str) -> None:
+    path = write(tmp_path, block)
+    is_profile = "extends" in yaml.safe_load(block)
+    assert load({"profile": str(path)} if is_profile else path).origins.profile != "cpu_only"
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -108,6 +108,23 @@ def test_what_a_variable_holds_is_never_quoted_and_is_concealed_in_records(tmp_p
     assert SECRET not in str(settings.to_public_dict()) + repr(settings)
 
 
+def test_a_variable_in_a_list_in_a_list_is_reported_as_what_it_is() -> None:
+    report = error_report({"privacy": {"names": ["${A:-x}", ["${A:-x}"]]}})
+    assert 'privacy.names: found the value of "${A:-x}", expected a list of strings' in report
+    assert "found a list" not in error_report({"privacy": {"patterns": ["${A:-(}"]}})
+
+
+def test_a_variable_may_name_the_profile(tmp_path: Path) -> None:
+    path = write(tmp_path, "profile: ${KIND:-single_gpu}\n")
+    assert load(path).origins.profile == "single_gpu"
+    assert load(path, environ={"KIND": "off"}).origins.profile == "off"
+    assert load({"profile": {"extends": "${KIND}"}}, environ={"KIND": "full"}).dask.internal_tasks
+    report = error_report(path, environ={"KIND": SECRET})
+    assert f'{path}:1: profile: found the value of "${{KIND:-single_gpu}}", expected one of' in report
+    assert SECRET not in report
+    assert "the variable ${KIND} is not set" in error_report({"profile": {"extends": "${KIND}"}})
+
+
 def test_only_files_are_interpolated() -> None:
     """A shell has done it before, and code has ``os.environ``."""
     environ = {"FLOWPROV__PRIVACY__NAMES": "['${A}']", "A": "x"}

@@ -9,8 +9,8 @@ import pytest
 
 import flowprov
 from flowprov.settings import load_settings
+from flowprov.settings.inspection import Inspection, inspect_settings
 from flowprov.settings.key_tree import all_keys
-from flowprov.settings.loader import Inspection, inspect_settings
 from tests.settings.support import NOWHERE, load, write
 
 
@@ -110,6 +110,21 @@ journal:
     ):
         assert beginning in report
     assert len(inspection.problems.lines()) == 5
+
+
+def test_a_variable_that_is_nearly_one_of_flowprovs_is_a_note() -> None:
+    environ = {
+        "FLOWPROV_PROFIL": "full",
+        "FLOWPROV_JOURNAL__PATH": "x",
+        "FLOWPROV_HOME": "theirs",
+        "FLOWPROV_TEST_REDIS_URI": "theirs",
+        "FLOWPROV_DISABLED": "",
+        "FLOWPROV__JOURNAL__SYNC": "off",
+    }
+    assert inspect({}, **environ).notes == [
+        'FLOWPROV_PROFIL: flowprov reads no such variable; did you mean "FLOWPROV_PROFILE"?',
+        'FLOWPROV_JOURNAL__PATH: flowprov reads no such variable; did you mean "FLOWPROV__JOURNAL__PATH"?',
+    ]
 
 
 def test_a_rule_says_nothing_about_a_key_that_is_wrong_by_itself() -> None:

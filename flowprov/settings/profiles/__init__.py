@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE, PROFILE
+from flowprov.settings.interpolation import UnresolvedError, describe_node, interpolate
+from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE, is_of_profile
 from flowprov.settings.paths import expand_variables
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, shorten
 from flowprov.settings.schema import Settings
@@ -78,7 +79,7 @@ def chosen_profile(
         entries = [entry for entry in layer.node.entries() or () if entry.key == PROFILE_KEY]
         for entry in entries[:1]:
             location = SourceLocation(layer.source, entry.value.line)
-            found = _resolve(entry.value, _Site(layer.source, beside, environ, problems))
+            found = _resolve(entry.value, _Site(layer.source, layer.is_file, beside, environ, problems))
             profile = profile if found is None else found._replace(named_at=location)
         if len(entries) > 1 and entries[1].line is None:
             location = SourceLocation(layer.source)
@@ -102,7 +103,7 @@ def set_by_hand(settings: Settings) -> dict[str, Any]:
                 inner = usual_value if isinstance(usual_value, Section) else type(value)()
                 if kept := dict(walk(value, inner, f"{prefix}{name}.")):
                     yield name, kept
-            elif value != usual_value if origin == DEFAULT else not origin.startswith(PROFILE):
+            elif value != usual_value if origin == DEFAULT else not is_of_profile(origin):
                 yield name, value
 
     return dict(walk(settings, Settings(), ""))
@@ -118,6 +119,7 @@ class _Site(NamedTuple):
     """Where a profile is named, and what is needed to find it."""
 
     source: str
+    is_file: bool
     folder: Path | None
     environ: Mapping[str, str]
     problems: Problems
@@ -132,19 +134,23 @@ def _resolve(node: SourceNode, site: _Site) -> Profile | None:
     """Return the profile that a node is or names; None if that is a problem."""
     if node.entries() is not None:
         return _extended(node, site)
+    if site.is_file:
+        try:
+            node = interpolate(node, site.environ)
+        except UnresolvedError as error:
+            hint = error.hint
+            site.report(node, str(error), lambda: hint)
+            return None
     value = node.to_python()
     name = "off" if value is False else value  # YAML reads "off" as false
-    if not isinstance(name, str) or not name.strip():
-        site.report(node, f"found {describe_value(value)}, expected {_EXPECTED}")
-        return None
-    name = name.strip()
-    if name in PROFILES:
-        return _packaged(name, site)
-    if os.sep in name or name.endswith((".yaml", ".yml")):
-        return _in_file(node, name, site)
-    choice = closest(name, PROFILES)
+    if isinstance(name, str) and (name := name.strip()):
+        if name in PROFILES:
+            return _packaged(name, site)
+        if os.sep in name or name.endswith((".yaml", ".yml")):
+            return _in_file(node, name, site)
+    choice = closest(name, PROFILES) if isinstance(name, str) else None
     hint = f'did you mean "{choice}"?' if choice else "flowprov settings profiles lists them"
-    site.report(node, f'found "{shorten(name)}", expected {_EXPECTED}', lambda: hint)
+    site.report(node, f"found {describe_node(node)}, expected {_EXPECTED}", lambda: hint)
     return None
 
 
@@ -173,7 +179,7 @@ def _in_file(node: SourceNode, name: str, site: _Site) -> Profile | None:
         found = "found nothing" if top is None else f"found {describe_value(top.to_python())}"
         site.problems.add(SourceLocation(path), (), f"{found} at the top, expected the keys of a profile")
         return None
-    profile = _extended(top, site._replace(source=path, folder=Path(path).parent))
+    profile = _extended(top, site._replace(source=path, is_file=True, folder=Path(path).parent))
     is_unnamed = profile is not None and profile.name.startswith(_EXTENDS)
     return profile._replace(name=name) if profile is not None and is_unnamed else profile
 
