@@ -28,6 +28,7 @@ class _Place(NamedTuple):
 
 
 _COMMANDS = {
+    "compact": _Place("compact", "Write Parquet files, from which answers come faster."),
     "diff": _Place("answers", "Compare two runs, tasks, workflows or campaigns."),
     "ls": _Place("answers", "List the campaigns."),
     "query": _Place("answers", "Ask with SQL."),

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import click
 
+from flowprov.cli.chosen import resolve_campaigns
 from flowprov.cli.output import Failure, campaign_heading, print_lines
 from flowprov.cli.verify import sink_probes
-from flowprov.errors import UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.grouping import by_campaign
+from flowprov.read.parquet_files import parquet_path
 from flowprov.read.source import Source
-from flowprov.read.unknown_ids import describe_unknown
 from flowprov.read.verify import verify
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -63,7 +63,7 @@ def rm(
     if not campaigns and older_than is None and keep is None:
         raise Failure("flowprov rm takes campaigns, --older-than or --keep: see flowprov rm --help")
     groups = by_campaign(place.summaries())
-    chosen = _resolved(groups, campaigns, str(place)) if campaigns else list(groups)
+    chosen = resolve_campaigns(groups, campaigns, str(place)) if campaigns else list(groups)
     chosen = _narrowed(groups, chosen, older_than, keep)
     refused = {} if force else dict(_refusals(context, groups, chosen, source))
     for name, reason in refused.items():
@@ -74,22 +74,6 @@ def rm(
             _remove(groups[name])
         print_lines(f"removed {_count(len(chosen))}")
     sys.exit(1 if refused else 0)
-
-
-def _resolved(groups: Mapping[str, _Journals], wanted: Sequence[str], where: str) -> list[str]:
-    names = {name: campaign_of(journals).name for name, journals in groups.items()}
-    found = []
-    for one in wanted:
-        matches = [one] if one in groups else [
-            name for name in groups if name.startswith(one) or names[name] == one
-        ]  # fmt: skip
-        if not matches:
-            raise UnknownIdError(describe_unknown("campaign", one, where, names))
-        if len(matches) > 1:
-            listed = ", ".join(matches[:_MAX_LISTED])
-            raise UnknownIdError(f"{one!r} may mean {listed}. Give the id of one.")
-        found += matches
-    return list(dict.fromkeys(found))
 
 
 def _narrowed(
@@ -144,6 +128,7 @@ def _remove(journals: _Journals) -> None:
     """Remove the journals of a campaign, and the folders that are empty then."""
     folders: dict[Path, None] = {}
     for journal in journals:
+        parquet_path(journal.path).unlink(missing_ok=True)
         journal.path.unlink(missing_ok=True)
         folders[journal.path.parent] = None
     for folder in folders:
