@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprov.cli.output import Failure, print_json, print_lines, table
+from flowprov.cli.output import Failure, print_json, print_lines, spare_collector, table
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
@@ -51,6 +51,7 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
     Running ones come first, then the latest.
     """
+    spare_collector()
     lines = campaign_table(sources or default)[::-1]
     lines.sort(key=lambda line: line["status"] != "RUNNING")
     if as_json:
@@ -83,6 +84,7 @@ def runs(
     A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
     differ are shown, and as many columns as the terminal has room for.
     """
+    spare_collector()
     lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
@@ -119,6 +121,7 @@ def query(
     Names with dots stand in quotes: select "params.lr", "metrics.loss" from runs. used, generated and
     custom_metadata are JSON texts: generated->>'$.loss'.
     """
+    spare_collector()
     columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
     if parquet is not None:
         _write_parquet(columns, rows, parquet)

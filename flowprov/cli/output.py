@@ -7,6 +7,7 @@ terminal nor pass for a line of ours.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -39,6 +40,11 @@ class Failure(click.ClickException):
 
     def __init__(self, reason: FlowprovError | str) -> None:
         super().__init__(printable(reason) if isinstance(reason, str) else str(reason))
+
+
+def spare_collector() -> None:
+    """Let the garbage collector look rarely: what is read has no cycles, and this process soon ends."""
+    gc.set_threshold(200_000)
 
 
 def source_options(command: _Command) -> _Command:

@@ -128,7 +128,9 @@ def _remove(journals: _Journals) -> None:
     """Remove the journals of a campaign, and the folders that are empty then."""
     folders: dict[Path, None] = {}
     for journal in journals:
-        parquet_path(journal.path).unlink(missing_ok=True)
+        file = parquet_path(journal.path)
+        for path in (file, *file.parent.glob(f"{file.name}.*")):  # also what a killed compact has left
+            path.unlink(missing_ok=True)
         journal.path.unlink(missing_ok=True)
         folders[journal.path.parent] = None
     for folder in folders:

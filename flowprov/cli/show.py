@@ -14,7 +14,7 @@ from flowprov.cli.record import record_lines
 from flowprov.errors import FlowprovError, UnknownIdError
 from flowprov.read.answers.items import Item, describe_several, find_items
 from flowprov.read.campaign_names import campaign_of
-from flowprov.read.outline import Outline
+from flowprov.read.outline import outline_lines
 from flowprov.read.questions import all_contents
 from flowprov.read.source import Source
 
@@ -58,8 +58,8 @@ def show(
     chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
     journals = chosen.require_campaign(campaign)
     print_lines(campaign_heading(campaign_of(journals)))
-    outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
-    print_all(f"  {line}" for line in outline.lines())
+    lines = outline_lines(journals, chosen.digests, most=most, depth=depth, fold_forwards=not forwards)
+    print_all(f"  {line}" for line in lines)
 
 
 def _item(text: str, default: str | None) -> Item | None:

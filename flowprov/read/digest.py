@@ -148,12 +148,15 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
         """Return the extract of the journal."""
         return Extract(list(enumerate(self.records())), self.counts, self.elsewhere, set(), self.asked)
 
+    def workflows(self) -> Iterator[bytes]:
+        """Yield the lines of workflows."""
+        return (line for line in map(bytes, self.kept) if line.startswith(_WORKFLOW))
+
     def open_filter(self) -> OpenRecordFilter:
         """Return what may be open at the end of the journal."""
         kept = OpenRecordFilter()
-        for line in map(bytes, self.kept):
-            if line.startswith(_WORKFLOW):
-                kept.add(0, decode_restored(line))
+        for line in self.workflows():
+            kept.add(0, decode_restored(line))
         kept.task_ids.update(self.open_tasks)
         return kept
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,12 @@ def import_duckdb() -> Any:
 
 
 def has_duckdb() -> bool:
-    """Whether duckdb is installed."""
-    return find_spec("duckdb") is not None
+    """Whether duckdb is installed, and can be imported."""
+    try:
+        import_duckdb()
+    except MissingExtraError:
+        return False
+    return True
 
 
 def connect(**config: str) -> Any:
@@ -120,7 +123,7 @@ def digests_of(journals: Iterable[Path]) -> dict[Path, Digest]:
     found: dict[Path, Digest] = {}
     unusable: dict[Path, str] = {}
     with connect() as connection:
-        for name, data in _metadata_of(connection, candidates):
+        for name, data in _metadata_of(connection, list(candidates)):
             digest = None if data is None else decode_digest(data)
             if digest is not None and digest.fits(candidates[name]):
                 found[candidates[name]] = digest
@@ -133,19 +136,16 @@ def digests_of(journals: Iterable[Path]) -> dict[Path, Digest]:
     return found
 
 
-def _metadata_of(connection: Any, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+def _metadata_of(connection: Any, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
     """Yield the bytes of the digest of each file; None of a file that cannot be read."""
-    whole = []
-    for name in names:
-        if _is_whole(Path(name)):
-            whole.append(name)
-        else:
-            yield name, None
-    duckdb = import_duckdb()
     try:
-        yield from _query_metadata(connection, whole)
-    except duckdb.Error:  # one of them is damaged inside
-        if len(whole) == 1:
+        yield from _query_metadata(connection, names)
+    except import_duckdb().Error:  # one of them is damaged
+        whole = [name for name in names if _is_whole(Path(name))]
+        yield from ((name, None) for name in set(names).difference(whole))
+        if len(whole) < len(names):
+            yield from _metadata_of(connection, whole)
+        elif len(whole) == 1:
             yield whole[0], None
         else:
             for name in whole:

@@ -32,6 +32,12 @@ class TaskList(msgspec.Struct):
     numbers: list[tuple[int, int]] = []
     others: list[str] = []
 
+    def ids(self, journal_id: str) -> Iterator[str]:
+        """Yield the full ids."""
+        for first, end in self.numbers:
+            yield from (f"{journal_id}-{number}" for number in range(first, end))
+        yield from self.others
+
     @classmethod
     def of(cls, journal_id: str, ids: TaskIds) -> TaskList:
         """Create the list of a set of ids."""

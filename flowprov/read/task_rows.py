@@ -11,19 +11,20 @@ not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import decode_restored, records_of
 from flowprov.read.digest import Digest
-from flowprov.read.parquet_files import connect, parquet_path
+from flowprov.read.parquet_files import parquet_path
 from flowprov.read.rows import fold_campaign
+from flowprov.read.stand_alone import StandAlone
+from flowprov.read.task_files import TaskFiles
 from flowprov.records import Correction, LeftOut, Record, Task
 
 _DASK = "dask_task"
-_LINES = "select filename, line from read_parquet($1, filename = true) where line is not null"
 
 
 class TaskRows(NamedTuple):
@@ -80,54 +81,29 @@ def _unusual_rows(journals: Sequence[JournalSummary], digests: Mapping[Path, Dig
         return []
     if any(journal.path not in digests for journal in read):
         read = list(journals)  # what is not closed may belong to the workflows of others
-    lines = _lines_of([journal.path for journal in read if journal.path in digests])
-    stands_alone = _StandAlone()
+    files = {journal.path: digests[journal.path] for journal in read if journal.path in digests}
+    lines = TaskFiles(files).lines(everything=True) if files else {}
+    stand_alone = StandAlone()
+    records = (
+        map(decode_restored, lines[journal.path]) if journal.path in digests else records_of(journal)
+        for journal in read
+    )
     folded = fold_campaign(
         (
-            (journal, stands_alone.watch(journal, map(decode_restored, lines[journal.path])))
-            if journal.path in digests
-            else (journal, stands_alone.watch(journal, records_of(journal)))
-            for journal in read
+            (journal, _watched(journal, found, stand_alone))
+            for journal, found in zip(read, records, strict=True)
         ),
         merge=True,
     )
-    if not stands_alone or any(index.last > 1 for index in folded.attempts.values()):
+    if not stand_alone or any(index.last > 1 for index in folded.attempts.values()):
         return None
     return [row for row in folded.rows if isinstance(row, Task)]
 
 
-class _StandAlone:
-    """Whether no record in some journals speaks of tasks of another journal."""
-
-    def __init__(self) -> None:
-        self._foreign = False
-
-    def __bool__(self) -> bool:
-        return not self._foreign
-
-    def watch(self, journal: JournalSummary, records: Iterator[Record]) -> Iterator[Record]:
-        first = journal.header.first_number
-        for record in records:
-            if isinstance(record, (Task, Correction)):
-                is_own = isinstance(record.task_id, int) and record.task_id >= first
-                self._foreign |= not is_own or getattr(record, "subtype", None) == _DASK
-            elif type(record) is LeftOut:
-                self._foreign = True
-            yield record
-
-
-def _lines_of(paths: Sequence[Path]) -> dict[Path, list[bytes]]:
-    """Return the lines that are no columns in the Parquet files of some journals."""
-    names = {str(parquet_path(path)): path for path in paths}
-    lines: dict[Path, list[bytes]] = {path: [] for path in paths}
-    if not names:
-        return lines
-    with connect() as connection:
-        rows = connection.execute(
-            "select filename, line from read_parquet($1, filename = true) where line is not null",
-            [list(names)],
-        )
-        while batch := rows.fetchmany(10_000):
-            for name, line in batch:
-                lines[names[name]].append(line.encode())
-    return lines
+def _watched(journal: JournalSummary, records: Iterable[Record], stand_alone: StandAlone) -> Iterator[Record]:
+    for record in records:
+        if isinstance(record, (Task, Correction)):
+            stand_alone.add(journal, record.task_id)
+        if type(record) is LeftOut or getattr(record, "subtype", None) == _DASK:
+            stand_alone.refute()
+        yield record

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
+import msgspec
 from hypothesis import strategies as st
 
 from flowprov.records import (
@@ -93,17 +95,39 @@ records: st.SearchStrategy[Record] = st.one_of(
     ),
 )
 
-campaigns = st.lists(
+Journals: TypeAlias = list[tuple[list[Record], bool, "int | None"]]
+"""The journals of a campaign: their records, whether each is closed, and the rank of its process."""
+
+
+def _plain(journals: Journals) -> Journals:
+    """Return journals whose tasks stand by themselves, as far as each record can tell."""
+    return [
+        ([_of_one(record, number) for record in written if _stands_alone(record)], closed, rank)
+        for number, (written, closed, rank) in enumerate(journals)
+    ]
+
+
+def _stands_alone(record: Record) -> bool:
+    task_id = getattr(record, "task_id", None)
+    return not isinstance(task_id, str) and getattr(record, "subtype", None) != "dask_task"
+
+
+def _of_one(record: Record, number: int) -> Record:
+    """Return a record of a workflow that only one journal has."""
+    if isinstance(record, (Task, Workflow)) and record.workflow_id is not None:
+        return msgspec.structs.replace(record, workflow_id=f"{record.workflow_id}-{number}")
+    return record
+
+
+_arbitrary: st.SearchStrategy[Journals] = st.lists(
     st.tuples(st.lists(records, max_size=12), st.booleans(), st.sampled_from([None, None, 0, 1])),
     min_size=1,
     max_size=_JOURNALS,
 )
-"""The journals of a campaign: their records, whether each is closed, and the rank of its process."""
+campaigns = _arbitrary | _arbitrary.map(_plain)
 
 
-def write_campaign(
-    folder: Path, journals: list[tuple[list[Record], bool, int | None]], campaign_id: str = "c1"
-) -> None:
+def write_campaign(folder: Path, journals: Journals, campaign_id: str = "c1") -> None:
     """Write the journals of a campaign."""
     for number, (written, closed, rank) in enumerate(journals):
         events = sum(type(record) in (Task, Workflow, LeftOut) for record in written)

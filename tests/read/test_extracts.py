@@ -16,8 +16,7 @@ from flowprov.read.compaction import compact
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
 from flowprov.read.verify import verify_journals
-from flowprov.records import Record
-from tests.read.buffers import campaigns, write_campaign
+from tests.read.buffers import Journals, campaigns, write_campaign
 
 pytest.importorskip("duckdb")
 _writer = ParquetWriter()
@@ -57,7 +56,7 @@ def texts(lines: list[dict[str, object]]) -> list[str]:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(campaigns)
 def test_answers_are_the_same_from_extracts_and_from_digests(
-    journals: list[tuple[list[Record], bool, int | None]],
+    journals: Journals,
 ) -> None:
     folder = Path(tempfile.mkdtemp())
     try:

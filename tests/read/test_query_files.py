@@ -20,7 +20,7 @@ from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
 from flowprov.records import Footer, Record, Sample
 from tests.journal.support import NS, header, step, write
-from tests.read.buffers import campaigns, write_campaign
+from tests.read.buffers import Journals, campaigns, write_campaign
 
 pytest.importorskip("duckdb")
 _writer = ParquetWriter()
@@ -48,7 +48,7 @@ def compact_all(folder: Path) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(campaigns)
-def test_tasks_are_the_same(journals: list[tuple[list[Record], bool, int | None]]) -> None:
+def test_tasks_are_the_same(journals: Journals) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         write_campaign(folder, journals)
