@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.read_sizes import Layout, make_buffer
 from flowprov.read.answers.contents import read_contents, read_runs
+from flowprov.read.answers.extract import extract_of
 from flowprov.read.answers.tables import campaign_line, metric_lines, run_lines
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.compaction import compact
+from flowprov.read.decoding import reader_of
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
 from flowprov.read.verify import verify_journals
@@ -67,3 +70,14 @@ def test_answers_are_the_same_from_extracts_and_from_digests(
         assert answers_of(folder, whole=False) == whole
     finally:
         shutil.rmtree(folder)
+
+
+def test_an_extract_does_not_grow_with_the_epochs(tmp_path: Path) -> None:
+    make_buffer(tmp_path, 4_000, Layout(1, 1))
+    (journal,) = Source(tmp_path).summaries()
+    extract = extract_of(journal)
+    assert sum(1 for _ in reader_of(journal).read()) > 4_000
+    assert len(extract.records) < 20
+    (line,) = run_lines(read_runs(campaign_of([journal]), [journal]))
+    (whole,) = run_lines(read_contents(campaign_of([journal]), [journal]))
+    assert line == whole

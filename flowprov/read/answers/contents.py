@@ -127,11 +127,14 @@ def _depends_on_steps(contents: Contents) -> bool:
     numbered = {name for one in contents.logged if one.record.step is not None for name in one.record.values}
     if contents.restarted or not numbered:
         return contents.restarted
-    iterations = (row for row in contents.rows if isinstance(row, Task) and row.subtype == ITERATION)
-    of_loops = {
-        name for row in iterations for name, value in (row.generated or {}).items() if is_number(value)
-    }
-    return any(name.rpartition("/")[2] in of_loops or name in of_loops for name in numbered)
+    counted = [one.record.values for one in contents.logged if one.record.step is None]
+    counted += [
+        row.generated
+        for row in contents.rows
+        if isinstance(row, Task) and row.subtype == ITERATION and row.generated
+    ]
+    names = {name for values in counted for name, value in values.items() if is_number(value)}
+    return any(name.rpartition("/")[2] in names or name in names for name in numbered)
 
 
 def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents:

@@ -10,17 +10,17 @@ from the extracts of a campaign are those that follow from all its records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
 from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.answers.loop_extremes import Key, LoopKey, Loops, Placed
 from flowprov.read.decoding import reader_of
 from flowprov.read.task_ids import TaskIds
-from flowprov.read.value_paths import is_number
 from flowprov.read.workflows import OPEN_STATUSES
 from flowprov.records import (
     Correction,
@@ -35,14 +35,9 @@ from flowprov.records import (
 )
 
 ITERATION = "iteration"
-_NO_TIME = 2**63 - 1
+_LOGGED = "log_metrics()"  # the name of the loop of what was logged: no loop of a program has it
 _MAX_NUMBER = 10**9  # no journal gives larger numbers to its tasks
 _MAX_READINGS = 8  # of a journal whose records tell ever later what matters: then all of them are kept
-
-_Key: TypeAlias = int | str
-"""A task: its number in the journal, or its full id if it has no number of this journal."""
-Placed: TypeAlias = tuple[int, Record]
-"""A record with its position in the journal."""
 
 
 class Counts(msgspec.Struct):
@@ -122,8 +117,9 @@ class ExtractBuilder:
         self._prefix = f"{header.journal_id}-"
         self._every_iteration = every_iteration
         self._asked = frozenset(wanted)
-        self._wanted: set[_Key] = set(map(self._key, self._asked))
-        self._special: set[_Key] = set()  # tasks of which all records count: corrected, or recorded twice
+        self._asked_keys = set(map(self._key, self._asked))
+        self._wanted: set[Key] = set(self._asked_keys)
+        self._special: set[Key] = set()  # tasks of which all records count: corrected, or recorded twice
         self._readings = 0
         self.begin()
 
@@ -131,12 +127,12 @@ class ExtractBuilder:
         """Begin a reading of the journal."""
         self._readings += 1
         self._incomplete = False
-        self._kept: dict[_Key, None] = {}
+        self._kept: dict[Key, None] = {}
         self._left_out = TaskIds()
         self._iterations = TaskIds()
-        self._open: dict[_Key, list[Placed]] = {}
+        self._open: dict[Key, list[Placed]] = {}
         self._records: list[Placed] = []
-        self._loops: dict[tuple[Any, ...], _Loop] = {}
+        self._loops = Loops()
         self._counts = Counts()
         self._unusual: set[int] = set()
         self._foreign = False
@@ -166,16 +162,21 @@ class ExtractBuilder:
         elif kind is Correction:
             self._add_correction(position, record)  # type: ignore[arg-type]
         elif kind is Metrics:
-            self._records.append((position, record))
-            self._want(record.task_id)  # type: ignore[union-attr]
+            self._add_metrics(position, record)  # type: ignore[arg-type]
         elif kind is Workflow:
             self._records.append((position, record))
 
     def result(self) -> Extract:
         """Return the extract, after a complete reading."""
-        records: dict[int, Record] = dict(self._records)
-        records.update(placed for loop in self._loops.values() for placed in loop.chosen())
-        named = {self._key(task.task_id) for task in records.values() if isinstance(task, (Task, Correction))}
+        records: dict[int, Record] = {**dict(self._records), **dict(self._loops.chosen())}
+        tasks = [record for record in records.values() if isinstance(record, (Task, Correction, Metrics))]
+        for record in tasks:  # grows with each iteration around another one
+            parent = record.parent_task_id if isinstance(record, Task) else record.task_id
+            around = None if parent is None else self._loops.around.get(self._key(parent))
+            if around is not None and around[0] not in records:
+                records[around[0]] = around[1]
+                tasks.append(around[1])
+        named = {self._key(task.task_id) for task in tasks if task.task_id is not None}
         elsewhere = {key for key in self._wanted | named if isinstance(key, str)}
         return Extract(
             sorted(records.items(), key=itemgetter(0)),
@@ -186,7 +187,7 @@ class ExtractBuilder:
             self._foreign,
         )
 
-    def _key(self, local: LocalId) -> _Key:
+    def _key(self, local: LocalId) -> Key:
         header = self._header
         if type(local) is int and local >= header.first_number:
             return local
@@ -201,7 +202,7 @@ class ExtractBuilder:
             self._wanted.add(key)
             self._incomplete |= self._is_left_out(key)
 
-    def _is_left_out(self, key: _Key) -> bool:
+    def _is_left_out(self, key: Key) -> bool:
         return isinstance(key, int) and self._left_out.has_number("", key)
 
     def _add_task(self, position: int, task: Task) -> None:
@@ -215,18 +216,28 @@ class ExtractBuilder:
         earlier = self._open.pop(key, None) if self._open else None
         if isinstance(key, str) or key in self._special or (earlier and type(earlier[0][1]) is Task):
             self._unusual.update((position, *(place for place, _ in earlier or ())))
-        if self._is_kept(key):
+        if task.subtype == ITERATION and self._may_leave_out(key, earlier):
+            self._add_iteration(position, key, task, earlier)  # type: ignore[arg-type]
+        elif self._is_kept(key):
             for place, record in earlier or ():
                 self._keep(place, record)  # type: ignore[arg-type]
             self._keep(position, task)
-        elif task.subtype == ITERATION:
-            self._add_iteration(position, key, task, earlier)  # type: ignore[arg-type]
         else:
             self._leave_out(key, task, earlier)  # type: ignore[arg-type]
             self._counts.tasks += 1
             self._counts.errors += task.status == Status.ERROR.value
 
-    def _is_kept(self, key: _Key) -> bool:
+    def _may_leave_out(self, key: Key, earlier: list[Placed] | None) -> bool:
+        """Whether an iteration may be left out, as far as its own records tell."""
+        if isinstance(key, str) or not 0 <= key < _MAX_NUMBER or self._readings > _MAX_READINGS:
+            return False
+        if key in self._special or key in self._asked_keys:
+            return False
+        return key not in self._wanted or not (
+            self._every_iteration or (earlier and type(earlier[0][1]) is Task)
+        )
+
+    def _is_kept(self, key: Key) -> bool:
         if isinstance(key, str) or not 0 <= key < _MAX_NUMBER or self._readings > _MAX_READINGS:
             return True
         return key in self._wanted or key in self._special
@@ -236,7 +247,7 @@ class ExtractBuilder:
         self._kept[self._key(task.task_id)] = None
         self._want(task.parent_task_id)
 
-    def _see_again(self, key: _Key) -> None:
+    def _see_again(self, key: Key) -> None:
         """Count all records of a task; if some were left out, they have to be read again."""
         if key not in self._special:
             self._special.add(key)
@@ -253,16 +264,27 @@ class ExtractBuilder:
         self._counts.add_times(started_at, ended_at)
 
     def _add_iteration(self, position: int, key: int, task: Task, earlier: list[Placed] | None) -> None:
-        self._leave_out(key, task, earlier)
-        self._iterations.add_number("", key)
-        group = (task.workflow_id, task.parent_task_id, task.activity_id, task.rank)
-        loop = self._loops.get(group)
-        if loop is None:
-            loop = self._loops[group] = _Loop(position, task)
+        parent = None if task.parent_task_id is None else self._key(task.parent_task_id)
+        loop = LoopKey(task.workflow_id, parent, task.activity_id, task.rank)
+        if key in self._wanted:
+            self._counts.add_times(task.started_at, task.ended_at)
+            self._loops.add_around(key, loop, position, task)
+            self._kept[key] = None
+        else:
+            self._leave_out(key, task, earlier)
+            self._iterations.add_number("", key)
+        if self._loops.add(loop, position, task):
             self._want(task.parent_task_id)
-        loop.add(position, task)
         if self._every_iteration:
             self._records.append((position, task))
+
+    def _add_metrics(self, position: int, metrics: Metrics) -> None:
+        self._want(metrics.task_id)
+        if self._every_iteration or metrics.step is not None:
+            self._records.append((position, metrics))
+            return
+        parent = None if metrics.task_id is None else self._key(metrics.task_id)
+        self._loops.add(LoopKey(metrics.workflow_id, parent, _LOGGED, None), position, metrics)
 
     def _add_correction(self, position: int, correction: Correction) -> None:
         key = self._key(correction.task_id)
@@ -289,63 +311,6 @@ def extract_of(
         if builder.is_complete():
             return builder.result()
         builder.begin()
-
-
-class _Loop:
-    """The iterations of one loop, or of one epoch of it: those with the last and extreme values."""
-
-    __slots__ = ("_first", "_names")
-
-    def __init__(self, position: int, task: Task) -> None:
-        self._first = (position, task)
-        self._names: dict[str, _Extremes] = {}
-
-    def add(self, position: int, task: Task) -> None:
-        for name, value in (task.generated or {}).items():
-            if is_number(value):
-                extremes = self._names.get(name)
-                if extremes is None:
-                    extremes = self._names[name] = _Extremes()
-                extremes.add(value, position, task)
-
-    def chosen(self) -> Iterator[tuple[int, Task]]:
-        yield self._first
-        for extremes in self._names.values():
-            yield from extremes.chosen()
-
-
-class _Extremes:
-    """The iterations with the last value of a metric, with the smallest and with the largest."""
-
-    __slots__ = ("_last", "_last_key", "_max", "_max_value", "_min", "_min_value")
-
-    def __init__(self) -> None:
-        self._last: tuple[int, Task] | None = None
-        self._min: tuple[int, Task] | None = None
-        self._max: tuple[int, Task] | None = None
-        self._last_key = (-_NO_TIME, -_NO_TIME)
-        self._min_value = self._max_value = 0.0
-
-    def add(self, value: float, position: int, task: Task) -> None:
-        started = task.started_at
-        key = (started, started) if started is not None else (0, _sort_time(task))
-        if self._last is None or key >= self._last_key:
-            self._last, self._last_key = (position, task), key
-        if value != value:  # noqa: PLR0124 - NaN: the smallest and the largest only if all are
-            return
-        if self._min is None or value < self._min_value:
-            self._min, self._min_value = (position, task), value
-        if self._max is None or value > self._max_value:
-            self._max, self._max_value = (position, task), value
-
-    def chosen(self) -> Iterator[tuple[int, Task]]:
-        yield from filter(None, (self._last, self._min, self._max))
-
-
-def _sort_time(task: Task) -> int:
-    """Return the time by which rows without a start are sorted."""
-    times = (task.submitted_at, task.ended_at)
-    return next((time for time in times if time is not None), _NO_TIME)
 
 
 def unanswered(extracts: Mapping[str, Extract]) -> dict[str, set[str]]:
