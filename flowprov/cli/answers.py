@@ -16,7 +16,15 @@ from typing import Any
 import click
 
 from flowprov.cli.completion import complete_campaigns, complete_ids
-from flowprov.cli.output import Failure, format_size, print_json, print_lines, sources_options, table
+from flowprov.cli.output import (
+    Failure,
+    format_size,
+    print_json,
+    print_lines,
+    sources_options,
+    spare_collector,
+    table,
+)
 from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
@@ -39,6 +47,7 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
     Running ones come first, then the latest.
     """
+    spare_collector()
     with progress("reading"):
         lines = campaign_table(sources or default)[::-1]
     lines.sort(key=lambda line: line["status"] != "RUNNING")
@@ -74,6 +83,7 @@ def runs(
     A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
     differ are shown, and as many columns as the terminal has room for.
     """
+    spare_collector()
     with progress("reading"):
         lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
     known = with_more(RUN_COLUMNS, lines)
@@ -113,6 +123,7 @@ def query(
     Names with dots stand in quotes: select "params.lr", "metrics.loss" from runs. used, generated and
     custom_metadata are JSON texts: generated->>'$.loss'.
     """
+    spare_collector()
     with progress("reading"):
         columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
     if parquet is not None:

@@ -17,6 +17,7 @@ class CommandInfo(NamedTuple):
 
 
 COMMANDS = {
+    "compact": CommandInfo("compact", "Write Parquet files, from which answers come faster."),
     "diff": CommandInfo("answers", "Compare two runs, tasks, workflows or campaigns."),
     "ls": CommandInfo("answers", "List the campaigns."),
     "plan": CommandInfo("plan", "Say how much a run will record."),

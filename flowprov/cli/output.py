@@ -7,6 +7,7 @@ terminal nor pass for a line of ours.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -54,6 +55,11 @@ def campaign_option(command: _Command) -> _Command:
         shell_complete=complete_campaigns,
         help="The campaign; by default the one with the latest record.",
     )(command)
+
+
+def spare_collector() -> None:
+    """Let the garbage collector look rarely: what is read has no cycles, and this process soon ends."""
+    gc.set_threshold(200_000)
 
 
 def source_options(command: _Command) -> _Command:

@@ -22,6 +22,7 @@ from flowprov.cli.verify import sink_probes
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of, find_campaign
 from flowprov.read.grouping import by_campaign
+from flowprov.read.parquet_files import parquet_path
 from flowprov.read.source import Source
 from flowprov.read.verify import verify
 
@@ -126,6 +127,9 @@ def _remove(journals: _Journals) -> None:
     """Remove the journals of a campaign, and the folders that are empty then."""
     folders: dict[Path, None] = {}
     for journal in journals:
+        file = parquet_path(journal.path)
+        for path in (file, *file.parent.glob(f"{file.name}.*")):  # also what a killed compact has left
+            path.unlink(missing_ok=True)
         journal.path.unlink(missing_ok=True)
         folders[journal.path.parent] = None
     for folder in folders:

@@ -72,7 +72,9 @@ def show(
     with progress("reading"):
         chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
         journals = chosen.require_campaign(campaign)
-        outline = Outline(journals, most=most, depth=depth, fold_forwards=not forwards)
+        outline = Outline(
+            journals, most=most, depth=depth, fold_forwards=not forwards, digests=chosen.digests
+        )
         outline.read()
     shown = campaign_of(journals)
     if as_json:

@@ -32,6 +32,7 @@ _MAX_REASON = 200  # characters: a message may quote a whole line
 _LARGEST_GAP = 64 * 1024  # bytes of padding in a line whose writer may still be copying it
 _LARGEST_PADDING = 16 << 20  # more than a writer reserves: behind it, holes are skipped
 _MAX_PID_DIGITS = 18
+_EVENTS = (b'{"type":"task"', b'{"type":"open_task"', b'{"type":"workflow"', b'{"type":"sample"')
 _UNKNOWN = 0  # stands for the times and numbers of a lost header
 # A line may look damaged because its writer was still copying it when it was read, or, in the reserved slot,
 # was just overwriting it. Reading it again tells this from damage.
@@ -302,6 +303,8 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     late = None
     slot = data.find(b"\n") + 1 if slot_in_use(data) else None
     for offset, line in lines(data):
+        if line.startswith(_EVENTS):  # most lines: they would be decoded for nothing
+            continue
         try:
             record = records.decode(line)
         except NOT_A_RECORD:

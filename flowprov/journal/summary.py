@@ -18,6 +18,7 @@ from flowprov.records import NOT_A_RECORD, Campaign, Footer, Header, Record, dec
 from flowprov.regular_files import end_of_data, open_regular
 
 _BLOCK = 64 * 1024
+_TAIL = 8 * 1024  # holds the last records, as a rule
 _LARGEST_PADDING = 16 << 20  # more than a writer reserves
 _BLANK = b"\0 \t\n\r\v\f"
 _LAST_LINES = 16  # tasks that end at the same time are written one after the other, the outermost last
@@ -112,7 +113,7 @@ def _last_records(path: Path) -> list[tuple[int, Record]]:
         end = _end_of_written(descriptor, os.fstat(descriptor).st_size)
         # Each time a larger part of the end is looked at, so that a long last line is not read again and
         # again. An end that is longer than any line, without a record in it, is damage.
-        size = _BLOCK
+        size = _TAIL
         while True:
             begin = max(0, end - size)
             if last := _with_times(os.pread(descriptor, end - begin, begin), begin):
@@ -129,7 +130,7 @@ def _end_of_written(descriptor: int, size: int) -> int:
     end = size
     looked_at, in_hole = 0, False
     while end > 0:
-        begin = max(0, end - _BLOCK)
+        begin = max(0, end - (_BLOCK if looked_at else _TAIL))
         block = os.pread(descriptor, end - begin, begin)
         if not is_padding(block) and (written := block.rstrip(_BLANK)):
             newline = block.find(b"\n", len(written))
@@ -153,6 +154,8 @@ def _with_times(tail: bytes, begin: int) -> list[tuple[int, Record]]:
             continue
         if time_of(record):
             kept.append((begin + offset, record))
+        if isinstance(record, Footer):  # a record of the end: nothing before it is later
+            break
     return kept[::-1]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +19,7 @@ from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import ProcessKey, process_key
 from flowprov.read.dask_workers import DaskWorkers
+from flowprov.read.digest import Digest
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.participants import KnownParticipants, in_last_resort, unwritten
@@ -35,7 +35,7 @@ from flowprov.read.rows import Row
 from flowprov.read.superseded import Superseded
 from flowprov.records import Record, Status
 
-OnRecord: TypeAlias = Callable[[Record], object]
+OnRecord: TypeAlias = Callable[[int, Record], object]
 
 
 class Evidence:
@@ -50,12 +50,33 @@ class Evidence:
     def read(self, journal: JournalSummary, callback: OnRecord) -> JournalReport:
         """Read a journal and return the report on it; each record is passed to the callback too."""
         references = JournalReferences(journal.header, self._tasks)
-        callbacks: list[OnRecord] = [references.add, self._workers.add, self._participants.add, callback]
-        report = report_on(journal, partial(_call_all, callbacks))
+
+        def add(position: int, record: Record) -> None:
+            references.add(record)
+            self._workers.add(record)
+            self._participants.add(record)
+            callback(position, record)
+
+        report = report_on(journal, add)
+        self._end_journal(journal, report, references)
+        return report
+
+    def take(self, journal: JournalSummary, digest: Digest) -> JournalReport:
+        """Take what is known of a journal that was read before; return the report on it."""
+        for record in digest.processes:
+            self._workers.add(record)
+            self._participants.add(record)
+        self._tasks.add(journal.header.journal_id, digest.recorded, digest.named)
+        report = digest.report(journal)
+        self._end_journal(journal, report, JournalReferences(journal.header, self._tasks, digest.names))
+        return report
+
+    def _end_journal(
+        self, journal: JournalSummary, report: JournalReport, references: JournalReferences
+    ) -> None:
         self._workers.end_journal(alive=report.alive)
         summary = journal._replace(alive=report.alive, footer=report.footer)
         self._journals.append((summary, report, references))
-        return report
 
     def judge(self, open_rows: Iterable[Row], superseded: Superseded) -> list[JournalCheck]:
         """Return the checks of the journals, in the order in which they were read.
@@ -88,7 +109,9 @@ class Evidence:
         """Return how many workflows each process opened and did not end, in any of its journals."""
         by_process: dict[ProcessKey, Counter[str]] = {}
         for journal, _, references in self._journals:
-            by_process.setdefault(process_key(journal.header), Counter()).update(references.open_workflows)
+            by_process.setdefault(process_key(journal.header), Counter()).update(
+                references.names.open_workflows
+            )
         return Counter(
             {process: sum(count > 0 for count in counts.values()) for process, counts in by_process.items()}
         )
@@ -97,7 +120,7 @@ class Evidence:
     def _is_superseded(
         journal: JournalSummary, references: JournalReferences, superseded: Superseded
     ) -> bool:
-        return superseded.has_journal(journal.header, journal.last_at, references.workflows)
+        return superseded.has_journal(journal.header, journal.last_at, references.names.workflows)
 
     def missing(self, superseded: Superseded, *, partial: bool, on_server: bool) -> Iterator[str]:
         """Yield a sentence for all that the records name, and that no journal holds.
@@ -154,11 +177,6 @@ def _folders_in(folder: Path) -> list[Path]:
         return [path for path in folder.iterdir() if path.is_dir()]
     except OSError:  # it belongs to another user
         return []
-
-
-def _call_all(callbacks: Iterable[OnRecord], record: Record) -> None:
-    for callback in callbacks:
-        callback(record)
 
 
 def _held_elsewhere(workflow_ids: set[str], journals: list[JournalSummary]) -> set[str]:

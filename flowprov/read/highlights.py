@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Mapping
 
 from flowprov.read.attempts import AttemptIndex, attempt_key
+from flowprov.read.task_files import TaskFiles
 from flowprov.records import Header, JsonObject, Metrics, Status
 
 _MOST = 3
@@ -48,6 +49,16 @@ class Highlights:
         """Take note of a task or workflow that failed."""
         self.failures += 1
         _keep(self._failed, (ended_at or 0, key), _MOST_FAILED)
+
+    def add_files(self, files: TaskFiles) -> None:
+        """Take note of the tasks in Parquet files."""
+        for iterates in (False, True):
+            for key, duration in files.slowest(_MOST, iterations=iterates):
+                _keep(self._slowest[iterates], (duration, key), _MOST)
+        number, failed = files.failed(_MOST_FAILED)
+        for key, ended_at in failed:
+            self.add_failure(key, ended_at)
+        self.failures += number - len(failed)
 
     def slowest(self) -> list[str]:
         """Return the ids of the slowest tasks, the slowest first."""

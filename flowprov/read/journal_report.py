@@ -56,7 +56,9 @@ class JournalReport(NamedTuple):
     internal_errors: dict[str, int] | None = None
 
 
-def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | None = None) -> JournalReport:
+def report_on(
+    journal: JournalSummary, on_record: Callable[[int, Record], object] | None = None
+) -> JournalReport:
     """Read a journal and return a report on it.
 
     Parameters
@@ -64,7 +66,7 @@ def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | N
     journal
         The journal. Its ``alive`` must have been determined before this call.
     on_record
-        Called with each record.
+        Called with the position of each record, and the record.
     """
     reader = reader_of(journal)
     found, heartbeat, footer = 0, None, journal.footer
@@ -85,7 +87,7 @@ def report_on(journal: JournalSummary, on_record: Callable[[Record], object] | N
         elif isinstance(record, Footer):
             footer = record  # the journal may have been closed since it was summarized
         if on_record is not None:
-            on_record(record)
+            on_record(position, record)
     counts = footer or heartbeat
     alive = journal.alive and footer is None
     damages = [*missing, *reader.damages]

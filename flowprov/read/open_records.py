@@ -10,7 +10,7 @@ kept, as their ends may stand in the journals of other processes, but not what t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -43,8 +43,8 @@ class OpenRecordFilter:
         self.task_ids: set[LocalId] = set()
         self.workflows: list[Workflow] = []
 
-    def add(self, record: Record) -> None:
-        """Add the next record of the journal."""
+    def add(self, _: int, record: Record) -> None:
+        """Add the next record of the journal, with its position."""
         if type(record) is Task:
             if record.status in WITHOUT_END:
                 self.task_ids.add(record.task_id)
@@ -58,6 +58,7 @@ class OpenRecordFilter:
 
 def records_of_open(
     journals: list[tuple[JournalSummary, OpenRecordFilter]],
+    read: Callable[[JournalSummary], Iterable[Record]] = records_of,
 ) -> list[tuple[JournalSummary, list[Record]]]:
     """Return the records of all workflows, and of the tasks without an end in any journal.
 
@@ -66,11 +67,13 @@ def records_of_open(
     journals
         The journals of a campaign, each with the filter that saw its records. If tasks are open at the end of
         one, all are read again: their ends may stand in another one.
+    read
+        Returns the records of a journal: all that speak of tasks without an end in it or in others.
     """
     open_ids = {_full_id(task_id, journal.header) for journal, kept in journals for task_id in kept.task_ids}
     records_by_task: dict[str, list[tuple[int, Record]]] = {}
     for index, (journal, _) in enumerate(journals if open_ids else ()):
-        for task_id, record in _records_of_tasks(journal, open_ids):
+        for task_id, record in _records_of_tasks(journal, read, open_ids):
             if type(record) is Task and record.status not in WITHOUT_END:
                 open_ids.remove(task_id)
                 records_by_task.pop(task_id, None)
@@ -85,11 +88,13 @@ def records_of_open(
     return result
 
 
-def _records_of_tasks(journal: JournalSummary, task_ids: set[str]) -> Iterator[tuple[str, Record]]:
+def _records_of_tasks(
+    journal: JournalSummary, read: Callable[[JournalSummary], Iterable[Record]], task_ids: set[str]
+) -> Iterator[tuple[str, Record]]:
     """Yield the records of some tasks in a journal, each with the full id; ids may be removed meanwhile."""
     if not task_ids:
         return
-    for record in records_of(journal):
+    for record in read(journal):
         if not isinstance(record, (Task, Correction)):
             continue
         task_id = _full_id(record.task_id, journal.header)

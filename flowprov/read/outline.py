@@ -10,62 +10,37 @@ memory for each of their parents, and spares a reading for each level.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
-from flowprov.ids import full_id
-from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import AttemptIndex, attempt_key, id_of_key
-from flowprov.read.decoding import decode_restored
+from flowprov.read.digest import Digest
 from flowprov.read.highlights import Highlights, LastMetrics
 from flowprov.read.labels import FORWARDS, LABEL_FIELDS, labels_of, shown_rank, titled
 from flowprov.read.lineage import iter_fields
+from flowprov.read.outline_lines import (
+    CORRECTION,
+    TASKS,
+    WORKFLOW,
+    CampaignLines,
+    Line,
+    OpenLine,
+    TaskLine,
+    full_ids,
+)
+from flowprov.read.parquet_files import UnreadableFilesError, report_unusable
 from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
-from flowprov.read.siblings import Kind, Node, Siblings, draw, walk, without_circles
+from flowprov.read.siblings import Kind, Node, Siblings, draw, rank_of, walk, without_circles
+from flowprov.read.task_files import TaskFiles, TaskGroup
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
-from flowprov.records import Int64, LocalId, Metrics, Record, Status, Task, Workflow
+from flowprov.records import LocalId, Record, Status, Task, Workflow
 
 _MAX_READINGS = 12  # for one level of tasks each
 _NO_TIME = sys.maxsize  # what has no time comes last
-_LARGE_FIELDS = ("machine_info", "settings", "code_repository", "telemetry_at_start", "telemetry_at_end")
-_VALUES = ("used", "generated", "custom_metadata")
-
-
-class _Line(msgspec.Struct, tag_field="type", gc=False):
-    """What of a line is needed to place it: all else is skipped while it is decoded."""
-
-    task_id: LocalId
-    parent_task_id: LocalId | None = None
-    workflow_id: str | None = None
-    activity_id: str | None = None
-    subtype: str | None = None
-    status: str | None = None
-    submitted_at: Int64 | None = None
-    started_at: Int64 | None = None
-    ended_at: Int64 | None = None
-
-
-class _TaskLine(_Line, tag="task", gc=False):
-    pass
-
-
-class _OpenLine(_Line, tag="open_task", gc=False):
-    pass
-
-
-class _CorrectionLine(_Line, tag="correction", gc=False):
-    pass
-
-
-_decoder = msgspec.json.Decoder(_TaskLine | _OpenLine | _CorrectionLine)
-_WORKFLOW = b'{"type":"workflow"'
-_CORRECTION = b'{"type":"correction"'
-_METRICS = b'{"type":"metrics"'
-_TASKS = (b'{"type":"task"', b'{"type":"open_task"')
 
 
 class _AllBut:
@@ -91,6 +66,8 @@ class Outline:
         How many levels are shown; None: all.
     fold_forwards
         Whether the forwards of one name under one parent are one line with their count.
+    digests
+        Of journals whose Parquet files may be read.
     """
 
     def __init__(
@@ -100,11 +77,15 @@ class Outline:
         most: int = 6,
         depth: int | None = None,
         fold_forwards: bool = True,
+        digests: Mapping[Path, Digest] = MappingProxyType({}),
     ) -> None:
-        self._journals = journals
         self._most = most
         self._depth = depth
         self._fold_forwards = fold_forwards
+        self._begin(CampaignLines(journals, digests))
+
+    def _begin(self, lines: CampaignLines) -> None:
+        self._lines = lines
         self._attempts: dict[str, AttemptIndex] = {}
         self._known, self._started, self._ended, self._parents = (TaskIds() for _ in range(4))
         self._corrected: dict[str, TaskIds] = {}  # by status
@@ -147,8 +128,24 @@ class Outline:
         return [key for key in keys if key not in self._shown]
 
     def read(self) -> None:
-        """Read the journals."""
-        self._place_workflows(fold_campaign((journal, self._scan(journal)) for journal in self._journals))
+        """Read the journals: in their Parquet files where that is possible, else line by line."""
+        try:
+            done = self._read()
+        except UnreadableFilesError as error:
+            report_unusable(dict.fromkeys(error.paths, "is damaged"))
+            done = False
+        if not done:
+            self._begin(CampaignLines(self._lines.journals, {}))
+            self._read()
+
+    def _read(self) -> bool:
+        """Read the journals; return False if their Parquet files do not tell all."""
+        lines = self._lines
+        self._place_workflows(fold_campaign((journal, self._scan(journal)) for journal in lines.journals))
+        if lines.files is not None:
+            if not lines.stand_alone() or any(index.last > 1 for index in self._attempts.values()):
+                return False
+            self._highlights.add_files(lines.files)
         levels: dict[str | None, int] = {None: -1}
         parents: list[str | None] = [None]
         for parent in parents:  # grows with each workflow that is shown
@@ -158,17 +155,20 @@ class Outline:
                 break
             self._place_tasks(set(parents))
             parents = self._show_tasks(parents, levels)
+        if parents and lines.files is not None:
+            return False
         if parents:
             self._place_tasks(_AllBut(levels.keys() - set(parents)))
         while parents:
             parents = self._show_tasks(parents, levels)
         self._shown = {key for key in levels if key is not None}
         self._read_rows(self._shown.union(self._highlights.slowest(), self._highlights.failed()))
+        return True
 
     def _show_tasks(self, parents: list[str | None], levels: dict[str | None, int]) -> list[str | None]:
         """Give a level to the tasks that are shown inside parents; return those that are parents too."""
         shown = [key for parent in parents for key in self._show_inside(parent, levels)]
-        return [key for key in shown if key in self._parents]
+        return [key for key in shown if self._lines.files is not None or key in self._parents]
 
     def _show_inside(self, parent: str | None, levels: dict[str | None, int]) -> list[str]:
         """Give a level to what is shown inside a parent, and return what has not had one before."""
@@ -186,29 +186,29 @@ class Outline:
 
     def _scan(self, journal: JournalSummary) -> Iterator[Record]:
         """Yield the workflows of a journal; note which tasks there are, and which of them have an end."""
-        full = _full_ids(journal)
+        full, lines = full_ids(journal), self._lines
 
         def decode(line: bytes) -> Record | None:
-            if line.startswith(_WORKFLOW):
-                return _without(decode_restored(line), (*_LARGE_FIELDS, *_VALUES))
-            if line.startswith(_CORRECTION):
-                correction = _decoder.decode(line)
+            if line.startswith(WORKFLOW):
+                return lines.workflow(line)
+            if line.startswith(CORRECTION):
+                correction = lines.task(journal, line)
                 if correction.status is not None:
                     self._corrected.setdefault(correction.status, TaskIds()).add(full(correction.task_id))
-            elif line.startswith(_TASKS):
-                self._note(_decoder.decode(line), full)
+            elif line.startswith(TASKS):
+                self._note(lines.task(journal, line), full)
             return None
 
-        for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
-            if record is not None:
-                yield record
+        if (digest := lines.digest(journal)) is not None:
+            self._known.add_numbers(digest.header.journal_id, digest.recorded.numbers)
+        return lines.decoded(journal, decode)
 
-    def _note(self, line: _Line, full: Callable[[LocalId], str]) -> None:
+    def _note(self, line: Line, full: Callable[[LocalId], str]) -> None:
         task_id = full(line.task_id)
         self._known.add(task_id)
         if line.parent_task_id is not None:
             self._parents.add(full(line.parent_task_id))
-        if isinstance(line, _TaskLine):
+        if isinstance(line, TaskLine):
             self._highlights.add(task_id, line.subtype, line.status, line.started_at, line.ended_at)
             (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
 
@@ -234,22 +234,39 @@ class Outline:
     def _place_tasks(self, parents: Container[str | None]) -> None:
         """Place each task that is directly inside one of the parents beside its siblings."""
         placed = TaskIds()
-        for journal in self._journals:
-            full = _full_ids(journal)
+        for journal in self._lines.journals:
+            full = full_ids(journal)
 
-            def decode(line: bytes) -> _Line | None:
-                return _decoder.decode(line) if line.startswith(_TASKS) else None
+            def decode(line: bytes, journal: JournalSummary = journal) -> Line | None:
+                return self._lines.task(journal, line) if line.startswith(TASKS) else None
 
-            for _, line in JournalReader(journal.path, 0, decode, missing_ok=True).read():
-                if line is None or (parent := self._parent_of(line, full, parents, journal)) not in parents:
+            for line in self._lines.decoded(journal, decode):
+                if (parent := self._parent_of(line, full, parents, journal)) not in parents:
                     continue
                 task_id = full(line.task_id)
                 status = self._status_of(line, task_id, alive=journal.alive)
                 if status is not None and task_id not in placed:
                     placed.add(task_id)
                     self._place(line, task_id, status, parent)
+        if self._lines.files is not None and isinstance(parents, set):
+            self._place_groups(self._lines.files, parents)
 
-    def _place(self, line: _Line, task_id: str, status: str, parent: str | None) -> None:
+    def _place_groups(self, files: TaskFiles, parents: set[str | None]) -> None:
+        """Place the tasks in Parquet files that are directly inside one of the parents."""
+        if None in parents:  # the workflows are placed with what is outside of any
+            for group in files.outside_tasks(self._known, self._most):
+                self._place_group(group, group.parent if group.parent in self._attempts else None)
+        tasks = [parent for parent in parents if parent is not None and parent in self._known]
+        for group in files.inside_tasks(tasks, self._most) if tasks else ():
+            self._place_group(group, group.parent)
+
+    def _place_group(self, group: TaskGroup, parent: str | None) -> None:
+        folded = self._fold_forwards and group.subtype in FORWARDS
+        kind = Kind(titled(group.activity_id, group.subtype), group.status or "", folded)
+        last = [rank_of(*one) for one in group.last]
+        self._siblings(parent).add_many(kind, rank_of(*group.first), last, group.number, group.total_ns)
+
+    def _place(self, line: Line, task_id: str, status: str, parent: str | None) -> None:
         folded = self._fold_forwards and line.subtype in FORWARDS
         times = (line.started_at, line.submitted_at, line.ended_at, _NO_TIME)
         at = next(time for time in times if time is not None)
@@ -259,7 +276,7 @@ class Outline:
 
     def _parent_of(
         self,
-        line: _Line,
+        line: Line,
         full: Callable[[LocalId], str],
         shown: Container[str | None],
         journal: JournalSummary,
@@ -277,10 +294,10 @@ class Outline:
         at = line.started_at if line.started_at is not None else line.submitted_at
         return attempt_key(line.workflow_id, index.find(journal.header, at))
 
-    def _status_of(self, line: _Line, task_id: str, *, alive: bool) -> str | None:
+    def _status_of(self, line: Line, task_id: str, *, alive: bool) -> str | None:
         """Return the status of the row to which a line leads; None if another line leads to it."""
-        is_open = isinstance(line, _OpenLine) or line.status in OPEN_STATUSES
-        if is_open and (task_id in self._ended or (isinstance(line, _OpenLine) and task_id in self._started)):
+        is_open = isinstance(line, OpenLine) or line.status in OPEN_STATUSES
+        if is_open and (task_id in self._ended or (isinstance(line, OpenLine) and task_id in self._started)):
             return None
         for status, task_ids in self._corrected.items():
             if task_id in task_ids:
@@ -289,13 +306,13 @@ class Outline:
             return line.status or ""
         if not alive:
             return Status.INTERRUPTED.value
-        return Status.RUNNING.value if isinstance(line, _OpenLine) else line.status
+        return Status.RUNNING.value if isinstance(line, OpenLine) else line.status
 
     def _read_rows(self, keys: set[str]) -> None:
         """Read the rows of what is shown, with all that their lines say."""
         ids = set(map(id_of_key, keys))
         logged = LastMetrics(self._attempts)
-        rows = fold(((journal, _records_of(journal, ids, logged)) for journal in self._journals), merge=True)
+        rows = fold(self._lines.records(ids, logged), merge=True)
         for row, fields in zip(rows, iter_fields(rows, LABEL_FIELDS), strict=True):
             of_workflow = attempt_key(row.workflow_id or "", row.attempt)
             key = str(row.task_id) if isinstance(row, Task) else of_workflow
@@ -307,48 +324,3 @@ class Outline:
             [self.fields(key) for key in keys],
             None if above is None else shown_rank(above),
         )
-
-
-def _records_of(journal: JournalSummary, keys: set[str], logged: LastMetrics) -> Iterator[Record]:
-    """Yield the records of some tasks and workflows; the other lines are not decoded as a whole.
-
-    What was logged in them is added to ``logged``.
-    """
-    full = _full_ids(journal)
-
-    def decode(line: bytes) -> Record | None:
-        if line.startswith(_WORKFLOW):
-            record = decode_restored(line)
-            is_shown = isinstance(record, Workflow) and record.workflow_id in keys
-            return _without(record, _LARGE_FIELDS) if is_shown else None
-        if line.startswith((*_TASKS, _CORRECTION)) and full(_decoder.decode(line).task_id) in keys:
-            return decode_restored(line)
-        if line.startswith(_METRICS):
-            metrics = decode_restored(line)
-            if isinstance(metrics, Metrics):
-                task_id = None if metrics.task_id is None else full(metrics.task_id)
-                if (metrics.workflow_id if task_id is None else task_id) in keys:
-                    logged.add(metrics, task_id, journal.header)
-        return None
-
-    for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
-        if record is not None:
-            yield record
-
-
-def _full_ids(journal: JournalSummary) -> Callable[[LocalId], str]:
-    """Return what completes the ids of a journal."""
-    header = journal.header
-    prefix, first, ancestors = f"{header.journal_id}-", header.first_number, header.ancestors
-
-    def full(local: LocalId) -> str:
-        if type(local) is int and local >= first:
-            return prefix + str(local)
-        return full_id(local, header.journal_id, ancestors, first)
-
-    return full
-
-
-def _without(record: Record, names: Sequence[str]) -> Record:
-    present = {name: None for name in names if getattr(record, name, None) is not None}
-    return msgspec.structs.replace(record, **present) if present else record

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flowprov.errors import FlowprovError, UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.answer_frames import answer_frame
-from flowprov.read.answers.contents import Contents, read_contents
+from flowprov.read.answers.contents import Contents, read_contents, read_runs
 from flowprov.read.answers.difference import Difference
 from flowprov.read.answers.items import find_item
 from flowprov.read.answers.tables import (
@@ -27,10 +28,11 @@ from flowprov.read.answers.tables import (
     runs_with_attempts,
 )
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.digest import Digest
 from flowprov.read.grouping import by_campaign
 from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
-from flowprov.read.verify import verify
+from flowprov.read.verify import verify_journals
 from flowprov.values import as_id
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def metrics(
     chosen = None if names is None else list(names)
     lines: list[Line] = []
     known: dict[str, str | None] = {}
-    for contents in all_contents(source, campaign_id):
+    for contents in all_runs(source, campaign_id, every_iteration=True):
         if wanted is not None:
             groups = runs_with_attempts(contents, attempts=attempts)
             known.update({group[0].run_id: group[-1].name for group in groups})
@@ -192,55 +194,78 @@ def run_table(
     source: Sources = None, *, campaign_id: str | None = None, attempts: bool = False
 ) -> list[Line]:
     """Return the lines of :func:`runs` without pandas; times are in nanoseconds since the epoch."""
-    found = all_contents(source, campaign_id)
+    found = all_runs(source, campaign_id)
     return [line for contents in found for line in run_lines(contents, attempts=attempts)]
 
 
 def campaign_table(source: Sources = None) -> list[Line]:
     """Return the lines of :func:`campaigns` without pandas; times are in nanoseconds since the epoch."""
     lines = []
-    for one in _campaigns_of(source, None):
+    found = campaigns_of(source, None)
+    for one in found:
+        digests = one.digests()
         sizes = [_size_of(journal) for journal in one.journals]
-        contents = read_contents(campaign_of(one.journals), one.journals)
-        lines.append(campaign_line(contents, sum(sizes), one.verdict()))
+        contents = read_runs(campaign_of(one.journals), one.journals, digests)
+        lines.append(campaign_line(contents, sum(sizes), one.verdict(digests)))
     return lines
 
 
-class _CampaignSource(NamedTuple):
+class CampaignSource(NamedTuple):
     """A campaign, with the sources that hold its journals."""
 
     campaign_id: str
     journals: list[JournalSummary]
-    sources: list[tuple[_OneSource, Source]]
+    sources: list[tuple[Source, list[JournalSummary]]]
 
-    def verdict(self) -> str:
+    def digests(self) -> dict[Path, Digest]:
+        """Return the digests of its journals that need not be read again."""
+        return {
+            journal.path: source.digests[journal.path]
+            for source, journals in self.sources
+            for journal in journals
+            if journal.path in source.digests
+        }
+
+    def verdict(self, digests: Mapping[Path, Digest]) -> str:
         """Return whether its record is complete in all sources."""
-        verdicts = {_verdict_of(source, self.campaign_id) for source, _ in self.sources}
+        verdicts = {_verdict_of(source, journals, digests) for source, journals in self.sources}
         return next(one for one in ("INCOMPLETE", "RUNNING", "COMPLETE") if one in verdicts)
 
 
 def journals_of(source: Sources, campaign_id: str | None) -> list[JournalSummary]:
     """Return the journals of the campaigns of some sources."""
-    return [journal for one in _campaigns_of(source, as_id(campaign_id)) for journal in one.journals]
+    return [journal for one in campaigns_of(source, campaign_id) for journal in one.journals]
 
 
-def _verdict_of(source: _OneSource, campaign_id: str) -> str:
+def _verdict_of(source: Source, journals: Sequence[JournalSummary], digests: Mapping[Path, Digest]) -> str:
     try:
-        return verify(source, campaign_id=campaign_id).verdict
-    except FlowprovError:  # a file that is no journal, or one that went away meanwhile
+        return verify_journals(source, journals, digests=digests).verdict
+    except (FlowprovError, OSError):  # a file that is no journal, or one that went away meanwhile
         return "INCOMPLETE"
 
 
 def all_contents(source: Sources, campaign_id: str | None) -> Iterator[Contents]:
     """Yield what the campaigns of some sources hold, the latest campaign last."""
-    for one in _campaigns_of(source, as_id(campaign_id)):
+    for one in campaigns_of(source, campaign_id):
         yield read_contents(campaign_of(one.journals), one.journals)
 
 
-def _campaigns_of(source: Sources, campaign_id: str | None) -> list[_CampaignSource]:
-    opened = [(one, Source(one)) for one in _each(source)]
-    found: dict[str, _CampaignSource] = {}
-    for one, place in opened:
+def all_runs(
+    source: Sources, campaign_id: str | None, *, every_iteration: bool = False
+) -> Iterator[Contents]:
+    """Yield what the runs of the campaigns of some sources are, the latest campaign last; see read_runs."""
+    found = campaigns_of(source, campaign_id)
+    for one in found:
+        campaign = campaign_of(one.journals)
+        yield read_runs(campaign, one.journals, one.digests(), every_iteration=every_iteration)
+
+
+def campaigns_of(source: Sources, campaign_id: str | None) -> list[CampaignSource]:
+    """Return the campaigns of some sources, or one of them, the latest last."""
+    campaign_id = as_id(campaign_id)
+    opened = [Source(one) for one in _each(source)]
+    found: dict[str, CampaignSource] = {}
+    for place in opened:
         if campaign_id is not None:
             chosen = [journals] if (journals := place.campaign(campaign_id)) else []
         else:
@@ -249,13 +274,13 @@ def _campaigns_of(source: Sources, campaign_id: str | None) -> list[_CampaignSou
                 chosen = [place.campaign(journals[0].header.campaign_id) for journals in chosen]
         for journals in filter(None, chosen):
             name = journals[0].header.campaign_id
-            campaign = found.setdefault(name, _CampaignSource(name, [], []))
+            campaign = found.setdefault(name, CampaignSource(name, [], []))
             campaign.journals.extend(journals)
-            campaign.sources.append((one, place))
+            campaign.sources.append((place, journals))
     if not found and campaign_id is not None:
-        opened[0][1].require_campaign(campaign_id)  # says which there are
+        opened[0].require_campaign(campaign_id)  # says which there are
     if not found:
-        logger.warning("flowprov found no records in %s.", ", ".join(str(place) for _, place in opened))
+        logger.warning("flowprov found no records in %s.", ", ".join(map(str, opened)))
     return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
 
 

@@ -26,24 +26,51 @@ _MAX_NAMED = 5
 _DASK_TASK = "dask_task"
 
 
+class TaskList(msgspec.Struct):
+    """Tasks that a journal records or names: ranges of its own numbers, and full ids of others."""
+
+    numbers: list[tuple[int, int]] = []
+    others: list[str] = []
+
+    def ids(self, journal_id: str) -> Iterator[str]:
+        """Yield the full ids."""
+        for first, end in self.numbers:
+            yield from (f"{journal_id}-{number}" for number in range(first, end))
+        yield from self.others
+
+    @classmethod
+    def of(cls, journal_id: str, ids: TaskIds) -> TaskList:
+        """Create the list of a set of ids."""
+        return cls(ids.numbers(journal_id), sorted(ids.outside(journal_id)))
+
+
 class TaskReferences:
     """The tasks of a campaign that are recorded, and those that are named as parents."""
 
     def __init__(self) -> None:
         self.recorded, self.parents = TaskIds(), TaskIds()
 
+    def add(self, journal_id: str, recorded: TaskList, parents: TaskList) -> None:
+        """Add the tasks of a journal that was read before."""
+        for ids, listed in ((self.recorded, recorded), (self.parents, parents)):
+            ids.add_numbers(journal_id, listed.numbers)
+            for task_id in listed.others:
+                ids.add(task_id)
+
+    def parents_elsewhere(self) -> TaskIds:
+        """Return the tasks that are named as parents, and have no record here."""
+        return self.parents.without(self.recorded)
+
     def missing_parents(self) -> dict[str, int]:
         """Return, by journal, how many tasks have something inside them and no record of their own."""
         return self.parents.count_without(self.recorded)
 
 
-class JournalReferences:
+class JournalNames(msgspec.Struct):
     """What the records of one journal name.
 
     Attributes
     ----------
-    header
-        The header of the journal.
     workflows, parent_workflows, held_workflows
         The workflows to which its records belong, those that are named as parents of others, and those of
         which it holds the opening or the end.
@@ -53,18 +80,36 @@ class JournalReferences:
         How often each workflow was opened and not ended, or, below zero, ended without an opening here.
     of_dask
         Whether it holds tasks of Dask.
+    journals
+        Those to which the tasks belong that are named as parents.
     """
 
-    def __init__(self, header: Header, tasks: TaskReferences) -> None:
+    workflows: set[str] = msgspec.field(default_factory=set)
+    opened: int = 0
+    of_dask: bool = False
+    open_workflows: dict[str, int] = msgspec.field(default_factory=dict)
+    held_workflows: set[str] = msgspec.field(default_factory=set)
+    parent_workflows: set[str] = msgspec.field(default_factory=set)
+    journals: set[str] = msgspec.field(default_factory=set)
+
+
+class JournalReferences:
+    """Collects what the records of one journal name.
+
+    Parameters
+    ----------
+    header
+        The header of the journal.
+    tasks
+        The tasks of the campaign.
+    names
+        What the journal names, if it was read already.
+    """
+
+    def __init__(self, header: Header, tasks: TaskReferences, names: JournalNames | None = None) -> None:
         self.header = header
+        self.names = names or JournalNames()
         self._tasks = tasks
-        self.workflows: set[str] = set()
-        self.opened = 0
-        self.of_dask = False
-        self.open_workflows: dict[str, int] = {}
-        self.held_workflows: set[str] = set()
-        self.parent_workflows: set[str] = set()
-        self._named: set[str] = set()
         self._numbering = (header.journal_id, header.ancestors, header.first_number)
 
     def add(self, record: Record) -> None:
@@ -72,16 +117,16 @@ class JournalReferences:
         if isinstance(record, Task):
             self._add_task(record)
         elif isinstance(record, LeftOut):
-            self.of_dask = True
-            self.workflows.add(record.workflow_id)
+            self.names.of_dask = True
+            self.names.workflows.add(record.workflow_id)
         elif isinstance(record, Workflow):
             self._add_workflow(record)
 
     def _add_task(self, task: Task) -> None:
         if task.workflow_id is not None:
-            self.workflows.add(task.workflow_id)
+            self.names.workflows.add(task.workflow_id)
         if task.subtype == _DASK_TASK:
-            self.of_dask = True
+            self.names.of_dask = True
         header, tasks = self.header, self._tasks
         task_id, parent_id = task.task_id, task.parent_task_id
         if type(task_id) is int and task_id >= header.first_number:
@@ -96,21 +141,21 @@ class JournalReferences:
         parent = full_id(parent_id, *self._numbering)
         tasks.parents.add(parent)
         if match := _OF_JOURNAL.match(parent):
-            self._named.add(match[1])
+            self.names.journals.add(match[1])
 
     def _add_workflow(self, workflow: Workflow) -> None:
         name = workflow.workflow_id
-        self.workflows.add(name)
+        self.names.workflows.add(name)
         if is_addition(workflow):
             return
-        self.held_workflows.add(name)
+        self.names.held_workflows.add(name)
         if workflow.parent_workflow_id is not None:
-            self.parent_workflows.add(workflow.parent_workflow_id)
+            self.names.parent_workflows.add(workflow.parent_workflow_id)
         opens = workflow.ended_at is None
-        self.opened += opens
-        self.open_workflows[name] = self.open_workflows.get(name, 0) + (1 if opens else -1)
-        if not self.open_workflows[name]:
-            del self.open_workflows[name]
+        self.names.opened += opens
+        self.names.open_workflows[name] = self.names.open_workflows.get(name, 0) + (1 if opens else -1)
+        if not self.names.open_workflows[name]:
+            del self.names.open_workflows[name]
 
     @property
     def of_worker(self) -> bool:
@@ -118,12 +163,12 @@ class JournalReferences:
 
         The journal of a Dask worker may be a replica that ends before the worker did: it has to be closed.
         """
-        return not self.of_dask and (self.header.parent_pid is not None or not self.opened)
+        return not self.names.of_dask and (self.header.parent_pid is not None or not self.names.opened)
 
     def named_journals(self) -> set[str]:
         """Return the ids of the journals that its records and its header name."""
         previous = [] if self.header.previous is None else [self.header.previous]
-        return {*self._named, *previous}
+        return {*self.names.journals, *previous}
 
 
 def missing_workflows(journals: Iterable[JournalReferences], *, parents: bool) -> set[str]:
@@ -137,10 +182,10 @@ def missing_workflows(journals: Iterable[JournalReferences], *, parents: bool) -
         Whether to return also those that are only the parents of others, and may be of another campaign.
     """
     journals = list(journals)
-    named: set[str] = set().union(*(journal.workflows for journal in journals))
+    named: set[str] = set().union(*(journal.names.workflows for journal in journals))
     if parents:
-        named.update(*(journal.parent_workflows for journal in journals))
-    return named.difference(*(journal.held_workflows for journal in journals))
+        named.update(*(journal.names.parent_workflows for journal in journals))
+    return named.difference(*(journal.names.held_workflows for journal in journals))
 
 
 def missing_journals(journals: Iterable[JournalReferences], present: set[str]) -> Iterator[str]:

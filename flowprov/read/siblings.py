@@ -35,6 +35,15 @@ class Kind(NamedTuple):
     folded: bool = False
 
 
+Rank: TypeAlias = tuple[int, int, str]
+"""By what siblings are sorted: their time, then their ids, of which the shorter number is the smaller one."""
+
+
+def rank_of(at: int, key: str) -> Rank:
+    """Return the rank of a sibling, by its time and its id."""
+    return at, len(key), key
+
+
 class Group:
     """The siblings of one kind.
 
@@ -45,9 +54,9 @@ class Group:
     count
         How many there are.
     kept
-        The last ones, as (time by which they are sorted, number in the order of arrival, key); a heap.
+        The last ones, by their ranks; a heap.
     first
-        The smallest of all these times and numbers.
+        The smallest rank of all.
     total_ns
         The sum of their durations.
     """
@@ -57,19 +66,20 @@ class Group:
     def __init__(self, kind: Kind, most: int) -> None:
         self.kind = kind
         self.count = 0
-        self.kept: list[tuple[int, int, str]] = []
-        self.first: tuple[int, int] | None = None
+        self.kept: list[Rank] = []
+        self.first: Rank | None = None
         self.total_ns = 0
         self._most = 1 if kind.folded else most
 
-    def add(self, key: str, at: int, number: int, duration_ns: int) -> None:
-        """Add a sibling; drop the earliest of those kept if there are too many."""
-        self.count += 1
-        self.total_ns += duration_ns
-        self.first = min(self.first or (at, number), (at, number))
-        heapq.heappush(self.kept, (at, number, key))
-        if len(self.kept) > self._most:
-            heapq.heappop(self.kept)
+    def add(self, first: Rank, last: Iterable[Rank], count: int, total_ns: int) -> None:
+        """Add siblings: how many, the first and the last of them; drop the earliest if too many are kept."""
+        self.count += count
+        self.total_ns += total_ns
+        self.first = min(self.first or first, first)
+        for rank in last:
+            heapq.heappush(self.kept, rank)
+            if len(self.kept) > self._most:
+                heapq.heappop(self.kept)
 
     def is_one_line(self) -> bool:
         """Whether these siblings are one line with their count, without what is inside them."""
@@ -106,10 +116,15 @@ class Siblings:
         duration_ns
             How long it took, in nanoseconds.
         """
-        self.count += 1
+        rank = rank_of(at, key)
+        self.add_many(kind, rank, [rank], 1, duration_ns)
+
+    def add_many(self, kind: Kind, first: Rank, last: Iterable[Rank], count: int, total_ns: int) -> None:
+        """Add tasks of one kind: the ranks of the first and the last ones, how many, how long they took."""
+        self.count += count
         if kind not in self.groups:
             self.groups[kind] = Group(kind, self._most)
-        self.groups[kind].add(key, at, self.count, duration_ns)
+        self.groups[kind].add(first, last, count, total_ns)
 
     def own_lines(self) -> list[str]:
         """Return the keys that have a line of their own, in their order."""
@@ -118,14 +133,14 @@ class Siblings:
 
     def lines(self) -> list[tuple[str | None, str]]:
         """Return the lines in their order: a key and "", or None and a text that stands for many."""
-        placed: list[tuple[int, int, int, str | None, str]] = []
+        placed: list[tuple[Rank, int, str | None, str]] = []
         for group in self.groups.values():
             shown = [] if group.is_one_line() else sorted(group.kept)
-            placed += [(at, number, 1, key, "") for at, number, key in shown]
+            placed += [(rank, 1, rank[2], "") for rank in shown]
             if group.count > len(shown):
-                at, number = (shown[0][:2] if shown else group.first) or (0, 0)
-                placed.append((at, number, 0, None, _summary(group, group.count - len(shown))))
-        return [(key, text) for *_, key, text in sorted(placed, key=lambda item: item[:3])]
+                rank = (shown[0] if shown else group.first) or rank_of(0, "")
+                placed.append((rank, 0, None, _summary(group, group.count - len(shown))))
+        return [(key, text) for *_, key, text in sorted(placed, key=lambda item: item[:2])]
 
 
 def _summary(group: Group, count: int) -> str:

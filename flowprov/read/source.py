@@ -22,8 +22,10 @@ from flowprov.journal import folders
 from flowprov.journal.format import SUFFIX, folder_names, scan_journals
 from flowprov.journal.reader import header_from_path
 from flowprov.journal.summary import JournalSummary, summarize
+from flowprov.read.digest import Digest
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
+from flowprov.read.parquet_files import digests_of
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.settings import (
     active_settings,
@@ -62,6 +64,8 @@ class Source:
         the reasons.
     copies
         The copies of journals that the last look found, each with the file that is read in its place.
+    digests
+        The digests of journals that need not be read again, as the last look found them.
     """
 
     def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
@@ -70,6 +74,7 @@ class Source:
         self.unreadable: dict[Path, str] = {}
         self._unlisted: dict[Path, str] = {}
         self.copies: dict[Path, Path] = {}
+        self.digests: dict[Path, Digest] = {}
         if source is None:
             return
         if isinstance(source, str) and _URI.match(source):
@@ -158,9 +163,14 @@ class Source:
         self.unreadable, self._unlisted = self._unlisted, {}
         for folder, reason in self.unreadable.items():
             logger.warning("flowprov cannot list %s (%s): what lies in it is missing here.", folder, reason)
-        summaries = [summary for path in paths if (summary := self.summarize_or_warn(path)) is not None]
+        self.digests = digests_of(paths) if self._mirror is None else {}
+        summaries = [summary for path in paths if (summary := self._summary_of(path)) is not None]
         summaries, self.copies = without_copies(summaries)
         return summaries
+
+    def _summary_of(self, path: Path) -> JournalSummary | None:
+        digest = self.digests.get(path)
+        return self.summarize_or_warn(path) if digest is None else digest.summary(path)
 
     def _folders(self) -> Iterator[Path]:
         """Yield the folders in which a campaign may have a folder of its own."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flowprov.errors import UsageError
 from flowprov.read.answers.answer_frames import plain_frame
@@ -24,8 +25,18 @@ from flowprov.read.answers.tables import (
     run_lines,
 )
 from flowprov.read.decoding import records_of_kind
+from flowprov.read.duck_tables import DuckTables
 from flowprov.read.frames import COLUMNS, samples_to_frame, to_dicts
-from flowprov.read.questions import Sources, all_contents, campaign_table, journals_of
+from flowprov.read.parquet_files import UnreadableFilesError, has_duckdb, report_unusable
+from flowprov.read.questions import (
+    Sources,
+    all_contents,
+    all_runs,
+    campaign_table,
+    campaigns_of,
+    journals_of,
+)
+from flowprov.read.task_rows import read_tasks
 from flowprov.read.telemetry_join import full_readings
 from flowprov.records import Sample, Task, Workflow
 
@@ -34,7 +45,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flowprov")
 
+T = TypeVar("T", Tables, DuckTables)
+
 _MANY = 100_000
+_EMPTY: Line = {}
 _Loader: TypeAlias = Callable[[Sources, str | None], tuple[Sequence[str], list[Line]]]
 
 
@@ -44,7 +58,8 @@ def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -
     Parameters
     ----------
     sql
-        One statement that reads, in the SQL of SQLite. Names with dots stand in quotes: ``"params.lr"``.
+        One statement that reads, in the SQL of duckdb, or of SQLite where duckdb is not installed. Names
+        with dots stand in quotes: ``"params.lr"``.
     source, campaign_id
         As for :func:`flowprov.runs`.
 
@@ -65,7 +80,10 @@ def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -
     The tables are ``runs``, ``metrics`` and ``campaigns``, with the columns of the functions of that name;
     ``tasks`` and ``workflows``, with those of :func:`flowprov.read_buffer`; and ``telemetry``, with those of
     :meth:`flowprov.Buffer.telemetry`. ``used``, ``generated`` and ``custom_metadata`` are JSON texts:
-    ``generated->>'$.loss'``. Times are texts in UTC, as SQLite's functions for dates take them.
+    ``generated->>'$.loss'``; in duckdb that is a text, so ``cast(generated->>'$.loss' as double)`` compares
+    numbers in both. Times are in UTC: timestamps in duckdb, texts in SQLite and in the result.
+
+    duckdb (``pip install "flowprov[query]"``) reads Parquet files where ``flowprov compact`` wrote them.
     """
     columns, rows = query_rows(sql, source, campaign_id=campaign_id)
     return plain_frame(columns, rows)
@@ -77,27 +95,65 @@ def query_rows(
     """Return the names of the columns and the rows that a SELECT finds; see :func:`query`."""
     if not isinstance(sql, str):
         raise UsageError(f"flowprov.query takes SQL as text; it was given {type(sql).__name__}")
-    tables = Tables()
+    if not has_duckdb():
+        return _filled(Tables(), sql, source, campaign_id).select(sql)
+    try:
+        return _filled(DuckTables(), sql, source, campaign_id).select(sql)
+    except UnreadableFilesError as error:
+        report_unusable(dict.fromkeys(error.paths, "is damaged"))
+        return _filled(DuckTables(), sql, source, campaign_id, error.paths).select(sql)
+
+
+def _filled(
+    tables: T, sql: str, source: Sources, campaign_id: str | None, without: Container[Path] = ()
+) -> T:
+    """Fill the tables that a statement names."""
+    named = {name for name in _LOADERS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)}
+    if "tasks" in named and isinstance(tables, DuckTables):
+        named.discard("tasks")
+        _add_tasks(tables, sql, source, campaign_id, without)
+    elif "tasks" not in named:
+        tables.add("tasks", COLUMNS, [])
     for name, load in _LOADERS.items():
-        if re.search(rf"\b{name}\b", sql, re.IGNORECASE):
+        if name in named:
             columns, lines = load(source, campaign_id)
-            if len(lines) > _MANY:
+            if len(lines) > _MANY and isinstance(tables, Tables):
                 logger.warning(
-                    "flowprov reads %d lines into the table %s: this takes a while.", len(lines), name
+                    "flowprov reads %d lines into the table %s, which takes a while: "
+                    'pip install "flowprov[query]" makes it faster.',
+                    len(lines),
+                    name,
                 )
             tables.add(name, columns, lines)
-        else:
+        elif name != "tasks":
             tables.add(name, _COLUMNS[name], [])
-    return tables.select(sql)
+    return tables
+
+
+def _add_tasks(
+    tables: DuckTables, sql: str, source: Sources, campaign_id: str | None, without: Container[Path]
+) -> None:
+    """Add the table of tasks: from Parquet files as far as that is possible."""
+    tables.add("tasks", COLUMNS, [_EMPTY])
+    with_telemetry = tables.names_column(sql, ("telemetry_at_start", "telemetry_at_end"))
+    tables.drop("tasks")
+    files: list[Path] = []
+    lines: list[Line] = []
+    for one in campaigns_of(source, campaign_id):
+        tasks = read_tasks(one.journals, one.digests(), without, with_telemetry=with_telemetry)
+        files += tasks.files
+        lines += to_dicts(tasks.rows)
+    tables.add("tasks", COLUMNS, lines)
+    tables.add_files("tasks", files)
 
 
 def _load_runs(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
-    lines = [line for contents in all_contents(source, campaign_id) for line in run_lines(contents)]
+    lines = [line for contents in all_runs(source, campaign_id) for line in run_lines(contents)]
     return with_more(RUN_COLUMNS, lines), lines
 
 
 def _load_metrics(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
-    found = all_contents(source, campaign_id)
+    found = all_runs(source, campaign_id, every_iteration=True)
     return METRIC_COLUMNS, [line for contents in found for line in metric_lines(contents)]
 
 

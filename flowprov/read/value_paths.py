@@ -26,6 +26,11 @@ def is_scalar(value: object) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a number; a truth value is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def describes_object(value: Mapping[Any, Any]) -> bool:
     """Whether a mapping stands for a tensor, or for something else that JSON does not know."""
     return ("type" in value and "shape" in value) or any(str(key).startswith("$") for key in value)

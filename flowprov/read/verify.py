@@ -11,8 +11,9 @@ a journal, the journals are read a second time: see ``open_records``. So memory 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -20,6 +21,8 @@ import msgspec
 from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.decoding import records_of
+from flowprov.read.digest import Digest
 from flowprov.read.evidence import Evidence
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open
@@ -27,7 +30,7 @@ from flowprov.read.rows import FoldedCampaign, Row, fold_campaign
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source
 from flowprov.read.superseded import Superseded
-from flowprov.records import Campaign, Status, Task, Workflow
+from flowprov.records import Campaign, Record, Status, Task, Workflow
 
 __all__ = ["JournalCheck", "OpenItem", "Verification", "check_journal", "verify"]
 
@@ -180,16 +183,46 @@ def verify(
     """
     journal_source = Source(source)
     journals = journal_source.require_campaign(campaign_id, everywhere=True)
+    return verify_journals(journal_source, journals, sinks=sinks)
+
+
+def verify_journals(
+    journal_source: Source,
+    journals: Sequence[JournalSummary],
+    *,
+    sinks: Sequence[SinkProbe] = (),
+    digests: Mapping[Path, Digest] = MappingProxyType({}),
+) -> Verification:
+    """Check a campaign whose journals were found already.
+
+    Parameters
+    ----------
+    journal_source, journals
+        The source, after its last look at the journals, and the journals of the campaign.
+    sinks
+        As for :func:`verify`.
+    digests
+        Of closed journals that need not be read again.
+    """
     paths = {journal.path for journal in journals}
     evidence = Evidence()
     open_records: list[tuple[JournalSummary, OpenRecordFilter]] = []
     deliveries: list[list[SinkCounts]] = []
     for journal in journals:
-        open_filter = OpenRecordFilter()
-        report = evidence.read(journal, open_filter.add)
+        digest = digests.get(journal.path)
+        if digest is not None:
+            open_filter, report = digest.open_filter(), evidence.take(journal, digest)
+        else:
+            open_filter = OpenRecordFilter()
+            report = evidence.read(journal, open_filter.add)
         deliveries.append([sink.count(report) for sink in sinks])
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter))
-    folded = fold_campaign(records_of_open(open_records), merge=True)
+
+    def read_again(journal: JournalSummary) -> Iterator[Record]:
+        digest = digests.get(journal.path)
+        return records_of(journal) if digest is None else digest.records()
+
+    folded = fold_campaign(records_of_open(open_records, read_again), merge=True)
     superseded = Superseded(folded.rows, folded.attempts)
     open_rows = [row for row in folded.rows if row.status in WITHOUT_END]
     checks = evidence.judge(open_rows, superseded)

@@ -135,6 +135,7 @@ FRAMEWORKS = {
     "distributed": {"capture.dask"},
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
+    "duckdb": {"read"},  # writes and reads Parquet files
     "pyarrow": {"read"},  # where it calls a table to convert itself
     "redis": {"sinks"},
     "stamina": {"shipping"},

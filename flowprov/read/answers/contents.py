@@ -1,20 +1,29 @@
 """What a campaign holds: its rows, and the metrics that programs logged.
 
-Flows in: the journals of a campaign. Flows out: both, read in one pass.
+Flows in: the journals of a campaign. Flows out: both, read in one pass; either all rows, or only those on
+which answers about runs depend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.answers.extract import ITERATION, Counts, Extract, extract_of, unanswered
 from flowprov.read.decoding import records_of
+from flowprov.read.digest import Digest
 from flowprov.read.rows import Row, fold_campaign
-from flowprov.records import Campaign, Header, Metrics, Record
+from flowprov.read.value_paths import is_number
+from flowprov.records import Campaign, Header, Metrics, Record, Task
+
+_Journals: TypeAlias = Iterable[tuple[JournalSummary, Iterable[Record]]]
 
 
 class LoggedMetrics(NamedTuple):
@@ -26,30 +35,130 @@ class LoggedMetrics(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The rows of a campaign, sorted by their start, one per task; and its logged metrics, sorted by time."""
+    """The rows of a campaign and its logged metrics.
+
+    Attributes
+    ----------
+    campaign
+        The campaign.
+    rows
+        Its rows, sorted by their start, one per task.
+    logged
+        Its logged metrics, sorted by time.
+    restarted
+        Whether a workflow has several attempts.
+    left_out
+        What is known of the tasks that have no row here.
+    """
 
     campaign: Campaign
     rows: Sequence[Row]
     logged: Sequence[LoggedMetrics]
+    restarted: bool
+    left_out: Counts
 
 
 def read_contents(campaign: Campaign, journals: Iterable[JournalSummary]) -> Contents:
     """Read a campaign."""
+    return _fold(campaign, ((journal, records_of(journal)) for journal in journals), Counts())
+
+
+def read_runs(
+    campaign: Campaign,
+    journals: Sequence[JournalSummary],
+    digests: Mapping[Path, Digest] = MappingProxyType({}),
+    *,
+    every_iteration: bool = False,
+) -> Contents:
+    """Read of a campaign what its runs are, without the rows that say nothing of them.
+
+    Parameters
+    ----------
+    campaign, journals
+        The campaign.
+    digests
+        Of closed journals that need not be read again.
+    every_iteration
+        Whether to read all iterations. Else those are left out that hold neither the last value of a metric,
+        nor the smallest or largest; the steps of the others have other numbers then.
+    """
+    if not every_iteration:
+        contents = _fold_extracts(campaign, journals, digests, every_iteration=False)
+        if not _depends_on_steps(contents):
+            return contents
+    return _fold_extracts(campaign, journals, {}, every_iteration=True)
+
+
+def _fold_extracts(
+    campaign: Campaign,
+    journals: Sequence[JournalSummary],
+    digests: Mapping[Path, Digest],
+    *,
+    every_iteration: bool,
+) -> Contents:
+    extracts = _extracts_of(journals, digests, every_iteration=every_iteration)
+    counts = Counts()
+    for extract in extracts:
+        counts.add(extract.counts)
+    records = (map(itemgetter(1), extract.records) for extract in extracts)
+    return _fold(campaign, zip(journals, records, strict=True), counts)
+
+
+def _extracts_of(
+    journals: Sequence[JournalSummary], digests: Mapping[Path, Digest], *, every_iteration: bool
+) -> list[Extract]:
+    """Return the extracts of some journals, each with the tasks that the others name."""
+    extracts = {
+        journal.header.journal_id: extract_of(journal, every_iteration=every_iteration)
+        if digest is None
+        else digest.extract()
+        for journal in journals
+        for digest in (digests.get(journal.path),)
+    }
+    by_id = {journal.header.journal_id: journal for journal in journals}
+    while asked := unanswered(extracts):
+        for home, task_ids in asked.items():
+            extracts[home] = extract_of(by_id[home], task_ids, every_iteration=every_iteration)
+    return list(extracts.values())
+
+
+def _depends_on_steps(contents: Contents) -> bool:
+    """Whether one value of a metric may replace another one of the same step."""
+    numbered = {name for one in contents.logged if one.record.step is not None for name in one.record.values}
+    if contents.restarted or not numbered:
+        return contents.restarted
+    counted = [one.record.values for one in contents.logged if one.record.step is None]
+    counted += [
+        row.generated
+        for row in contents.rows
+        if isinstance(row, Task) and row.subtype == ITERATION and row.generated
+    ]
+    names = {name for values in counted for name, value in values.items() if is_number(value)}
+    return any(name.rpartition("/")[2] in names or name in names for name in numbered)
+
+
+def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents:
     found: list[tuple[Header, Metrics]] = []
-    folded = fold_campaign(((journal, _without_metrics(journal, found)) for journal in journals), merge=True)
+    folded = fold_campaign(
+        ((journal, _without_metrics(journal.header, records, found)) for journal, records in journals),
+        merge=True,
+    )
     logged = []
     for header, record in found:
         index = folded.attempts.get(record.workflow_id)
         attempt = 1 if index is None else index.find(header, record.at)
         logged.append(LoggedMetrics(_completed(record, header), attempt, header.rank))
     logged.sort(key=lambda one: one.record.at)
-    return Contents(campaign, folded.rows, logged)
+    restarted = any(index.last > 1 for index in folded.attempts.values())
+    return Contents(campaign, folded.rows, logged, restarted, left_out)
 
 
-def _without_metrics(journal: JournalSummary, found: list[tuple[Header, Metrics]]) -> Iterator[Record]:
-    for record in records_of(journal):
+def _without_metrics(
+    header: Header, records: Iterable[Record], found: list[tuple[Header, Metrics]]
+) -> Iterator[Record]:
+    for record in records:
         if type(record) is Metrics:
-            found.append((journal.header, record))
+            found.append((header, record))
         else:
             yield record
 

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flowprov.errors import JournalError
+from flowprov.read.answers.extract import ITERATION
 from flowprov.read.answers.items import Item
-from flowprov.read.answers.run_search import ITERATION, TaskTree
+from flowprov.read.answers.run_search import TaskTree
 from flowprov.read.answers.series import epoch_of, loop_name
 from flowprov.records import Task, Workflow
 

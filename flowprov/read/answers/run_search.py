@@ -17,10 +17,11 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.read.answers.contents import Contents, LoggedMetrics
+from flowprov.read.answers.extract import ITERATION
+from flowprov.read.value_paths import is_number
 from flowprov.read.workflows import WORST_FIRST
 from flowprov.records import Task, Workflow
 
-ITERATION = "iteration"
 _MODEL = "torch_model"  # a workflow that describes a captured model, and is none of the program's
 
 _Key: TypeAlias = tuple[str | None, int, str | None]
@@ -71,11 +72,6 @@ class Run(msgspec.Struct):
         return bool(self.logged) or any(
             is_number(value) for one in self.iterations for value in (one.generated or {}).values()
         )
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number; a truth value is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def find_runs(contents: Contents) -> list[Run]:

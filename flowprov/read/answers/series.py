@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flowprov.read.answers.run_search import Run, TaskTree, is_number
+from flowprov.read.answers.run_search import Run, TaskTree
+from flowprov.read.value_paths import is_number
 from flowprov.records import Task
 
 _SUFFIX = "_iteration"

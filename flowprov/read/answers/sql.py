@@ -42,12 +42,12 @@ class Tables:
     def add(self, name: str, columns: Sequence[str], lines: Iterable[Line]) -> None:
         """Create a table and fill it; what a line has beside the columns is left out."""
         shown = columns[:_MAX_COLUMNS]
-        names = ", ".join(map(_quoted, _distinct(shown)))
-        self._connection.execute(f"create table {_quoted(name)} ({names})")
+        names = ", ".join(map(quoted_name, distinct_names(shown)))
+        self._connection.execute(f"create table {quoted_name(name)} ({names})")
         places = ", ".join("?" * len(shown))
         self._connection.executemany(
-            f"insert into {_quoted(name)} values ({places})",  # noqa: S608 - the name is quoted
-            ([_cell(column, line.get(column)) for column in shown] for line in lines),
+            f"insert into {quoted_name(name)} values ({places})",  # noqa: S608 - the name is quoted
+            ([cell(column, line.get(column)) for column in shown] for line in lines),
         )
         self._names.append(name)
 
@@ -82,7 +82,7 @@ class Tables:
 
 def quote_dotted(expression: str) -> str:
     """Return a condition in which names with dots are quoted, as SQL wants them."""
-    return _TOKEN.sub(lambda match: match[0] if match[0][0] in "'\"" else _quoted(match[0]), expression)
+    return _TOKEN.sub(lambda match: match[0] if match[0][0] in "'\"" else quoted_name(match[0]), expression)
 
 
 def _let_signals_in() -> int:
@@ -96,24 +96,26 @@ def _authorize(action: int, _: str | None, detail: str | None, *__: object) -> i
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
-def _quoted(name: str) -> str:
+def quoted_name(name: str) -> str:
+    """Return a name as SQL writes it, whatever it holds."""
     return '"' + name.replace('"', '""').replace("\0", "\\0") + '"'
 
 
-def _cell(column: str, value: Any) -> Any:
-    """Return a value as SQLite holds it: times and nested values as texts."""
+def cell(column: str, value: Any) -> Any:
+    """Return a value as a table holds it: times and nested values as texts."""
     if value is None or isinstance(value, (float, str)):
         return value if not isinstance(value, str) else value.encode("utf-8", "replace").decode()
     if isinstance(value, datetime):
-        return _time_text(value)
+        return time_text(value)
     if isinstance(value, int):
         if column in TIMES and 0 <= value <= _MAX_INT:
-            return _time_text(_EPOCH + timedelta(microseconds=value // 1000))
+            return time_text(_EPOCH + timedelta(microseconds=value // 1000))
         return int(value) if -_MAX_INT <= value <= _MAX_INT else str(value)
-    return json.dumps(value, ensure_ascii=True, default=str)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode("utf-8", "replace").decode()
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """Return names that stay different where capitals do not count, as in SQL."""
     seen: set[str] = set()
     distinct = []
@@ -126,6 +128,6 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return distinct
 
 
-def _time_text(value: datetime) -> str:
+def time_text(value: datetime) -> str:
     """Return a time as the functions of SQLite for dates take it, in UTC."""
     return value.strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flowprov.read.answers.contents import Contents
-from flowprov.read.answers.run_search import ITERATION, Run, TaskTree, find_runs
+from flowprov.read.answers.extract import ITERATION
+from flowprov.read.answers.run_search import Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, summary_of, values_of
 from flowprov.read.value_paths import is_scalar, value_paths
 from flowprov.records import Error, Status, Task
@@ -100,8 +101,9 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
         Whether its record is complete.
     """
     tasks = [row for row in contents.rows if isinstance(row, Task) and row.subtype != ITERATION]
-    starts = [row.started_at for row in contents.rows if row.started_at is not None]
-    ends = [row.ended_at for row in contents.rows if row.ended_at is not None]
+    counts = contents.left_out
+    starts = [row.started_at for row in (*contents.rows, counts) if row.started_at is not None]
+    ends = [row.ended_at for row in (*contents.rows, counts) if row.ended_at is not None]
     started = min(starts, default=contents.campaign.started_at)
     return {
         "campaign_id": contents.campaign.campaign_id,
@@ -109,8 +111,8 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
         "started_at": started,
         "duration": _seconds(started, max(ends, default=None)),
         "runs": len(runs_with_attempts(contents, attempts=False)),
-        "tasks": len(tasks),
-        "errors": sum(row.status == Status.ERROR.value for row in tasks),
+        "tasks": len(tasks) + counts.tasks,
+        "errors": sum(row.status == Status.ERROR.value for row in tasks) + counts.errors,
         "size": size,
         "status": status,
     }

@@ -1,0 +1,187 @@
+"""SQL over the tables of answers, in duckdb: it reads Parquet files beside journals where they are.
+
+Flows in: tables as dictionaries, Parquet files, and a statement. Flows out: its columns and rows. What is
+asked runs in memory, and duckdb is told to refuse all but one SELECT: no statement writes a file, reads
+another one, attaches a database or loads an extension.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from flowprov.errors import UsageError
+from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, time_text
+from flowprov.read.answers.tables import Line
+from flowprov.read.frames import COLUMNS
+from flowprov.read.parquet_files import connect, import_duckdb, quoted, raise_if_unreadable
+
+_TELEMETRY = ("telemetry_at_start", "telemetry_at_end")
+_TYPES = {
+    **dict.fromkeys(TIMES, "timestamp"),
+    **dict.fromkeys(("attempt", "pid", "rank"), "bigint"),
+    "duration": "double",
+}
+# What a Parquet file holds of a task, as the table has it.
+_IN_FILE = {
+    "type": "'task'",
+    "attempt": "1",
+    "duration": "(ended_at - started_at) / 1e9",
+    **{
+        name: f"case when {name} >= 0 then make_timestamp({name} // 1000) end"
+        for name in ("submitted_at", "started_at", "ended_at")
+    },
+    **{name: f"{name}::varchar" for name in ("used", "generated", "custom_metadata", "tags", "dependencies")},
+    "error": "case when error is not null then json_object('type', error->>'type', 'message', "
+    "coalesce(error->>'message', ''), 'traceback', error->>'traceback')::varchar end",
+}
+_NOT_OF_TASKS = (
+    "parent_workflow_id",
+    "name",
+    "user",
+    "environment_id",
+    "machine_info",
+    "settings",
+    "code_repository",
+    *_TELEMETRY,  # where there is any, rows are not read from files
+)
+
+
+class DuckTables:
+    """Tables in memory and in Parquet files, on which statements run."""
+
+    def __init__(self) -> None:
+        self._duckdb = import_duckdb()
+        self._connection = connect(python_enable_replacements="false", autoinstall_known_extensions="false")
+        for setting in ("old_implicit_casting = true", "timezone = 'UTC'", "temp_directory = ''"):
+            self._connection.execute(f"set {setting}")
+        self._names: list[str] = []
+        self._files: list[Path] = []
+
+    def add(self, name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
+        """Create a table and fill it; what a line has beside the columns is left out."""
+        names = distinct_names(columns)
+        selected = []
+        cells: list[list[Any]] = []
+        for column, known_as in zip(columns, names, strict=True):
+            kind, values = _typed(column, [cell(column, line.get(column)) for line in lines])
+            cells.append(values)
+            stored = "varchar" if kind == "timestamp" else kind
+            selected.append(
+                f"try_cast(unnest(${len(cells)}::{stored}[]) as {kind}) as {quoted_name(known_as)}"
+            )
+        self._connection.execute(f"create table {quoted_name(name)} as select {', '.join(selected)}", cells)
+        self._names.append(name)
+
+    def drop(self, name: str) -> None:
+        """Drop a table."""
+        self._connection.execute(f"drop table {quoted_name(name)}")
+        self._names.remove(name)
+
+    def add_files(self, name: str, files: Sequence[Path]) -> None:
+        """Add the tasks in Parquet files to a table of rows."""
+        if not files:
+            return
+        listed = ", ".join(quoted(str(path)) for path in files)
+        columns = ", ".join(
+            f"{'null' if column in _NOT_OF_TASKS else _IN_FILE.get(column, column)} as {quoted_name(column)}"
+            for column in COLUMNS
+        )
+        self._connection.execute(f"alter table {quoted_name(name)} rename to other_{name}")
+        self._connection.execute(
+            f"create view {quoted_name(name)} as select * from other_{name} union all by name "  # noqa: S608 - quoted
+            f"select {columns} from read_parquet([{listed}]) where line is null"
+        )
+        self._files = list(files)
+
+    def names_column(self, statement: str, columns: Iterable[str]) -> bool:
+        """Whether a statement that is right reads a column, by its plan."""
+        execute = self._connection.execute
+        execute("set disabled_optimizers = 'statistics_propagation,empty_result_pullup'")
+        try:
+            plan = "".join(row[1] for row in execute(f"explain (format json) {statement}").fetchall())
+        except (self._duckdb.Error, ValueError):
+            return False  # then the statement fails, and that is said
+        finally:
+            execute("reset disabled_optimizers")
+        return any(column in plan for column in columns)
+
+    def select(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a statement that reads.
+
+        Returns
+        -------
+        list of str, list of tuple
+            The names of the columns, and the rows.
+
+        Raises
+        ------
+        UsageError
+            If the statement is wrong, or would do anything but read.
+        UnreadableFilesError
+            If Parquet files are damaged.
+        """
+        if not self._require_select(statement):
+            return [], []
+        self._lock()
+        try:
+            cursor = self._connection.execute(statement)
+            rows = cursor.fetchall()
+        except (self._duckdb.Error, ValueError) as error:
+            raise_if_unreadable(self._connection, self._files, error)
+            raise self._usage_error(str(error).split("\n", 1)[0]) from error
+        return [column[0] for column in cursor.description or ()], [tuple(map(_plain, row)) for row in rows]
+
+    def _require_select(self, statement: str) -> bool:
+        """Return whether there is a statement at all; raise if it would do anything but read."""
+        try:
+            statements = self._duckdb.extract_statements(statement)
+        except (self._duckdb.Error, ValueError) as error:
+            raise self._usage_error(str(error).split("\n", 1)[0]) from error
+        if any(one.type != self._duckdb.StatementType.SELECT for one in statements) or len(statements) > 1:
+            raise self._usage_error("it may only read")
+        return bool(statements)
+
+    def _lock(self) -> None:
+        allowed = ", ".join(quoted(str(path)) for path in self._files)
+        for setting in (
+            f"allowed_paths = [{allowed}]",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            self._connection.execute(f"set {setting}")
+
+    def _usage_error(self, reason: str) -> UsageError:
+        return UsageError(
+            f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
+            f'{", ".join(self._names)}; names with dots stand in quotes ("params.lr").'
+        )
+
+
+def _typed(column: str, cells: list[Any]) -> tuple[str, list[Any]]:
+    """Return the type of a column, and its cells as that."""
+    if column in _TYPES:
+        return _TYPES[column], [None if value is None else value for value in cells]
+    kinds = {type(value) for value in cells} - {type(None)}
+    if kinds == {int}:
+        return "bigint", cells
+    if kinds and kinds <= {int, float}:
+        return "double", [None if value is None or value != value else float(value) for value in cells]  # noqa: PLR0124 - NaN is NULL, as in SQLite
+    return "varchar", [None if value is None else str(value) for value in cells]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of duckdb as SQLite gives it."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return int(value) if isinstance(value, bool) else value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, (date, time, timedelta, bytes)):
+        return str(value)
+    return json.dumps(value, default=str)

@@ -1,0 +1,175 @@
+"""Write the Parquet files of closed journals: the same records, for fast reading.
+
+Flows in: closed journals. Flows out: ``x.parquet`` beside each ``x.jsonl``.
+
+A file holds the tasks that stand by themselves as columns, and all other lines as they are. It is written
+under another name and renamed, so nobody sees a part of one. To remove it loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from flowprov.journal.reader import JournalReader
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.answers.extract import Extract
+from flowprov.read.digest import Digest, create_digest
+from flowprov.read.parquet_files import DIGEST_KEY, connect, import_duckdb, parquet_path, quoted
+from flowprov.records import Header, LocalId
+
+logger = logging.getLogger("flowprov")
+
+_MAX_LINE = 32 << 20
+_MEMORY = "512MB"
+_TASK = b'{"type":"task"'
+_OF_TASKS = ('{"type":"task"', '{"type":"open_task"', '{"type":"correction"')
+# Lines that no reader of rows needs: what they say of the journal is in the digest.
+_LEFT_OUT = tuple(b'{"type":"%b"' % kind for kind in (b"header", b"heartbeat", b"footer", b"open_task"))
+_COLUMNS = {
+    "type": "VARCHAR",
+    "task_id": "JSON",
+    "parent_task_id": "JSON",
+    "group_id": "JSON",
+    **dict.fromkeys(("workflow_id", "campaign_id", "activity_id", "subtype", "status"), "VARCHAR"),
+    **dict.fromkeys(("submitted_at", "started_at", "ended_at"), "BIGINT"),
+    **dict.fromkeys(("used", "generated", "custom_metadata", "error", "tags", "dependencies"), "JSON"),
+    **dict.fromkeys(("telemetry_at_start", "telemetry_at_end"), "JSON"),
+    "hostname": "VARCHAR",
+    **dict.fromkeys(("pid", "rank"), "BIGINT"),
+    "thread": "VARCHAR",
+}
+
+
+class ParquetWriter:
+    """Writes Parquet files, one after the other.
+
+    Raises
+    ------
+    MissingExtraError
+        If duckdb is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._duckdb = import_duckdb()
+        self._connection = connect(memory_limit=_MEMORY)
+
+    def close(self) -> None:
+        """Close duckdb."""
+        self._connection.close()
+
+    def write(self, journal: JournalSummary, wanted: Iterable[str] = ()) -> Digest | None:
+        """Write the Parquet file of a journal, and return its digest.
+
+        Parameters
+        ----------
+        journal
+            The journal.
+        wanted
+            Its tasks that other journals name.
+
+        Returns
+        -------
+        Digest or None
+            None if the journal can have no Parquet file, as it is not closed, or damaged.
+
+        Raises
+        ------
+        OSError
+            If the journal cannot be read, or the file not written.
+        """
+        created = create_digest(journal, wanted)
+        if created is None:
+            return None
+        digest, extract = created
+        path = parquet_path(journal.path)
+        new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        try:
+            if not self._write(journal, digest, extract, new):
+                return None
+            os.chmod(new, stat.S_IMODE(journal.path.stat().st_mode))  # noqa: PTH101 - who may read the journal
+            os.replace(new, path)  # noqa: PTH105
+        except self._duckdb.Error as error:
+            logger.warning("flowprov cannot write %s: %s", path, str(error).splitlines()[0])
+            return None
+        finally:
+            new.unlink(missing_ok=True)
+        return digest
+
+    def _write(self, journal: JournalSummary, digest: Digest, extract: Extract, path: Path) -> bool:
+        """Write a file; return whether duckdb saw the lines that our reader saw."""
+        lines, task_ids, usual = _unusual_lines(journal, extract)
+        unusual = sum(line.startswith(_OF_TASKS) for line in lines)
+        digest = msgspec.structs.replace(digest, unusual=unusual)
+        execute = self._connection.execute
+        execute("create or replace temp table unusual as select unnest($1::varchar[]) as line", [lines])
+        encoded = [msgspec.json.encode(one).decode() for one in task_ids]
+        execute("create or replace temp table special as select unnest($1::varchar[]) as task_id", [encoded])
+        execute("set variable digest = $1", [msgspec.json.encode(digest).decode()])
+        columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in _COLUMNS.items())
+        source = (
+            f"read_json({quoted(str(journal.path))}, format = 'newline_delimited', "
+            f"columns = {{{columns}}}, maximum_object_size = {_MAX_LINE})"
+        )
+        execute(
+            f"copy (select {_columns(journal.header)}, null as line from {source} "  # noqa: S608 - quoted
+            f"where type = 'task' and task_id not in (from special) "
+            f"union all by name select line from unusual) to {quoted(str(path))} "
+            f"(format parquet, compression zstd, kv_metadata {{{DIGEST_KEY}: getvariable('digest')}})"
+        )
+        rows = execute("select count(*) from read_parquet($1)", [str(path)]).fetchone()[0]
+        return bool(rows == usual + len(lines))
+
+
+def _unusual_lines(journal: JournalSummary, extract: Extract) -> tuple[list[str], list[LocalId], int]:
+    """Return the lines that are no columns, the tasks in them, and how many other tasks there are."""
+    kept: list[str] = []
+    task_ids: list[LocalId] = []
+    usual = 0
+    for position, line in JournalReader(journal.path, 0, bytes).read():
+        is_task = line.startswith(_TASK)
+        if position in extract.unusual or (b"$" in line if is_task else not line.startswith(_LEFT_OUT)):
+            kept.append(line.decode())
+            if is_task:
+                task_ids.append(_id_decoder.decode(line).task_id)
+        else:
+            usual += is_task
+    return kept, task_ids, usual
+
+
+class _Id(msgspec.Struct):
+    task_id: LocalId
+
+
+_id_decoder = msgspec.json.Decoder(_Id)
+
+
+def _columns(header: Header) -> str:
+    """Return the columns of tasks, with what only the header of their journal holds."""
+    same = {
+        "campaign_id": f"coalesce(nullif(campaign_id, ''), {quoted(header.campaign_id)})",
+        "hostname": f"coalesce(nullif(hostname, ''), {quoted(header.hostname)})",
+        "thread": f"coalesce(nullif(thread, ''), {quoted(header.thread)})",
+        "pid": f"coalesce(pid, {header.pid})",
+        "rank": "rank" if header.rank is None else f"coalesce(rank, {header.rank})",
+        **{name: _full_id(name, header) for name in ("task_id", "parent_task_id", "group_id")},
+    }
+    return ", ".join(
+        f"{same[name]} as {name}" if name in same else name for name in _COLUMNS if name != "type"
+    )
+
+
+def _full_id(column: str, header: Header) -> str:
+    """Return the SQL for the full form of an id, as :func:`flowprov.ids.full_id` makes it."""
+    cases = [f"when {column} is null then null", f"when {column} like '\"%' then {column} ->> '$'"]
+    if header.first_number:
+        numbered = [*header.ancestors, (header.journal_id, header.first_number)]
+        for journal_id, first in reversed(numbered):
+            name = quoted(f"{journal_id}-")
+            cases.append(f"when {column}::bigint >= {first} then {name} || {column}::varchar")
+    return f"case {' '.join(cases)} else {quoted(f'{header.journal_id}-')} || {column}::varchar end"

@@ -1,0 +1,217 @@
+"""``flowprov compact``: Parquet files beside journals, which are used only while they fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+import flowprov as package
+from flowprov.errors import MissingExtraError
+from flowprov.journal.format import find_journals
+from flowprov.read import parquet_files
+from flowprov.read.compaction import compact
+from flowprov.read.grouping import by_campaign
+from flowprov.read.parquet_files import parquet_path
+from flowprov.read.parquet_writer import ParquetWriter
+from flowprov.read.questions import campaign_table, run_table
+from flowprov.read.source import Source
+from flowprov.records import Footer, Task, encode
+from tests.cli.support import flowprov, start_endless
+from tests.support import run
+
+duckdb = pytest.importorskip("duckdb")
+
+_PROGRAM = """
+    import sys, flowprov
+
+    @flowprov.task
+    def prepare(number):
+        return number
+
+    for name in sys.argv[1:]:
+        with flowprov.campaign(name, campaign_id=f"id-{name}"), flowprov.workflow("train", used={"lr": 0.1}):
+            prepare(1)
+            loop = flowprov.EpochLoop(4)
+            for epoch in loop:
+                loop.end_iter(loss=1 / (epoch + 1))
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A buffer with two campaigns."""
+    folder = tmp_path_factory.mktemp("recorded")
+    run(_PROGRAM, folder, "one", "two")
+    return folder / "flowprov_buffer"
+
+
+@pytest.fixture
+def buffer_folder(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of that buffer."""
+    return shutil.copytree(recorded, tmp_path / "flowprov_buffer")
+
+
+@pytest.fixture(autouse=True)
+def nothing_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_files, "_reported", {})
+
+
+def compacted(folder: Path) -> list[Path]:
+    source, writer = Source(folder), ParquetWriter()
+    for journals in by_campaign(source.summaries()).values():
+        compact(journals, source.digests, writer)
+    return [parquet_path(journal) for journal in find_journals(folder)]
+
+
+def answers(folder: Path) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    return campaign_table(folder), run_table(folder)
+
+
+def test_answers_are_the_same_and_the_journals_as_they_were(buffer_folder: Path) -> None:
+    before, journals = answers(buffer_folder), find_journals(buffer_folder)
+    texts = [journal.read_bytes() for journal in journals]
+    files = compacted(buffer_folder)
+    assert all(path.is_file() for path in files)
+    assert find_journals(buffer_folder) == journals
+    assert [journal.read_bytes() for journal in journals] == texts
+    assert answers(buffer_folder) == before
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
+    assert sorted(path.name for path in files[0].parent.iterdir()) == sorted(
+        [journals[0].name, files[0].name]
+    )
+    assert flowprov("verify", cwd=buffer_folder.parent).status == 0
+
+
+def test_the_tasks_stand_in_columns_that_other_programs_read(buffer_folder: Path) -> None:
+    files = [str(path) for path in compacted(buffer_folder)]
+    (count, losses), *_ = duckdb.execute(
+        "select count(*), sum((generated->>'$.loss')::double) from read_parquet($1) where line is null",
+        [files],
+    ).fetchall()
+    assert (count, round(losses, 4)) == (10, round(2 * (1 + 1 / 2 + 1 / 3 + 1 / 4), 4))
+
+
+def test_campaigns_are_chosen_and_counted(buffer_folder: Path) -> None:
+    result = flowprov("compact", "one", cwd=buffer_folder.parent)
+    assert (result.status, result.out, result.err) == (0, "campaign  one  id-one  1 compacted\n", "")
+    result = flowprov("compact", "--json", cwd=buffer_folder.parent)
+    found = {line["campaign_id"]: line for line in map(json.loads, result.out.splitlines())}
+    assert {name: (line["written"], line["current"]) for name, line in found.items()} == {
+        "id-one": (0, 1),
+        "id-two": (1, 0),
+    }
+
+
+def test_a_journal_that_grows_behind_its_footer_is_read_again(
+    buffer_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, *_ = compacted(buffer_folder)
+    journal = file.with_suffix(".jsonl")
+    late = Task(task_id=99, activity_id="late", status="ERROR", started_at=1, ended_at=2)
+    with journal.open("ab") as stream:
+        stream.write(encode(late) + encode(Footer(at=3, captured=8, written=8)))
+    (one, *_), _ = answers(buffer_folder)
+    assert (one["errors"], one["tasks"]) == (1, 2)
+    assert "is of another state of its journal" in caplog.text
+    answers(buffer_folder)
+    assert caplog.text.count(str(file)) == 1  # said once
+    compacted(buffer_folder)
+    assert answers(buffer_folder)[0][0]["errors"] == 1
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbled(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(b"PAR1" + bytes(reversed(data[4:-4])) + b"PAR1")
+
+
+def _of_somebody_else(path: Path) -> None:
+    path.unlink()
+    duckdb.execute(f"copy (select 1 as a) to '{path}' (format parquet)")
+
+
+def _of_another_version(path: Path) -> None:
+    path.unlink()
+    duckdb.execute(
+        f"copy (select 1 as a) to '{path}' (format parquet, kv_metadata {{flowprov: '{{\"version\": 9}}'}})"
+    )
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil", [_cut, _emptied, _garbled, _of_somebody_else, _of_another_version, _a_folder]
+)
+def test_a_file_that_cannot_be_used_is_left_and_said_once(
+    buffer_folder: Path, caplog: pytest.LogCaptureFixture, spoil: object
+) -> None:
+    before = answers(buffer_folder)
+    file, other = compacted(buffer_folder)
+    spoil(file)  # type: ignore[operator]
+    assert answers(buffer_folder) == answers(buffer_folder) == before
+    assert caplog.text.count("flowprov does not use") == 1
+    assert str(file) in caplog.text
+    assert str(other) not in caplog.text
+
+
+def test_without_duckdb_the_journals_are_read(buffer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = answers(buffer_folder)
+    compacted(buffer_folder)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert answers(buffer_folder) == before
+    with pytest.raises(MissingExtraError, match=r'pip install "flowprov\[query\]"'):
+        ParquetWriter()
+
+
+def test_what_runs_or_is_damaged_is_left(buffer_folder: Path) -> None:
+    journal = find_journals(buffer_folder)[0]
+    journal.write_bytes(journal.read_bytes().replace(b'"activity_id"', b'"activity_id', 1))
+    with start_endless(buffer_folder.parent) as process:
+        try:
+            result = flowprov("compact", cwd=buffer_folder.parent)
+        finally:
+            process.kill()
+    assert result.status == 0
+    assert {line.rpartition("  ")[2] for line in result.out.splitlines()} == {
+        "1 damaged",
+        "1 compacted",
+        "1 not closed",
+    }
+    assert not parquet_path(journal).exists()
+
+
+def test_removing_a_campaign_removes_its_files(buffer_folder: Path) -> None:
+    compacted(buffer_folder)
+    assert flowprov("rm", "--yes", "one", cwd=buffer_folder.parent).status == 0
+    assert [path.name for path in buffer_folder.iterdir()] == ["id-two"]
+    assert list(package.campaigns(buffer_folder)["name"]) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "no campaign 'nowhere'"),
+        (("--source", "missing"), "does not exist"),
+        (("--source", "redis://localhost:1/0"), "takes a buffer folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence(buffer_folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = flowprov("compact", *arguments, cwd=buffer_folder.parent)
+    assert (result.status, result.out) == (2, "")
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
