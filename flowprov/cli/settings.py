@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from flowprov.cli.output import Failure, print_all, print_json, print_lines, table
+from flowprov.cli.tables import fit_columns
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment
 from flowprov.settings.explanation import describe_key, find_key, keys_below
@@ -127,7 +128,7 @@ def show(
     elif origin:
         rows = [(key, to_yaml(value), origins[key]) for key, value in values.items()]
         print_lines(f"profile {public['profile']}", "")
-        print_all(table(("key", "value", "origin"), rows))
+        print_all(fit_columns(table(("key", "value", "origin"), rows)))
     else:
         print_all(effective_yaml(loaded).splitlines())
 
@@ -196,15 +197,11 @@ def explain(context: click.Context, key: str | None, *, as_json: bool) -> None:
     elif spec is None or spec.section is not None:
         if spec is not None:
             print_lines(".".join(path), f"  {spec.key.meaning} {spec.key.details}".rstrip(), "")
-        print_all(
-            table(
-                ("key", "", "what"),
-                [
-                    (".".join(one), _EXPERT if inner.key.expert else "", inner.key.meaning)
-                    for one, inner in keys_below(path)
-                ],
-            )
-        )
+        rows = [
+            (".".join(one), _EXPERT if inner.key.expert else "", inner.key.meaning)
+            for one, inner in keys_below(path)
+        ]
+        print_all(fit_columns(table(("key", "", "what"), rows)))
     else:
         mark = f"  ({_EXPERT})" if spec.key.expert else ""
         print_lines(".".join(path) + mark, f"  {spec.key.meaning} {spec.key.details}".rstrip(), "")
@@ -251,7 +248,7 @@ def profiles(*, as_json: bool) -> None:
     if as_json:
         print_json([{"name": name, "description": text} for name, text in described.items()])
     else:
-        print_all(table(("profile", "for"), list(described.items())))
+        print_all(fit_columns(table(("profile", "for"), list(described.items()))))
 
 
 @settings.command()

@@ -59,7 +59,7 @@ def inspect_settings(
         f'{name}: flowprov reads no such variable; did you mean "{meant}"?' for name, meant in slips(environ)
     ]
     for finding in findings(checker.valid_part()):
-        location, hint = checker.location_of(finding.path), finding.mend
+        location, hint = checker.locations.of(finding.path), finding.mend
         if any(map(problems.touch, (finding.path, *finding.because_of))):
             continue
         if finding.is_problem:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowprov import guard
 from flowprov.errors import SettingsError
+from flowprov.settings.locations import GIVEN_SETTINGS
 from flowprov.settings.origins import Origins
 from flowprov.settings.ownership import begins_with_mark, ownership
 from flowprov.settings.paths import expand_variables
@@ -27,7 +28,7 @@ from flowprov.settings.report import (
 from flowprov.settings.schema import Settings
 from flowprov.settings.settings_file import describe_read_error, node_of_content, other_encoding, read_file
 from flowprov.settings.sources import Layer, OverrideNode, PythonNode, nest
-from flowprov.settings.validation import GIVEN_SETTINGS, OVERRIDE, Checker
+from flowprov.settings.validation import OVERRIDE, Checker
 from flowprov.settings.variables import read_environment
 from flowprov.settings.yaml_text import MAX_TEXT, parse_value
 

@@ -18,7 +18,8 @@ import msgspec
 from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, describe_node, interpolate
 from flowprov.settings.journal_path import JOURNAL_PATH, absolute_journal_path, expand_journal_path
 from flowprov.settings.key_tree import NOT_OFF, FieldSpec, KeyPath, fields, literal_choices
-from flowprov.settings.origins import DEFAULT, Origins, origin_in_profile
+from flowprov.settings.locations import Locations
+from flowprov.settings.origins import DEFAULT_PROFILE, Origins
 from flowprov.settings.report import Problems, SourceLocation, describe_value, join_path
 from flowprov.settings.schema import Settings
 from flowprov.settings.section import Section
@@ -30,8 +31,6 @@ _VERSION = 1
 # YAML 1.1 takes "1e-3" for a string, because it has no point.
 _EXPONENT_FORM = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _MAX_MODE = 0o7777
-GIVEN_SETTINGS = "the given Settings"
-"""The name of the layer that is a ``Settings``."""
 OVERRIDE = "override"
 """The name of the layer that code or the command line gives."""
 # msgspec learns what a struct is like at its first use. It crashes if a signal handler of the program comes
@@ -50,23 +49,25 @@ class Checker:
         The variables that may stand in values.
     given
         Where the values of the layer ``GIVEN_SETTINGS`` come from.
+
+    Attributes
+    ----------
+    locations
+        Where the values come from.
     """
 
     def __init__(self, problems: Problems, environ: Mapping[str, str], given: Origins | None = None) -> None:
         self._problems = problems
         self._environ = environ
-        self._given = given or Origins()
-        self._profile = self._given.profile
+        self._profile = DEFAULT_PROFILE if given is None else given.profile
         self._values: dict[str, Any] = {}
-        self._locations: dict[KeyPath, SourceLocation] = {}
-        self._of_profile: set[KeyPath] = set()
-        self._sections: dict[KeyPath, SourceLocation] = {}
+        self.locations = Locations(given)
         self._layer = Layer(PythonNode({}), "")
 
     def set_profile(self, name: str, named_at: SourceLocation) -> None:
         """Say which profile the lowest layers are, and where it is named."""
         self._profile = name
-        self._sections[(PROFILE_KEY,)] = named_at
+        self.locations.set_section((PROFILE_KEY,), named_at)
 
     def add_layer(self, layer: Layer) -> None:
         """Put a layer over those before."""
@@ -93,59 +94,21 @@ class Checker:
             With every problem of all layers.
         """
         path = self._values.get("journal", {}).get("path", Settings().journal.path)
-        location = self.location_of(JOURNAL_PATH)
-        was_loaded = location.source == GIVEN_SETTINGS
+        location, was_loaded = self.locations.of(JOURNAL_PATH), self.locations.is_given(JOURNAL_PATH)
         path = expand_journal_path(path, location, self._environ, self._problems, was_loaded=was_loaded)
         path = absolute_journal_path(path, location, cwd, self._problems)
         self._problems.raise_if_any()
-        origins = self._all_origins()
+        origins = self.locations.origins(self._profile, self._values)
         self._values.setdefault("journal", {})["path"] = path
         return msgspec.convert({**self._values, "origins": origins}, Settings)
 
     def valid_part(self) -> Settings:
         """Return the settings with those values that are valid, and defaults for the others."""
-        return msgspec.convert({**self._values, "origins": self._all_origins()}, Settings)
-
-    def location_of(self, path: KeyPath) -> SourceLocation:
-        """Return where the value of a key, or the nearest section around it, comes from."""
-        while path:
-            if location := self._locations.get(path) or self._sections.get(path):
-                return location
-            path = path[:-1]
-        return SourceLocation("defaults")
-
-    def _all_origins(self) -> Origins:
-        return Origins(profile=self._profile, by_key=dict(self._origins()))
-
-    def _origins(self) -> Iterator[tuple[str, str]]:
-        """Yield the keys that are set and their origins; the default folder too, as it was made absolute."""
-        if JOURNAL_PATH not in self._locations:
-            yield ".".join(JOURNAL_PATH), DEFAULT
-        for path, location in self._locations.items():
-            key = ".".join(path)
-            if location.source == GIVEN_SETTINGS:
-                origin = self._given.of(key)
-                if origin != DEFAULT or key in self._given.by_key:
-                    yield key, origin
-                elif _value_at(self._values, path) != _value_at(_DEFAULTS, path):
-                    yield key, GIVEN_SETTINGS
-            else:
-                yield key, origin_in_profile(location) if path in self._of_profile else str(location)
+        origins = self.locations.origins(self._profile, self._values)
+        return msgspec.convert({**self._values, "origins": origins}, Settings)
 
     def _location(self, line: int | None) -> SourceLocation:
         return SourceLocation(self._layer.source, line)
-
-    def _set_location(self, path: KeyPath, location: SourceLocation) -> None:
-        self._locations[path] = location
-        if self._layer.is_profile:
-            self._of_profile.add(path)
-        else:
-            self._of_profile.discard(path)
-
-    def _forget_locations(self, path: KeyPath) -> None:
-        """Forget where a section came from, and everything in it."""
-        for other in [other for other in self._locations if other[: len(path)] == path]:
-            del self._locations[other]
 
     def _merge(self, section: type[Section], target: dict[str, Any], path: KeyPath, node: SourceNode) -> None:
         """Write a layer's entries for one section over those in ``target``."""
@@ -184,9 +147,9 @@ class Checker:
             self._set_null_section(spec.section, target, path, node, optional=spec.optional)
         else:
             if target.get(name) is None:
-                self._forget_locations(path)
+                self.locations.forget(path)
                 target[name] = {}
-            self._sections[path] = self._location(node.line)
+            self.locations.set_section(path, self._location(node.line))
             self._merge(spec.section, target[name], path, node)
 
     def _set_null_section(
@@ -205,8 +168,8 @@ class Checker:
         is_null = value is None or (value is False and (optional or bool(null_values)))
         if is_null and optional:
             target[path[-1]] = None
-            self._forget_locations(path)
-            self._set_location(path, self._location(node.line))
+            self.locations.forget(path)
+            self.locations.set(path, self._location(node.line), of_profile=self._layer.is_profile)
         elif is_null and null_values is not None:
             self._merge(section, target.setdefault(path[-1], {}), path, PythonNode(null_values, node.line))
         else:
@@ -226,18 +189,15 @@ class Checker:
                 value = _convert(candidate, spec.type_hint)
             except (msgspec.ValidationError, UnicodeError, re.error):
                 continue
-            repeats = self._layer.source == OVERRIDE and path in self._locations
-            if not (repeats and self._is_given(path) and target.get(path[-1]) == value):
-                self._set_location(path, location)
+            repeats = self._layer.source == OVERRIDE and target.get(path[-1]) == value
+            if not (repeats and self.locations.is_given(path)):
+                self.locations.set(path, location, of_profile=self._layer.is_profile)
             target[path[-1]] = value
             return
         expected = describe_type(spec.type_hint)
         message = f"found {describe_node(node, secret=secret)}, expected {expected}"
         hint = functools.partial(_hint, spec.type_hint, node)
         self._problems.add(location, path, message, hint=hint)
-
-    def _is_given(self, path: KeyPath) -> bool:
-        return self._locations[path].source == GIVEN_SETTINGS
 
     def _check_version(self, node: SourceNode, location: SourceLocation) -> None:
         value = None if node.entries() is not None else node.to_python()
@@ -246,15 +206,6 @@ class Checker:
         description = "a mapping" if node.entries() is not None else describe_value(value)
         message = f"found {description}, expected {_VERSION}, the only version of the settings so far"
         self._problems.add(location, (VERSION_KEY,), message)
-
-
-_DEFAULTS: dict[str, Any] = msgspec.to_builtins(Settings())
-
-
-def _value_at(values: Any, path: KeyPath) -> Any:
-    for key in path:
-        values = values.get(key) if isinstance(values, dict) else None
-    return list(values) if isinstance(values, tuple) else values
 
 
 def _hint(type_hint: Any, node: SourceNode) -> str:
