@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -65,6 +66,12 @@ class Terminal:
                 self._received += data
 
 
+def _let_keys_be_signals() -> None:
+    """Make the terminal that of the process, and undo that a test in the background ignores Ctrl-C."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def terminal(
     *arguments: str | Path, cwd: Path, columns: int = 100, env: dict[str, str] | None = None
@@ -86,7 +93,7 @@ def terminal(
             stdout=secondary,
             stderr=secondary,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - so that keys are signals
+            preexec_fn=_let_keys_be_signals,  # noqa: PLW1509 - there is no other way
         )
         os.close(secondary)
         with process:
