@@ -50,7 +50,9 @@ def show(
     those in which siblings differ; and how it ended, if that was by an error or early. The forwards of a
     module inside one task or workflow are one line with their count.
     """
-    if source is not None and (item := _item(source, default)) is not None:
+    if source is not None and not _is_source(source) and _is_campaign(source, default):
+        source, campaign = default, source
+    elif source is not None and (item := _item(source, default)) is not None:
         if item.kind != "campaign":
             print_lines(*record_lines(item))
             return
@@ -62,6 +64,18 @@ def show(
     print_all(f"  {line}" for line in lines)
 
 
+def _is_source(text: str) -> bool:
+    return "://" in text or os.path.lexists(text)
+
+
+def _is_campaign(text: str, default: str | None) -> bool:
+    """Whether a text is the id of a campaign: that is known without reading what it holds."""
+    try:
+        return bool(Source(default).campaign(text))
+    except (FlowprovError, OSError):
+        return False
+
+
 def _item(text: str, default: str | None) -> Item | None:
     """Return what somebody names who names no source; None if it is a source, or nothing that is known.
 
@@ -70,7 +84,7 @@ def _item(text: str, default: str | None) -> Item | None:
     UnknownIdError
         If it may be several things.
     """
-    if "://" in text or os.path.lexists(text):
+    if _is_source(text):
         return None
     try:
         found = list(all_contents(default, None)) if Source(default).summaries() else []
