@@ -64,7 +64,9 @@ def show(
     error or early. The forwards of a module inside one task or workflow are one line with their count. Below
     the tree stand the slowest tasks and those that failed, if the tree leaves them out.
     """
-    if source is not None and (item := _item(source, default)) is not None:
+    if source is not None and not _is_source(source) and _is_campaign(source, default):
+        source, campaign = default, source
+    elif source is not None and (item := _item(source, default)) is not None:
         if item.kind != "campaign":
             _show_record(item, as_json=as_json)
             return
@@ -131,6 +133,18 @@ def _fields(outline: Outline, key: str) -> dict[str, Any]:
     return {"type": kind, **{name: value for name, value in fields.items() if value is not None}}
 
 
+def _is_source(text: str) -> bool:
+    return "://" in text or os.path.lexists(text)
+
+
+def _is_campaign(text: str, default: str | None) -> bool:
+    """Whether a text is the id of a campaign: that is known without reading what it holds."""
+    try:
+        return bool(Source(default).campaign(text))
+    except (FlowprovError, OSError):
+        return False
+
+
 def _item(text: str, default: str | None) -> Item | None:
     """Return what somebody names who names no source; None if it is a source.
 
@@ -139,7 +153,7 @@ def _item(text: str, default: str | None) -> Item | None:
     UnknownIdError
         If it may be several things, or nothing that is known.
     """
-    if "://" in text or os.path.lexists(text):
+    if _is_source(text):
         return None
     try:
         with progress("reading"):

@@ -48,7 +48,7 @@ def compact(
 
     Raises
     ------
-    OSError
+    OSError, FlowprovError
         If a journal cannot be read, or a file not written.
     """
     result = Compacted()

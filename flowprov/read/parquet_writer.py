@@ -8,6 +8,7 @@ under another name and renamed, so nobody sees a part of one. To remove it loses
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from flowprov.errors import FlowprovError
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Extract
@@ -81,7 +83,9 @@ class ParquetWriter:
         Raises
         ------
         OSError
-            If the journal cannot be read, or the file not written.
+            If the journal cannot be read.
+        FlowprovError
+            If the file cannot be written.
         """
         created = create_digest(journal, wanted)
         if created is None:
@@ -94,11 +98,17 @@ class ParquetWriter:
                 return None
             os.chmod(new, stat.S_IMODE(journal.path.stat().st_mode))  # noqa: PTH101 - who may read the journal
             os.replace(new, path)  # noqa: PTH105
+        except self._duckdb.IOException as error:
+            raise FlowprovError(
+                f"{path} cannot be written ({_reason(error)}). Compact where this user may write, and "
+                "the disk has room; journals are read as before."
+            ) from error
         except self._duckdb.Error as error:
-            logger.warning("flowprov cannot write %s: %s", path, str(error).splitlines()[0])
+            logger.warning("flowprov cannot write %s: %s", path, _reason(error))
             return None
         finally:
-            new.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was renamed, or could not be created
+                new.unlink()
         return digest
 
     def _write(self, journal: JournalSummary, digest: Digest, extract: Extract, path: Path) -> bool:
@@ -140,6 +150,10 @@ def _unusual_lines(journal: JournalSummary, extract: Extract) -> tuple[list[str]
         else:
             usual += is_task
     return kept, task_ids, usual
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
 
 
 class _Id(msgspec.Struct):

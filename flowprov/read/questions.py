@@ -30,6 +30,7 @@ from flowprov.read.answers.tables import (
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.digest import Digest
 from flowprov.read.grouping import by_campaign
+from flowprov.read.parquet_files import has_duckdb
 from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.read.verify import verify_journals
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger("flowprov")
+
+_MANY_BYTES = 40_000_000  # of journals: those of 100,000 records
 
 _OneSource: TypeAlias = str | os.PathLike[str] | None
 Sources: TypeAlias = _OneSource | Iterable[str | os.PathLike[str]]
@@ -281,7 +284,27 @@ def campaigns_of(source: Sources, campaign_id: str | None) -> list[CampaignSourc
         opened[0].require_campaign(campaign_id)  # says which there are
     if not found:
         logger.warning("flowprov found no records in %s.", ", ".join(map(str, opened)))
+    _say_if_slow(found.values())
     return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
+
+
+def _say_if_slow(found: Iterable[CampaignSource]) -> None:
+    """Say what makes answers faster, if large journals are read that need not be."""
+    size = sum(
+        _size_of(journal)
+        for one in found
+        for source, journals in one.sources
+        for journal in journals
+        if journal.footer is not None and journal.path not in source.digests
+    )
+    if size > _MANY_BYTES and not any(source.is_server for one in found for source, _ in one.sources):
+        install = "" if has_duckdb() else 'pip install "flowprov[query]" and '
+        logger.warning(
+            "flowprov reads %d MB of journals, which takes a while: %sflowprov compact makes the next "
+            "answers faster.",
+            size // 1_000_000,
+            install,
+        )
 
 
 def _each(source: Sources) -> list[_OneSource]:

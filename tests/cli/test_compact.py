@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import sys
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import flowprov as package
-from flowprov.errors import MissingExtraError
+from flowprov.errors import FlowprovError, MissingExtraError
 from flowprov.journal.format import find_journals
-from flowprov.read import parquet_files
+from flowprov.read import parquet_files, questions
 from flowprov.read.compaction import compact
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
@@ -176,6 +177,30 @@ def test_without_duckdb_the_journals_are_read(buffer_folder: Path, monkeypatch: 
     assert answers(buffer_folder) == before
     with pytest.raises(MissingExtraError, match=r'pip install "flowprov\[query\]"'):
         ParquetWriter()
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(buffer_folder: Path) -> None:
+    journal = find_journals(buffer_folder)[0]
+    file = parquet_path(journal)
+    file.with_name(f"{file.name}.{os.getpid()}.new").mkdir()
+    with pytest.raises(FlowprovError, match=rf"{file.name} cannot be written \(.*\)\. Compact where"):
+        compacted(buffer_folder)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_takes_long_is_said_with_what_makes_it_faster(
+    buffer_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, installed: bool
+) -> None:
+    monkeypatch.setattr(questions, "_MANY_BYTES", 1_000)
+    monkeypatch.setattr(questions, "has_duckdb", lambda: installed)
+    run_table(buffer_folder)
+    assert "flowprov compact makes the next answers faster" in caplog.text
+    assert ("pip install" in caplog.text) is not installed
+    caplog.clear()
+    compacted(buffer_folder)
+    run_table(buffer_folder)
+    assert not caplog.text
 
 
 def test_what_runs_or_is_damaged_is_left(buffer_folder: Path) -> None:
