@@ -357,14 +357,10 @@ def complete_task(task: Task, header: Header, attempt: int | None = None) -> Tas
         The task, and the header of its journal.
     attempt
         The attempt of its workflow, if that is known.
-
-    Notes
-    -----
-    Names that many tasks share are one object in all of them: a million tasks take 220 MB less.
     """
     numbering = (header.journal_id, header.ancestors, header.first_number)
     return msgspec.structs.replace(
-        task,
+        task,  # names that many tasks share are one object: a million tasks take 220 MB less
         workflow_id=_shared(task.workflow_id),
         activity_id=_shared(task.activity_id),
         subtype=_shared(task.subtype),
