@@ -9,6 +9,7 @@ the journal has grown, and the digest counts for nothing.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ from flowprov.regular_files import open_regular
 
 VERSION = 1
 _MAX_FOOTER = 64 * 1024
+_MAX_DIGEST = 1 << 30  # bytes
+_COMPRESSION = 6
 _WORKFLOW = b'{"type":"workflow"'
-_METRICS = b'{"type":"metrics"'
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,10 +155,6 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
         """Yield the lines of workflows."""
         return (line for line in map(bytes, self.kept) if line.startswith(_WORKFLOW))
 
-    def logged(self) -> Iterator[bytes]:
-        """Yield the lines of metrics."""
-        return (line for line in map(bytes, self.kept) if line.startswith(_METRICS))
-
     def open_filter(self) -> OpenRecordFilter:
         """Return what may be open at the end of the journal."""
         kept = OpenRecordFilter()
@@ -169,11 +167,18 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(Digest)
 
 
+def encode_digest(digest: Digest) -> bytes:
+    """Return a digest as bytes: compressed JSON, as it holds what was logged line by line."""
+    return zlib.compress(msgspec.json.encode(digest), _COMPRESSION)
+
+
 def decode_digest(data: bytes) -> Digest | None:
     """Return the digest that some bytes hold; None if they hold none that this version knows."""
     try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):  # of another version, or damaged
+        inflating = zlib.decompressobj()
+        text = inflating.decompress(data, _MAX_DIGEST)
+        return _decoder.decode(text) if inflating.eof else None
+    except (zlib.error, msgspec.MsgspecError, ValueError, RecursionError):  # of another version, or damaged
         return None
 
 

@@ -6,7 +6,7 @@ which only what places a task is decoded; and the whole records of the few that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -113,7 +113,7 @@ class CampaignLines:
         Lines of workflows are among them.
         """
         if (digest := self.digest(journal)) is not None:
-            found = map(decode, chain(digest.workflows(), digest.logged(), self._unusual[journal.path]))
+            found = map(decode, chain(digest.workflows(), self._unusual[journal.path]))
         else:
             reader = JournalReader(journal.path, 0, decode, missing_ok=True)
             found = (one for _, one in reader.read())  # type: ignore[assignment]
@@ -124,13 +124,20 @@ class CampaignLines:
 
         What was logged in them is added to ``logged``.
         """
-        found = [(journal, self._records_of(journal, keys, logged)) for journal in self.journals]
-        if self.files is not None:
+        files = self.files
+        of_files = {} if files is None else files.logged(keys)
+        found = [
+            (journal, self._records_of(journal, keys, logged, of_files.get(journal.path, ())))
+            for journal in self.journals
+        ]
+        if files is not None:
             journal, records = found[0]
-            found[0] = journal, chain(records, self.files.tasks(keys))
+            found[0] = journal, chain(records, files.tasks(keys))
         return found
 
-    def _records_of(self, journal: JournalSummary, keys: set[str], logged: LastMetrics) -> Iterator[Record]:
+    def _records_of(
+        self, journal: JournalSummary, keys: set[str], logged: LastMetrics, metrics: Iterable[bytes]
+    ) -> Iterator[Record]:
         full = full_ids(journal)
 
         def decode(line: bytes) -> Record | None:
@@ -148,6 +155,8 @@ class CampaignLines:
                         logged.add(metrics, task_id, journal.header)
             return None
 
+        for line in metrics:
+            decode(line)
         return self.decoded(journal, decode)
 
 

@@ -21,7 +21,7 @@ from flowprov.errors import FlowprovError
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Extract
-from flowprov.read.digest import Digest, create_digest
+from flowprov.read.digest import Digest, create_digest, encode_digest
 from flowprov.read.parquet_files import DIGEST_KEY, connect, import_duckdb, parquet_path, quoted
 from flowprov.records import Header, LocalId
 
@@ -120,7 +120,7 @@ class ParquetWriter:
         execute("create or replace temp table unusual as select unnest($1::varchar[]) as line", [lines])
         encoded = [msgspec.json.encode(one).decode() for one in task_ids]
         execute("create or replace temp table special as select unnest($1::varchar[]) as task_id", [encoded])
-        execute("set variable digest = $1", [msgspec.json.encode(digest).decode()])
+        execute("set variable digest = $1", [encode_digest(digest)])
         columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in _COLUMNS.items())
         source = (
             f"read_json({quoted(str(journal.path))}, format = 'newline_delimited', "

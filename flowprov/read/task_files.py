@@ -31,6 +31,18 @@ _GROUPS = """
     )
     group by all
 """
+# An id is a number of the journal, or a text.
+_LOGGED = """
+    select filename, line
+    from (
+        select filename, line, split_part(line, '"values":', 1) as ids,
+            regexp_extract(ids, '"task_id":"?([^,"}]+)', 1) as task_id,
+            regexp_extract(ids, '"workflow_id":"([^"]+)', 1) as workflow_id
+        from read_parquet($files, filename = true)
+        where line is not null and starts_with(line, '{"type":"metrics"')
+    )
+    where case task_id when '' then workflow_id else task_id end in (select unnest($keys::varchar[]))
+"""
 _SLOWEST = """
     select task_id, ended_at - started_at as duration
     from read_parquet($1)
@@ -126,6 +138,15 @@ class TaskFiles:
             if "error" in decoded:
                 decoded["error"] = msgspec.convert(decoded["error"], Error)
             yield Task(**values, **decoded)
+
+    def logged(self, task_ids: Collection[str]) -> dict[Path, list[bytes]]:
+        """Return the lines of what was logged in some tasks and workflows, by journal; a few of others too."""
+        lines: dict[Path, list[bytes]] = {path: [] for path in self._digests}
+        numbers = {task_id.rpartition("-")[2] for task_id in task_ids}
+        arguments = {"files": list(self._names), "keys": list(numbers.union(task_ids))}
+        for name, line in self._execute(_LOGGED, arguments):
+            lines[self._names[name]].append(line.encode())
+        return lines
 
     def slowest(self, most: int, *, iterations: bool) -> list[tuple[str, int]]:
         """Return the slowest iterations, or the slowest of all others but forwards of modules inside a model.

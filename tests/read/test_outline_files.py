@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import flowprov
 from flowprov.read.compaction import compact
 from flowprov.read.outline import Outline
 from flowprov.read.parquet_writer import ParquetWriter
@@ -72,3 +73,21 @@ def test_a_training_is_counted_in_its_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("flowprov.read.outline_lines.JournalReader", None)
     assert tree(tmp_path, compacted=False) == expected
     assert sum("epoch" in line for line in expected) == 7
+
+
+def test_what_was_logged_in_shown_tasks_is_read_from_the_files(buffer: Path) -> None:
+    @flowprov.task
+    def train(lr: float) -> None:
+        flowprov.log_metrics(setup=1)
+        for batch in flowprov.BatchLoop(30):
+            flowprov.log_metrics(loss=lr / (batch + 1))
+
+    with flowprov.workflow("W"):
+        flowprov.log_metrics(all=2)
+        train(0.1)
+    flowprov.configure(journal={"path": str(buffer) + "2"})
+    expected = tree(buffer, compacted=False)
+    assert sum("loss=" in line for line in expected) == 6
+    assert any("setup=1" in line for line in expected)
+    assert any("all=2" in line for line in expected)
+    assert tree(buffer, compacted=True) == expected
