@@ -140,7 +140,7 @@ class TaskFiles:
             yield Task(**values, **decoded)
 
     def logged(self, task_ids: Collection[str]) -> dict[Path, list[bytes]]:
-        """Return the lines of what was logged in some tasks and workflows, by journal; a few of others too."""
+        """Return the lines of what was logged in some tasks and workflows, by journal, and a few others."""
         lines: dict[Path, list[bytes]] = {path: [] for path in self._digests}
         numbers = {task_id.rpartition("-")[2] for task_id in task_ids}
         arguments = {"files": list(self._names), "keys": list(numbers.union(task_ids))}
