@@ -18,6 +18,7 @@ from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read import questions
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.dask_frame import dask_frame
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.flat_rows import flat_dicts, flat_frame
 from flowprov.read.follow import Follower
@@ -137,6 +138,33 @@ class Buffer:
     ) -> pd.DataFrame:
         """Return the rows as a DataFrame; see :func:`read_buffer`."""
         return to_frame(list(self.records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)))
+
+    def dask_frame(self, *, campaign_id: str | None = None, merge: bool = False) -> Any:
+        """Return the rows as a Dask DataFrame, for what one machine cannot hold.
+
+        There is a partition for each journal, if all of them are compacted (``flowprov compact``); journals
+        of one workflow, or whose tasks lie in one another, share a partition. If a journal is not compacted,
+        there is one partition. Dask's workers must see the folder.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign; by default the one with the latest record.
+        merge
+            Whether to merge the messages of a task into one row.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            With the columns of :meth:`frame`; rows are sorted within each partition.
+
+        Raises
+        ------
+        MissingExtraError
+            If Dask's DataFrame is not installed.
+        """
+        journals = self._journals_of(campaign_id)
+        return dask_frame(journals, self._source.digests, merge=merge)
 
     def telemetry(self, *, campaign_id: str | None = None) -> pd.DataFrame:
         """Return the telemetry samples as a DataFrame, one line for each sample, sorted by time.

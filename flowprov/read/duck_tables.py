@@ -64,23 +64,18 @@ class DuckTables:
 
     def add(self, name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
         """Create a table and fill it; what a line has beside the columns is left out."""
-        names = distinct_names(columns)
-        selected = []
-        cells: list[list[Any]] = []
-        for column, known_as in zip(columns, names, strict=True):
-            kind, values = _typed(column, [cell(column, line.get(column)) for line in lines])
-            cells.append(values)
-            stored = "varchar" if kind == "timestamp" else kind
-            selected.append(
-                f"try_cast(unnest(${len(cells)}::{stored}[]) as {kind}) as {quoted_name(known_as)}"
-            )
-        self._connection.execute(f"create table {quoted_name(name)} as select {', '.join(selected)}", cells)
+        selected, cells = _selected(columns, lines)
+        self._connection.execute(f"create table {quoted_name(name)} as select {selected}", cells)
         self._names.append(name)
 
-    def drop(self, name: str) -> None:
-        """Drop a table."""
-        self._connection.execute(f"drop table {quoted_name(name)}")
-        self._names.remove(name)
+    def append(self, name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
+        """Add lines to a table that has these columns."""
+        selected, cells = _selected(columns, lines)
+        self._connection.execute(f"insert into {quoted_name(name)} select {selected}", cells)
+
+    def clear(self, name: str) -> None:
+        """Remove the lines of a table."""
+        self._connection.execute(f"truncate {quoted_name(name)}")
 
     def add_files(self, name: str, files: Sequence[Path]) -> None:
         """Add the tasks in Parquet files to a table of rows."""
@@ -162,16 +157,28 @@ class DuckTables:
         )
 
 
+def _selected(columns: Sequence[str], lines: Sequence[Line]) -> tuple[str, list[list[Any]]]:
+    """Return what a SELECT selects to return lines, and the cells of each column, which it takes."""
+    selected = []
+    cells: list[list[Any]] = []
+    for column, known_as in zip(columns, distinct_names(columns), strict=True):
+        kind, values = _typed(column, [cell(column, line.get(column)) for line in lines])
+        cells.append(values)
+        stored = "varchar" if kind == "timestamp" else kind
+        selected.append(f"try_cast(unnest(${len(cells)}::{stored}[]) as {kind}) as {quoted_name(known_as)}")
+    return ", ".join(selected), cells
+
+
 def _typed(column: str, cells: list[Any]) -> tuple[str, list[Any]]:
     """Return the type of a column, and its cells as that."""
-    if column in _TYPES:
-        return _TYPES[column], [None if value is None else value for value in cells]
-    kinds = {type(value) for value in cells} - {type(None)}
+    if _TYPES.get(column, "timestamp") != "timestamp":
+        return _TYPES[column], cells
+    kinds = {type(value) for value in cells} - {type(None)} if column not in _TYPES else set()
     if kinds == {int}:
         return "bigint", cells
     if kinds and kinds <= {int, float}:
         return "double", [None if value is None or value != value else float(value) for value in cells]  # noqa: PLR0124 - NaN is NULL, as in SQLite
-    return "varchar", [None if value is None else str(value) for value in cells]
+    return _TYPES.get(column, "varchar"), [None if value is None else str(value) for value in cells]
 
 
 def _plain(value: Any) -> Any:

@@ -122,7 +122,7 @@ def digests_of(journals: Iterable[Path]) -> dict[Path, Digest]:
         return {}
     found: dict[Path, Digest] = {}
     unusable: dict[Path, str] = {}
-    with connect() as connection:
+    with connect(threads="1") as connection:  # more of them only wait for each other here
         for name, data in _metadata_of(connection, list(candidates)):
             digest = None if data is None else decode_digest(data)
             if digest is not None and digest.fits(candidates[name]):

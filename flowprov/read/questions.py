@@ -28,7 +28,7 @@ from flowprov.read.answers.tables import (
     runs_with_attempts,
 )
 from flowprov.read.campaign_names import campaign_of
-from flowprov.read.digest import Digest
+from flowprov.read.digest import Digest, create_digest
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import has_duckdb
 from flowprov.read.source import Source
@@ -206,7 +206,7 @@ def campaign_table(source: Sources = None) -> list[Line]:
     lines = []
     found = campaigns_of(source, None)
     for one in found:
-        digests = one.digests()
+        digests = {**_new_digests(one), **one.digests()}
         sizes = [_size_of(journal) for journal in one.journals]
         contents = read_runs(campaign_of(one.journals), one.journals, digests)
         lines.append(campaign_line(contents, sum(sizes), one.verdict(digests)))
@@ -245,6 +245,20 @@ def _verdict_of(source: Source, journals: Sequence[JournalSummary], digests: Map
         return verify_journals(source, journals, digests=digests).verdict
     except (FlowprovError, OSError):  # a file that is no journal, or one that went away meanwhile
         return "INCOMPLETE"
+
+
+def _new_digests(campaign: CampaignSource) -> dict[Path, Digest]:
+    """Return the digests of closed journals that have none yet: so each is read once."""
+    known, found = campaign.digests(), {}
+    for journal in campaign.journals:
+        if journal.footer is not None and journal.path not in known:
+            try:
+                created = create_digest(journal)
+            except OSError:  # it went away meanwhile, and that will be said
+                continue
+            if created is not None:
+                found[journal.path] = created[0]
+    return found
 
 
 def all_contents(source: Sources, campaign_id: str | None) -> Iterator[Contents]:

@@ -48,6 +48,7 @@ logger = logging.getLogger("flowprov")
 T = TypeVar("T", Tables, DuckTables)
 
 _MANY = 100_000
+_BATCH = 20_000  # rows that are turned into lines at a time
 _EMPTY: Line = {}
 _Loader: TypeAlias = Callable[[Sources, str | None], tuple[Sequence[str], list[Line]]]
 
@@ -136,14 +137,13 @@ def _add_tasks(
     """Add the table of tasks: from Parquet files as far as that is possible."""
     tables.add("tasks", COLUMNS, [_EMPTY])
     with_telemetry = tables.names_column(sql, ("telemetry_at_start", "telemetry_at_end"))
-    tables.drop("tasks")
+    tables.clear("tasks")
     files: list[Path] = []
-    lines: list[Line] = []
     for one in campaigns_of(source, campaign_id):
         tasks = read_tasks(one.journals, one.digests(), without, with_telemetry=with_telemetry)
         files += tasks.files
-        lines += to_dicts(tasks.rows)
-    tables.add("tasks", COLUMNS, lines)
+        for first in range(0, len(tasks.rows), _BATCH):
+            tables.append("tasks", COLUMNS, to_dicts(tasks.rows[first : first + _BATCH]))
     tables.add_files("tasks", files)
 
 

@@ -131,7 +131,7 @@ ALLOWED_FROM = {("capture", "capture.dask"): "flowprov/capture/workflow.py"}
 
 FRAMEWORKS = {
     "torch": {"capture.torch"},
-    "dask": {"capture.dask"},
+    "dask": {"capture.dask", "read"},  # read makes a DataFrame of it, where one is asked for
     "distributed": {"capture.dask"},
     "pandas": {"read"},
     "numpy": {"read"},  # comes with pandas
