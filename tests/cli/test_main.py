@@ -123,3 +123,10 @@ def test_a_full_disk_and_no_output_at_all_are_no_tracebacks(tmp_path: Path) -> N
             check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (status, said), shell
+
+
+def test_a_command_that_is_not_there_has_the_nearest_named() -> None:
+    for typed, said in (("rusn", "Did you mean run or runs?"), ("xyz", "No such command 'xyz'.")):
+        result = CliRunner().invoke(main, [typed])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.rstrip().endswith(said)
