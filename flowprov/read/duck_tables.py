@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -124,12 +125,28 @@ class DuckTables:
             return [], []
         self._lock()
         try:
-            cursor = self._connection.execute(statement)
-            rows = cursor.fetchall()
+            columns, rows = self._run(statement)
         except (self._duckdb.Error, ValueError) as error:
             raise_if_unreadable(self._connection, self._files, error)
             raise self._usage_error(str(error).split("\n", 1)[0]) from error
-        return [column[0] for column in cursor.description or ()], [tuple(map(_plain, row)) for row in rows]
+        return columns, [tuple(map(_plain, row)) for row in rows]
+
+    def _run(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a statement in a thread: while duckdb works in this one, no handler of a signal runs."""
+
+        def fetch() -> tuple[list[str], list[tuple[Any, ...]]]:
+            cursor = self._connection.execute(statement)
+            rows = cursor.fetchall()
+            return [column[0] for column in cursor.description or ()], rows
+
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(fetch)
+            try:
+                return answer.result()
+            except BaseException:
+                if not answer.done():  # it is what a handler raised
+                    self._connection.interrupt()
+                raise
 
     def _require_select(self, statement: str) -> bool:
         """Return whether there is a statement at all; raise if it would do anything but read."""

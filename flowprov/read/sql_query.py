@@ -96,6 +96,10 @@ def query_rows(
     """Return the names of the columns and the rows that a SELECT finds; see :func:`query`."""
     if not isinstance(sql, str):
         raise UsageError(f"flowprov.query takes SQL as text; it was given {type(sql).__name__}")
+    if not _is_unicode(sql):
+        raise UsageError(
+            "flowprov cannot run this query: it holds bytes that are no UTF-8. Write it as UTF-8."
+        )
     if not has_duckdb():
         return _filled(Tables(), sql, source, campaign_id).select(sql)
     try:
@@ -103,6 +107,15 @@ def query_rows(
     except UnreadableFilesError as error:
         report_unusable(dict.fromkeys(error.paths, "is damaged"))
         return _filled(DuckTables(), sql, source, campaign_id, error.paths).select(sql)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; what a terminal gives may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _filled(

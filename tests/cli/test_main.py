@@ -29,6 +29,7 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
     context = click.Context(main)
     names = main.list_commands(context)
     assert names == [
+        "compact",
         "diff",
         "ls",
         "plan",

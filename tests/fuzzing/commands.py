@@ -58,6 +58,11 @@ _SQL = (
     "load_extension('x')", "readfile('/etc/passwd')", "writefile('x', 'y')", ";", "--", "/*",
     "cast(x as int)", "1e999", "x'ff'", "abs(-9223372036854775808)", "char(0)", "char(27)", "\udcff", "'",
     '"', "?", ":x", "$x", "over (", "case when",
+    "read_csv('/etc/passwd')", "copy runs to 'x'", "install httpfs", "from 'x.parquet'", "pivot runs on name",
+    "describe runs", "summarize runs", "set threads = 1", "export database 'x'", "[1, 2]", "::int", "::json",
+    "{'a': 1}", "unnest(tags)", "interval 1 day", "uuid()", "'nan'::double", "x'ff'::blob", "now()",
+    "glob('/*')", "10::decimal(38, 0)", "'1e999'::double", "timestamp '290000-01-01'",
+    "date '-290000-01-01'", "map {1: 2}",
 )  # fmt: skip
 _BASES = (
     "select * from runs", "select run_id, name from metrics order by value", "select count(*) from tasks",
@@ -166,8 +171,9 @@ def _two(rng: Random, target: CommandTarget) -> _Typed:
 
 
 def _one(rng: Random, target: CommandTarget) -> _Typed:
-    command = rng.choice(("show", "tail", "verify", "rm", "ls", "ship", _word(rng, target)))
-    return [command, *_maybe(rng, _word(rng, target), chance=0.9), *_maybe(rng, "--json")]
+    commands = (["show"], ["tail"], ["verify"], ["rm"], ["ls"], ["ship"], ["settings", "explain"])
+    command = rng.choice((*commands, [_word(rng, target)]))
+    return [*command, *_maybe(rng, _word(rng, target), chance=0.9), *_maybe(rng, "--json")]
 
 
 def _sources(rng: Random, target: CommandTarget) -> _Typed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,27 @@ def test_runs_are_filtered_and_sorted(search: Path) -> None:
         'select "params.lr" as lr, "metrics.loss" as loss from runs where lr > 0.15 order by loss desc'
     )
     assert frame.to_dict("records") == [{"lr": 0.4, "loss": 0.2}, {"lr": 0.2, "loss": 0.1}]
+
+
+def test_what_is_no_unicode_is_refused(search: Path) -> None:
+    with pytest.raises(UsageError, match="it holds bytes that are no UTF-8"):
+        flowprov.query("select '\udcff' from runs")
+
+
+def test_a_signal_ends_a_statement_that_has_no_end(search: Path) -> None:
+    endless = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x, runs"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            flowprov.query(endless)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("best", ["generated->>'$.best'", "cast(generated->>'$.best' as double)"])
