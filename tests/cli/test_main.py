@@ -23,7 +23,7 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
     assert isinstance(main, click.Group)
     context = click.Context(main)
     names = main.list_commands(context)
-    assert names == ["diff", "ls", "query", "rm", "run", "runs", "ship", "show", "verify"]
+    assert names == ["compact", "diff", "ls", "query", "rm", "run", "runs", "ship", "show", "verify"]
     commands = [main.get_command(context, name) for name in names]
     assert [command.name for command in commands if command] == names
 
