@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # The tests start thousands of interpreters: each module is compiled once, when it is first imported, and kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix python-matrix faults soak benchmark dask-scale clean
+.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix python-matrix faults soak benchmark read-sizes dask-scale clean
 
 campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -84,6 +84,9 @@ benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an envi
 	$(BIN)/python -m benchmarks.telemetry
 	$(BIN)/python -m benchmarks.delivery
 	$(BIN)/python -m benchmarks.dask_scale --tasks 6000 --pairs 6
+
+read-sizes: $(READY)  ## what answers cost on 10 thousand and 1 million records; docs/explanation/sizes.md
+	$(BIN)/python -m benchmarks.read_sizes
 
 dask-scale: $(READY)  ## 100,000 Dask tasks recorded, and what that costs the cluster
 	$(BIN)/python -m benchmarks.dask_scale --tasks 100000 --pairs 20

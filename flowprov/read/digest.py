@@ -40,7 +40,7 @@ from flowprov.records import (
 )
 from flowprov.regular_files import open_regular
 
-VERSION = 1
+VERSION = 1  # to be raised whenever the same journal gives another digest
 _MAX_FOOTER = 64 * 1024
 _MAX_DIGEST = 1 << 30  # bytes
 _COMPRESSION = 6

@@ -56,11 +56,7 @@ def texts(lines: list[dict[str, object]]) -> list[str]:
     return [repr({name: line[name] for name in sorted(line)}) for line in lines]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_answers_are_the_same_from_extracts_and_from_digests(
-    journals: Journals,
-) -> None:
+def check(journals: Journals) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         write_campaign(folder, journals)
@@ -70,6 +66,19 @@ def test_answers_are_the_same_from_extracts_and_from_digests(
         assert answers_of(folder, whole=False) == whole
     finally:
         shutil.rmtree(folder)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns)
+def test_answers_are_the_same_from_extracts_and_from_digests(journals: Journals) -> None:
+    check(journals)
+
+
+@pytest.mark.soak
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns)
+def test_answers_are_the_same_from_extracts_and_from_digests_in_many_buffers(journals: Journals) -> None:
+    check(journals)
 
 
 def test_an_extract_does_not_grow_with_the_epochs(tmp_path: Path) -> None:

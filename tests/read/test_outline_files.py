@@ -37,13 +37,7 @@ def tree(folder: Path, *, compacted: bool, most: int = 6, fold_forwards: bool = 
     return [*lines, f"{outline.failures} failed", *(f"{key}: {outline.label(key)}" for key in named)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns, st.integers(0, 3), st.booleans())
-def test_the_tree_is_the_same(
-    journals: Journals,
-    most: int,
-    fold: bool,  # noqa: FBT001 - drawn
-) -> None:
+def check(journals: Journals, most: int, *, fold: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         write_campaign(folder, journals)
@@ -51,6 +45,27 @@ def test_the_tree_is_the_same(
         assert tree(folder, compacted=True, most=most, fold_forwards=fold) == expected
     finally:
         shutil.rmtree(folder)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns, st.integers(0, 3), st.booleans())
+def test_the_tree_is_the_same(
+    journals: Journals,
+    most: int,
+    fold: bool,  # noqa: FBT001 - drawn
+) -> None:
+    check(journals, most, fold=fold)
+
+
+@pytest.mark.soak
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns, st.integers(0, 3), st.booleans())
+def test_the_tree_is_the_same_in_many_buffers(
+    journals: Journals,
+    most: int,
+    fold: bool,  # noqa: FBT001 - drawn
+) -> None:
+    check(journals, most, fold=fold)
 
 
 def test_a_training_is_counted_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,7 @@ def compact_all(folder: Path) -> None:
     compact(source.campaign("c1"), source.digests, _writer)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_tasks_are_the_same(journals: Journals) -> None:
+def check(journals: Journals) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         write_campaign(folder, journals)
@@ -58,6 +56,19 @@ def test_tasks_are_the_same(journals: Journals) -> None:
         assert rows_of(folder, _EVERYTHING) == expected
     finally:
         shutil.rmtree(folder)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns)
+def test_tasks_are_the_same(journals: Journals) -> None:
+    check(journals)
+
+
+@pytest.mark.soak
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(campaigns)
+def test_tasks_are_the_same_in_many_buffers(journals: Journals) -> None:
+    check(journals)
 
 
 def test_readings_are_joined_where_a_statement_asks_for_them(tmp_path: Path) -> None:
