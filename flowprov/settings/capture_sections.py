@@ -114,9 +114,9 @@ class TorchSettings(Section, frozen=True, kw_only=True):
         bool,
         Key(
             "Whether the inputs and outputs of recorded forwards have statistics.",
-            "That is minimum, maximum, mean, share of zeros, numbers of NaN and infinite elements. They are "
-            "computed on the tensor's own device and read when they are ready, so nothing waits. They cost "
-            "some reductions over each of these tensors.",
+            "That is minimum, maximum, mean, share of zeros, numbers of NaN and infinite elements, and a sum "
+            "of all bits, which tells tensors apart. They are computed on the tensor's own device and read "
+            "when they are ready, so nothing waits. They cost some reductions over each of these tensors.",
         ),
     ] = False
 
