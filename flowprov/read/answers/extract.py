@@ -214,11 +214,11 @@ class ExtractBuilder:
             self._open.setdefault(key, []).append((position, task))
             return
         earlier = self._open.pop(key, None) if self._open else None
-        if isinstance(key, str) or key in self._special or (earlier and type(earlier[0][1]) is Task):
+        if isinstance(key, str) or key in self._special or _starts_in(earlier):
             self._unusual.update((position, *(place for place, _ in earlier or ())))
         if task.subtype == ITERATION and self._may_leave_out(key, earlier):
             self._add_iteration(position, key, task, earlier)  # type: ignore[arg-type]
-        elif self._is_kept(key):
+        elif self._is_kept(key) or _starts_iteration(task, earlier):
             for place, record in earlier or ():
                 self._keep(place, record)  # type: ignore[arg-type]
             self._keep(position, task)
@@ -233,9 +233,9 @@ class ExtractBuilder:
             return False
         if key in self._special or key in self._asked_keys:
             return False
-        return key not in self._wanted or not (
-            self._every_iteration or (earlier and type(earlier[0][1]) is Task)
-        )
+        if _starts_in(earlier):  # what its start tells stands in no other record
+            return False
+        return key not in self._wanted or not self._every_iteration
 
     def _is_kept(self, key: Key) -> bool:
         if isinstance(key, str) or not 0 <= key < _MAX_NUMBER or self._readings > _MAX_READINGS:
@@ -255,7 +255,7 @@ class ExtractBuilder:
 
     def _leave_out(self, key: int, task: Task, earlier: list[Placed] | None) -> None:
         self._left_out.add_number("", key)
-        starts = [record for _, record in earlier or () if type(record) is Task]
+        starts = _starts_in(earlier)
         if len(starts) > 1:
             self._see_again(key)
         known = (*starts, task)
@@ -298,6 +298,17 @@ class ExtractBuilder:
             self._special.add(key)
         self._records.append((position, correction))
         self._unusual.add(position)
+
+
+def _starts_in(earlier: list[Placed] | None) -> list[Task]:
+    """Return the records of starts among what came before the end of a task."""
+    return [record for _, record in earlier or () if type(record) is Task]
+
+
+def _starts_iteration(task: Task, earlier: list[Placed] | None) -> bool:
+    """Whether a task is an iteration that has a start of its own: both records are needed then."""
+    starts = _starts_in(earlier)
+    return bool(starts) and ITERATION in (task.subtype, *(start.subtype for start in starts))
 
 
 def extract_of(
