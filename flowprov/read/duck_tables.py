@@ -19,6 +19,7 @@ from flowprov.errors import UsageError
 from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, time_text
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import COLUMNS
+from flowprov.read.json_paths import with_numbers
 from flowprov.read.parquet_files import connect, import_duckdb, quoted, raise_if_unreadable
 
 _TELEMETRY = ("telemetry_at_start", "telemetry_at_end")
@@ -40,6 +41,15 @@ _IN_FILE = {
     "error": "case when error is not null then json_object('type', error->>'type', 'message', "
     "coalesce(error->>'message', ''), 'traceback', error->>'traceback')::varchar end",
 }
+_WITH_VALUES = ("tasks", "workflows")
+# Functions for dates that people know from SQLite. They take a time, a text, or 'now'.
+_MOMENT = (
+    "try_cast(case when moment::varchar = 'now' then now()::varchar else moment::varchar end as timestamp)"
+)
+_MACROS = (
+    f"julianday(moment) as julian({_MOMENT})",
+    f"unixepoch(moment) as cast(floor(epoch({_MOMENT})) as bigint)",
+)
 _NOT_OF_TASKS = (
     "parent_workflow_id",
     "name",
@@ -60,6 +70,8 @@ class DuckTables:
         self._connection = connect(python_enable_replacements="false", autoinstall_known_extensions="false")
         for setting in ("old_implicit_casting = true", "timezone = 'UTC'", "temp_directory = ''"):
             self._connection.execute(f"set {setting}")
+        for macro in _MACROS:
+            self._connection.execute(f"create macro {macro}")
         self._names: list[str] = []
         self._files: list[Path] = []
 
@@ -123,13 +135,20 @@ class DuckTables:
         """
         if not self._require_select(statement):
             return [], []
-        self._lock()
         try:
+            statement = with_numbers(statement, self._json_types)
+            self._lock()
             columns, rows = self._run(statement)
         except (self._duckdb.Error, ValueError) as error:
             raise_if_unreadable(self._connection, self._files, error)
             raise self._usage_error(str(error).split("\n", 1)[0]) from error
         return columns, [tuple(map(_plain, row)) for row in rows]
+
+    def _json_types(self, column: str, path: str) -> set[str | None]:
+        """Return the types of all values under a path in the rows of tasks and workflows."""
+        tables = [quoted_name(name) for name in self._names if name in _WITH_VALUES]
+        found = " union ".join(f"select distinct json_type({column}, $1) from {name}" for name in tables)  # noqa: S608 - quoted
+        return {kind for (kind,) in self._connection.execute(found, [path]).fetchall()} if tables else set()
 
     def _run(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run a statement in a thread: while duckdb works in this one, no handler of a signal runs."""

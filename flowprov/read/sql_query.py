@@ -81,8 +81,8 @@ def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -
     The tables are ``runs``, ``metrics`` and ``campaigns``, with the columns of the functions of that name;
     ``tasks`` and ``workflows``, with those of :func:`flowprov.read_buffer`; and ``telemetry``, with those of
     :meth:`flowprov.Buffer.telemetry`. ``used``, ``generated`` and ``custom_metadata`` are JSON texts:
-    ``generated->>'$.loss'``; in duckdb that is a text, so ``cast(generated->>'$.loss' as double)`` compares
-    numbers in both. Times are in UTC: timestamps in duckdb, texts in SQLite and in the result.
+    ``generated->>'$.loss'`` is a number, if all values under ``loss`` are numbers. Times are in UTC:
+    timestamps in duckdb, texts in SQLite and in the result.
 
     duckdb (``pip install "flowprov[query]"``) reads Parquet files where ``flowprov compact`` wrote them.
     """
