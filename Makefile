@@ -21,9 +21,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Four processes share the tests, file by file: servers and clusters of a file are started once. Many tests wait for
-# other processes, so four keep two cores busy. WORKERS=0 takes one.
-WORKERS ?= 4
+# Three processes share the tests, file by file: servers and clusters of a file are started once. Many tests wait for
+# other processes, so three keep two cores busy. WORKERS=0 takes one.
+WORKERS ?= 3
 tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

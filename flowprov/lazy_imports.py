@@ -30,10 +30,17 @@ def import_lazily(name: str) -> ModuleType:
         if not _registered_twice:
             # What is registered last is called first before a fork. Logging takes its lock there, and our
             # imports need this lock: ours has to be taken before.
-            import_module("logging")
+            _import_logging()
             _registered_twice = True
             _register()
         return import_module(name)
+
+
+def _import_logging() -> None:
+    try:
+        import_module("logging")
+    except OverflowError:
+        return  # the clock says what Python cannot hold; guard.py imports it in spite of that
 
 
 def _before_fork() -> None:

@@ -78,11 +78,17 @@ def _play_twice(
     except SyntaxError:
         assume(False)
     plain = _run(source, _plain, operations, captured=False)
+    around = context.current.get()
+    before = set(around.journal.open_scopes) if around is not None else set()
     captured = _run(source, CAPTURES[kind], operations, captured=True)
     if isinstance(plain[-1], tuple) and plain[-1][0] == "unraisable":
         # It was let go and did not end: the interpreter says so. The inner generator is then let go, too, and
-        # may say so once more.
+        # may say so once more. What the body opened meanwhile nobody closes before its workflow ends.
         captured = captured[: len(plain)]
+        context.current.set(around)
+        if around is not None:
+            for key in set(around.journal.open_scopes) - before:
+                del around.journal.open_scopes[key]
     return captured, plain
 
 

@@ -245,9 +245,11 @@ def test_a_killed_shipper_is_replaced_while_the_program_runs(server: RedisServer
     script = tmp_path / "program.py"
     with start(program, tmp_path, env=environment, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
+        killed: list[int] = []
         for _ in range(2):
-            wait_until(lambda: len(shippers(tmp_path)) == 1)
-            shippers(tmp_path)[0].kill()
+            living = wait_until(lambda: [one for one in shippers(tmp_path) if one.pid not in killed])[0]
+            killed.append(living.pid)
+            living.kill()
             process.stdin.write("\n")
             process.stdin.flush()
         process.stdin.close()

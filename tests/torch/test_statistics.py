@@ -283,7 +283,8 @@ def test_statistics_of_another_device_are_written_when_they_are_ready(buffer: Pa
         assert "statistics" not in generated(buffer, 0)["output"]
         device.done = True
         model(batch())
-        assert len(corrections(buffer)) == 4
+        # Those of the third forward are there too, if a thread that maintains a journal came by meanwhile.
+        assert 4 <= len(corrections(buffer)) <= 6
     assert len(corrections(buffer)) == device.started == 6
     for row in rows(buffer):
         assert statistics_of(row["used"]["x"])["mean"] == 1.0
@@ -385,7 +386,7 @@ def test_a_forked_child_leaves_pending_copies_to_its_parent(buffer: Path, device
             async_values.flush_ready()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        assert corrections(buffer) == []
+        assert len(corrections(buffer)) in (0, 2)  # 2 if the parent had a heartbeat since
     assert len(corrections(buffer)) == 2
 
 
