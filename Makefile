@@ -21,9 +21,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Three processes share the tests, file by file: servers and clusters of a file are started once. Many tests wait for
-# other processes, so three keep two cores busy. WORKERS=0 takes one.
-WORKERS ?= 3
+# Two processes share the tests, file by file: servers and clusters of a file are started once. WORKERS=0 takes one.
+WORKERS ?= 2
 tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
