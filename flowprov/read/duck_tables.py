@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from flowprov.errors import UsageError
 from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, time_text
+from flowprov.read.answers.statements import run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import COLUMNS
 from flowprov.read.json_paths import with_numbers
@@ -138,10 +137,10 @@ class DuckTables:
         try:
             statement = with_numbers(statement, self._json_types)
             self._lock()
-            columns, rows = self._run(statement)
+            columns, rows = run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
         except (self._duckdb.Error, ValueError) as error:
             raise_if_unreadable(self._connection, self._files, error)
-            raise self._usage_error(str(error).split("\n", 1)[0]) from error
+            raise statement_error(str(error).split("\n", 1)[0], self._names) from error
         return columns, [tuple(map(_plain, row)) for row in rows]
 
     def _json_types(self, column: str, path: str) -> set[str | None]:
@@ -150,31 +149,19 @@ class DuckTables:
         found = " union ".join(f"select distinct json_type({column}, $1) from {name}" for name in tables)  # noqa: S608 - quoted
         return {kind for (kind,) in self._connection.execute(found, [path]).fetchall()} if tables else set()
 
-    def _run(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Run a statement in a thread: while duckdb works in this one, no handler of a signal runs."""
-
-        def fetch() -> tuple[list[str], list[tuple[Any, ...]]]:
-            cursor = self._connection.execute(statement)
-            rows = cursor.fetchall()
-            return [column[0] for column in cursor.description or ()], rows
-
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(fetch)
-            try:
-                return answer.result()
-            except BaseException:
-                if not answer.done():  # it is what a handler raised
-                    self._connection.interrupt()
-                raise
+    def _fetch(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        cursor = self._connection.execute(statement)
+        rows = cursor.fetchall()
+        return [column[0] for column in cursor.description or ()], rows
 
     def _require_select(self, statement: str) -> bool:
         """Return whether there is a statement at all; raise if it would do anything but read."""
         try:
             statements = self._duckdb.extract_statements(statement)
         except (self._duckdb.Error, ValueError) as error:
-            raise self._usage_error(str(error).split("\n", 1)[0]) from error
+            raise statement_error(str(error).split("\n", 1)[0], self._names) from error
         if any(one.type != self._duckdb.StatementType.SELECT for one in statements) or len(statements) > 1:
-            raise self._usage_error("it may only read")
+            raise statement_error("it may only read", self._names)
         return bool(statements)
 
     def _lock(self) -> None:
@@ -185,12 +172,6 @@ class DuckTables:
             "lock_configuration = true",
         ):
             self._connection.execute(f"set {setting}")
-
-    def _usage_error(self, reason: str) -> UsageError:
-        return UsageError(
-            f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
-            f'{", ".join(self._names)}; names with dots stand in quotes ("params.lr").'
-        )
 
 
 def _selected(columns: Sequence[str], lines: Sequence[Line]) -> tuple[str, list[list[Any]]]:

@@ -57,16 +57,17 @@ def test_what_is_no_unicode_is_refused(search: Path) -> None:
         flowprov.query("select '\udcff' from runs")
 
 
-def test_a_signal_ends_a_statement_that_has_no_end(search: Path) -> None:
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError])
+def test_a_signal_ends_a_statement_that_has_no_end(search: Path, kind: type[BaseException]) -> None:
     endless = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x, runs"
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 2)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(kind):
             flowprov.query(endless)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowprov.errors import UsageError
+from flowprov.read.answers.statements import run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 
 TIMES = ("submitted_at", "started_at", "ended_at", "at")
 _MAX_INT = 2**63 - 1
 _MAX_COLUMNS = 1_900  # SQLite takes 2,000
-_STEPS = 100_000  # of SQLite's machine: about a millisecond
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ALLOWED = (
     sqlite3.SQLITE_SELECT,
@@ -36,7 +35,7 @@ class Tables:
     """Tables in memory, on which statements run."""
 
     def __init__(self) -> None:
-        self._connection = sqlite3.connect(":memory:")
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
         self._names: list[str] = []
 
     def add(self, name: str, columns: Sequence[str], lines: Iterable[Line]) -> None:
@@ -65,29 +64,21 @@ class Tables:
             If the statement is wrong, or would do anything but read.
         """
         self._connection.set_authorizer(_authorize)
-        self._connection.set_progress_handler(_let_signals_in, _STEPS)
         try:
-            cursor = self._connection.execute(statement)
-            rows = cursor.fetchall()
+            return run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            if str(error) == "interrupted":  # by what a signal handler raised, which SQLite does not pass on
-                raise KeyboardInterrupt from error
             reason = "it may only read" if "not authorized" in str(error) else str(error)
-            raise UsageError(
-                f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
-                f'{", ".join(self._names)}; names with dots stand in quotes ("params.lr").'
-            ) from error
+            raise statement_error(reason, self._names) from error
+
+    def _fetch(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        cursor = self._connection.execute(statement)
+        rows = cursor.fetchall()
         return [column[0] for column in cursor.description or ()], rows
 
 
 def quote_dotted(expression: str) -> str:
     """Return a condition in which names with dots are quoted, as SQL wants them."""
     return _TOKEN.sub(lambda match: match[0] if match[0][0] in "'\"" else quoted_name(match[0]), expression)
-
-
-def _let_signals_in() -> int:
-    """Return that a statement goes on. As it is Python, handlers of signals run when SQLite calls it."""
-    return 0
 
 
 def _authorize(action: int, _: str | None, detail: str | None, *__: object) -> int:
