@@ -18,8 +18,8 @@ import msgspec
 
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import Counts, Extract, ExtractBuilder
-from flowprov.read.decoding import decode_restored, reader_of
+from flowprov.read.answers.extract import Counts, Extract, ExtractBuilder, finish
+from flowprov.read.decoding import decode_restored
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.open_records import OpenRecordFilter
 from flowprov.read.references import JournalNames, JournalReferences, TaskList, TaskReferences
@@ -255,12 +255,8 @@ class _Reading:
             self.processes.append(record)
 
     def extract(self) -> Extract:
-        """Return the extract; read the journal again if that takes it."""
-        while not self._builder.is_complete():
-            self._builder.begin()
-            for position, record in reader_of(self._journal).read():
-                self._builder.add(position, record)
-        return self._builder.result()
+        """Return the extract."""
+        return finish(self._builder, self._journal)
 
     def has_attempts(self) -> bool:
         """Whether a workflow has several attempts in this journal."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowprov.read.labels import FORWARDS
 from flowprov.read.lineage import Rows, iter_fields
 
-_FORWARDS = frozenset({"parent_forward", "child_forward"})
 _FIELDS = (
     "task_id",
     "parent_task_id",
@@ -72,7 +72,7 @@ def _end_of(row: dict[str, Any]) -> Any:
 
 def _produced_nonfinite(row: dict[str, Any]) -> bool:
     return (
-        row["subtype"] in _FORWARDS
+        row["subtype"] in FORWARDS
         and isinstance(row["generated"], dict)
         and _has_nonfinite(row["generated"])
         and not _has_nonfinite(row["used"])

@@ -316,12 +316,18 @@ def extract_of(
 ) -> Extract:
     """Read a journal and return its extract; see :class:`ExtractBuilder`."""
     builder = ExtractBuilder(journal.header, wanted, every_iteration=every_iteration)
-    while True:
+    for position, record in reader_of(journal).read():
+        builder.add(position, record)
+    return finish(builder, journal)
+
+
+def finish(builder: ExtractBuilder, journal: JournalSummary) -> Extract:
+    """Return the extract of a journal that was read once; read it again as often as that takes."""
+    while not builder.is_complete():
+        builder.begin()
         for position, record in reader_of(journal).read():
             builder.add(position, record)
-        if builder.is_complete():
-            return builder.result()
-        builder.begin()
+    return builder.result()
 
 
 def unanswered(extracts: Mapping[str, Extract]) -> dict[str, set[str]]:

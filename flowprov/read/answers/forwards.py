@@ -20,9 +20,9 @@ from flowprov.read.answers.extract import ITERATION
 from flowprov.read.answers.items import Item
 from flowprov.read.answers.run_search import TaskTree
 from flowprov.read.answers.series import epoch_of, loop_name
+from flowprov.read.labels import FORWARDS
 from flowprov.records import Task, Workflow
 
-_FORWARDS = frozenset({"parent_forward", "child_forward"})
 _OF_THE_PLACE = frozenset({"device", "nbytes"})  # what a description says of where a tensor lies
 _COMPUTED = ("statistics", "bit_sum")
 
@@ -30,7 +30,7 @@ _Call = tuple[str | None, int | None, str, int]
 """The name of the model, the rank, the path of the module, and the ordinal of the call."""
 
 
-class Forward(NamedTuple):
+class ForwardCall(NamedTuple):
     """A recorded call of a module; ``step`` and ``epoch`` are those of the loops around it."""
 
     task: Task
@@ -63,7 +63,7 @@ def first_difference(a: Item, b: Item) -> dict[str, Any] | None:
     return None
 
 
-def forwards_of(item: Item) -> dict[_Call, Forward]:
+def forwards_of(item: Item) -> dict[_Call, ForwardCall]:
     """Return the forwards of a run, a task, a workflow or a campaign.
 
     Raises
@@ -71,22 +71,21 @@ def forwards_of(item: Item) -> dict[_Call, Forward]:
     JournalError
         If none is recorded with statistics.
     """
-    rows = [] if item.contents is None else item.contents.rows
-    tree = None if item.contents is None else TaskTree(item.contents)
-    models = {row.workflow_id: row.name for row in rows if isinstance(row, Workflow)}
-    found: dict[_Call, Forward] = {}
+    tree = TaskTree(item.contents)
+    models = {row.workflow_id: row.name for row in item.contents.rows if isinstance(row, Workflow)}
+    found: dict[_Call, ForwardCall] = {}
     ordinals: Counter[tuple[str | None, int | None, str]] = Counter()
-    tasks = sorted(_tasks_of(item, tree), key=lambda task: task.started_at or 0) if tree else []
+    tasks = sorted(_tasks_of(item, tree), key=lambda task: task.started_at or 0)
     steps = _steps(tasks)
     for task in tasks:
         path = (task.custom_metadata or {}).get("module_path")
-        if task.subtype in _FORWARDS and isinstance(path, str) and tree is not None:
+        if task.subtype in FORWARDS and isinstance(path, str):
             module = models.get(str(task.workflow_id)), task.rank, path
             around = tree.around(tree.tasks.get(str(task.parent_task_id)))
             step = steps.get(str(around[0].task_id)) if around else None
             call = (*module, ordinals[module])
             ordinals[module] += 1
-            found[call] = Forward(task, path, call[-1], step, epoch_of(around))
+            found[call] = ForwardCall(task, path, call[-1], step, epoch_of(around))
     if not any(_has_statistics(forward.task.generated) for forward in found.values()):
         raise JournalError(
             f"no forward of {item.kind} {item.id} is recorded with statistics. Capture the model with "
@@ -101,8 +100,9 @@ def _tasks_of(item: Item, tree: TaskTree) -> Iterator[Task]:
         yield from (task for task in tree.tasks.values() if tree.lies_in(task, str(item.task.task_id)))
         return
     workflows = {(one.workflow_id, one.attempt or 1) for one in item.workflows}
-    rows = [] if item.contents is None else item.contents.rows
-    nested = [row for row in rows if isinstance(row, Workflow) and row.parent_workflow_id is not None]
+    nested = [
+        row for row in item.contents.rows if isinstance(row, Workflow) and row.parent_workflow_id is not None
+    ]
     grown = True
     while grown:
         inner = {
@@ -127,7 +127,7 @@ def _steps(tasks: Iterable[Task]) -> dict[str, int]:
     return steps
 
 
-def _end_of(forward: Forward) -> tuple[int, int]:
+def _end_of(forward: ForwardCall) -> tuple[int, int]:
     """Return the place of a call in the order of ends: a child ends before its parent."""
     task = forward.task
     return (task.ended_at or task.started_at or 0), -(task.started_at or 0)

@@ -26,6 +26,8 @@ class Item(msgspec.Struct):
 
     Attributes
     ----------
+    contents
+        What its campaign holds.
     kind, id, name
         What it is.
     workflows
@@ -34,17 +36,15 @@ class Item(msgspec.Struct):
         Its task, if it is one.
     values
         What it measured; of a campaign nothing.
-    contents
-        What its campaign holds.
     """
 
+    contents: Contents
     kind: str
     id: str
     name: str | None
     workflows: list[Workflow]
     task: Task | None
     values: list[Value] = []
-    contents: Contents | None = None
 
     @property
     def used(self) -> JsonObject:
@@ -88,7 +88,6 @@ def find_items(found: Iterable[Contents], wanted: str) -> list[Item]:
     matches: dict[str, Item] = {}
     for contents in found:
         for item in _items_of(contents):
-            item.contents = contents
             if item.id == wanted:
                 return [item]
             if item.id.startswith(wanted) or item.name == wanted:
@@ -106,26 +105,26 @@ def describe_several(wanted: str, matches: Sequence[Item]) -> str:
 def _items_of(contents: Contents) -> Iterator[Item]:
     tree = TaskTree(contents)
     for group in runs_with_attempts(contents, attempts=False):
-        yield _run_item(group, tree)
+        yield _run_item(contents, group, tree)
     workflows = [row for row in contents.rows if isinstance(row, Workflow)]
     by_id: dict[str, list[Workflow]] = {}
     for workflow in workflows:
         by_id.setdefault(workflow.workflow_id, []).append(workflow)
     for workflow_id, attempts in by_id.items():
-        yield Item("workflow", workflow_id, attempts[-1].name, attempts[-1:], None)
+        yield Item(contents, "workflow", workflow_id, attempts[-1].name, attempts[-1:], None)
     campaign = contents.campaign
-    yield Item("campaign", campaign.campaign_id, campaign.name, workflows, None)
-    yield from _task_items(contents.rows, by_id)
+    yield Item(contents, "campaign", campaign.campaign_id, campaign.name, workflows, None)
+    yield from _task_items(contents, by_id)
 
 
-def _task_items(rows: Iterable[Task | Workflow], workflows: dict[str, list[Workflow]]) -> Iterator[Item]:
-    for row in rows:
+def _task_items(contents: Contents, workflows: dict[str, list[Workflow]]) -> Iterator[Item]:
+    for row in contents.rows:
         if isinstance(row, Task):
             around = workflows.get(str(row.workflow_id), [])[-1:]
-            yield Item("task", str(row.task_id), row.activity_id, around, row)
+            yield Item(contents, "task", str(row.task_id), row.activity_id, around, row)
 
 
-def _run_item(group: Sequence[Run], tree: TaskTree) -> Item:
+def _run_item(contents: Contents, group: Sequence[Run], tree: TaskTree) -> Item:
     last = group[-1]
     workflows = [] if last.workflow is None else [last.workflow]
-    return Item("run", group[0].run_id, last.name, workflows, last.task, values_of(group, tree))
+    return Item(contents, "run", group[0].run_id, last.name, workflows, last.task, values_of(group, tree))
