@@ -21,7 +21,7 @@ from flowprov.read.campaign_names import find_campaign
 from flowprov.read.frames import as_datetime, to_dicts
 from flowprov.read.grouping import by_campaign
 from flowprov.read.labels import labels_of
-from flowprov.read.live import Event, LiveCampaign, Measured, Notice, latest_campaign, time_of
+from flowprov.read.live import Event, LiveCampaign, Measurement, Notice, latest_campaign, time_of
 from flowprov.read.source import Source
 
 _POLL_S = 0.5
@@ -87,7 +87,7 @@ def _kept(live: Sequence[LiveCampaign], *, metrics: bool) -> Iterator[Event]:
         for event in one.look():
             if isinstance(event, Notice):
                 print_lines(f"flowprov tail: {event.text}", to_stderr=True)
-            elif isinstance(event, Measured) == metrics:
+            elif isinstance(event, Measurement) == metrics:
                 yield event
 
 
@@ -101,7 +101,7 @@ def _print(events: Sequence[Event], *, as_json: bool) -> bool:
 def _line(event: Event) -> str:
     time = as_datetime(time_of(event))
     at = "-" if time is None else f"{time:%H:%M:%S}"
-    if isinstance(event, Measured):
+    if isinstance(event, Measurement):
         values = " ".join(f"{name}={value:.6g}" for name, value in event.values.items())
         parts = [event.workflow, event.loop, "" if event.step is None else f"step {event.step}", values]
         return "  ".join([at, *filter(None, parts)])
@@ -109,7 +109,7 @@ def _line(event: Event) -> str:
 
 
 def _as_dict(event: Event) -> dict[str, Any]:
-    if isinstance(event, Measured):
+    if isinstance(event, Measurement):
         return {"type": "metrics", **event._asdict(), "at": as_datetime(event.at)}
     (fields,) = to_dicts([event])  # type: ignore[list-item]
     return {name: value for name, value in fields.items() if value is not None}

@@ -47,7 +47,7 @@ def records_of(journal: JournalSummary) -> Iterator[Record]:
 
 def records_of_kind(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
     """Yield a journal's records of one kind, with values restored; other lines are not decoded."""
-    prefix = b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
+    prefix = prefix_of(kind)
 
     def decode(line: bytes) -> Record | None:
         return decode_restored(line) if line.startswith(prefix) else None
@@ -55,6 +55,11 @@ def records_of_kind(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
     for _, record in JournalReader(journal.path, 0, decode, missing_ok=True).read():
         if isinstance(record, kind):
             yield record
+
+
+def prefix_of(kind: type[Any]) -> bytes:
+    """Return how each line of a kind of records begins."""
+    return b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
 
 
 def decode_restored(line: bytes) -> Record:

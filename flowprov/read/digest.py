@@ -19,7 +19,7 @@ import msgspec
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Counts, Extract, ExtractBuilder, finish
-from flowprov.read.decoding import decode_restored
+from flowprov.read.decoding import decode_restored, prefix_of
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.open_records import OpenRecordFilter
 from flowprov.read.references import JournalNames, JournalReferences, TaskList, TaskReferences
@@ -36,6 +36,7 @@ from flowprov.records import (
     Record,
     Sample,
     Task,
+    Workflow,
     decode,
 )
 from flowprov.regular_files import open_regular
@@ -44,7 +45,7 @@ VERSION = 1  # to be raised whenever the same journal gives another digest
 _MAX_FOOTER = 64 * 1024
 _MAX_DIGEST = 1 << 30  # bytes
 _COMPRESSION = 6
-_WORKFLOW = b'{"type":"workflow"'
+_WORKFLOW = prefix_of(Workflow)
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +199,7 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
         None if the journal is damaged, or is not closed: then it must be read each time.
     """
     length = journal.path.stat().st_size
-    reading = _Reading(journal, wanted)
+    reading = _DigestParts(journal, wanted)
     report = report_on(journal, reading.add)
     end = _last_line(journal.path, length)
     if report.damages or report.footer is None or journal.header_lost or not _is(end, report.footer):
@@ -230,7 +231,7 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
     return digest, extract
 
 
-class _Reading:
+class _DigestParts:
     """Collects what a digest holds, in one reading of a journal, as a rule."""
 
     def __init__(self, journal: JournalSummary, wanted: Iterable[str]) -> None:

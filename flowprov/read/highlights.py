@@ -10,12 +10,12 @@ import heapq
 from collections.abc import Mapping
 
 from flowprov.read.attempts import AttemptIndex, attempt_key
+from flowprov.read.labels import CHILD_FORWARD, ITERATION
 from flowprov.read.task_files import TaskFiles
 from flowprov.records import Header, JsonObject, Metrics, Status
 
 _MOST = 3
 _MOST_FAILED = 5
-_ITERATION, _CHILD_FORWARD = "iteration", "child_forward"
 
 
 class Highlights:
@@ -39,10 +39,10 @@ class Highlights:
         self, key: str, subtype: str | None, status: str | None, started_at: int | None, ended_at: int | None
     ) -> None:
         """Take note of a task that ended; times are in nanoseconds."""
-        iterates = subtype == _ITERATION
+        iterates = subtype == ITERATION
         if status == Status.ERROR.value and not iterates:
             self.add_failure(key, ended_at)
-        if started_at is not None and ended_at is not None and subtype != _CHILD_FORWARD:
+        if started_at is not None and ended_at is not None and subtype != CHILD_FORWARD:
             _keep(self._slowest[iterates], (ended_at - started_at, key), _MOST)
 
     def add_failure(self, key: str, ended_at: int | None) -> None:

@@ -36,7 +36,8 @@ LABEL_FIELDS = (
 )
 """The fields of a row of which a line is made."""
 
-FORWARDS = frozenset(("parent_forward", "child_forward"))
+ITERATION, CHILD_FORWARD = "iteration", "child_forward"
+FORWARDS = frozenset(("parent_forward", CHILD_FORWARD))
 _VALUES = ("used", "generated", "metrics")  # the last of them only in trees of campaigns
 _KINDS = {"torch_model": "model", **dict.fromkeys(FORWARDS, "forward")}
 _MAX_VALUES = 4  # values of a kind that are shown on one line

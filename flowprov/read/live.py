@@ -15,8 +15,11 @@ import msgspec
 from flowprov.errors import JournalError, SinkError
 from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.answers.series import loop_name
 from flowprov.read.follow import Follower
+from flowprov.read.labels import ITERATION
 from flowprov.read.source import Source
+from flowprov.read.value_paths import is_number
 from flowprov.records import (
     Header,
     JsonObject,
@@ -29,13 +32,12 @@ from flowprov.records import (
     complete_workflow,
 )
 
-_ITERATION, _SUFFIX = "iteration", "_iteration"
 _MAX_NAMED = 5
 _CHECK_EVERY_S = 2.0  # whether each process is there: a campaign may have thousands
 _MAX_BITS = 1_000  # of a number; larger ones are no floating point numbers any more
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """What was measured at one moment: by ``log_metrics``, or by an iteration.
 
     ``loop`` is the name of the loop of an iteration. ``at`` is in nanoseconds since the epoch.
@@ -56,7 +58,7 @@ class Notice(NamedTuple):
     text: str
 
 
-Event: TypeAlias = Task | Workflow | Measured | Notice
+Event: TypeAlias = Task | Workflow | Measurement | Notice
 
 
 class LiveCampaign:
@@ -115,14 +117,14 @@ class LiveCampaign:
             task = complete_task(record, header)
             self._note_open(header, str(task.task_id), task.activity_id, is_open=task.ended_at is None)
             yield task
-            if task.subtype == _ITERATION and (values := _numbers(task.generated)):
+            if task.subtype == ITERATION and (values := _numbers(task.generated)):
                 yield self._measured_by(task, values)
         elif isinstance(record, Metrics):
             task_id = record.task_id
             if task_id is not None:
                 task_id = full_id(task_id, header.journal_id, header.ancestors, header.first_number)
             name = self._name_of(record.workflow_id)
-            yield Measured(
+            yield Measurement(
                 record.at, record.workflow_id, name, task_id, None, record.step, _numbers(record.values)
             )
 
@@ -142,14 +144,14 @@ class LiveCampaign:
         self._note_open(header, workflow.workflow_id, workflow.name, is_open=workflow.ended_at is None)
         yield workflow
 
-    def _measured_by(self, task: Task, values: JsonObject) -> Measured:
+    def _measured_by(self, task: Task, values: JsonObject) -> Measurement:
         step = (task.used or {}).get("i")
-        return Measured(
+        return Measurement(
             task.ended_at or task.started_at or 0,
             task.workflow_id,
             self._name_of(task.workflow_id),
             str(task.task_id),
-            (task.activity_id or "").removesuffix(_SUFFIX),
+            loop_name(task),
             step if isinstance(step, int) else None,
             values,
         )
@@ -205,7 +207,7 @@ class LiveCampaign:
 
 def time_of(event: Event) -> int:
     """Return when an event was, in nanoseconds; 0 for what has no time."""
-    if isinstance(event, Measured):
+    if isinstance(event, Measurement):
         return event.at
     if isinstance(event, Notice):
         return 0
@@ -213,12 +215,11 @@ def time_of(event: Event) -> int:
 
 
 def _numbers(values: JsonObject | None) -> JsonObject:
-    return {name: value for name, value in (values or {}).items() if _is_number(value)}
+    return {name: value for name, value in (values or {}).items() if _is_shown(value)}
 
 
-def _is_number(value: Any) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _MAX_BITS
-    return whole or isinstance(value, float)
+def _is_shown(value: Any) -> bool:
+    return is_number(value) and not (isinstance(value, int) and value.bit_length() > _MAX_BITS)
 
 
 def latest_campaign(sources: Sequence[Source]) -> str | None:

@@ -33,7 +33,7 @@ from flowprov.read.outline_lines import (
 )
 from flowprov.read.parquet_files import UnreadableFilesError, report_unusable
 from flowprov.read.rows import FoldedCampaign, fold, fold_campaign
-from flowprov.read.siblings import Kind, Node, Siblings, draw, rank_of, walk, without_circles
+from flowprov.read.siblings import Kind, Siblings, TreeNode, draw, rank_of, walk, without_circles
 from flowprov.read.task_files import TaskFiles, TaskGroup
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
@@ -99,7 +99,7 @@ class Outline:
         self.read()
         return draw(self.nodes())
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[TreeNode]:
         """Return the nodes of the tree that was read."""
         return walk(self._inside, self._labels, self._depth)
 

@@ -16,19 +16,17 @@ import msgspec
 from flowprov.ids import full_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.decoding import decode_restored
+from flowprov.read.decoding import decode_restored, prefix_of
 from flowprov.read.digest import Digest
 from flowprov.read.highlights import LastMetrics
 from flowprov.read.stand_alone import StandAlone
 from flowprov.read.task_files import TaskFiles
-from flowprov.records import Int64, LocalId, Metrics, Record, Workflow
+from flowprov.records import Correction, Int64, LocalId, Metrics, OpenTask, Record, Task, Workflow
 
 T = TypeVar("T")
 
-WORKFLOW = b'{"type":"workflow"'
-CORRECTION = b'{"type":"correction"'
-TASKS = (b'{"type":"task"', b'{"type":"open_task"')
-_METRICS = b'{"type":"metrics"'
+WORKFLOW, CORRECTION, _METRICS = map(prefix_of, (Workflow, Correction, Metrics))
+TASKS = (prefix_of(Task), prefix_of(OpenTask))
 _LARGE_FIELDS = ("machine_info", "settings", "code_repository", "telemetry_at_start", "telemetry_at_end")
 _VALUES = ("used", "generated", "custom_metadata")
 

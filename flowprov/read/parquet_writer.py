@@ -21,18 +21,19 @@ from flowprov.errors import FlowprovError
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Extract
+from flowprov.read.decoding import prefix_of
 from flowprov.read.digest import Digest, create_digest, encode_digest
 from flowprov.read.parquet_files import DIGEST_KEY, connect, import_duckdb, parquet_path, quoted
-from flowprov.records import Header, LocalId
+from flowprov.records import Correction, Footer, Header, Heartbeat, LocalId, OpenTask, Task
 
 logger = logging.getLogger("flowprov")
 
 _MAX_LINE = 32 << 20
 _MEMORY = "512MB"
-_TASK = b'{"type":"task"'
-_OF_TASKS = ('{"type":"task"', '{"type":"open_task"', '{"type":"correction"')
+_TASK = prefix_of(Task)
+_OF_TASKS = tuple(prefix_of(kind).decode() for kind in (Task, OpenTask, Correction))
 # Lines that no reader of rows needs: what they say of the journal is in the digest.
-_LEFT_OUT = tuple(b'{"type":"%b"' % kind for kind in (b"header", b"heartbeat", b"footer", b"open_task"))
+_LEFT_OUT = tuple(map(prefix_of, (Header, Heartbeat, Footer, OpenTask)))
 _COLUMNS = {
     "type": "VARCHAR",
     "task_id": "JSON",

@@ -152,7 +152,7 @@ def _summary(group: Group, count: int) -> str:
     return f"... {count} {'earlier ' if group.kept else ''}{title}{suffix}"
 
 
-class Node(NamedTuple):
+class TreeNode(NamedTuple):
     """A line of a tree.
 
     Attributes
@@ -173,7 +173,9 @@ class Node(NamedTuple):
     hidden: int = 0
 
 
-def walk(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None) -> Iterator[Node]:
+def walk(
+    inside: Mapping[str | None, Siblings], labels: Labels, depth: int | None = None
+) -> Iterator[TreeNode]:
     """Yield the nodes of a tree, those inside a node behind it.
 
     Parameters
@@ -191,14 +193,14 @@ def walk(inside: Mapping[str | None, Siblings], labels: Labels, depth: int | Non
         (key, text), level = stack.pop()
         within = inside.get(key) if key is not None and key not in drawn else None
         is_last = level + 1 == depth
-        yield Node(level, key, text, within.count if within and is_last else 0)
+        yield TreeNode(level, key, text, within.count if within and is_last else 0)
         if key is not None:
             drawn.add(key)  # what damaged records put into itself is drawn once
         if within and not is_last:
             stack += [(line, level + 1) for line in reversed(_labeled(inside, key, labels))]
 
 
-def draw(nodes: Iterable[Node]) -> Iterator[str]:
+def draw(nodes: Iterable[TreeNode]) -> Iterator[str]:
     """Yield the lines of a tree.
 
     Lines are indented by their level. Below twenty levels they are not indented further, and name their

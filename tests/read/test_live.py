@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from flowprov.errors import JournalError, SinkUnavailableError
-from flowprov.read.live import Event, LiveCampaign, Measured, Notice
+from flowprov.read.live import Event, LiveCampaign, Measurement, Notice
 from flowprov.read.source import Source
 from flowprov.records import Footer, Metrics, Task, Workflow, encode
 from tests.journal.support import NS, header, step, write
@@ -44,7 +44,7 @@ def test_each_look_returns_what_came_since_the_last(tmp_path: Path) -> None:
         file.write(encode(Workflow(workflow_id="w", generated={"a": 1})))
         file.write(encode(Workflow(workflow_id="w", ended_at=ended_at, status="FINISHED")))
     measured, ended = look(live)
-    assert measured == Measured(NS, "w", "fit", "j1-1", None, None, {"loss": 0.5, "n": 10**20})
+    assert measured == Measurement(NS, "w", "fit", "j1-1", None, None, {"loss": 0.5, "n": 10**20})
     assert isinstance(ended, Workflow)
     assert (ended.name, ended.started_at, ended.status) == ("fit", NS, "FINISHED")
     assert look(live) == []

@@ -40,7 +40,7 @@ _exc_info = sys.exc_info
 _PLACEHOLDER = re.compile(rb"\x00(\d+)\x00")
 
 
-class _Pending(NamedTuple):
+class _PendingStatistics(NamedTuple):
     """What a device computes of a tensor: its bit sum in pieces, then its statistics, if it has any."""
 
     computed: torch.Tensor
@@ -51,7 +51,7 @@ class _Encoded(NamedTuple):
     """Encoded inputs or outputs, with a placeholder for all statistics that follow."""
 
     template: bytes
-    pending: list[_Pending]
+    pending: list[_PendingStatistics]
 
     def without_pending(self) -> bytes:
         """Return the JSON without the statistics that follow."""
@@ -62,7 +62,7 @@ class _State(threading.local):
     """What this thread has collected since it began to put a line together."""
 
     def __init__(self) -> None:
-        self.pending: list[_Pending] = []
+        self.pending: list[_PendingStatistics] = []
         self.used: _Encoded | None = None
 
 
@@ -241,5 +241,5 @@ def _measure(tensor: torch.Tensor) -> bytes:
     except Exception as error:  # no memory for it, or a kind of numbers that has no such operations
         guard.pass_on(error)
         return b',"statistics":{"not_computed":%b}' % msgspec.json.encode(type(error).__name__)
-    _state.pending.append(_Pending(computed, elements))
+    _state.pending.append(_PendingStatistics(computed, elements))
     return b"\x00%d\x00" % (len(_state.pending) - 1)

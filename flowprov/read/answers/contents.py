@@ -16,9 +16,10 @@ import msgspec
 
 from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import ITERATION, Counts, Extract, extract_of, unanswered
+from flowprov.read.answers.extract import Counts, Extract, extract_of, unanswered
 from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
+from flowprov.read.labels import ITERATION
 from flowprov.read.rows import Row, fold_campaign
 from flowprov.read.value_paths import is_number
 from flowprov.records import Campaign, Header, Metrics, Record, Task

@@ -20,6 +20,7 @@ from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.loop_extremes import Key, LoopKey, Loops, Placed
 from flowprov.read.decoding import reader_of
+from flowprov.read.labels import ITERATION
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import OPEN_STATUSES
 from flowprov.records import (
@@ -34,7 +35,6 @@ from flowprov.records import (
     Workflow,
 )
 
-ITERATION = "iteration"
 _LOGGED = "log_metrics()"  # the name of the loop of what was logged: no loop of a program has it
 _MAX_NUMBER = 10**9  # no journal gives larger numbers to its tasks
 _MAX_READINGS = 8  # of a journal whose records tell ever later what matters: then all of them are kept

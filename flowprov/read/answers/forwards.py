@@ -16,11 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from flowprov.errors import JournalError
-from flowprov.read.answers.extract import ITERATION
 from flowprov.read.answers.items import Item
 from flowprov.read.answers.run_search import TaskTree
 from flowprov.read.answers.series import epoch_of, loop_name
-from flowprov.read.labels import FORWARDS
+from flowprov.read.labels import FORWARDS, ITERATION
 from flowprov.records import Task, Workflow
 
 _OF_THE_PLACE = frozenset({"device", "nbytes"})  # what a description says of where a tensor lies

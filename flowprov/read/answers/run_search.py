@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.read.answers.contents import Contents, LoggedMetrics
-from flowprov.read.answers.extract import ITERATION
+from flowprov.read.labels import ITERATION
 from flowprov.read.value_paths import is_number
 from flowprov.read.workflows import WORST_FIRST
 from flowprov.records import Task, Workflow

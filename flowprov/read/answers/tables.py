@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flowprov.read.answers.contents import Contents
-from flowprov.read.answers.extract import ITERATION
 from flowprov.read.answers.run_search import Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, summary_of, values_of
+from flowprov.read.labels import ITERATION
 from flowprov.read.value_paths import is_scalar, value_paths
 from flowprov.records import Error, Status, Task
 
