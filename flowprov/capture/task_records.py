@@ -19,6 +19,7 @@ can be taken back, and a scope that is listed as open has no record yet.
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ from flowprov.capture.failures import (
     run_end_callbacks,
     undo_start,
 )
-from flowprov.capture.workflow_records import implicit_workflow
+from flowprov.capture.workflow_records import close_workflow, implicit_workflow
 from flowprov.clock import clock, ticks
 from flowprov.line_templates import TASK
 from flowprov.runtime import context, runtime
@@ -153,7 +154,10 @@ def _close_if_left(scope: Scope) -> bool:
     if type(muted) is not weakref.ref:
         return False
     scope.opener, scope.closed, scope.muted = None, True, True
-    close_all_abandoned([*context.deactivate(scope), scope])
+    if scope.key is None:
+        close_workflow(scope, error=sys.exc_info()[1] or Exception("left without reaching its end"))
+    else:
+        close_all_abandoned([*context.deactivate(scope), scope])
     return True
 
 

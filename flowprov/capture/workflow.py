@@ -20,6 +20,7 @@ from flowprov.capture.copies import InertCopies
 from flowprov.capture.failures import as_exception
 from flowprov.capture.generators import wrap_async_generator, wrap_generator
 from flowprov.capture.suspended_scope import SuspendedScope
+from flowprov.capture.task_records import close_with_holder
 from flowprov.capture.workflow_records import (
     add_to_workflow,
     close_workflow,
@@ -206,11 +207,14 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             The exception that ended the workflow, if one did.
         """
         error = as_exception(error)
-        scope, self._scope = self._scope, None
+        scope = self._scope
         self._ended = scope or self._ended
         try:
             if scope is not None:
                 self._close(scope, error)
+                self._scope = scope.opener = (
+                    None  # not before: what comes from outside may arrive on the way in
+                )
         finally:
             # After the end was written: the time that an adapter waits is not the workflow's.
             with guard.guarded("leaving a Dask client's workflow"):
@@ -227,12 +231,24 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             raise
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            self.start()
+            if self._scope is not None:
+                close_with_holder(self._scope, self)
+        except BaseException as error:  # from outside, raised on: no __exit__ follows
+            self.stop(error)
+            raise
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(error)
+        try:
+            self.stop(error)
+        except BaseException as arrived:  # from outside, maybe before anything was done; raised on
+            if self._scope is not None:
+                self.stop(error or arrived)
+            raise
 
     def __call__(self, function: F) -> F:
         """Decorate a function. Each call is a workflow of its own."""

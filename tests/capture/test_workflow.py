@@ -226,3 +226,24 @@ def test_a_child_process_adds_to_the_workflow_of_its_parent(tmp_path: Path) -> N
     row = only(flowprov.read_buffer(tmp_path / "flowprov_buffer", return_df=False))
     assert row["generated"] == {"mine": 1, "theirs": 2}
     assert row["status"] == "FINISHED"
+
+
+def test_a_block_that_was_left_without_its_exit_ends_before_the_next_event(buffer: Path) -> None:
+    """A signal handler may raise on the way into ``__exit__``: then none of its code runs."""
+    with flowprov.workflow("around") as around:
+        inside = flowprov.workflow("inside")
+        inside_id = inside.workflow_id
+        inside.__enter__()
+        step()
+        del inside
+        step()
+    assert [task.workflow_id for task in tasks(buffer)] == [inside_id, around.workflow_id]
+    end = only([one for one in _workflows(buffer) if one.workflow_id == inside_id and one.ended_at])
+    assert (end.status, end.error and end.error.message) == ("ERROR", "left without reaching its end")
+
+
+def test_a_workflow_that_was_started_goes_on_without_its_object(buffer: Path) -> None:
+    workflow_id = flowprov.workflow("W").start().workflow_id
+    step()
+    assert only(tasks(buffer)).workflow_id == workflow_id
+    assert [one.status for one in _workflows(buffer)] == ["RUNNING"]
