@@ -4,10 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# The tests start thousands of interpreters: each module is compiled once, when it is first imported, and kept.
+# The tests start thousands of interpreters: each module is compiled once, when it is first imported, and kept. For the
+# same reason the package is installed by a line with its path (editable_mode=compat) and not by a finder, which takes
+# longer to load than an interpreter takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: campaign test lint types tests gpu servers sinks-matrix dask-matrix python-matrix faults soak benchmark read-sizes dask-scale clean
+.PHONY: campaign test lint types tests docs dist gpu servers tools mlflow standards sinks-matrix dask-matrix python-matrix faults soak benchmark read-sizes dask-scale clean
 
 campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -21,10 +23,29 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# Two processes share the tests, file by file: servers and clusters of a file are started once. WORKERS=0 takes one.
-WORKERS ?= 2
+# Three processes share the tests, file by file: servers and clusters of a file are started once. A third of the time
+# of a test is waiting for other processes, so there is one more than the cores of a small machine. WORKERS=0 takes one.
+WORKERS ?= 3
 tests: $(READY) servers
 	$(BIN)/pytest -q -m "not soak and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+docs: $(READY)  ## the documentation as a site, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+# The same commit gives the same bytes: times are those of the commit, and setuptools, which does not sort its archive of
+# sources, is helped out.
+dist: $(READY)  ## wheel, sources and a bill of materials, in dist
+	@set -e; rm -rf dist; export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
+	$(BIN)/python -m build -q -o dist . >/dev/null; \
+	place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	sources=$$(ls dist/*.tar.gz); tar xzf "$$sources" -C "$$place"; \
+	tar --sort=name --mtime="@$$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw -C "$$place" \
+	  -cf - "$$(basename "$$sources" .tar.gz)" | gzip -n9 >"$$place/sources.gz" && cp "$$place/sources.gz" "$$sources"; \
+	$(PYTHON) -m venv "$$place/bare" && "$$place/bare/bin/pip" install -q --disable-pip-version-check dist/*.whl; \
+	$(PYTHON) -m venv "$$place/tool" && "$$place/tool/bin/pip" install -q --disable-pip-version-check "cyclonedx-bom>=7"; \
+	"$$place/tool/bin/cyclonedx-py" environment --output-reproducible --pyproject pyproject.toml -o dist/flowprov.cdx.json \
+	  "$$place/bare/bin/python" >/dev/null 2>&1; \
+	(cd dist && sha256sum *)
 
 gpu: $(READY)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -q -m gpu
@@ -74,8 +95,27 @@ python-matrix:
 faults: $(READY) servers  ## every fault of delivery, played and counted; writes docs/explanation/faults.md
 	$(BIN)/python -m tests.faults
 
-soak: $(READY) servers  ## the tests that take long: kills, fuzzing, memory, what torch lacks
+soak: $(READY) servers tools mlflow standards  ## the tests that take long: kills, fuzzing, memory, what torch lacks
 	$(BIN)/pytest -q -m soak
+
+tools: .tools/.ready  ## what tests run in an environment of its own: Dagster, papermill, DVC, Hydra, Ignite, skorch
+
+.tools/.ready: Makefile
+	@($(PYTHON) -m venv .tools && .tools/bin/pip install -q --no-compile --disable-pip-version-check \
+	  -e ".[torch,pandas,query]" $$(grep '^torch==' constraints.txt) safetensors "dagster>=1.13" dagstermill papermill "dvc>=3" \
+	  "hydra-core>=1.3" ipykernel "pytorch-ignite>=0.5" "skorch>=1" && touch $@) || echo "Dagster, papermill and DVC cannot be installed here: their tests will skip"
+
+mlflow: .mlflow/.ready  ## MLflow with its web page (850 MB), in an environment of its own
+
+.mlflow/.ready: Makefile
+	@($(PYTHON) -m venv .mlflow && .mlflow/bin/pip install -q --no-compile --disable-pip-version-check \
+	  -e ".[pandas,mlflow]" "mlflow>=3.17" && touch $@) || echo "MLflow cannot be installed here: its tests will skip"
+
+standards: .standards/.ready  ## validators of what flowprov exports: roc-validator, the client of OpenLineage
+
+.standards/.ready: Makefile
+	@($(PYTHON) -m venv .standards && .standards/bin/pip install -q --no-compile --disable-pip-version-check \
+	  "rocrate>=0.15" "roc-validator>=0.13,<0.14" "openlineage-python>=1.54" && touch $@) || echo "Validators cannot be installed here: their tests will skip"
 
 benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery; Dask
 	$(BIN)/python -m benchmarks.compare
@@ -83,6 +123,7 @@ benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an envi
 	$(BIN)/python -m benchmarks.telemetry
 	$(BIN)/python -m benchmarks.delivery
 	$(BIN)/python -m benchmarks.dask_scale --tasks 6000 --pairs 6
+	$(BIN)/python -m benchmarks.artifacts
 
 read-sizes: $(READY)  ## what answers cost on 10 thousand and 1 million records; docs/explanation/sizes.md
 	$(BIN)/python -m benchmarks.read_sizes
@@ -92,7 +133,8 @@ dask-scale: $(READY)  ## 100,000 Dask tasks recorded, and what that costs the cl
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -q --no-compile --disable-pip-version-check -c constraints.txt \
+	  --config-settings editable_mode=compat -e ".[dev]"
 	touch $@
 
 clean:

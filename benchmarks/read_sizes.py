@@ -184,26 +184,30 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="where the buffers are written; removed at the end")
     parser.add_argument("--later", action="store_true", help="only after flowprov compact")
+    parser.add_argument("--journals", type=int, nargs="*", help="only layouts with these numbers of journals")
+    parser.add_argument("--only", nargs="*", default=list(_COMMANDS), metavar="COMMAND", help="by its name")
     options = parser.parse_args()
     for records in options.records:
         columns: list[tuple[str, dict[str, Cost]]] = []
         for layout in LAYOUTS:
+            if options.journals and layout.journals not in options.journals:
+                continue
             folder = Path(tempfile.mkdtemp(prefix="flowprov-read-sizes-", dir=options.folder))
             try:
                 print(f"{records} records, {layout}", file=sys.stderr, flush=True)
-                columns += _measure_layout(folder / "buffer", records, layout, later_only=options.later)
+                columns += _measure_layout(folder / "buffer", records, layout, options)
             finally:
                 shutil.rmtree(folder)
         _print_table(records, columns)
 
 
 def _measure_layout(
-    buffer: Path, records: int, layout: Layout, *, later_only: bool
+    buffer: Path, records: int, layout: Layout, options: argparse.Namespace
 ) -> list[tuple[str, dict[str, Cost]]]:
     make_buffer(buffer, records, layout)
-    names = [name for name in _COMMANDS if name not in _OF_ONE or records // layout.campaigns < _MANY]
+    names = [name for name in options.only if name not in _OF_ONE or records // layout.campaigns < _MANY]
     title = f"{layout.journals} in {layout.campaigns}"
-    first = {} if later_only else measure_all(buffer, names)
+    first = {} if options.later else measure_all(buffer, names)
     compacting = measure(["compact"], buffer)
     print(f"  compact: {_shown(compacting)}", file=sys.stderr, flush=True)
     return [(title, {**first, "compact": compacting}), (f"{title}, compacted", measure_all(buffer, names))]

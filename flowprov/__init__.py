@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING, Any
 from flowprov.lazy_imports import import_lazily
 
 if TYPE_CHECKING:
+    from flowprov.capture.artifacts.calls import log_artifact, use_artifact
     from flowprov.capture.binding import bind
     from flowprov.capture.campaign import campaign
     from flowprov.capture.dask import DaskWorkerPlugin
+    from flowprov.capture.data_commit import data_commit
     from flowprov.capture.handles import current_task, current_workflow
     from flowprov.capture.log_calls import log_metrics, log_params
+    from flowprov.capture.log_config import log_config
     from flowprov.capture.loops import Loop
+    from flowprov.capture.recipe import recipe
+    from flowprov.capture.resume import resume_from
+    from flowprov.capture.sampled import sampled
     from flowprov.capture.task import task
     from flowprov.capture.task_scope import task_scope
     from flowprov.capture.torch import torch_capture, torch_release
     from flowprov.capture.training_loops import BatchLoop, EpochLoop
     from flowprov.capture.workflow import workflow
     from flowprov.errors import FlowprovError, JournalError, MissingExtraError, SettingsError, UsageError
-    from flowprov.read import Buffer, campaigns, diff, metrics, query, read_buffer, runs
+    from flowprov.read import Buffer, campaigns, diff, metrics, query, read_buffer, runs, samples, versions
+    from flowprov.read.artifacts.questions import artifacts, lineage, whence
     from flowprov.runtime.configured import configured
     from flowprov.runtime.runtime import configure
     from flowprov.version import __version__
@@ -39,6 +46,7 @@ _MODULE_OF = {
     "MissingExtraError": "flowprov.errors",
     "SettingsError": "flowprov.errors",
     "UsageError": "flowprov.errors",
+    "artifacts": "flowprov.read.artifacts.questions",
     "bind": "flowprov.capture.binding",
     "campaign": "flowprov.capture.campaign",
     "campaigns": "flowprov.read",
@@ -46,17 +54,30 @@ _MODULE_OF = {
     "configured": "flowprov.runtime.configured",
     "current_task": "flowprov.capture.handles",
     "current_workflow": "flowprov.capture.handles",
+    "data_commit": "flowprov.capture.data_commit",
     "diff": "flowprov.read",
+    "lineage": "flowprov.read.artifacts.questions",
+    "load_ipython_extension": "flowprov.integrations.ipython",  # for IPython alone
+    "log_artifact": "flowprov.capture.artifacts.calls",
+    "log_config": "flowprov.capture.log_config",
     "log_metrics": "flowprov.capture.log_calls",
     "log_params": "flowprov.capture.log_calls",
     "metrics": "flowprov.read",
     "query": "flowprov.read",
     "read_buffer": "flowprov.read",
+    "recipe": "flowprov.capture.recipe",
+    "resume_from": "flowprov.capture.resume",
     "runs": "flowprov.read",
+    "sampled": "flowprov.capture.sampled",
+    "samples": "flowprov.read",
     "task": "flowprov.capture.task",
     "task_scope": "flowprov.capture.task_scope",
     "torch_capture": "flowprov.capture.torch",
     "torch_release": "flowprov.capture.torch",
+    "unload_ipython_extension": "flowprov.integrations.ipython",
+    "use_artifact": "flowprov.capture.artifacts.calls",
+    "versions": "flowprov.read",
+    "whence": "flowprov.read.artifacts.questions",
     "workflow": "flowprov.capture.workflow",
 }
 
@@ -72,6 +93,7 @@ __all__ = [
     "SettingsError",
     "UsageError",
     "__version__",
+    "artifacts",
     "bind",
     "campaign",
     "campaigns",
@@ -79,17 +101,28 @@ __all__ = [
     "configured",
     "current_task",
     "current_workflow",
+    "data_commit",
     "diff",
+    "lineage",
+    "log_artifact",
+    "log_config",
     "log_metrics",
     "log_params",
     "metrics",
     "query",
     "read_buffer",
+    "recipe",
+    "resume_from",
     "runs",
+    "sampled",
+    "samples",
     "task",
     "task_scope",
     "torch_capture",
     "torch_release",
+    "use_artifact",
+    "versions",
+    "whence",
     "workflow",
 ]
 

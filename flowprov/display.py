@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from logging import LogRecord
 
+_SIZES = ("B", "kB", "MB", "GB", "TB")
 TRACEBACK = "flowprov_traceback"
 """The attribute of a log record with the text of a traceback, in place of the exception itself."""
 
@@ -34,6 +35,21 @@ def printable_json(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 run``, ``2,000 runs``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def format_size(number: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in _SIZES[:-1]:
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {_SIZES[-1]}"
 
 
 class EscapingFilter:

@@ -95,6 +95,12 @@ def count_internal_error(activity: str, error: BaseException) -> None:
     )
 
 
+def count(activity: str) -> None:
+    """Count something that failed, of which its place says more than an internal error would."""
+    with _lock:
+        _errors[activity] += 1
+
+
 def pass_on(error: BaseException) -> None:
     """Raise an exception again if it came from outside; else return.
 

@@ -16,6 +16,7 @@ from _thread import RLock, get_ident
 from importlib import import_module
 from types import ModuleType
 
+_MAX_ATTEMPTS = 3
 _MAX_WAIT = 10.0  # seconds; the import of torch takes two, or more on a busy machine
 
 _lock = RLock()
@@ -33,12 +34,27 @@ def import_lazily(name: str) -> ModuleType:
             _import_logging()
             _registered_twice = True
             _register()
-        return import_module(name)
+        return _import(name)
+
+
+def _import(name: str) -> ModuleType:
+    """Return a module, also where the collector interrupts its import by a finalizer that imports, too.
+
+    Python notes for each thread the lock of the module that it waits for. Up to 3.11 the finalizer takes that
+    note away, and the import ends with the KeyError of a thread. What it began is undone by then.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        try:
+            return import_module(name)
+        except KeyError as error:  # noqa: PERF203 - as a rule there is one attempt
+            if error.args != (get_ident(),):
+                raise
+    return import_module(name)
 
 
 def _import_logging() -> None:
     try:
-        import_module("logging")
+        _import("logging")
     except OverflowError:
         return  # the clock says what Python cannot hold; guard.py imports it in spite of that
 

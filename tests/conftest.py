@@ -6,13 +6,20 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
 import flowprov
-from flowprov.runtime import runtime
+from flowprov.environment import code
+from flowprov.environment.repository import Repository
+from flowprov.runtime import encoders, runtime
+from flowprov.settings import Settings
+from flowprov.values import Limits
 from tests.servers import own_mongodb, own_redis, shared_mongodb, shared_redis
+from tests.support import REPOSITORY
 
+_limits_of = encoders.limits_of
 __all__ = ["own_mongodb", "own_redis", "shared_mongodb", "shared_redis"]
 
 # With several test processes each has one core. More threads for torch than cores cost a fifth of the time:
@@ -34,9 +41,35 @@ def fresh_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     for name in list(os.environ):
         if name.startswith("FLOWPROV") and not name.startswith("FLOWPROV_TEST"):
             monkeypatch.delenv(name)
+    _skip_own_repository(monkeypatch)
+    _never_cut_by_time(monkeypatch)
     runtime.reset()
     yield
     runtime.reset()
+
+
+def _skip_own_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have git asked of no test in flowprov's own repository: those about versions make their own."""
+    find = code.repository_of_program
+
+    def repository_of_program() -> Repository | None:
+        found = find()
+        return None if found is None or found.folder == REPOSITORY else found
+
+    monkeypatch.setattr(code, "repository_of_program", repository_of_program)
+
+
+def _never_cut_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no value cut because the machine is busy: tests of the time that values may take set a limit."""
+    usual = Settings().values.max_time
+
+    def limits_of(settings: Settings) -> Limits:
+        limits = _limits_of(settings)
+        return (
+            msgspec.structs.replace(limits, max_seconds=None) if settings.values.max_time == usual else limits
+        )
+
+    monkeypatch.setattr(encoders, "limits_of", limits_of)
 
 
 @pytest.fixture

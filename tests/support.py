@@ -13,9 +13,17 @@ from typing import Any
 
 from flowprov import records
 from flowprov.journal import format as journal_format
+from tests.forkserver import forkserver, heavy_imports
 
 REPOSITORY = Path(__file__).parent.parent
+# For tests that count descriptors, bytes or records: the thread that looks at code and data takes some.
+WITHOUT_VERSIONS = {f"FLOWPROV__VERSIONS__{part}": "false" for part in ("CODE", "DATA", "PACKAGES")}
 PATIENCE_S = 60.0  # far beyond what a busy machine needs
+# A busy machine cuts no value, and gives up no digest, no question to git: tests of these limits set them.
+_PATIENT = {
+    f"FLOWPROV__{key}": str(PATIENCE_S)
+    for key in ("VALUES__MAX_TIME", "VERSIONS__TIMEOUT", "ARTIFACTS__CLOSE_TIMEOUT", "DASK__CLOSE_TIMEOUT")
+}
 
 
 def clean_environment(**added: str) -> dict[str, str]:
@@ -23,6 +31,21 @@ def clean_environment(**added: str) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV")}
     paths = [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths), **added}
+
+
+def program_environment(**added: str) -> dict[str, str]:
+    """Return a clean environment for a program that records, on a machine as busy as it may be."""
+    return clean_environment(**{**_PATIENT, **added})
+
+
+def write_program(code: str, folder: Path) -> Path:
+    """Write a program, unless it is there: an interpreter that starts just now would find it empty."""
+    script, text = folder / "program.py", textwrap.dedent(code)
+    if not script.exists() or script.read_text() != text:
+        beside = script.with_suffix(".new")
+        beside.write_text(text)
+        beside.replace(script)
+    return script
 
 
 def start(
@@ -33,12 +56,10 @@ def start(
     stdin: int | None = None,
 ) -> subprocess.Popen[str]:
     """Start a program as a script in ``folder``; its buffer is ``folder/flowprov_buffer``."""
-    script = folder / "program.py"
-    script.write_text(textwrap.dedent(code))
     return subprocess.Popen(
-        [sys.executable, str(script), *arguments],
+        [sys.executable, str(write_program(code, folder)), *arguments],
         cwd=folder,
-        env=clean_environment(**(env or {})),
+        env=program_environment(**(env or {})),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -53,12 +74,24 @@ def run(
     env: Mapping[str, str] | None = None,
     status: int | None = 0,
     timeout: float = 120,
+    fresh: bool = False,
 ) -> tuple[str, str]:
-    """Run a program to its end and return its standard output and standard error."""
-    with start(code, folder, *arguments, env=env) as process:
-        stdout, stderr = process.communicate(timeout=timeout)
+    """Run a program to its end and return its standard output and standard error.
+
+    One that imports torch or the like is forked from a process that has done so, unless it is ``fresh``: for
+    tests about the start of an interpreter, the order of imports, descriptors, or the memory of a process.
+    """
+    heavy = () if fresh else heavy_imports(textwrap.dedent(code))
+    environment = program_environment(**(env or {}))
+    if heavy and (server := forkserver(heavy, environment)):
+        script = write_program(code, folder)
+        ended, stdout, stderr = server.run([str(script), *arguments], folder, environment, timeout)
+    else:
+        with start(code, folder, *arguments, env=env) as process:
+            stdout, stderr = process.communicate(timeout=timeout)
+        ended = process.returncode
     if status is not None:
-        assert process.returncode == status, stderr
+        assert ended == status, stderr
     return stdout, stderr
 
 
@@ -88,6 +121,11 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> Any
 def lines(folder: Path) -> list[records.Record]:
     """Return every record under a folder, journal by journal, with control records."""
     return [record for path in journal_format.find_journals(folder) for record in lines_of(path)]
+
+
+def lines_of_program(folder: Path) -> list[records.Record]:
+    """Return the records under a folder without versions, which come from a thread, a moment later."""
+    return [record for record in lines(folder) if not isinstance(record, records.Version)]
 
 
 def lines_of(path: Path) -> list[records.Record]:

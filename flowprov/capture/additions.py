@@ -108,7 +108,11 @@ def add_generated(scope: Scope, values: Mapping[str, Any]) -> None:
 
 def add_used(scope: Scope, values: Mapping[str, Any]) -> None:
     """Add inputs to a task."""
-    used = encode(values, len(scope.used or b""))
+    add_encoded_used(scope, encode(values, len(scope.used or b"")))
+
+
+def add_encoded_used(scope: Scope, used: bytes) -> None:
+    """Add inputs to a task, as a JSON object."""
     if scope.used is None:  # its record is written elsewhere, or was written in parts
         _write_correction(scope, used=metrics.decode_fields(used))
         return

@@ -1,7 +1,8 @@
 """Control flow: exceptions that end a task or workflow without being a failure of it.
 
-Flows in: the exception that ended something, and ``instrumentation.control_flow_exceptions``. Flows out: the
-name to record as ``custom_metadata.ended_by`` of what is FINISHED then; or nothing, as it is a failure.
+Flows in: the exception that ended something, ``instrumentation.control_flow_exceptions``, and what adapters
+know of their frameworks. Flows out: the name to record as ``custom_metadata.ended_by`` of what is FINISHED
+then; or nothing, as it is a failure.
 
 An exception class is found by its name, through the modules that are loaded. Nothing is imported: an
 exception that was raised has a class whose module is there.
@@ -20,14 +21,26 @@ from flowprov.values.markers import type_name
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
+def add_control_flow(name: str) -> None:
+    """Have an exception count as control flow, whatever the settings of this process say.
+
+    Parameters
+    ----------
+    name
+        The class with its module, as in the settings.
+    """
+    runtime.get().control_flow.add(name)
+
+
 def ended_by(error: BaseException) -> str | None:
     """Return the name of an exception that is control flow; None if it is a failure.
 
     ``sys.exit()`` with the status of a success is control flow, and so is the GeneratorExit of a generator
-    that is closed. The settings name further classes.
+    that is closed. The settings and adapters name further classes.
     """
     cls = type(error)
-    names = runtime.get().settings.instrumentation.control_flow_exceptions
+    active = runtime.get()
+    names = (*active.settings.instrumentation.control_flow_exceptions, *active.control_flow)
     if _is_exit(error) or _closes_generator(error) or (names and _is_named(cls, names)):
         return type_name(cls)
     return None

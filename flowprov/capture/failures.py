@@ -160,11 +160,39 @@ def _close_unfinished(scope: Scope, outcome: Outcome, error: BaseException | Non
     if scope.extras is not None:
         run_end_callbacks(scope.extras, error)
     generated, tail = encode_extras(scope, None, (), outcome.metadata)
-    journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
     fields = generated + tail + outcome.field()
-    journal.append(
-        UNFINISHED_TASK % (scope.start_fields(), outcome.status.value.encode(), clock.now(), fields)
-    )
+    line = UNFINISHED_TASK % (scope.start_fields(), outcome.status.value.encode(), clock.now(), fields)
+    try:
+        journal.fast_append(line)
+        journal.count()
+    except BaseException as refused:  # as in close_task
+        append_refused(scope, line, refused)
+    journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
+
+
+def append_refused(scope: Scope, line: bytes, error: BaseException) -> None:
+    """Append the line of a task that ``fast_append`` refused, and list the task as open no more.
+
+    Until then the task is listed: an exception from outside that arrives before the line is in the hands of
+    the journal finds a task without a record.
+
+    Parameters
+    ----------
+    scope
+        The scope of the task.
+    line
+        Its line.
+    error
+        What ``fast_append`` or ``count`` raised.
+    """
+    journal = scope.journal
+    try:
+        journal.append_slowly(line, error)
+    except BaseException:  # raised on; it may have arrived before append_slowly could settle the line
+        journal.settle(line)
+        raise
+    finally:
+        journal.open_scopes.pop(scope.key, None)  # type: ignore[arg-type]
 
 
 def list_as_open(scope: Scope) -> bool:

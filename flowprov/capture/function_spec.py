@@ -24,7 +24,7 @@ from flowprov.capture import metrics, replay
 from flowprov.runtime import runtime
 from flowprov.runtime.context import CoroutineScope, GeneratorScope, Scope
 from flowprov.runtime.encoders import encoder_globals
-from flowprov.values import as_dict, as_name, as_names, plain_string_limit
+from flowprov.values import as_dict, as_name, as_names, bytes_spent, plain_string_limit
 from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import INT_MAX, INT_MIN
 from flowprov.values.redaction import DEFAULT, redactor
@@ -177,7 +177,7 @@ def _scope_kind(function: Callable[..., Any]) -> type[Scope]:
 
 def generated_field(outputs: Mapping[str, Any] | None, used: bytes | None = None) -> bytes:
     """Encode outputs as the ``generated`` field of a line; return nothing if there are none."""
-    return b"" if outputs is None else b',"generated":' + metrics.encode(outputs, len(used or b""))
+    return b"" if outputs is None else b',"generated":' + metrics.encode(outputs, bytes_spent(used))
 
 
 def encode(mapping: Mapping[str, Any], spent: int = 0) -> bytes:

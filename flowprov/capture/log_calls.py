@@ -40,7 +40,7 @@ def log_params(params: Any = None, /, **more: Any) -> None:
     **more
         Further values.
     """
-    scope = _current()
+    scope = scope_of_call()
     if scope is not None:
         with guard.guarded("recording parameters"):
             values = collect_values("log_params", params, more)
@@ -67,13 +67,33 @@ def log_metrics(metrics: Any = None, /, *, step: int | None = None, **more: Any)
     **more
         Further numbers.
     """
-    scope = _current()
+    scope = scope_of_call()
     if scope is not None:
         with guard.guarded("recording metrics"):
             _write(scope, collect_values("log_metrics", metrics, more), _as_step(step))
 
 
-def _current() -> Scope | None:
+def log_many_params(params: Mapping[str, Any]) -> None:
+    """Record the parameters of a framework: hundreds, once in a run, so they may take longer than others."""
+    scope = scope_of_call()
+    if scope is not None:
+        with guard.guarded("recording parameters"):
+            form: Any = runtime.get().unhurried_summarizer.summarize(params)
+            holder = _around_loops(scope)
+            if holder.key is None:
+                addition = records.Workflow(workflow_id=holder.workflow_id, used=form)
+                holder.journal.append(records.encode(addition))
+            else:
+                additions.add_encoded_used(holder, msgspec.json.encode(form))
+
+
+def log_metrics_of(scope: Scope, metrics: Mapping[str, Any], step: int | None) -> None:
+    """Record numbers that were measured in a scope, which may have ended."""
+    with guard.guarded("recording metrics"):
+        _write(scope, collect_values("log_metrics", metrics, {}), _as_step(step))
+
+
+def scope_of_call() -> Scope | None:
     """Return the scope to which a call belongs; None if nothing is recorded."""
     if replay.is_traced() or runtime.disabled():
         return None

@@ -31,6 +31,7 @@ from flowprov.clock import clock, ticks
 from flowprov.journal import Journal
 from flowprov.runtime import context
 from flowprov.runtime.context import CodeLocation, HeldScope, LeftEarly, Scope, parent_fields_of
+from flowprov.values import bytes_spent
 from flowprov.values.redaction import redactor
 from flowprov.values.secret_names import SECRET
 
@@ -185,8 +186,8 @@ class LoopPass:
     def spent(self) -> int:
         """Return the bytes that the record of the current iteration has spent, else that of the last one."""
         scope = self.scope or self.last
-        used = b"" if scope is None else scope.used or b""
-        return len(used) + len(self.generated or b"")
+        used = None if scope is None else scope.used
+        return bytes_spent(used) + len(self.generated or b"")
 
     def add_generated(self, encoded: bytes) -> None:
         """Add to what the current iteration generated, else to the one that ended last; write it at once.
@@ -299,6 +300,17 @@ class LoopPass:
             self.give_up()
             mark_open(scope)
         failures.close_after_fault(scope, activity, error)
+
+    def append_refused(self, line: bytes, error: BaseException) -> None:
+        """Append the line of an iteration that ``fast_append`` refused; it is open no more."""
+        journal = self.parent.journal
+        try:
+            journal.append_slowly(line, error)
+        except BaseException:  # raised on; see failures.append_refused
+            journal.settle(line)
+            raise
+        finally:
+            self.scope = None
 
     def give_up(self) -> None:
         """Leave the current iteration to be recorded by others."""

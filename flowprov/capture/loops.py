@@ -227,8 +227,7 @@ class Loop(InertCopies, Generic[T]):
                         journal.fast_append(line)  # journal.append, written out
                         journal.count()
                     except BaseException as error:  # whatever the disk does, the program goes on
-                        one_pass.scope = None  # the journal records it or counts it
-                        journal.append_slowly(line, error)
+                        one_pass.append_refused(line, error)
                     one_pass.last, one_pass.scope, one_pass.generated = scope, None, None
                 except BaseException as error:  # the guard; what came from outside passes on from there
                     one_pass.close_after_fault(scope, error)

@@ -26,6 +26,7 @@ from flowprov.capture.task_records import (
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.values import as_name
+from flowprov.versioning.function_sources import note_function
 
 get_current = context.current.get
 
@@ -102,6 +103,7 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
     spec = FunctionSpec(function, **options)
+    note_function(function)
     if inspect.isasyncgenfunction(function):
         return wrap_async_generator(function, functools.partial(GeneratorTask, spec))
     if inspect.iscoroutinefunction(function):

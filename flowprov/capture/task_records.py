@@ -31,6 +31,7 @@ from flowprov import guard
 from flowprov.capture import metrics, replay
 from flowprov.capture.additions import encode_extras
 from flowprov.capture.failures import (
+    append_refused,
     close_after_fault,
     close_all_abandoned,
     correct_left_early,
@@ -118,13 +119,15 @@ def undo_returned_start(error: BaseException) -> None:
         undo_start(scope.previous, error)
 
 
-def enclosing_scope(scope: Scope | None) -> Scope | None:
+def enclosing_scope(scope: Scope | None, *, implicit: bool = True) -> Scope | None:
     """Return the scope to which a new event belongs, where the ContextVar alone does not decide it.
 
     Parameters
     ----------
     scope
         The value of the ContextVar.
+    implicit
+        Whether the implicit workflow opens if no other is open.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def enclosing_scope(scope: Scope | None) -> Scope | None:
     while scope is not None and (scope.closed or _close_if_left(scope)):
         scope = scope.previous  # a workflow that was stopped in another context
     if scope is None:
-        scope = context.resolve_scope() or implicit_workflow()
+        scope = context.resolve_scope() or (implicit_workflow() if implicit else None)
     return None if scope is None or scope.muted else scope
 
 
@@ -352,8 +355,7 @@ def close_task(
         journal.fast_append(line)  # journal.append, written out: the call costs 1 % of a @task (2.0 µs)
         journal.count()
     except BaseException as error:  # whatever the disk does, the program goes on; the loss is counted
-        journal.open_scopes.pop(key, None)  # the journal records it or counts it
-        journal.append_slowly(line, error)
+        append_refused(scope, line, error)
     journal.open_scopes.pop(key, None)  # not before: a scope that is listed is not written yet
     scope.used = None
     parent = scope.parent

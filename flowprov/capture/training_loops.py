@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flowprov import guard
+from flowprov.capture.loader_passes import PassRecorder, facts_of
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.loops import Loop, T
+from flowprov.capture.sampled import has_indices, is_loader, with_samples
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 from flowprov.values import as_name
@@ -108,9 +110,10 @@ class BatchLoop(Loop[T]):
     ) -> None:
         if parent_task_id is None and epoch_loop is not None:
             parent_task_id = _current_epoch(epoch_loop)
+        self._step = as_name(step, "train")
         super().__init__(
-            items,
-            name=f"{as_name(step, 'train')}_batch",
+            with_samples(items),
+            name=f"{self._step}_batch",
             item_name="batch",
             total=total,
             parent_task_id=parent_task_id,
@@ -131,6 +134,12 @@ class BatchLoop(Loop[T]):
 
     def _is_lightweight(self) -> bool:
         return runtime.get().settings.instrumentation.torch.batch_loop == "lightweight"
+
+    def _create_pass(self, parent: Scope, *, recomputed: bool) -> LoopPass:
+        if is_loader(self._items) and not has_indices(self._items):
+            with guard.guarded("recording how a loader was set up"):
+                PassRecorder(parent, facts_of(self._items), name=self._step)
+        return super()._create_pass(parent, recomputed=recomputed)
 
     def _open_iteration(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch

@@ -30,17 +30,21 @@ from flowprov.capture.failures import (
     run_end_callbacks,
 )
 from flowprov.capture.function_spec import encode
-from flowprov.capture.notebook_cells import follow_cells
+from flowprov.capture.notebook_cells import error_of_last_cell, follow_cells
+from flowprov.capture.version_records import note_ending, note_opening
 from flowprov.clock import clock, ticks
-from flowprov.environment import code, host
-from flowprov.environment.notebook import notebook_name
+from flowprov.environment import code, dagster, host
+from flowprov.environment.notebook import given_parameters, is_kernel, notebook_name
 from flowprov.environment.program import script_path
+from flowprov.environment.repository import describe_repository
 from flowprov.ids import new_id
 from flowprov.journal import Journal
 from flowprov.records import Status
 from flowprov.runtime import context, launch, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
 from flowprov.values import as_name
+
+_IMPLICIT = "implicit"
 
 
 def write_opening(
@@ -52,29 +56,70 @@ def write_opening(
     subtype: str | None = None,
     used: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
+    has_version: bool = True,
+    started_at: int | None = None,
 ) -> Scope:
-    """Write the opening of a workflow. It counts as open until :func:`write_ending`."""
+    """Write the opening of a workflow. It counts as open until :func:`write_ending`.
+
+    Its version is found out in the background, and its orchestrator asked, unless it has those of the
+    workflow around it. It began now, or at ``started_at`` (nanoseconds since the epoch).
+    """
+    repository = code.repository_of_program()
     opening: Any = records.Workflow(
         workflow_id=workflow_id,
         parent_workflow_id=parent_workflow_id,
         name=name,
         subtype=subtype,
-        used=_encode_field(used),
+        used=_encode_field(used if parent_workflow_id is not None else _with_parameters(used)),
         custom_metadata=_encode_field(custom_metadata),
-        machine_info=_encode_field(host.machine_info()),
-        settings=_encode_field(runtime.get().settings.to_public_dict()),
+        machine_info=_encode_whole(host.machine_info()),
+        settings=_encode_whole(runtime.get().settings.to_public_dict()),
         user=as_name(code.user()),
         environment_id=as_name(code.environment_id()),
-        code_repository=_encode_field(code.code_repository()),
-        started_at=clock.now(),
+        code_repository=None if repository is None else _encode_whole(describe_repository(repository)),
+        orchestrator=_encode_whole(_orchestrator(subtype)) if has_version else None,
+        started_at=clock.now() if started_at is None else started_at,
         status=Status.RUNNING.value,
     )
-    scope = Scope(journal, None, workflow_id, started=ticks(), wall_started=opening.started_at)
+    since = ticks() - (0 if started_at is None else max(0, clock.now() - started_at))
+    scope = Scope(journal, None, workflow_id, started=since, wall_started=opening.started_at)
     journal.append_opening(workflow_id, records.encode(opening))
     journal.open_scopes[workflow_id] = scope
+    if has_version:
+        with guard.guarded("finding out the version of code and data"):
+            note_opening(journal, workflow_id, repository)
     propagation.install()
-    follow_cells()
+    if follow_cells(_add_parameters):
+        runtime.get().at_exit.append(_close_after_failed_cell)
     return scope
+
+
+def _orchestrator(subtype: str | None) -> dict[str, Any] | None:
+    """Return the step in which a workflow opens; the implicit one may serve several steps of a run."""
+    if not runtime.get().settings.orchestrators:
+        return None
+    with guard.guarded("asking the orchestrator for the current step"):
+        return dagster.describe_process() if subtype == _IMPLICIT else dagster.describe_step()
+    return None
+
+
+def _with_parameters(used: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return what the outermost workflow of a notebook uses, with the parameters that a cell was given."""
+    with guard.guarded("reading the parameters of a notebook"):
+        return {**given_parameters(), **(used or {})} or used
+    return used
+
+
+def _add_parameters(workflow: Scope, parameters: Mapping[str, Any]) -> None:
+    write_addition(workflow.journal, workflow.workflow_id, used=parameters)
+
+
+def _close_after_failed_cell() -> None:
+    """Close the workflows that a notebook left open, if its last cell failed: papermill ends it there."""
+    if (error := error_of_last_cell()) is not None:
+        for scope in list(context.open_workflows)[::-1]:
+            if scope is not context.open_workflows.implicit and context.is_open(scope):
+                close_workflow(scope, error=error)
 
 
 def write_ending(
@@ -105,6 +150,8 @@ def write_ending(
     # Only now: an exception from outside that arrived before has this called again.
     if scope.journal.open_scopes.pop(scope.workflow_id, None) is not None:
         scope.journal.append(line)
+        with guard.guarded("finding out the version of code and data"):
+            note_ending(scope.journal, scope.workflow_id)
 
 
 def close_workflow(
@@ -151,6 +198,7 @@ def write_addition(
 def add_to_workflow(
     scope: Scope,
     *,
+    used: Mapping[str, Any] | None = None,
     generated: Mapping[str, Any] | None = None,
     custom_metadata: Mapping[str, Any] | None = None,
 ) -> None:
@@ -159,7 +207,9 @@ def add_to_workflow(
         encoded = encode_values(generated)
         scope.ensure_extras().generated.update(encoded)
         generated = encoded
-    write_addition(scope.journal, scope.workflow_id, generated=generated, custom_metadata=custom_metadata)
+    write_addition(
+        scope.journal, scope.workflow_id, used=used, generated=generated, custom_metadata=custom_metadata
+    )
     if metrics.waiting:
         metrics.settle(scope)
 
@@ -200,7 +250,7 @@ def _open_implicit(active: runtime.Runtime) -> None:
         new_workflow_id(campaign_id, name),
         name=name,
         parent_workflow_id=None,
-        subtype="implicit",
+        subtype=_IMPLICIT,
     )
     context.open_workflows.add_implicit(scope)
     if active.ended:
@@ -216,7 +266,9 @@ def _close_implicit(scope: Scope) -> None:
 
 
 def error_of_program() -> BaseException | None:
-    """Return the exception that ends this program; None if none does."""
+    """Return the exception that ends this program, or that ended the last cell of a notebook; else None."""
+    if is_kernel():
+        return error_of_last_cell()
     interactive = hasattr(sys, "ps1")  # there, an exception ends a line of input and not the program
     return None if interactive else getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
@@ -241,6 +293,13 @@ def _program_name() -> str:
 def _encode_field(mapping: Mapping[str, Any] | None) -> Any:
     """Encode a mapping with the summarizer, as a field of a record."""
     return None if mapping is None else msgspec.Raw(encode(mapping))
+
+
+def _encode_whole(mapping: Mapping[str, Any] | None) -> Any:
+    """Encode what flowprov itself found out: on a busy machine it must not lose its end to the time limit."""
+    return (
+        None if mapping is None else msgspec.Raw(runtime.get().unhurried_summarizer.encode_mapping(mapping))
+    )
 
 
 def tags_as_metadata(tags: list[str]) -> dict[str, Any]:

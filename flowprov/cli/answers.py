@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
+from flowprov.cli.compact_later import compact_later
 from flowprov.cli.completion import complete_campaigns, complete_ids
 from flowprov.cli.output import (
     Failure,
-    format_size,
     print_json,
     print_lines,
     sources_options,
@@ -27,6 +27,7 @@ from flowprov.cli.output import (
 )
 from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
+from flowprov.display import format_size
 from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
 from flowprov.read.labels import format_duration
@@ -50,11 +51,12 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
     spare_collector()
     with progress("reading"):
         lines = campaign_table(sources or default)[::-1]
+    compact_later(sources or default)
     lines.sort(key=lambda line: line["status"] != "RUNNING")
     if as_json:
-        _print_json_lines(lines)
+        print_answer_json(lines)
     elif lines:
-        _print_table(CAMPAIGN_COLUMNS, lines)
+        print_answer(CAMPAIGN_COLUMNS, lines)
 
 
 @click.command()
@@ -86,17 +88,18 @@ def runs(
     spare_collector()
     with progress("reading"):
         lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
+    compact_later(sources or default)
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
         lines = _filtered(lines, known, where)
     if sort is not None:
         lines = _sorted(lines, known, sort)
     if as_json:
-        _print_json_lines(lines)
+        print_answer_json(lines)
         return
     shown = _chosen(columns, known) if columns else _telling_columns(known, lines)
     if lines:
-        _print_table(shown, lines)
+        print_answer(shown, lines)
 
 
 @click.command()
@@ -126,10 +129,11 @@ def query(
     spare_collector()
     with progress("reading"):
         columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
+    compact_later(sources or default)
     if parquet is not None:
         _write_parquet(columns, rows, parquet)
     elif as_json:
-        _print_json_lines([dict(zip(columns, row, strict=True)) for row in rows])
+        print_answer_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif as_csv:
         text = io.StringIO()
         csv.writer(text).writerows([columns, *rows])
@@ -142,18 +146,36 @@ def query(
 @click.argument("a", shell_complete=complete_ids)
 @click.argument("b", shell_complete=complete_ids)
 @click.option("--forwards", is_flag=True, help="Find the first module call that gave something else.")
+@click.option("--phases", is_flag=True, help="Find what the steps of only one are made of.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="SHARE",
+    help="By how much metrics may differ and still count as equal: 1e-5.",
+)
 @sources_options
 @click.pass_obj
 def diff(
-    default: str | None, a: str, b: str, sources: tuple[str, ...], *, forwards: bool, as_json: bool
+    default: str | None,
+    a: str,
+    b: str,
+    sources: tuple[str, ...],
+    *,
+    forwards: bool,
+    phases: bool,
+    tolerance: float,
+    as_json: bool,
 ) -> None:
     """Show what differs between two runs, tasks, workflows or campaigns.
 
     A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
-    code, environment, metrics and durations are compared.
+    code, environment, the artifacts that were used, metrics, the last weights and durations are
+    compared; with --phases, what the steps are made of, too.
     """
     with progress("reading"):
-        found = compare(a, b, sources or default, forwards=forwards)
+        found = compare(a, b, sources or default, forwards=forwards).beyond(tolerance)
+        found = found.with_phases() if phases else found
     if as_json:
         print_json(found.to_dict())
     else:
@@ -227,7 +249,8 @@ def _differs_among_runs_of_one_name(column: str, lines: Sequence[Line]) -> bool:
     return any(len(different) > 1 for different in values.values())
 
 
-def _print_table(columns: Sequence[str], lines: Sequence[Line]) -> None:
+def print_answer(columns: Sequence[str], lines: Sequence[Line]) -> None:
+    """Print lines as a table."""
     heads = [name.removeprefix("params.").removeprefix("metrics.") for name in columns]
     head = [name if heads.count(name) == 1 else whole for name, whole in zip(heads, columns, strict=True)]
     rows = [[_cell(name, line.get(name)) for name in columns] for line in lines]
@@ -249,7 +272,8 @@ def _cell(column: str, value: Any) -> str:
     return text if len(text) <= _MAX_CELL else f"{text[: _MAX_CELL - 1]}…"
 
 
-def _print_json_lines(lines: Sequence[Line]) -> None:
+def print_answer_json(lines: Sequence[Line]) -> None:
+    """Print each line as a JSON object."""
     for line in lines:
         print_json({name: _plain(name, value) for name, value in line.items()})
 
@@ -261,4 +285,4 @@ def _plain(name: str, value: Any) -> Any:
     return value
 
 
-__all__ = ["diff", "ls", "query", "runs"]
+__all__ = ["diff", "ls", "print_answer", "print_answer_json", "query", "runs"]

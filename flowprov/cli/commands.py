@@ -17,19 +17,29 @@ class CommandInfo(NamedTuple):
 
 
 COMMANDS = {
+    "artifacts": CommandInfo("artifacts", "List the files, folders and objects that were logged."),
     "compact": CommandInfo("compact", "Write Parquet files, from which answers come faster."),
+    "digest": CommandInfo("digest", "Complete digests that are pending."),
     "diff": CommandInfo("answers", "Compare two runs, tasks, workflows or campaigns."),
+    "export": CommandInfo("export", "Write campaigns in the form of another program."),
+    "history": CommandInfo("history", "Show when each step ran, on which code and data."),
+    "import": CommandInfo("import_", "Record what another program kept: MLflow."),
+    "lineage": CommandInfo("artifacts", "Show what something was made of."),
     "ls": CommandInfo("answers", "List the campaigns."),
+    "migrate": CommandInfo("migrate", "Rewrite a settings file of Flowcept."),
     "plan": CommandInfo("plan", "Say how much a run will record."),
     "query": CommandInfo("answers", "Ask with SQL."),
+    "report": CommandInfo("report", "Write a page on campaigns or runs that one can send."),
     "rm": CommandInfo("rm", "Remove campaigns from a buffer."),
     "run": CommandInfo("run", "Run a script inside a workflow."),
     "runs": CommandInfo("answers", "List the runs, with their parameters and metrics."),
     "settings": CommandInfo("settings", "Write, show, check and explain settings."),
-    "ship": CommandInfo("ship", "Deliver journals to Redis or MongoDB."),
+    "ship": CommandInfo("ship", "Deliver journals to Redis, MongoDB or MLflow."),
     "show": CommandInfo("show", "Show the recorded tree."),
     "tail": CommandInfo("tail", "Print records as they come."),
+    "ui": CommandInfo("ui", "Show the campaigns of a buffer in a browser."),
     "verify": CommandInfo("verify", "Check that nothing is missing: in the buffer, and on the sinks."),
+    "whence": CommandInfo("artifacts", "Say what made a file."),
 }
 
 _OPTIONS = {

@@ -6,9 +6,11 @@ Flows in: campaigns. Flows out: a Parquet file for each closed journal, and coun
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import click
 import msgspec
@@ -16,6 +18,7 @@ import msgspec
 from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.output import Failure, campaign_heading, print_json, print_lines
 from flowprov.read import compaction
+from flowprov.read.automatic_compaction import compact_folder
 from flowprov.read.campaign_names import campaign_of, find_campaign
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_writer import ParquetWriter
@@ -26,14 +29,33 @@ from flowprov.read.source import Source
 @click.argument("campaigns", nargs=-1, shell_complete=complete_campaigns)
 @click.option("--source", metavar="SOURCE", help="The buffer folder; by default that of the settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per campaign.")
+@click.option(
+    "--dask",
+    "address",
+    metavar="ADDRESS",
+    help="Write the files on the workers of this Dask cluster, which must see the folder.",
+)
+@click.option("--in-background", is_flag=True, hidden=True, help="For commands that start it.")
 @click.pass_obj
-def compact(default: str | None, campaigns: tuple[str, ...], source: str | None, *, as_json: bool) -> None:
+def compact(
+    default: str | None,
+    campaigns: tuple[str, ...],
+    source: str | None,
+    address: str | None,
+    *,
+    as_json: bool,
+    in_background: bool,
+) -> None:
     """Write a Parquet file beside each closed journal, from which answers come faster.
 
     CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has; without any, all are
     compacted. The journals stay as they are and remain the truth: a file of which the journal has changed
     since is not used, and to remove one loses nothing.
     """
+    if in_background:
+        os.nice(19)
+        compact_folder(Path(str(source)))
+        return
     place = Source(source or default)
     if place.is_server:
         raise Failure(
@@ -42,6 +64,11 @@ def compact(default: str | None, campaigns: tuple[str, ...], source: str | None,
     groups = by_campaign(place.summaries())
     named = [find_campaign(groups, one, str(place)) for one in campaigns]
     chosen = list(dict.fromkeys(named)) if campaigns else list(groups)
+    if address is not None:
+        from flowprov.read.dask_compaction import write_on_cluster
+
+        write_on_cluster(address, [one for name in chosen for one in groups[name]], place.digests)
+        groups = by_campaign(place.summaries())  # what is left is what journals say of each other
     writer = ParquetWriter()
     try:
         number = sum(len(groups[name]) for name in chosen)

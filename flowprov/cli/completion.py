@@ -13,6 +13,8 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from flowprov.settings.profiles import PROFILES
+
 _MAX_BYTES = 20 << 20  # of journals, to look for runs: a person waits for the answer
 _MAX_ITEMS = 200
 
@@ -42,6 +44,11 @@ def complete_files(
 ) -> list[CompletionItem]:
     """Leave it to the shell to complete files and folders."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def complete_profiles(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Return the profiles that come with flowprov."""
+    return [name for name in PROFILES if name.startswith(incomplete)]
 
 
 def complete_sources(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from difflib import get_close_matches
-from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from flowprov.cli.commands import COMMANDS, help_page
 from flowprov.cli.completion import complete_files
+from flowprov.cli.lazy_group import LazyGroup
 from flowprov.cli.output import Failure, print_lines
 from flowprov.cli.terminal import OutputError, end_line
 from flowprov.display import printable_lines
@@ -43,20 +44,19 @@ def _debug_option() -> click.Option:
     )
 
 
-class CommandGroup(click.Group):
+class CommandGroup(LazyGroup):
     """Finds commands by their names, and prints what goes wrong as one message, without a traceback."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
-        """Return the names of all commands."""
-        return list(COMMANDS)
+    commands_by_name = COMMANDS
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def function_name(self, cmd_name: str) -> str:
+        """Return the name of the function of a command."""
+        return f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; its module is imported now."""
-        info = COMMANDS.get(cmd_name)
-        if info is None:
-            return None
-        command: click.Command = getattr(import_module(f"flowprov.cli.{info.module}"), cmd_name)
-        if all(parameter.name != "debug" for parameter in command.params):
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and all(parameter.name != "debug" for parameter in command.params):
             command.params.append(_debug_option())
         return command
 
@@ -64,10 +64,11 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of a call, or say which ones have a similar name."""
+        name = args[0][:_MAX_NAME]  # click takes it out of the list if it looks like an option
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = get_close_matches(args[0][:_MAX_NAME], COMMANDS)
+            near = get_close_matches(name, COMMANDS)
             if not near or "Did you mean" in error.message:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {' or '.join(near)}?", ctx) from None

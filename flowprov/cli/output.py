@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -68,9 +67,19 @@ def source_options(command: _Command) -> _Command:
     return source(campaign_option(command))
 
 
-def sources_options(command: _Command) -> _Command:
-    """Add to a command the arguments that choose sources."""
-    command = click.option(
+def source_option(command: _Command) -> _Command:
+    """Add to a command the option that chooses one source."""
+    return click.option(
+        "--source",
+        metavar="SOURCE",
+        shell_complete=complete_files,
+        help="A buffer folder or the URI of a server, by default that of the settings.",
+    )(command)
+
+
+def sources_option(command: _Command) -> _Command:
+    """Add to a command the option that chooses sources."""
+    return click.option(
         "--source",
         "sources",
         multiple=True,
@@ -78,6 +87,23 @@ def sources_options(command: _Command) -> _Command:
         shell_complete=complete_files,
         help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
     )(command)
+
+
+def tracking_option(command: _Command) -> _Command:
+    """Add to a command the option that says where MLflow is."""
+    return click.option(
+        "--uri",
+        metavar="URI",
+        envvar="MLFLOW_TRACKING_URI",
+        required=True,
+        help="A database, as in sqlite:///mlflow.db, or a tracking server, as in http://localhost:5000; by "
+        "default MLFLOW_TRACKING_URI.",
+    )(command)
+
+
+def sources_options(command: _Command) -> _Command:
+    """Add to a command the arguments that choose sources."""
+    command = sources_option(command)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
@@ -121,15 +147,6 @@ def _shown(line: str) -> str:
 def campaign_heading(campaign: Campaign) -> str:
     """Return the name and the id of a campaign as one line."""
     return "  ".join(["campaign", *map(printable, filter(None, [campaign.name, campaign.campaign_id]))])
-
-
-def format_size(number: float) -> str:
-    """Return a number of bytes with its unit."""
-    for unit in _UNITS[:-1]:
-        if number < 999.5:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} {_UNITS[-1]}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import click
 
-from flowprov.cli.completion import complete_files
+from flowprov.cli.completion import complete_files, complete_profiles
 from flowprov.cli.durations import parse_duration
-from flowprov.cli.output import format_size, print_json, print_lines, table
+from flowprov.cli.output import print_json, print_lines, table
 from flowprov.cli.tables import fit_columns
+from flowprov.display import format_size
 from flowprov.plan import Plan, Program
 from flowprov.plan import plan as make_plan
 from flowprov.settings import load_settings, parse_assignment
@@ -21,6 +22,12 @@ _Count = click.IntRange(min=0, max=10**12)
 @click.command()
 @click.option(
     "--settings", "path", metavar="PATH", shell_complete=complete_files, help="The settings file of the run."
+)
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete_profiles,
+    help="The profile; by default that of the settings.",
 )
 @click.option("--epochs", type=_Count, default=0, metavar="N", help="Epochs of a training.")
 @click.option(
@@ -48,6 +55,7 @@ _Count = click.IntRange(min=0, max=10**12)
 def plan(
     context: click.Context,
     path: str | None,
+    profile: str | None,
     epochs: int,
     batches: tuple[int, ...],
     modules: int,
@@ -67,6 +75,8 @@ def plan(
     """
     options = context.find_root().params
     overrides = dict(map(parse_assignment, options["assignments"]))
+    if profile is not None:
+        overrides["profile"] = profile
     settings = load_settings(path or options["path"], overrides)
     program = Program(
         workflows=workflows,

@@ -14,6 +14,8 @@ from flowprov.read.answers.items import Item
 from flowprov.read.frames import to_dicts
 from flowprov.read.labels import format_duration
 
+_CODE = ("commit", "branch", "describe", "dirty", "changed", "untracked", "state", "reason")
+_DATA = ("path", "md5", "state", "reason")
 _LAST = ("machine_info", "settings", "telemetry_at_start", "telemetry_at_end")  # the long ones
 
 
@@ -23,8 +25,24 @@ def record_fields(item: Item) -> dict[str, Any]:
     row = {} if record is None else to_dicts([record])[0]
     long = {name: row.pop(name) for name in _LAST if name in row}
     metrics = {value.name: value.value for value in item.values}  # the last of each
-    fields = {"kind": item.kind, "id": item.id, **row, "name": item.name, **long, "metrics": metrics}
+    own = {"kind": item.kind, "id": item.id, **row, "name": item.name, "version": _version(item)}
+    fields = {**own, **long, "metrics": metrics}
     return {name: value for name, value in fields.items() if not _is_empty(value)}
+
+
+def _version(item: Item) -> dict[str, Any]:
+    """Return on which code and data a workflow began, and what had moved at its end."""
+    if item.task is not None or not item.workflows:
+        return {}
+    found = {}
+    for kept in item.contents.versions.get(item.workflows[-1].workflow_id, ()):
+        record, code = kept.record, kept.record.code or {}
+        told = {name: code.get(name) for name in _CODE if code.get(name) is not None}
+        if code and code.get("dirty") is None:
+            told["dirty"] = "unknown"
+        data = [{name: one[name] for name in _DATA if one.get(name) is not None} for one in record.data or ()]
+        found[record.moment] = {**told, **({"data": data} if data else {})}
+    return found
 
 
 def record_lines(item: Item) -> list[str]:

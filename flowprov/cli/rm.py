@@ -19,8 +19,11 @@ from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import Failure, campaign_heading, print_json, print_lines
 from flowprov.cli.verify import sink_probes
+from flowprov.journal.format import find_journals
+from flowprov.journal.object_store import remove_objects
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.campaign_names import campaign_of, find_campaign
+from flowprov.read.digest_file import NAME
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
 from flowprov.read.source import Source
@@ -124,7 +127,7 @@ def _title(journals: _Journals) -> str:
 
 
 def _remove(journals: _Journals) -> None:
-    """Remove the journals of a campaign, and the folders that are empty then."""
+    """Remove the journals of a campaign, its objects, and the folders that are empty then."""
     folders: dict[Path, None] = {}
     for journal in journals:
         file = parquet_path(journal.path)
@@ -132,6 +135,11 @@ def _remove(journals: _Journals) -> None:
             path.unlink(missing_ok=True)
         journal.path.unlink(missing_ok=True)
         folders[journal.path.parent] = None
+    for campaign_folder in {folder.parent for folder in folders}:
+        if not find_journals(campaign_folder):  # an older folder may be that of several campaigns
+            remove_objects(campaign_folder)
+        for path in (campaign_folder / NAME, *campaign_folder.glob(f"{NAME}.*")):
+            path.unlink(missing_ok=True)
     for folder in folders:
         with contextlib.suppress(OSError):  # something else lies there
             os.rmdir(folder)  # noqa: PTH106 - a folder that is not empty stays

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from flowprov.cli.completion import complete_profiles
 from flowprov.cli.output import Failure, print_all, print_json, print_lines, table
 from flowprov.cli.tables import fit_columns
 from flowprov.errors import SettingsError
@@ -50,12 +51,8 @@ def _source_options(command: _Command) -> _Command:
         "--profile",
         metavar="NAME",
         help="The profile; by default that of the settings.",
-        shell_complete=_complete_profile,
+        shell_complete=complete_profiles,
     )(command)
-
-
-def _complete_profile(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
-    return [name for name in PROFILES if name.startswith(beginning)]
 
 
 def _complete_key(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:

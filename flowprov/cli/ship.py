@@ -15,6 +15,7 @@ import click
 
 from flowprov.cli.output import Failure, print_json, print_lines
 from flowprov.cli.terminal import is_terminal
+from flowprov.read.automatic_compaction import compact_folder
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_source, settings_from_json
 from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
@@ -59,7 +60,7 @@ def ship(
     as_json: bool,
     lock: int | None,
 ) -> None:
-    """Deliver the journals of a buffer to Redis or MongoDB.
+    """Deliver the journals of a buffer to Redis or MongoDB, and their runs to MLflow.
 
     Entries that a sink holds are not delivered again. Exit status: 0 if nothing waits any more, 1 if entries
     still wait, 2 if it cannot begin.
@@ -71,16 +72,21 @@ def ship(
         settings = settings_from_json(sys.stdin.buffer.read())
     else:
         settings = load_settings(options["path"], dict(map(parse_assignment, options["assignments"])))
-    configured = [settings.sinks.redis.uri, settings.sinks.mongodb.uri]
+    configured = [settings.sinks.redis.uri, settings.sinks.mongodb.uri, settings.sinks.mlflow.uri]
     targets = uris or tuple(uri for uri in configured if uri is not None)
     if not targets:
-        raise Failure("there is no sink: give --to URI, or set sinks.redis.uri or sinks.mongodb.uri")
+        raise Failure(
+            "there is no sink: give --to URI, or set sinks.redis.uri, sinks.mongodb.uri or sinks.mlflow.uri"
+        )
     folder = Path(source or settings.journal.path).absolute()
     if not folder.exists():
         name = redact_source(source) if source else folder
         raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
     if not following:
-        sys.exit(deliver(folder, targets, settings, as_json=as_json))
+        status = deliver(folder, targets, settings, as_json=as_json)
+        if status == 0 and settings.journal.compact != "off":
+            compact_folder(folder)
+        sys.exit(status)
     files = ShipperFiles(folder, targets, settings.journal.file_mode)
     lock_file = os.fdopen(lock, "rb") if lock is not None else files.take_lock(_LOCK_TIMEOUT_S)
     if lock_file is None:
@@ -89,6 +95,8 @@ def ship(
     with lock_file:
         threads = follow_buffer(folder, targets, settings, files)
         status = max(_print_outcome(thread, as_json=as_json) for thread in threads)
+    if status == 0 and settings.journal.compact == "always":
+        compact_folder(folder)
     sys.exit(status)
 
 
@@ -128,11 +136,9 @@ def _print_outcome(thread: ShipmentThread, *, as_json: bool) -> int:
         )
         return 0 if error is None else 1
     if shipment.last_error is None:
-        print_lines(f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, nothing waits")
+        print_lines(f"{thread.redacted_uri}: {shipment.delivered:,} {shipment.unit} delivered, nothing waits")
         return 0
-    print_lines(
-        f"{thread.redacted_uri}: {shipment.delivered:,} entries delivered, {shipment.waiting():,} wait: "
-        f"{shipment.last_error}. They stay in the buffer; the same command delivers them later.",
-        to_stderr=True,
-    )
+    counts = f"{shipment.delivered:,} {shipment.unit} delivered, {shipment.waiting():,} wait"
+    later = "They stay in the buffer; the same command delivers them later."
+    print_lines(f"{thread.redacted_uri}: {counts}: {shipment.last_error}. {later}", to_stderr=True)
     return 1

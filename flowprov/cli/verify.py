@@ -109,6 +109,7 @@ def format_lines(result: Verification, problems: list[str]) -> list[str]:
         _section("copies", [f"{copy} is a copy; {path} is read" for copy, path in result.copies.items()]),
         _section("outside the folder of the campaign", [str(path) for path in result.misplaced]),
         _section("faults of flowprov", _internal_errors(result)),
+        _section("odd about the run", result.odd),
         _section("delivered", delivery_table(result.journals)),
         [_verdict(result, problems)],
     ]
@@ -129,6 +130,7 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in result.unreadable.items()],
         "copies": [{"path": str(copy), "of": str(path)} for copy, path in result.copies.items()],
         "misplaced": [str(path) for path in result.misplaced],
+        "odd": result.odd,
         "internal_errors": sum_internal_errors(check.report for check in result.journals),
     }
 

@@ -15,12 +15,22 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+from flowprov.environment import mpi
+from flowprov.environment.process_table import process_fields
+
 # Any fixed namespace will do, if every rank of every version uses the same.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://flowprov/launchers")
 # Set for the children of a rank: they inherit its launcher's variables, but are no ranks themselves.
 ENV_RANK_OF = "FLOWPROV_RANK_OF"
 # Numbers from here on are no steps that srun started: an interactive shell, a batch script, a container.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
+_LOCAL_RANK = {
+    "torchrun": "LOCAL_RANK",
+    "slurm": "SLURM_LOCALID",
+    "openmpi": "OMPI_COMM_WORLD_LOCAL_RANK",
+    "mpich": "MPI_LOCALRANKID",
+}
+_JOB_NAME = {"torchrun": "TORCHELASTIC_RUN_ID", "slurm": "SLURM_JOB_ID", "openmpi": "PMIX_NAMESPACE"}
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 
@@ -51,6 +61,7 @@ def rank_and_world_size() -> tuple[int | None, int | None]:
         ("RANK", "WORLD_SIZE"),
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"),
         ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("PMI_RANK", "PMI_SIZE"),
     ):
         rank, size = _number_in(rank_name), _number_in(size_name)
         if rank is not None and size is not None:
@@ -58,6 +69,35 @@ def rank_and_world_size() -> tuple[int | None, int | None]:
                 continue
             return rank, size
     return None, None
+
+
+def launcher() -> str | None:
+    """Return what launched this rank: ``torchrun``, ``slurm``, ``openmpi`` or ``mpich``; else None."""
+    if rank_and_world_size()[0] is None or is_helper():
+        return None
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return "torchrun" if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if _slurm_step() is not None:
+        return "slurm"
+    return mpi.launcher()
+
+
+def local_rank() -> int | None:
+    """Return the rank among those of this node; None if the launcher does not tell."""
+    name = launcher()
+    return None if name is None else _number_in(_LOCAL_RANK[name])
+
+
+def job_name() -> str | None:
+    """Return the name that the launcher itself gave to the job; None if it gave none."""
+    name = launcher()
+    return os.environ.get(_JOB_NAME.get(name or "", "")) or None
+
+
+def is_without_job() -> bool:
+    """Whether MPI launched this process as a rank, on several nodes, with nothing that all ranks share."""
+    job = current_job()
+    return job is not None and job.job_id is None and launcher() in ("mpich", "openmpi")
 
 
 def certain_world_size() -> int | None:
@@ -88,7 +128,7 @@ def current_job() -> Job | None:
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id is None:
         step = _slurm_step()
-        name = None if step is None or "RANK" in os.environ else step
+        name = None if "RANK" in os.environ else step or mpi.job_name()
         return Job(_uuid(name) if name else None, restart)
     name = _torchrun_job(run_id)
     return Job(
@@ -119,6 +159,7 @@ def rank_variables() -> str | None:
         "MASTER_PORT",
         "SLURM_JOB_ID",
         "SLURM_STEP_ID",
+        "PMIX_NAMESPACE",
     )
     return " ".join([str(rank), *(os.environ.get(name, "-") for name in names)])
 
@@ -175,7 +216,7 @@ def _torchrun_agent() -> str | None:
     if path:
         # <folder>/attempt_<number>/<local rank>/error.json
         return f"{os.uname().nodename} {Path(path).parent.parent.parent}"
-    start = _process_fields(os.getppid())
+    start = process_fields(os.getppid())
     return f"{os.uname().nodename} {os.getppid()} {start[19]}" if start else None
 
 
@@ -201,20 +242,8 @@ def _is_in_terminal() -> bool:
     task = _number_in("SLURM_TASK_PID")
     if task is None or task == os.getpid():
         return False
-    fields = _process_fields(task)
+    fields = process_fields(task)
     return bool(fields) and fields[4] != "0"
-
-
-def _process_fields(pid: int) -> list[str]:
-    """Return the fields of ``/proc/<pid>/stat`` behind the name; empty if it cannot be read.
-
-    Number 4 is the terminal, 0 if the process has none; number 19 is the start. Source: ``proc_pid_stat(5)``.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
 
 
 def _is_random(run_id: str) -> bool:

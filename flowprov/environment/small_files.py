@@ -6,10 +6,9 @@ any size would cost any time.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from flowprov.regular_files import open_at_once
+from flowprov.regular_files import read_at_once
 
 _MAX_BYTES = 64 * 1024
 
@@ -20,10 +19,7 @@ def read_file(path: Path, max_bytes: int = _MAX_BYTES) -> str:
     Bytes that are not UTF-8 come as lone surrogates, as Python has them in paths.
     """
     try:
-        with open(path, "rb", buffering=0, opener=open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if status.st_size > max_bytes:
-                return ""
-            return (file.read(max_bytes) or b"").decode("utf-8", "surrogateescape")
+        content = read_at_once(path, max_bytes + 1)
+        return "" if len(content) > max_bytes else content.decode("utf-8", "surrogateescape")
     except (OSError, ValueError):  # ValueError: a NUL in a path that another file gave
         return ""

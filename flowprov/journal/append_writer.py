@@ -11,13 +11,13 @@ and a file of its own may have the number.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import io
 import mmap
 import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from flowprov.journal.format import padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile
 from flowprov.journal.write_failures import JournalFull
-from flowprov.journal.writer import Writer
+from flowprov.journal.writer import NO_LIMITS, SizeLimits, Writer
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 # Without argtypes a call takes 0.3 µs less: bytes go as they are, and integers as those of 32 bits, which are
@@ -41,8 +41,8 @@ class AppendWriter:
     ----------
     file
         The file; the writer owns it from now on.
-    max_bytes
-        Largest size of the file in bytes; None for no limit.
+    limits
+        How large the file may become.
     keep_gil
         Whether to keep the GIL during a write.
 
@@ -54,7 +54,7 @@ class AppendWriter:
 
     name = "write"
 
-    def __init__(self, file: OwnFile, max_bytes: int | None = None, *, keep_gil: bool = True) -> None:
+    def __init__(self, file: OwnFile, limits: SizeLimits = NO_LIMITS, *, keep_gil: bool = True) -> None:
         self._file = file
         self._number = file.fileno()
         self._mark: int | None = file.mark  # None when the file is closed
@@ -62,8 +62,7 @@ class AppendWriter:
         fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
         self._size = os.fstat(self._number).st_size
         self._write = _write if keep_gil else _write_without_gil
-        self._max_bytes = max_bytes
-        self._limit = sys.maxsize if max_bytes is None else max_bytes
+        self.limits = limits
         # A signal handler of the program may record an event while this thread is in append().
         self.lock = threading.RLock()
         self.fast_append: Callable[[bytes], object] = self.append
@@ -74,7 +73,9 @@ class AppendWriter:
         Raises
         ------
         JournalFull
-            If the disk is full, or the quota or ``max_bytes`` is reached.
+            If the disk is full, or the quota or the largest size is reached.
+        FileGrown
+            If it is time for a next file.
         FileTaken
             If the program has closed the descriptor.
         OSError
@@ -83,7 +84,7 @@ class AppendWriter:
         with self.lock:
             length = len(line)
             if self._size + length > self._limit:
-                raise JournalFull("max_bytes")
+                raise self._limits.reason(self._size + length)
             try:
                 if self._read_mark() != self._mark or self._write(self._number, line, length) != length:
                     self._append_again(line)
@@ -131,6 +132,19 @@ class AppendWriter:
         if whole < size:
             os.ftruncate(number, whole)
         self._size = whole
+
+    @property
+    def limits(self) -> SizeLimits:
+        """How large the file may become."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: SizeLimits) -> None:
+        self._limits, self._limit = limits, limits.lowest()
+
+    def holding_others(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which no other thread appends."""
+        return self.lock
 
     @property
     def size(self) -> int:

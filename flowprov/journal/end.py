@@ -9,14 +9,33 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from flowprov.clock import clock
+from flowprov.journal.event_counts import Counts
 from flowprov.journal.files import reopen
+from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.own_file import OwnFile
-from flowprov.records import Footer, encode
+from flowprov.records import Footer, LocalId, encode
+
+MAX_OPEN = 20  # open scopes that a footer, or a heartbeat in the reserved slot, names
+
+
+def create_footer(counts: Counts, open_keys: Iterable[LocalId]) -> Footer:
+    """Return the footer of a journal, with its counts and what is open; the latter is cut short."""
+    captured, written, dropped = counts
+    return Footer(
+        at=clock.now(),
+        captured=captured,
+        written=written,
+        dropped=dropped or None,
+        open=list(islice(open_keys, MAX_OPEN)) or None,
+        internal_errors=bounded_internal_errors(),
+    )
 
 
 class End:

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from flowprov.journal.own_file import FileTaken
+from flowprov.records import COUNTED, prefix_of
 
 _BLOCK = 1 << 20
 # A line that was appended just now may have others of other threads behind it, but not as many bytes.
 _LOOK_BACK = 64 << 20
 # How the lines of events begin, those of the templates and those of encoded structs; see records.
-_EVENTS = (b'\n{"type":"task",', b'\n{"type":"workflow",', b'\n{"type":"left_out",')
+_EVENTS = tuple(b"\n%b," % prefix_of(kind) for kind in COUNTED)
 
 
 class ReadableFile(Protocol):
@@ -92,15 +95,40 @@ class EventCounts:
         return written + sum(dropped.values()), written, dropped
 
 
+def may_be_uncounted(*, in_event: bool) -> bool:
+    """Whether a thread may have appended an event that it has not counted yet.
+
+    A thread is in the middle of the two steps only while code that takes both is on its stack.
+
+    Parameters
+    ----------
+    in_event
+        Whether the present call belongs to an event itself, which is not appended yet.
+    """
+    own = threading.get_ident()
+    for thread, top in sys._current_frames().items():  # noqa: SLF001 - the documented way to them
+        frame, is_known = top, in_event and thread == own
+        while frame is not None:
+            if set(frame.f_code.co_names) >= _STEPS:
+                if not is_known:
+                    return True
+                is_known = False
+            frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+_STEPS = {"fast_append", "count"}
+
+
 def is_event(line: bytes) -> bool:
     """Whether a line is that of an event, and no control record."""
     return (b"\n" + line).startswith(_EVENTS)
 
 
-def holds_line(file: ReadableFile, line: bytes) -> bool:
+def holds_line(file: ReadableFile, line: bytes, look_back: int = _LOOK_BACK) -> bool:
     """Whether a file holds a line that was appended a moment ago, or was about to be."""
     end = file.end()
-    floor = max(0, end - _LOOK_BACK)
+    floor = max(0, end - look_back)
     while end > floor:
         begin = max(0, end - _BLOCK)
         if line in file.read(end - begin + len(line) - 1, begin):

@@ -76,6 +76,17 @@ def create_journal_file(
         return created
 
 
+def create_beside(path: Path, campaign_id: str, hostname: str, journal_id: str, mode: int) -> JournalFile:
+    """Create the file of a journal in the folder of an earlier one of the same process.
+
+    Raises
+    ------
+    OSError
+        If it cannot be created there.
+    """
+    return _create_in(path.parents[2], campaign_id, hostname, journal_id, mode)
+
+
 UNWRITTEN = ".unwritten"
 """The suffix of the empty file that stands for a journal that could not be written."""
 

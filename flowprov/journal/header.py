@@ -30,6 +30,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     settings_digest: str | None = None
     flowprov: str = ""
     launch: records.Launch | None = None
+    local_rank: int | None = None
+    launcher: str | None = None
+    job: str | None = None
 
 
 def make_header(
@@ -78,6 +81,9 @@ def make_header(
         previous=previous,
         parent_pid=_parent_pid(),
         launch=identity.launch,
+        local_rank=identity.local_rank,
+        launcher=identity.launcher,
+        job=as_name(identity.job),
     )
 
 

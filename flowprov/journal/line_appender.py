@@ -19,8 +19,7 @@ from pathlib import Path
 
 from flowprov import guard
 from flowprov.ids import new_journal_id
-from flowprov.journal.append_writer import AppendWriter
-from flowprov.journal.event_counts import Counts, EventCounts, holds_line, is_event
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line
 from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
@@ -28,13 +27,13 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import OpenFile, open_file
 from flowprov.journal.own_file import FileTaken
 from flowprov.journal.protocols import Maintenance
-from flowprov.journal.queued_writer import QueuedWriter
-from flowprov.journal.write_failures import FileCut, JournalFull, Stoppage, drop_reason
-from flowprov.journal.writer import Writer
+from flowprov.journal.queued_writer import count_lost
+from flowprov.journal.write_failures import FileCut, FileGrown, JournalFull, Stoppage, drop_reason
+from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
 # Written to find out whether the disk has space again: it takes as much as a small event.
-_TRIAL = padding_line(512)
+TRIAL = padding_line(512)
 
 
 class LineAppender:
@@ -77,9 +76,7 @@ class LineAppender:
         self.count = self._counts.count
         self._writer: Writer | None = None
         self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
-        self.fast_append: Callable[[bytes], object] = (
-            _raise_not_open  # the writer's own, once the file exists
-        )
+        self.fast_append: Callable[[bytes], object] = raise_not_open  # the writer's own, once the file exists
         self._watched = False
         self._stoppage: Stoppage | None = None
         self._stops = 0
@@ -154,17 +151,21 @@ class LineAppender:
             line = self._unsettled[0]
             self._settling = True
             try:
-                in_file = self._writer is not None and not self.closed and holds_line(self._writer, line)
-                recorded = in_file or self._append_or_stop(line)
+                recorded = self._holds(line) or self._append_or_stop(line)
             except Exception as error:  # a fault of ours must not come again at each count
                 pass_on(error)
                 recorded = False
             finally:
                 self._settling = False
+            self._counts.distrust()  # of the file in which the line is: it may be another one by now
             if not recorded:
                 self._counts.drop("interrupted")
             self._last_settled = line
             self._unsettled.remove(line)
+
+    def _holds(self, line: bytes) -> bool:
+        """Whether the file holds a line that was appended a moment ago, or was about to be."""
+        return self._writer is not None and not self.closed and holds_line(self._writer, line)
 
     def _append_or_stop(self, line: bytes, *, again: bool = False) -> bool:
         """Append a line, to a new file if there is none; return False if journaling stopped or stops now.
@@ -187,7 +188,7 @@ class LineAppender:
         try:
             if self._writer is None:
                 self._open_file()
-            self._append_to_file(line)
+            self._append_to_file(line, in_event=True)
         except (OSError, JournalFull, FileCut) as error:
             pass_on(error)
             if isinstance(error, (FileCut, FileTaken)) and not again:
@@ -211,6 +212,13 @@ class LineAppender:
     def check_file(self) -> None:
         """Go on in another file if somebody has removed, moved, cut or closed the present one."""
 
+    def roll(self, full: Writer, *, in_event: bool = False) -> None:
+        """Go on in a next file, if that is possible; else in this one, which may grow for a while."""
+
+    def limits(self) -> SizeLimits:
+        """Return how large the file may become."""
+        return SizeLimits(self.settings.max_bytes)
+
     # While ``_busy`` is set the file changes, and what a signal handler of the program records waits. It is
     # set and reset by plain stores: a context manager could be interrupted in between.
 
@@ -227,6 +235,7 @@ class LineAppender:
                 first_number=self.first_number,
                 ancestors=self.ancestors,
                 previous=self._previous,
+                limits=self.limits(),
             )
             # One after the other, without a call in between: an exception finds all of this done or nothing.
             self._opened, self.path, self._writer = opened, opened.path, opened.writer
@@ -244,7 +253,7 @@ class LineAppender:
             finally:
                 self._busy = False
 
-    def _append_to_file(self, line: bytes) -> None:
+    def _append_to_file(self, line: bytes, *, in_event: bool = False) -> None:
         """Append a line through the writer, and follow it if it has changed to another segment.
 
         What was interrupted here happens at the next call: until then ``fast_append`` refuses each line.
@@ -252,6 +261,18 @@ class LineAppender:
         writer = self._writer
         if writer is None:
             raise _NotOpenError
+        try:
+            writer = self._append_by(writer, line)
+        except FileGrown:
+            with self._lock:
+                self.roll(writer, in_event=in_event)  # the next file takes the line, or now this one
+                self._append_to_file(line, in_event=in_event)
+            return
+        if self._writer_append is not writer.fast_append:
+            self._follow(writer)
+
+    def _append_by(self, writer: Writer, line: bytes) -> Writer:
+        """Append a line; return the writer that took it, another one if the file cannot be mapped."""
         try:
             writer.append(line)
         except FileTaken:
@@ -263,8 +284,7 @@ class LineAppender:
                 raise
             writer = self._write_plainly(writer)
             writer.append(line)
-        if self._writer_append is not writer.fast_append:
-            self._follow(writer)
+        return writer
 
     def _follow(self, writer: Writer) -> None:
         self._watch()
@@ -311,24 +331,6 @@ class LineAppender:
         if stoppage is not None:
             stoppage.warn_over(self.path, self._counts.dropped())
 
-    def try_again(self) -> None:
-        """Go on if a shortage has passed, and map the file again if that failed for a while."""
-        with self._lock:
-            if self.closed:
-                return
-            if self._stoppage is not None and self._stoppage.may_pass():
-                self._stoppage.retry_at = 0.0
-                self._append_or_stop(_TRIAL)
-            plain_writer = self._writer
-            was_mapped = self._opened is not None and isinstance(self._opened.writer, MmapWriter)
-            if self._stoppage is None and was_mapped and isinstance(plain_writer, AppendWriter):
-                try:
-                    self._writer = plain_writer.map_again(
-                        lambda file, begin: MmapWriter(file, self.settings.max_bytes, begin=begin)
-                    )
-                except (OSError, JournalFull) as error:  # it is tried again at the next heartbeat
-                    pass_on(error)
-
     def drop(self, reason: str) -> None:
         """Count an event that was captured and could not be made a record."""
         with self._lock:
@@ -344,16 +346,8 @@ class LineAppender:
         """Return the counts so far: captured, written, and dropped by reason."""
         with self._lock:
             self._settle_all()
-            self._count_lost()
+            count_lost(self._counts, self._writer)
             return self._counts.read(None if self.closed else self._writer)
-
-    def _count_lost(self) -> None:
-        """Count what a queue took and could not write."""
-        writer = self._writer
-        for line, reason in writer.take_lost() if isinstance(writer, QueuedWriter) else ():
-            if is_event(line):
-                self._counts.distrust()
-                self._counts.drop(reason)
 
     def _append_control(self, line: bytes) -> Exception | None:
         """Append a control line; return the error if that failed, else None.
@@ -375,7 +369,8 @@ class LineAppender:
         return None
 
 
-def _raise_not_open(_line: bytes) -> None:
+def raise_not_open(_line: bytes) -> None:
+    """Refuse a line on the hot path, where there is no file to which it could be appended at once."""
     raise _NotOpenError
 
 

@@ -77,6 +77,22 @@ def writer_is_gone(path: Path, header: Header, last_sign: int) -> bool:
     return is_long_silent(header, last_sign)
 
 
+def is_gone_for_sure(path: Path, header: Header) -> bool:
+    """Whether the writer of a journal without a footer is known to be gone, and not only silent."""
+    if is_writer_expected(path):
+        return False
+    locked = _is_locked(path)
+    if locked is not None:
+        return not locked
+    is_here = header.hostname == host_name() and Path("/proc/self/stat").exists()
+    return is_here and process_start(header.pid) != header.process_started_at
+
+
+def is_recent(at: int, seconds: float) -> bool:
+    """Whether a wall clock time, in nanoseconds, is not further away than some seconds."""
+    return abs(wall_ns() - at) < seconds * 1e9
+
+
 def is_long_silent(header: Header, last_sign: int) -> bool:
     """Whether a writer that cannot be asked has been silent for three heartbeats.
 

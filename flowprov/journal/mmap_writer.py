@@ -35,8 +35,10 @@ from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.format import padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile, map_shared
-from flowprov.journal.write_failures import FileCut, JournalFull
+from flowprov.journal.write_failures import FileCut, FileGrown, JournalFull
+from flowprov.journal.writer import NO_LIMITS, SizeLimits
 
+FIRST_SEGMENT = 64 * 1024  # bytes
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _BLOCK = 512  # bytes that st_blocks counts, stat(2)
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)
@@ -66,8 +68,8 @@ class MmapWriter:
     ----------
     file
         The file; the writer owns it from now on.
-    max_bytes
-        Largest size of the file in bytes; None for no limit.
+    limits
+        How large the file may become.
     begin
         Offset of the first segment: 0, or a whole number of pages, for a file that has content.
     first, largest
@@ -84,15 +86,16 @@ class MmapWriter:
     def __init__(
         self,
         file: OwnFile,
-        max_bytes: int | None = None,
+        limits: SizeLimits = NO_LIMITS,
         *,
         begin: int = 0,
-        first: int = 64 * 1024,
+        first: int = FIRST_SEGMENT,
         largest: int = 4 << 20,
     ) -> None:
         self._file = file
-        self._closed = False
-        self._max_bytes = max_bytes
+        self._closed = self._handed_over = False
+        self._cut_at: int | None = None
+        self.limits = limits
         self._largest = largest
         self._lock = threading.RLock()
         self._next: Segment | None = None
@@ -114,7 +117,9 @@ class MmapWriter:
         Raises
         ------
         JournalFull
-            If the disk is full, or the quota or ``max_bytes`` is reached.
+            If the disk is full, or the quota or the largest size is reached.
+        FileGrown
+            If it is time for a next file.
         FileTaken
             If a new segment is needed, and the program has closed the descriptor.
         OSError
@@ -159,13 +164,14 @@ class MmapWriter:
     def _create_segment(self, offset: int, size: int, at_least: int = 1) -> Segment:
         """Reserve and map a segment; on a nearly full disk a smaller one, down to a page."""
         size, least = _pages(size), _pages(at_least)
+        largest = self.limits.lowest()
         while True:
             try:
-                if self._max_bytes is not None and offset + size > self._max_bytes:
+                if offset + size > largest:
                     if size > least:
                         size = max(least, _pages(size // 2))
                         continue
-                    raise JournalFull("max_bytes")
+                    raise self.limits.reason(offset + size)
                 os.posix_fallocate(self._file.fileno(), offset, size)
             except OSError as error:
                 pass_on(error)
@@ -185,7 +191,7 @@ class MmapWriter:
             if self._next is None and not self._closed and self._switched:
                 current = self._current
                 # The append that needs the segment meets the error again, and reports it.
-                with contextlib.suppress(JournalFull, OSError):
+                with contextlib.suppress(JournalFull, FileGrown, OSError):
                     self._next = self._create_segment(current.offset + current.size, self._next_size)
         for segment in retired:
             segment.map.close()
@@ -193,6 +199,8 @@ class MmapWriter:
     def end(self) -> int:
         """Return the offset behind the last line."""
         current = self._current
+        if current.map.closed:  # by a call that was interrupted
+            return os.fstat(self._file.fileno()).st_size
         return current.offset + current.map.tell()
 
     def is_cut(self) -> bool:
@@ -214,9 +222,13 @@ class MmapWriter:
     def write_plainly(self) -> AppendWriter:
         """Hand the file over to a writer that needs neither memory nor descriptors."""
         with self._lock:
-            self._cut_padding()
+            # First of all: an append behind an interrupted call would map a segment behind a gap. It finds
+            # the writer closed, and this is called again.
             self._closed = True
-            return AppendWriter(self._file, self._max_bytes)
+            self._cut_padding()
+            plain = AppendWriter(self._file, self.limits)
+            self._handed_over = True
+            return plain
 
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file; NUL bytes where nothing is written yet."""
@@ -229,25 +241,23 @@ class MmapWriter:
     def close(self) -> None:
         """Cut the file after its last record and close it."""
         with self._lock:
-            if not self._closed:
-                self._cut_padding()
+            if not self._handed_over:
                 self._closed = True
+                self._cut_padding()
                 self._file.close()
 
     def _cut_padding(self) -> None:
-        end = None
         ours = self._file.is_ours()
         if ours:
             _set_writable(self._file, writable=True)
-        if self._current.map.closed:
-            return
-        if ours and not self.is_cut():
+        if not self._current.map.closed and ours and not self.is_cut():
             # Another thread may still hold the write method of this segment. It must find the segment full: a
             # write behind the end of the cut file is a SIGBUS.
-            end = _fill(self._current)
+            self._cut_at = _fill(self._current)
         self._unmap()
-        if end is not None:
-            os.ftruncate(self._file.fileno(), end)
+        if self._cut_at is not None and ours:  # else an interrupted call has cut it
+            os.ftruncate(self._file.fileno(), self._cut_at)
+            self._cut_at = None
 
     def abandon(self) -> None:
         """Close the file in a forked child; it belongs to the parent and stays as it is."""

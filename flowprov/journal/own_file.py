@@ -6,10 +6,8 @@ The program may close any descriptor: programs that become daemons close them al
 nothing, and soon for a file of the program. So a number is compared with what is known of the file before
 anything is written, cut or closed under it: device and inode, and a mark that the open file carries.
 
-The mark is the signal that the kernel would send when the file becomes ready (``F_SETSIG``, ``fcntl(2)``). No
-signal is ever sent, as nothing asks for it (``O_ASYNC``). It belongs to the open file, and any other file has
-another one, as a rule none. Reading it takes 0.3 µs. ``fstat`` takes 1.5 µs between two writes: since Linux
-6.13 it has each next write of the file store a finer time.
+Before each write only the mark is read (see :mod:`flowprov.file_marks`). ``fstat`` takes five times as long
+between two writes: since Linux 6.13 it has each next write of the file store a finer time.
 
 Between the look at the mark and the write, another thread may close the descriptor. So the numbers are high:
 the system gives a program the lowest ones that are free, and ours to nobody by chance.
@@ -32,18 +30,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flowprov.file_marks import has_mark, mark_reader, set_mark
 from flowprov.journal.interruptions import pass_on
 
-_GET_MARK = getattr(fcntl, "F_GETSIG", None)  # Linux
-_SET_MARK = getattr(fcntl, "F_SETSIG", None)
-_MARKS = 64  # numbers of signals
 _MAP_FIXED = 0x10  # mmap(2); Python has no name for it
 _HIGH = 512
-_next_mark = itertools.count().__next__
 _next_number = itertools.count().__next__
 
-# PyDLL keeps the GIL, for calls that take no time; CDLL releases it.
-_quick_libc = ctypes.PyDLL(None)
 _libc = ctypes.CDLL(None, use_errno=True)
 _mmap: Any = _libc.mmap64 if hasattr(_libc, "mmap64") else _libc.mmap
 _mmap.restype = ctypes.c_void_p
@@ -85,10 +78,7 @@ class _MarkedFile(io.FileIO):
     def identify(self) -> None:
         """Remember what the file is, and mark it."""
         number = super().fileno()
-        if _SET_MARK is not None:
-            mark = _next_mark() % _MARKS + 1
-            fcntl.fcntl(number, _SET_MARK, mark)
-            self.mark = mark
+        self.mark = set_mark(number)
         self.identity = _identity(number)
 
     def stands(self) -> bool:
@@ -98,7 +88,7 @@ class _MarkedFile(io.FileIO):
         number = super().fileno()
         try:
             same = _identity(number) == self.identity
-            same = same and (self.mark is None or fcntl.fcntl(number, _GET_MARK or 0) == self.mark)
+            same = same and has_mark(number, self.mark)
         except OSError as error:
             pass_on(error)
             same = False
@@ -176,7 +166,7 @@ class OwnFile:
         """Return a function that reads the mark of what the number stands for now, in one quick call."""
         if self._handle.mark is None:
             return self._handle.stands  # False is 0, True is 1
-        return functools.partial(_quick_libc.fcntl, self._handle.fileno(), _GET_MARK)
+        return mark_reader(self._handle.fileno())
 
     def reopen(self) -> bool:
         """Open the file again if the descriptor was lost; return False if the file is not under its path."""

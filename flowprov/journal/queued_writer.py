@@ -10,18 +10,21 @@ What was appended meanwhile and cannot be written in the end is kept as lost, fo
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flowprov import guard
 from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.event_counts import EventCounts, is_event
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile
-from flowprov.journal.write_failures import JournalFull, drop_reason
+from flowprov.journal.write_failures import FileGrown, JournalFull, drop_reason
+from flowprov.journal.writer import SizeLimits
 from flowprov.threads import start_thread
 
 MAX_QUEUED = 64 << 20  # bytes
@@ -57,8 +60,8 @@ class QueuedWriter:
     ----------
     file
         The file; the writer owns it from now on.
-    max_bytes
-        Largest size of the file in bytes; None for no limit.
+    limits
+        How large the file may become.
     max_wait
         The most seconds that an append waits.
 
@@ -70,15 +73,19 @@ class QueuedWriter:
 
     name = "queued"
 
-    def __init__(self, file: OwnFile, max_bytes: int | None, max_wait: float) -> None:
-        self._writer = AppendWriter(file, max_bytes, keep_gil=False)
+    def __init__(self, file: OwnFile, limits: SizeLimits, max_wait: float) -> None:
+        # What stands in the queue was taken, so only the size at which recording stops is looked at there.
+        self._writer = AppendWriter(file, limits._replace(roll_bytes=None), keep_gil=False)
+        self.limits = limits
         self._path = file.path
         self._max_wait = max_wait
         self._jobs: deque[_QueuedAction] = deque()
-        self._queued = 0
-        self._behind = self._closed = False
+        self._queued = 0  # bytes in memory, about
+        self._behind = self._closed = self._held = False
+        self._holder = 0
         self._lost: list[tuple[bytes, str]] = []
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._performing = threading.Lock()
         self._settling = threading.RLock()  # between who waits and the thread: whose the outcome is
         self._thread: threading.Thread | None = None
         self.lock = threading.RLock()
@@ -90,12 +97,17 @@ class QueuedWriter:
         Raises
         ------
         JournalFull
-            If the disk is full, the quota or ``max_bytes`` is reached, or the queue is full.
+            If the disk is full, the quota or the largest size is reached, or the queue is full.
+        FileGrown
+            If it is time for a next file, and the file system answers.
         OSError
             If the write fails for another reason.
         """
-        if self._closed:
-            raise io.UnsupportedOperation("the file is closed")
+        if self._closed or (self._held and threading.get_ident() != self._holder):
+            raise io.UnsupportedOperation("the file is closed, or another one is being created")
+        roll_bytes = self.limits.roll_bytes
+        if roll_bytes is not None and not self._behind and self.end() + len(line) > roll_bytes:
+            raise FileGrown
         if self._queued + len(line) > MAX_QUEUED:
             raise JournalFull("queue_full")
         self._do(_QueuedAction(lambda: self._writer.append(line), line), self._max_wait)
@@ -104,6 +116,15 @@ class QueuedWriter:
         """Return what a function returns that may hang; something else if it does not end in time."""
         job = _QueuedAction(action)
         return job.result if self._do(job, self._max_wait) else otherwise
+
+    @contextlib.contextmanager
+    def holding_others(self) -> Iterator[None]:
+        """Return a context in which no other thread appends: it is told to come again."""
+        self._holder, self._held = threading.get_ident(), True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def _do(self, job: _QueuedAction, seconds: float, *, at_the_end: bool = False) -> bool:
         """Have the thread do something; return whether it is done in time."""
@@ -153,11 +174,14 @@ class QueuedWriter:
             self._behind = False
 
     def _perform_all(self) -> None:
-        while self._jobs:
-            job = self._jobs[0]
-            self._perform(job)
-            self._jobs.popleft()
-            self._queued -= len(job.line)
+        # An exception from outside while the thread starts may have left two of them. Both would do the same.
+        with self._performing:
+            while self._jobs:
+                job = self._jobs[0]
+                self._perform(job)
+                self._jobs.popleft()
+                self._queued -= len(job.line)
+        self._queued = 0  # about: an exception from outside, or two threads at once, leave it too high or low
 
     def _perform(self, job: _QueuedAction) -> None:
         try:
@@ -175,8 +199,14 @@ class QueuedWriter:
         return lost
 
     def end(self) -> int:
-        """Return the offset behind the last line, with those that are still in memory."""
-        return self._writer.size + self._queued
+        """Return the offset behind the last line, with those that are still in memory.
+
+        A line that is being written may count twice, and none may be left out: what was appended a moment ago
+        is looked for before this offset. So the lines in memory come first, and `_queued`, which two threads
+        change, is not asked.
+        """
+        in_memory = sum(len(job.line) for job in list(self._jobs))
+        return self._writer.size + in_memory
 
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file."""
@@ -184,13 +214,21 @@ class QueuedWriter:
 
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file, or of what stands in memory behind it."""
-        size = self._writer.size
-        in_file = b"" if offset >= size else self.run(lambda: self._writer.read(length, offset), b"")
+        in_file, size, queued = self.run(lambda: self._look(length, offset)) or (
+            b"",
+            self._writer.size,
+            b"".join(job.line for job in list(self._jobs)),
+        )
         if offset + length <= size:
             return bytes(in_file)
-        queued = b"".join(job.line for job in list(self._jobs))
         begin = max(0, offset - size)
-        return bytes(in_file) + queued[begin : offset + length - size]
+        return bytes(in_file) + bytes(queued[begin : offset + length - size])
+
+    def _look(self, length: int, offset: int) -> tuple[bytes, int, bytes]:
+        """Return bytes of the file, its size, and what is queued, between two lines that are written."""
+        size = self._writer.size
+        in_file = b"" if offset >= size else self._writer.read(length, offset)
+        return in_file, size, b"".join(job.line for job in list(self._jobs))
 
     def prepare(self) -> None:
         """Do nothing: this writer has no work that could be done ahead."""
@@ -224,3 +262,12 @@ class QueuedWriter:
         """Leave the file to the parent, in a forked child; closing it could hang."""
         self._closed, self._jobs = True, deque()
         self.lock, self._settling = threading.RLock(), threading.RLock()
+        self._performing = threading.Lock()
+
+
+def count_lost(counts: EventCounts, writer: object) -> None:
+    """Count the events that a queue took and could not write."""
+    for line, reason in writer.take_lost() if isinstance(writer, QueuedWriter) else ():
+        if is_event(line):
+            counts.distrust()
+            counts.drop(reason)

@@ -33,6 +33,7 @@ _LARGEST_GAP = 64 * 1024  # bytes of padding in a line whose writer may still be
 _LARGEST_PADDING = 16 << 20  # more than a writer reserves: behind it, holes are skipped
 _MAX_PID_DIGITS = 18
 _EVENTS = (b'{"type":"task"', b'{"type":"open_task"', b'{"type":"workflow"', b'{"type":"sample"')
+_HEADER = b'{"type":"header"'
 _UNKNOWN = 0  # stands for the times and numbers of a lost header
 # A line may look damaged because its writer was still copying it when it was read, or, in the reserved slot,
 # was just overwriting it. Reading it again tells this from damage.
@@ -293,6 +294,10 @@ def read_head(path: Path, size: int = 16 * 1024) -> Head:
     descriptor = open_regular(path)
     try:
         data = os.pread(descriptor, size, 0)
+        # A header that names many earlier files is longer; the reserved slot stands behind it.
+        while data.startswith(_HEADER) and b"\n" not in data[: size // 2] and size <= len(data) < MAX_LINE:
+            size *= 8
+            data = os.pread(descriptor, size, 0)
         for _ in range(_MAX_REREADS):
             if not slot_in_use(data) or (again := os.pread(descriptor, size, 0)) == data:
                 break

@@ -6,6 +6,7 @@ wrote. A buffer may hold thousands of journals, and most belong to another campa
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ def summarize(path: Path) -> JournalSummary | None:
     If the summary says that the writer is gone, a reader that begins afterwards sees all that it ever wrote.
     """
     try:
+        before = _mark_of(path)
         head = read_head(path)
         last_at, footer = _read_tail(path)
     except FileNotFoundError:
@@ -80,11 +82,21 @@ def summarize(path: Path) -> JournalSummary | None:
         return None
     header = head.header or header_from_path(path)
     footer = footer or head.footer  # behind the first one, another one may follow
+    is_gone = footer is None and liveness.writer_is_gone(path, header, last_at)
+    if is_gone:  # it may have written its footer since, and left the file for a next one
+        with contextlib.suppress(FileNotFoundError):
+            if _mark_of(path) != before:
+                last_at, footer = _read_tail(path)
     # The latest heartbeat of a journal that can grow no more lies in the reserved slot.
     last_at = max(last_at, header.started_at, head.heartbeat.at if head.heartbeat is not None else 0)
-    alive = footer is None and not liveness.writer_is_gone(path, header, last_at)
-    lost = head.header is None
+    alive, lost = footer is None and not is_gone, head.header is None
     return JournalSummary(path, header, footer, head.campaign, alive, last_at, lost)
+
+
+def _mark_of(path: Path) -> tuple[int, int]:
+    """Return what differs once somebody has written to a file: its size and its time of change."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def last_position(path: Path) -> int | None:

@@ -20,6 +20,10 @@ class JournalFull(OwnSignal):
         self.reason = reason
 
 
+class FileGrown(OwnSignal):
+    """The file is as large as it should become: the journal goes on in a next one."""
+
+
 class FileCut(OwnSignal):
     """Somebody else has cut the file of the journal."""
 

@@ -6,11 +6,13 @@ Flows in: the journal's settings and its folder. Flows out: the name of the writ
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flowprov.journal.interruptions import pass_on
+from flowprov.journal.write_failures import FileGrown, JournalFull
 
 # File systems of local disks and of memory. What hangs there, hangs for all of the machine.
 _LOCAL = frozenset(
@@ -32,10 +34,39 @@ _LOCAL = frozenset(
 )
 
 
+class SizeLimits(NamedTuple):
+    """How large a file may become.
+
+    Attributes
+    ----------
+    max_bytes
+        The size at which recording stops; None for no limit.
+    roll_bytes
+        The size from which the journal goes on in a next file; None for no limit.
+    """
+
+    max_bytes: int | None = None
+    roll_bytes: int | None = None
+
+    def lowest(self) -> int:
+        """Return the lower one of the two; more than any file has if there is none."""
+        return min(limit for limit in (self.max_bytes, self.roll_bytes, sys.maxsize) if limit is not None)
+
+    def reason(self, size: int) -> JournalFull | FileGrown:
+        """Return what is raised instead of making a file that large."""
+        if self.max_bytes is not None and size > self.max_bytes:
+            return JournalFull("max_bytes")
+        return FileGrown()
+
+
+NO_LIMITS = SizeLimits()
+
+
 class Writer(Protocol):
     """One way to append lines to a file that this process alone writes."""
 
     name: str
+    limits: SizeLimits
 
     @property
     def fast_append(self) -> Callable[[bytes], object]:

@@ -7,7 +7,9 @@ from flowprov.read.journal_report import JournalReport
 from flowprov.read.lineage import ancestors, children, tree
 from flowprov.read.nonfinite import first_nonfinite
 from flowprov.read.questions import campaigns, diff, metrics, runs
+from flowprov.read.seen_batches import samples
 from flowprov.read.sql_query import query
+from flowprov.read.version_table import versions
 
 __all__ = [
     "COLUMNS",
@@ -23,5 +25,7 @@ __all__ = [
     "query",
     "read_buffer",
     "runs",
+    "samples",
     "tree",
+    "versions",
 ]

@@ -17,31 +17,29 @@ from flowprov.errors import UnknownIdError
 from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read import questions
+from flowprov.read.artifacts import questions as artifact_questions
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.dask_frame import dask_frame
 from flowprov.read.decoding import records_of, records_of_kind
 from flowprov.read.flat_rows import flat_dicts, flat_frame
 from flowprov.read.follow import Follower
-from flowprov.read.frames import samples_to_frame, to_dicts, to_frame
+from flowprov.read.frames import import_pandas, samples_to_frame, to_dicts, to_frame
 from flowprov.read.grouping import by_campaign
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.rows import Row, fold
 from flowprov.read.source import Source, is_capture_off
-from flowprov.read.telemetry_join import full_readings, machine_as_dict
+from flowprov.read.successions import successions
+from flowprov.read.task_lines import NotPlainError
+from flowprov.read.telemetry_join import machine_as_dict, process_readings
 from flowprov.read.unknown_ids import describe_unknown
-from flowprov.records import (
-    Campaign,
-    Machine,
-    Sample,
-    Task,
-    Workflow,
-    complete_task,
-    complete_workflow,
-)
+from flowprov.read.version_table import versions
+from flowprov.records import Campaign, Machine, Task, Workflow, complete_task, complete_workflow
 from flowprov.values import as_id
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from flowprov.read.artifacts.lineage import Lineage
 
 logger = logging.getLogger("flowprov")
 
@@ -105,6 +103,24 @@ class Buffer:
             self._given, campaign_id=campaign_id, run_id=run_id, names=names, attempts=attempts
         )
 
+    def versions(self, *, campaign_id: str | None = None) -> pd.DataFrame:
+        """Return on which code and data workflows ran; see :func:`flowprov.versions`."""
+        return versions(self._given, campaign_id=campaign_id)
+
+    def artifacts(self, *, campaign_id: str | None = None) -> pd.DataFrame:
+        """Return the artifacts of all campaigns, or of one; see :func:`flowprov.artifacts`."""
+        return artifact_questions.artifacts(self._given, campaign_id=campaign_id)
+
+    def lineage(
+        self, what: str | os.PathLike[str], *, up: bool = True, down: bool = False, depth: int | None = None
+    ) -> Lineage:
+        """Return what something was made of, and what was made of it; see :func:`flowprov.lineage`."""
+        return artifact_questions.lineage(what, self._given, up=up, down=down, depth=depth)
+
+    def whence(self, path: str | os.PathLike[str]) -> Lineage | None:
+        """Return what made a file, found by its content; see :func:`flowprov.whence`."""
+        return artifact_questions.whence(path, self._given)
+
     def records(
         self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
     ) -> Iterator[Row]:
@@ -122,9 +138,7 @@ class Buffer:
         merge
             Whether to merge the messages of a task into one record.
         """
-        journals, workflow_id = self._journals_of(campaign_id), as_id(workflow_id)
-        rows = fold(((journal, records_of(journal)) for journal in journals), merge=merge)
-        return iter(rows if workflow_id is None else self._of_workflow(rows, workflow_id, journals))
+        return iter(self._rows(self._journals_of(campaign_id), as_id(workflow_id), merge=merge))
 
     def messages(self, *, campaign_id: str | None = None) -> Iterator[Row]:
         """Return every message as it was written, journal by journal, in constant memory.
@@ -137,7 +151,17 @@ class Buffer:
         self, *, campaign_id: str | None = None, workflow_id: str | None = None, merge: bool = False
     ) -> pd.DataFrame:
         """Return the rows as a DataFrame; see :func:`read_buffer`."""
-        return to_frame(list(self.records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)))
+        import_pandas()
+        from flowprov.read.column_frame import column_frame
+
+        journals, workflow_id = self._journals_of(campaign_id), as_id(workflow_id)
+        try:
+            frame = column_frame(journals, workflow_id=workflow_id, merge=merge)
+        except NotPlainError:
+            return to_frame(self._rows(journals, workflow_id, merge=merge))
+        if workflow_id is not None and frame.empty:
+            self._rows(journals, workflow_id, merge=merge)  # says which there are
+        return frame
 
     def dask_frame(self, *, campaign_id: str | None = None, merge: bool = False) -> Any:
         """Return the rows as a Dask DataFrame, for what one machine cannot hold.
@@ -177,17 +201,14 @@ class Buffer:
 
             If the samples hold the counters, there are two more columns. ``cpu.utilization_percent`` is the
             busy share of all cores. ``process.cpu_percent`` is in percent of one core, so 400 means four
-            cores. Both are computed since the sample before in the same journal, and NaN in its first sample.
+            cores. Both are computed since the sample before of the same process, and NaN in its first one.
 
         Raises
         ------
         MissingExtraError
             If pandas is not installed.
         """
-        return samples_to_frame(
-            (full_readings(records_of_kind(journal, Sample)), journal.header.hostname, journal.header.pid)
-            for journal in self._journals_of(campaign_id)
-        )
+        return samples_to_frame(process_readings(self._journals_of(campaign_id)))
 
     def machines(self, *, campaign_id: str | None = None) -> list[dict[str, Any]]:
         """Return the machines on which the processes of a campaign run, and their software.
@@ -196,12 +217,12 @@ class Buffer:
         -------
         list of dict
             ``hostname``, ``pid``, ``rank``, ``journal_id``, ``at`` (in nanoseconds since the epoch) and
-            ``values``: the last description in each journal. Journals without a description are left out.
+            ``values``: the last description of each process. Those without a description are left out.
         """
         return [
-            machine_as_dict(journal.header, last)
-            for journal in self._journals_of(campaign_id)
-            for last in deque(records_of_kind(journal, Machine), maxlen=1)
+            machine_as_dict(files[0].header, last)
+            for files in successions(self._journals_of(campaign_id))
+            for last in deque(chain.from_iterable(records_of_kind(file, Machine) for file in files), maxlen=1)
         ]
 
     def campaigns(self) -> list[Campaign]:
@@ -261,8 +282,11 @@ class Buffer:
             logger.warning("flowprov reads what an earlier run recorded in %s.%s", self._source, _OFF)
         return journals
 
-    def _of_workflow(self, rows: list[Row], workflow_id: str, journals: list[JournalSummary]) -> list[Row]:
-        """Return the rows of one workflow; raise if there are none."""
+    def _rows(self, journals: list[JournalSummary], workflow_id: str | None, *, merge: bool) -> list[Row]:
+        """Return the rows of a campaign, or of one workflow; raise if there are none of it."""
+        rows = fold(((journal, records_of(journal)) for journal in journals), merge=merge)
+        if workflow_id is None:
+            return rows
         chosen = [row for row in rows if row.workflow_id == workflow_id]
         if not chosen and journals and not is_capture_off():
             names = {row.workflow_id: row.name for row in rows if isinstance(row, Workflow)}
@@ -331,6 +355,7 @@ def read_buffer(
     pandas.DataFrame or list of dict
         Always with all of :data:`flowprov.read.COLUMNS`. ``duration`` is in seconds. Times are
         ``datetime64[ns, UTC]`` in a DataFrame, and ``datetime`` in UTC, to the microsecond, in dicts.
+        Rows of a DataFrame share equal values: copy a dictionary before you modify it.
 
         If telemetry was recorded, each row has the samples of its own journal that enclose it.
         ``telemetry_at_start`` is the latest sample at or before the start, or the first sample if there is
@@ -351,17 +376,15 @@ def read_buffer(
 
     Raises
     ------
-    JournalError, UnknownIdError, SinkError
-        As :class:`Buffer` does.
-    MissingExtraError
-        If a DataFrame is requested and pandas is not installed, or if the source is a server and its client
-        library is not installed.
+    JournalError, UnknownIdError, SinkError, MissingExtraError
+        As :class:`Buffer` does; the last one, too, if a DataFrame is requested and pandas is not installed.
     """
+    if return_df:
+        frame = Buffer(source).frame(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
+        return flat_frame(frame) if flat else frame
     records = Buffer(source).records(campaign_id=campaign_id, workflow_id=workflow_id, merge=merge)
-    rows = list(records)
-    if not return_df:
-        return flat_dicts(to_dicts(rows)) if flat else to_dicts(rows)
-    return flat_frame(to_frame(rows)) if flat else to_frame(rows)
+    rows = to_dicts(list(records))
+    return flat_dicts(rows) if flat else rows
 
 
 def _messages_of(journal: JournalSummary) -> Iterator[Row]:

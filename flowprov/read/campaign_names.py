@@ -31,6 +31,17 @@ def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
     return msgspec.structs.replace(campaign, started_at=campaign.started_at or started_at)
 
 
+def matching_campaigns(groups: Mapping[str, Sequence[JournalSummary]], wanted: str) -> list[str]:
+    """Return the ids of the campaigns that a person may mean; the parameters are those of find_campaign."""
+    if wanted in groups:
+        return [wanted]
+    return [
+        name
+        for name, journals in groups.items()
+        if name.startswith(wanted) or campaign_of(journals).name == wanted
+    ]
+
+
 def find_campaign(groups: Mapping[str, Sequence[JournalSummary]], wanted: str, where: str) -> str:
     """Return the id of the campaign that a person means.
 
@@ -48,11 +59,9 @@ def find_campaign(groups: Mapping[str, Sequence[JournalSummary]], wanted: str, w
     UnknownIdError
         If it fits none, or several.
     """
-    if wanted in groups:
-        return wanted
-    names = {name: campaign_of(journals).name for name, journals in groups.items()}
-    matches = [name for name in groups if name.startswith(wanted) or names[name] == wanted]
+    matches = matching_campaigns(groups, wanted)
     if not matches:
+        names = {name: campaign_of(journals).name for name, journals in groups.items()}
         raise UnknownIdError(describe_unknown("campaign", wanted, where, names))
     if len(matches) > 1:
         listed = ", ".join(matches[:_MAX_LISTED])

@@ -1,4 +1,4 @@
-"""Compact campaigns: write a Parquet file beside each of their closed journals.
+"""Compact campaigns: write a Parquet file beside each journal that never changes any more.
 
 Flows in: the journals of a campaign. Flows out: Parquet files, and counts.
 """
@@ -10,17 +10,20 @@ from pathlib import Path
 
 import msgspec
 
+from flowprov.journal.liveness import is_gone_for_sure
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import unanswered
 from flowprov.read.digest import Digest
+from flowprov.read.digest_file import keep_digests
+from flowprov.read.parquet_files import parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
 
 
 class Compacted(msgspec.Struct):
     """What became of the journals of a campaign: how many were compacted now, were already, and cannot be.
 
-    ``open`` counts journals without a footer: they may grow. ``damaged`` counts those with lines that are no
-    records, or that duckdb does not read as flowprov does.
+    ``open`` counts journals that may grow: they have no footer, and their process may be there. ``damaged``
+    counts those with lines that are no records, or that duckdb does not read as flowprov does.
     """
 
     written: int = 0
@@ -56,7 +59,7 @@ def compact(
     for journal in journals:
         if journal.path in known:
             result.current += 1
-        elif journal.footer is None:
+        elif journal.footer is None and not is_gone_for_sure(journal.path, journal.header):
             result.open += 1
         elif (digest := writer.write(journal)) is not None:
             known[journal.path] = digest
@@ -72,5 +75,7 @@ def compact(
             digest = writer.write(by_id[home], task_ids)
             if digest is None:  # it has changed meanwhile
                 return result
+            known[by_id[home].path] = digest
             extracts[home] = digest.extract()
+    keep_digests(known, {path: parquet_path(path) for path in known})
     return result

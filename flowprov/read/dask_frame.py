@@ -16,6 +16,7 @@ from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
 from flowprov.read.frames import to_frame
 from flowprov.read.rows import fold
+from flowprov.read.successions import in_succession
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,4 +65,4 @@ def independent_groups(
 
 def _partition(paths: list[str], *, merge: bool) -> pd.DataFrame:
     journals = [summary for path in paths if (summary := summarize(Path(path))) is not None]
-    return to_frame(fold(((journal, records_of(journal)) for journal in journals), merge=merge))
+    return to_frame(fold(((one, records_of(one)) for one in in_succession(journals)), merge=merge))

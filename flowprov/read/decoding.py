@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from flowprov import records
-from flowprov.ids import full_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.records import Correction, Header, Record, Task, Workflow
+from flowprov.records import Correction, Header, Record, Task, Workflow, prefix_of
 from flowprov.values import restore
 
 R = TypeVar("R", bound=Record)
@@ -30,6 +29,7 @@ _RESTORED_FIELDS = (
     "machine_info",
     "settings",
     "code_repository",
+    "orchestrator",
     "values",
     "changes",
 )
@@ -57,22 +57,21 @@ def records_of_kind(journal: JournalSummary, kind: type[R]) -> Iterator[R]:
             yield record
 
 
-def prefix_of(kind: type[Any]) -> bytes:
-    """Return how each line of a kind of records begins."""
-    return b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
-
-
 def decode_restored(line: bytes) -> Record:
     """Return the record of a line; markers that hold the whole value become Python values again."""
     record = records.decode(line)
-    if b"$" in line:  # every marker begins with one, and most lines have none
-        restored: dict[str, Any] = {
-            name: restore(value)
-            for name in _RESTORED_FIELDS
-            if (value := getattr(record, name, None)) is not None
-        }
-        return msgspec.structs.replace(record, **restored)
-    return record
+    # Every marker begins with a dollar sign, and most lines have none.
+    return restore_record(record) if b"$" in line else record
+
+
+def restore_record(record: R) -> R:
+    """Return a record in which markers that hold the whole value are Python values again."""
+    restored: dict[str, Any] = {
+        name: restore(value)
+        for name in _RESTORED_FIELDS
+        if (value := getattr(record, name, None)) is not None
+    }
+    return msgspec.structs.replace(record, **restored)
 
 
 def complete_record(record: Task | Workflow | Correction, header: Header) -> Task | Workflow | Correction:
@@ -81,5 +80,5 @@ def complete_record(record: Task | Workflow | Correction, header: Header) -> Tas
         return records.complete_task(record, header)
     if isinstance(record, Workflow):
         return records.complete_workflow(record, header)
-    full = full_id(record.task_id, header.journal_id, header.ancestors, header.first_number)
+    full = header.full_id(record.task_id)
     return msgspec.structs.replace(record, task_id=full)

@@ -1,9 +1,9 @@
-"""The digest of a closed journal: what answers need of it, so that it need not be read again.
+"""The digest of a journal that changes no more: what answers need of it, so that it need not be read again.
 
 Flows in: one journal. Flows out: its digest, which a Parquet file beside the journal keeps.
 
-A digest says which journal it is of: how long that was, and with which last line. Where the two do not agree,
-the journal has grown, and the digest counts for nothing.
+It was closed, or its process is gone for sure. A digest says which journal it is of: how long that was, and
+with which last line. Where the two do not agree, the journal has grown, and the digest counts for nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from typing import Any
 
 import msgspec
 
+from flowprov.journal.liveness import is_gone_for_sure
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Counts, Extract, ExtractBuilder, finish
-from flowprov.read.decoding import decode_restored, prefix_of
+from flowprov.read.decoding import decode_restored
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.open_records import OpenRecordFilter
 from flowprov.read.references import JournalNames, JournalReferences, TaskList, TaskReferences
 from flowprov.read.rows import fold_campaign
+from flowprov.read.task_ids import TaskIds
 from flowprov.records import (
     NOT_A_RECORD,
     Campaign,
@@ -38,11 +40,13 @@ from flowprov.records import (
     Task,
     Workflow,
     decode,
+    prefix_of,
 )
-from flowprov.regular_files import open_regular
+from flowprov.regular_files import end_of_data, open_regular
 
-VERSION = 1  # to be raised whenever the same journal gives another digest
+VERSION = 2  # to be raised whenever the same journal gives another digest
 _MAX_FOOTER = 64 * 1024
+_MAX_PADDING = 64 << 20  # bytes behind the last line of a mapped file
 _MAX_DIGEST = 1 << 30  # bytes
 _COMPRESSION = 6
 _WORKFLOW = prefix_of(Workflow)
@@ -55,8 +59,9 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     version
         That of this form.
-    length, end
-        How long the journal was, and its last line: its footer.
+    length, end, padding
+        How long the journal was; its last line, which is its footer if it was closed; and how many bytes
+        stand behind that.
     header, footer, campaign, last_at
         As in its summary.
     found, lines, last, heartbeat
@@ -68,7 +73,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     open_tasks
         Tasks with a start and without an end, as the journal names them.
     plain
-        Whether its tasks can be read one by one: none is of Dask, none has an id of elsewhere, and no
+        Whether its tasks can be read one by one: none is of Dask, none has an id of another process, and no
         workflow has several attempts in it.
     unusual
         How many lines the Parquet file holds of tasks that are no columns there.
@@ -81,8 +86,9 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     version: int = VERSION
     length: int
     end: str
+    padding: int = 0
     header: Header
-    footer: Footer
+    footer: Footer | None
     campaign: Campaign | None
     last_at: int
     found: int
@@ -113,7 +119,9 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
             return False
         try:
             is_as_long = os.fstat(descriptor).st_size == self.length
-            return is_as_long and os.pread(descriptor, len(end), self.length - len(end)) == end
+            written = self.length - self.padding
+            found = os.pread(descriptor, len(end) + 1, written - len(end)) if is_as_long else b""
+            return found == end + bytes(min(self.padding, 1))
         except OSError:
             return False
         finally:
@@ -128,20 +136,22 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     def report(self, journal: JournalSummary) -> JournalReport:
         """Return the report on the journal."""
         footer, heartbeat = self.footer, self.heartbeat
+        counts = footer or heartbeat
         return JournalReport(
             path=journal.path,
             header=journal.header,
             footer=footer,
             alive=False,
-            captured=footer.captured,
-            written=footer.written,
-            dropped=footer.dropped or {},
+            captured=counts.captured if counts else 0,
+            written=counts.written if counts else 0,
+            dropped=(counts.dropped if counts else None) or {},
             found=self.found,
             damages=[],
             heartbeat=heartbeat,
             lines=self.lines,
             last=self.last,
-            internal_errors=footer.internal_errors or (heartbeat.internal_errors if heartbeat else None),
+            internal_errors=(footer.internal_errors if footer else None)
+            or (heartbeat.internal_errors if heartbeat else None),
         )
 
     def records(self) -> Iterator[Record]:
@@ -150,7 +160,14 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
     def extract(self) -> Extract:
         """Return the extract of the journal."""
-        return Extract(list(enumerate(self.records())), self.counts, self.elsewhere, set(), self.asked)
+        records = list(enumerate(self.records()))
+        recorded, kept = TaskIds(), TaskIds()
+        recorded.add_numbers("", self.recorded.numbers)
+        for _, record in records:
+            if isinstance(record, Task) and isinstance(record.task_id, int):
+                kept.add_number("", record.task_id)
+        left_out = recorded.without(kept)
+        return Extract(records, self.counts, self.elsewhere, set(), self.asked, left_out=left_out)
 
     def workflows(self) -> Iterator[bytes]:
         """Yield the lines of workflows."""
@@ -184,7 +201,7 @@ def decode_digest(data: bytes) -> Digest | None:
 
 
 def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[Digest, Extract] | None:
-    """Read a closed journal, and return its digest and its extract.
+    """Read a journal that never changes any more, and return its digest and its extract.
 
     Parameters
     ----------
@@ -196,18 +213,23 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
     Returns
     -------
     tuple or None
-        None if the journal is damaged, or is not closed: then it must be read each time.
+        None if the journal is damaged, or may grow: then it must be read each time.
     """
     length = journal.path.stat().st_size
     reading = _DigestParts(journal, wanted)
     report = report_on(journal, reading.add)
-    end = _last_line(journal.path, length)
-    if report.damages or report.footer is None or journal.header_lost or not _is(end, report.footer):
+    end, padding = _last_line(journal.path, length)
+    if report.footer is None:
+        is_whole = bool(end) and is_gone_for_sure(journal.path, journal.header)
+    else:
+        is_whole = not padding and _is(end, report.footer)
+    if report.damages or journal.header_lost or not is_whole:
         return None
     extract = reading.extract()
     digest = Digest(
         length=length,
         end=end.decode(),
+        padding=padding,
         header=journal.header,
         footer=report.footer,
         campaign=journal.campaign,
@@ -265,14 +287,27 @@ class _DigestParts:
         return any(index.last > 1 for index in folded.attempts.values())
 
 
-def _last_line(path: Path, length: int) -> bytes:
-    """Return the last line of a file; empty if it does not end with a line, or with a very long one."""
+def _last_line(path: Path, length: int) -> tuple[bytes, int]:
+    """Return the last line of a file, and how many NUL bytes stand behind it.
+
+    The line is empty if the file does not end with a line, or with a very long one.
+    """
     descriptor = open_regular(path)
     try:
-        data = os.pread(descriptor, _MAX_FOOTER, max(0, length - _MAX_FOOTER))
+        end = min(length, end_of_data(descriptor, length))
+        floor = end - _MAX_PADDING
+        while end > max(floor, 0):
+            begin = max(0, end - _MAX_FOOTER)
+            data = os.pread(descriptor, end - begin, begin)
+            if written := data.rstrip(b"\0"):
+                end = begin + len(written)
+                break
+            end = begin
+        data = os.pread(descriptor, min(_MAX_FOOTER, end), max(0, end - _MAX_FOOTER))
     finally:
         os.close(descriptor)
-    return data[:-1].rpartition(b"\n")[2] if data.endswith(b"\n") else b""
+    line = data[:-1].rpartition(b"\n")[2] if data.endswith(b"\n") else b""
+    return line, length - end
 
 
 def _is(line: bytes, footer: Footer) -> bool:

@@ -18,6 +18,7 @@ from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, 
 from flowprov.read.answers.statements import run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import COLUMNS
+from flowprov.read.in_place import JournalInPlace, tasks_in_journals
 from flowprov.read.json_paths import with_numbers
 from flowprov.read.parquet_files import connect, import_duckdb, quoted, raise_if_unreadable
 
@@ -57,15 +58,21 @@ _NOT_OF_TASKS = (
     "machine_info",
     "settings",
     "code_repository",
+    "orchestrator",
     *_TELEMETRY,  # where there is any, rows are not read from files
 )
 
 
+class UnreadableJournalsError(Exception):
+    """A statement failed on journals that duckdb reads where they are: they, too, may be the reason."""
+
+
 class DuckTables:
-    """Tables in memory and in Parquet files, on which statements run."""
+    """Tables in memory, in Parquet files and in journals, on which statements run."""
 
     def __init__(self) -> None:
-        self._duckdb = import_duckdb()
+        duckdb = self._duckdb = import_duckdb()
+        self._of_statements = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
         self._connection = connect(python_enable_replacements="false", autoinstall_known_extensions="false")
         for setting in ("old_implicit_casting = true", "timezone = 'UTC'", "temp_directory = ''"):
             self._connection.execute(f"set {setting}")
@@ -73,6 +80,8 @@ class DuckTables:
             self._connection.execute(f"create macro {macro}")
         self._names: list[str] = []
         self._files: list[Path] = []
+        self._journals: list[Path] = []
+        self._locked = False
 
     def add(self, name: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
         """Create a table and fill it; what a line has beside the columns is left out."""
@@ -89,21 +98,47 @@ class DuckTables:
         """Remove the lines of a table."""
         self._connection.execute(f"truncate {quoted_name(name)}")
 
-    def add_files(self, name: str, files: Sequence[Path]) -> None:
-        """Add the tasks in Parquet files to a table of rows."""
-        if not files:
+    def add_files(
+        self,
+        name: str,
+        files: Sequence[Path],
+        journals: Sequence[JournalInPlace] = (),
+        left_out: Sequence[str] = (),
+    ) -> None:
+        """Add the tasks in Parquet files, but for some, and those in journals, to a table of rows.
+
+        Raises
+        ------
+        UnreadableFilesError, UnreadableJournalsError
+            If one of them cannot be read.
+        """
+        sources = []
+        if files:
+            listed = ", ".join(quoted(str(path)) for path in files)
+            others = ", ".join(map(quoted, left_out)) or quoted("")
+            sources.append(
+                f"(select * from read_parquet([{listed}]) where line is null "  # noqa: S608 - quoted
+                f"and task_id not in ({others}))"
+            )
+        if journals:
+            sources.append(f"({tasks_in_journals(self._connection, journals)})")
+        if not sources:
             return
-        listed = ", ".join(quoted(str(path)) for path in files)
         columns = ", ".join(
             f"{'null' if column in _NOT_OF_TASKS else _IN_FILE.get(column, column)} as {quoted_name(column)}"
             for column in COLUMNS
         )
-        self._connection.execute(f"alter table {quoted_name(name)} rename to other_{name}")
-        self._connection.execute(
-            f"create view {quoted_name(name)} as select * from other_{name} union all by name "  # noqa: S608 - quoted
-            f"select {columns} from read_parquet([{listed}]) where line is null"
-        )
+        added = "".join(f" union all by name select {columns} from {one}" for one in sources)  # noqa: S608 - quoted
         self._files = list(files)
+        self._journals = [one.path for one in journals]
+        self._connection.execute(f"alter table {quoted_name(name)} rename to other_{name}")
+        try:
+            self._connection.execute(
+                f"create view {quoted_name(name)} as select * from other_{name}{added}"  # noqa: S608 - quoted
+            )
+        except self._duckdb.IOException as error:  # files were removed meanwhile
+            self._raise_if_unreadable(error)
+            raise
 
     def names_column(self, statement: str, columns: Iterable[str]) -> bool:
         """Whether a statement that is right reads a column, by its plan."""
@@ -131,6 +166,8 @@ class DuckTables:
             If the statement is wrong, or would do anything but read.
         UnreadableFilesError
             If Parquet files are damaged.
+        UnreadableJournalsError
+            If it fails, and journals are read where they are.
         """
         if not self._require_select(statement):
             return [], []
@@ -139,9 +176,15 @@ class DuckTables:
             self._lock()
             columns, rows = run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
         except (self._duckdb.Error, ValueError) as error:
-            raise_if_unreadable(self._connection, self._files, error)
+            self._raise_if_unreadable(error)
             raise statement_error(str(error).split("\n", 1)[0], self._names) from error
         return columns, [tuple(map(_plain, row)) for row in rows]
+
+    def _raise_if_unreadable(self, error: Exception) -> None:
+        """Raise if an error may come from files or journals that duckdb cannot read."""
+        raise_if_unreadable(self._connection, self._files, error)
+        if self._journals and not isinstance(error, self._of_statements):
+            raise UnreadableJournalsError from error
 
     def _json_types(self, column: str, path: str) -> set[str | None]:
         """Return the types of all values under a path in the rows of tasks and workflows."""
@@ -165,7 +208,10 @@ class DuckTables:
         return bool(statements)
 
     def _lock(self) -> None:
-        allowed = ", ".join(quoted(str(path)) for path in self._files)
+        if self._locked:
+            return
+        self._locked = True
+        allowed = ", ".join(quoted(str(path)) for path in (*self._files, *self._journals))
         for setting in (
             f"allowed_paths = [{allowed}]",
             "enable_external_access = false",

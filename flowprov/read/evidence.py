@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,6 +32,7 @@ from flowprov.read.references import (
     name_some,
 )
 from flowprov.read.rows import Row
+from flowprov.read.successions import in_succession
 from flowprov.read.superseded import Superseded
 from flowprov.records import Record, Status
 
@@ -78,7 +79,9 @@ class Evidence:
         summary = journal._replace(alive=report.alive, footer=report.footer)
         self._journals.append((summary, report, references))
 
-    def judge(self, open_rows: Iterable[Row], superseded: Superseded) -> list[JournalCheck]:
+    def judge(
+        self, open_rows: Iterable[Row], superseded: Superseded, going_on: Collection[ProcessKey]
+    ) -> list[JournalCheck]:
         """Return the checks of the journals, in the order in which they were read.
 
         Parameters
@@ -87,19 +90,25 @@ class Evidence:
             The workflows and tasks without an end.
         superseded
             Tells attempts that another one followed.
+        going_on
+            The processes that are still there.
         """
         interrupted = {(row.hostname, row.pid) for row in open_rows if row.status == Status.INTERRUPTED.value}
         open_workflows = self._open_workflows()
         parents = self._tasks.missing_parents()
         checks = []
+        opening = {
+            process_key(references.header) for _, _, references in self._journals if references.names.opened
+        }
         for journal, report, references in self._journals:
             header = journal.header
             check = check_journal(
                 report,
-                worker=references.of_worker,
+                worker=references.of_worker(opens=process_key(header) in opening),
                 open_named=bool(open_workflows[process_key(header)])
                 or (header.hostname, header.pid) in interrupted,
-                missing_parents=parents.get(header.journal_id, 0),
+                # What is open in a process that goes on, in this file or a later one, has no record yet.
+                missing_parents=0 if process_key(header) in going_on else parents.get(header.journal_id, 0),
             )
             is_superseded = self._is_superseded(journal, references, superseded)
             checks.append(msgspec.structs.replace(check, superseded=is_superseded))
@@ -145,7 +154,7 @@ class Evidence:
             if not self._is_superseded(journal, references, superseded)
         ]
         paths = {journal.path for journal, _ in counting}
-        for sentence, ranks in missing_ranks(journal for journal, _, _ in self._journals):
+        for sentence, ranks in missing_ranks(in_succession(journal for journal, _, _ in self._journals)):
             if any(journal.path in paths for journal in ranks):
                 yield sentence
         workflows = missing_workflows(everything, parents=not on_server)

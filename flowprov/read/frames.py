@@ -7,7 +7,7 @@ columns. It is built column by column, as work per column is much cheaper than w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from operator import attrgetter
@@ -57,6 +57,7 @@ COLUMNS = (
     "machine_info",
     "settings",
     "code_repository",
+    "orchestrator",
 )
 """The columns of a table of rows, in their order. ``type`` is "task" or "workflow".
 
@@ -102,8 +103,8 @@ def to_frame(rows: Sequence[Task | Workflow]) -> pd.DataFrame:
     from flowprov.read.row_frame import RowFrame
 
     runs = [(kind, list(run)) for kind, run in groupby(rows, type)]
-    cells = {name: _cells(runs, name) for name in COLUMNS}
-    series: dict[str, Any] = {name: _column(name, column) for name, column in cells.items()}
+    cells = {name: cells_of(runs, name) for name in COLUMNS}
+    series: dict[str, Any] = {name: column_of(name, column) for name, column in cells.items()}
     series["duration"] = (series["ended_at"] - series["started_at"]).dt.total_seconds()
     frame: pd.DataFrame = RowFrame(series, columns=list(COLUMNS), copy=False)
     return frame
@@ -147,14 +148,9 @@ def samples_to_frame(journals: Iterable[tuple[Readings, str, int]]) -> pd.DataFr
     lines: dict[tuple[str, int, int], dict[str, Any]] = {}
     columns: dict[str, None] = {}
     for readings, hostname, pid in journals:
-        before: tuple[int, Mapping[str, Any]] | None = None
-        flat: dict[str, Any] = {}
-        for at, values in readings:
-            if before is None or values is not before[1]:
-                flat = _within(columns, _flatten(values))
+        for at, flat in flat_readings(readings, columns):
             # A process that records in several journals writes each sample to all of them.
-            lines.setdefault((hostname, pid, at), {**_rates(before, at, values), **flat})
-            before = at, values
+            lines.setdefault((hostname, pid, at), flat)
     frame: pd.DataFrame = RowFrame(list(lines.values()), index=range(len(lines)))
     frame = frame.drop(columns=["at", "hostname", "pid"], errors="ignore")
     frame.insert(0, "at", time_column([at for _, _, at in lines]))
@@ -162,6 +158,25 @@ def samples_to_frame(journals: Iterable[tuple[Readings, str, int]]) -> pd.DataFr
     frame.insert(2, "pid", pd.Series([pid for _, pid, _ in lines], dtype="int64"))
     ordered: pd.DataFrame = frame.sort_values("at", kind="stable", ignore_index=True)
     return ordered
+
+
+def flat_readings(readings: Readings, columns: dict[str, None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the time of each reading of a process, and its values by their paths, with the rates.
+
+    Parameters
+    ----------
+    readings
+        The readings of one process, in the order in which they were written.
+    columns
+        The paths that there are so far, which grow up to a limit; further ones are left out.
+    """
+    before: tuple[int, Mapping[str, Any]] | None = None
+    flat: dict[str, Any] = {}
+    for at, values in readings:
+        if before is None or values is not before[1]:
+            flat = _within(columns, _flatten(values))
+        yield at, {**usage_rates(before, at, values), **flat}
+        before = at, values
 
 
 def import_pandas() -> None:
@@ -178,7 +193,8 @@ def import_pandas() -> None:
         raise MissingExtraError("pandas", "pandas", "read records as a DataFrame") from error
 
 
-def _column(name: str, cells: list[Any]) -> Any:
+def column_of(name: str, cells: Sequence[Any]) -> Any:
+    """Return a column of rows with the type of its values."""
     import pandas as pd
 
     if name in TIME_COLUMNS:
@@ -204,7 +220,7 @@ def time_column(column: Iterable[int | None]) -> pd.Series[pd.Timestamp]:
 # Rows.
 
 
-def _cells(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) -> list[Any]:
+def cells_of(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) -> list[Any]:
     """Return one column, with None for kinds of rows without it. A run is a series of rows of one kind."""
     cells: list[Any] = []
     for kind, run in runs:
@@ -214,14 +230,14 @@ def _cells(runs: Sequence[tuple[type, Sequence[Task | Workflow]]], name: str) ->
             cells += map(attrgetter(name), run)
         else:
             cells += [None] * len(run)
-    return [_error_as_dict(error) for error in cells] if name == "error" else cells
+    return [error_as_dict(error) for error in cells] if name == "error" else cells
 
 
 def _to_dict(row: Task | Workflow) -> dict[str, Any]:
     fields: dict[str, Any] = {**_EMPTY_ROW, **msgspec.structs.asdict(row)}
     fields.pop("telemetry", None)  # only tells the reader not to join samples
     fields["type"] = "workflow" if isinstance(row, Workflow) else "task"
-    fields["error"] = _error_as_dict(row.error)
+    fields["error"] = error_as_dict(row.error)
     if row.started_at is not None and row.ended_at is not None:
         fields["duration"] = (row.ended_at - row.started_at) / 1e9
     for name in TIME_COLUMNS:
@@ -236,7 +252,8 @@ def as_datetime(at: int | None) -> datetime | None:
     return _EPOCH + timedelta(microseconds=at // 1000)
 
 
-def _error_as_dict(error: Error | None) -> dict[str, Any] | None:
+def error_as_dict(error: Error | None) -> dict[str, Any] | None:
+    """Return an error as a table of rows holds it."""
     return None if error is None else msgspec.structs.asdict(error)
 
 
@@ -252,10 +269,10 @@ def _within(columns: dict[str, None], flat: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name in columns}
 
 
-def _rates(
+def usage_rates(
     before: tuple[int, Mapping[str, Any]] | None, at: int, values: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return the use of processors since the sample before; NaN if that sample does not have the counters."""
+    """Return the use of processors since the reading before; NaN if that does not have the counters."""
     earlier_at, earlier = before or (at, {})
     rates: dict[str, float] = {}
     if (now := _cpu_seconds(values)) is not None:

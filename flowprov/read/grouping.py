@@ -15,10 +15,11 @@ import msgspec
 
 from flowprov.journal.format import SUFFIX, folder_names
 from flowprov.journal.summary import JournalSummary, last_position
+from flowprov.read.successions import in_succession
 
 
 def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSummary]]:
-    """Return journals grouped by campaign id, the campaign with the latest record last.
+    """Return journals grouped by campaign id, in the order in which they are read; the latest campaign last.
 
     A journal without a header goes to the campaign to which its folder can belong. If several campaigns can
     have that folder, or none that is known, the name of the folder stands for a campaign of its own.
@@ -39,8 +40,7 @@ def by_campaign(summaries: Iterable[JournalSummary]) -> dict[str, list[JournalSu
         owner = owners[0] if len(owners) == 1 else summary.header.campaign_id
         header = msgspec.structs.replace(summary.header, campaign_id=owner)
         groups.setdefault(owner, []).append(summary._replace(header=header))
-    for group in groups.values():
-        group.sort(key=_path_of)
+    groups = {campaign_id: in_succession(group) for campaign_id, group in groups.items()}
     return dict(sorted(groups.items(), key=lambda item: max(journal.last_at for journal in item[1])))
 
 
@@ -120,7 +120,3 @@ def _copy_rank(summary: JournalSummary) -> tuple[int, bool, bool, bool, int, str
 
 def _folder_of(summary: JournalSummary) -> str:
     return summary.path.parent.parent.name
-
-
-def _path_of(summary: JournalSummary) -> Path:
-    return summary.path

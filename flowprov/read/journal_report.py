@@ -15,7 +15,7 @@ from typing import NamedTuple
 from flowprov.journal.reader import Damage
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import reader_of
-from flowprov.records import Footer, Header, Heartbeat, LeftOut, Record, Task, Workflow
+from flowprov.records import COUNTED, Footer, Header, Heartbeat, Record
 
 
 class JournalReport(NamedTuple):
@@ -78,7 +78,7 @@ def report_on(
         missing = _missing_beginning(journal, first[0], reader.damages)
     for position, record in chain(() if first is None else (first,), records):
         lines, last = lines + 1, position
-        if type(record) in (Task, Workflow, LeftOut):
+        if type(record) in COUNTED:
             found += 1
         elif isinstance(record, Heartbeat):
             # The heartbeat in the reserved slot stands before others in the file, but is the latest.

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from flowprov.errors import JournalError, SinkError
-from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.series import loop_name
+from flowprov.read.attempts import ProcessKey, process_key
 from flowprov.read.follow import Follower
 from flowprov.read.labels import ITERATION
 from flowprov.read.source import Source
@@ -77,7 +77,7 @@ class LiveCampaign:
         self._campaign_id = campaign_id
         self._follower = Follower(source, campaign_id)
         self._opened: dict[str, Workflow] = {}  # what the end of a workflow does not say again
-        self._open: dict[str, dict[str, str]] = {}  # names of workflows and tasks by journal and id
+        self._open: dict[ProcessKey, dict[str, str]] = {}  # names of workflows and tasks by process and id
         self._ended: set[str] = set()  # journals of which nothing more is expected
         self._damages: dict[str, int] = {}
         self._is_away = False
@@ -122,7 +122,7 @@ class LiveCampaign:
         elif isinstance(record, Metrics):
             task_id = record.task_id
             if task_id is not None:
-                task_id = full_id(task_id, header.journal_id, header.ancestors, header.first_number)
+                task_id = header.full_id(task_id)
             name = self._name_of(record.workflow_id)
             yield Measurement(
                 record.at, record.workflow_id, name, task_id, None, record.step, _numbers(record.values)
@@ -131,7 +131,7 @@ class LiveCampaign:
     def _workflow(self, workflow: Workflow, header: Header) -> Iterator[Workflow]:
         opened = self._opened.get(workflow.workflow_id)
         if workflow.started_at is not None:
-            small = {"machine_info": None, "settings": None, "code_repository": None, "used": None}
+            small = dict.fromkeys(("machine_info", "settings", "code_repository", "orchestrator", "used"))
             self._opened[workflow.workflow_id] = msgspec.structs.replace(workflow, **small)
             if workflow.status is None:
                 workflow = msgspec.structs.replace(workflow, status=Status.RUNNING)
@@ -161,7 +161,7 @@ class LiveCampaign:
         return None if opened is None else opened.name
 
     def _note_open(self, header: Header, key: str, name: str | None, *, is_open: bool) -> None:
-        here = self._open.setdefault(header.journal_id, {})
+        here = self._open.setdefault(process_key(header), {})
         if is_open:
             here[key] = name or key
         else:
@@ -198,7 +198,7 @@ class LiveCampaign:
 
     def _describe_killed(self, summary: JournalSummary) -> str:
         header = summary.header
-        inside = list(self._open.get(header.journal_id, {}).values())
+        inside = list(self._open.get(process_key(header), {}).values())
         more = f" and {len(inside) - _MAX_NAMED} more" if len(inside) > _MAX_NAMED else ""
         were = f"; interrupted: {', '.join(inside[:_MAX_NAMED])}{more}" if inside else ""
         where = f"process {header.pid} on {header.hostname}"

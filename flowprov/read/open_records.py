@@ -14,18 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of
 from flowprov.read.workflows import OPEN_STATUSES, is_addition
-from flowprov.records import Correction, Header, LocalId, OpenTask, Record, Status, Task, Workflow
+from flowprov.records import Correction, LocalId, OpenTask, Record, Status, Task, Workflow
 
 # The statuses of records without an end. INTERRUPTED is written for a task whose end never came.
 WITHOUT_END = (*OPEN_STATUSES, Status.INTERRUPTED.value)
 
 _VALUES = ("used", "generated", "custom_metadata", "error", "telemetry_at_start", "telemetry_at_end")
 _NO_TASK_VALUES = dict.fromkeys((*_VALUES, "tags", "dependencies"))
-_NO_WORKFLOW_VALUES = dict.fromkeys((*_VALUES, "machine_info", "settings", "code_repository"))
+_NO_WORKFLOW_VALUES = dict.fromkeys((*_VALUES, "machine_info", "settings", "code_repository", "orchestrator"))
 
 
 class OpenRecordFilter:
@@ -35,12 +34,16 @@ class OpenRecordFilter:
     ----------
     task_ids
         The tasks that have a start in this journal and no end there, as the journal names them.
+    ended
+        The tasks of earlier files of its process that end in it, by their numbers.
     workflows
         The openings and endings of workflows, without their values.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_number: int = 0) -> None:
+        self._first_number = first_number
         self.task_ids: set[LocalId] = set()
+        self.ended: set[int] = set()
         self.workflows: list[Workflow] = []
 
     def add(self, _: int, record: Record) -> None:
@@ -48,8 +51,11 @@ class OpenRecordFilter:
         if type(record) is Task:
             if record.status in WITHOUT_END:
                 self.task_ids.add(record.task_id)
-            elif self.task_ids:
+                return
+            if self.task_ids:
                 self.task_ids.discard(record.task_id)
+            if type(record.task_id) is int and record.task_id < self._first_number:
+                self.ended.add(record.task_id)
         elif type(record) is OpenTask:
             self.task_ids.add(record.task_id)
         elif type(record) is Workflow and not is_addition(record):
@@ -70,7 +76,8 @@ def records_of_open(
     read
         Returns the records of a journal: all that speak of tasks without an end in it or in others.
     """
-    open_ids = {_full_id(task_id, journal.header) for journal, kept in journals for task_id in kept.task_ids}
+    open_ids = {journal.header.full_id(task_id) for journal, kept in journals for task_id in kept.task_ids}
+    open_ids -= {journal.header.full_id(number) for journal, kept in journals for number in kept.ended}
     records_by_task: dict[str, list[tuple[int, Record]]] = {}
     for index, (journal, _) in enumerate(journals if open_ids else ()):
         for task_id, record in _records_of_tasks(journal, read, open_ids):
@@ -97,14 +104,10 @@ def _records_of_tasks(
     for record in read(journal):
         if not isinstance(record, (Task, Correction)):
             continue
-        task_id = _full_id(record.task_id, journal.header)
+        task_id = journal.header.full_id(record.task_id)
         if task_id not in task_ids:
             continue
         if not isinstance(record, Correction):
             yield task_id, msgspec.structs.replace(record, **_NO_TASK_VALUES)
         elif record.status is not None:  # the others add values
             yield task_id, record
-
-
-def _full_id(task_id: LocalId, header: Header) -> str:
-    return full_id(task_id, header.journal_id, header.ancestors, header.first_number)

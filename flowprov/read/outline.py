@@ -10,7 +10,7 @@ memory for each of their parents, and spares a reading for each level.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -235,21 +235,28 @@ class Outline:
         """Place each task that is directly inside one of the parents beside its siblings."""
         placed = TaskIds()
         for journal in self._lines.journals:
-            full = full_ids(journal)
 
             def decode(line: bytes, journal: JournalSummary = journal) -> Line | None:
                 return self._lines.task(journal, line) if line.startswith(TASKS) else None
 
-            for line in self._lines.decoded(journal, decode):
-                if (parent := self._parent_of(line, full, parents, journal)) not in parents:
-                    continue
-                task_id = full(line.task_id)
-                status = self._status_of(line, task_id, alive=journal.alive)
-                if status is not None and task_id not in placed:
-                    placed.add(task_id)
-                    self._place(line, task_id, status, parent)
+            self._place_lines(self._lines.decoded(journal, decode), journal, parents, placed)
+        others = self._lines.tasks_of_others()
+        self._place_lines(others, self._lines.journals[0], parents, placed)
         if self._lines.files is not None and isinstance(parents, set):
             self._place_groups(self._lines.files, parents)
+
+    def _place_lines(
+        self, lines: Iterable[Line], journal: JournalSummary, parents: Container[str | None], placed: TaskIds
+    ) -> None:
+        full = full_ids(journal)
+        for line in lines:
+            if (parent := self._parent_of(line, full, parents, journal)) not in parents:
+                continue
+            task_id = full(line.task_id)
+            status = self._status_of(line, task_id, alive=journal.alive)
+            if status is not None and task_id not in placed:
+                placed.add(task_id)
+                self._place(line, task_id, status, parent)
 
     def _place_groups(self, files: TaskFiles, parents: set[str | None]) -> None:
         """Place the tasks in Parquet files that are directly inside one of the parents."""

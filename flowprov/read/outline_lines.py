@@ -16,18 +16,25 @@ import msgspec
 from flowprov.ids import full_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.decoding import decode_restored, prefix_of
+from flowprov.read.decoding import decode_restored
 from flowprov.read.digest import Digest
 from flowprov.read.highlights import LastMetrics
 from flowprov.read.stand_alone import StandAlone
 from flowprov.read.task_files import TaskFiles
-from flowprov.records import Correction, Int64, LocalId, Metrics, OpenTask, Record, Task, Workflow
+from flowprov.records import Correction, Int64, LocalId, Metrics, OpenTask, Record, Task, Workflow, prefix_of
 
 T = TypeVar("T")
 
 WORKFLOW, CORRECTION, _METRICS = map(prefix_of, (Workflow, Correction, Metrics))
 TASKS = (prefix_of(Task), prefix_of(OpenTask))
-_LARGE_FIELDS = ("machine_info", "settings", "code_repository", "telemetry_at_start", "telemetry_at_end")
+_LARGE_FIELDS = (
+    "machine_info",
+    "settings",
+    "code_repository",
+    "orchestrator",
+    "telemetry_at_start",
+    "telemetry_at_end",
+)
 _VALUES = ("used", "generated", "custom_metadata")
 
 
@@ -88,8 +95,19 @@ class CampaignLines:
         self._stand_alone = StandAlone()
 
     def stand_alone(self) -> bool:
-        """Whether no line that was decoded speaks of a task of another journal."""
+        """Whether the lines that were decoded speak of few tasks of earlier files, and of no others."""
+        if self.files is not None:
+            self.files.left_out = self._stand_alone.others
         return bool(self._stand_alone)
+
+    def tasks_of_others(self) -> list[TaskLine]:
+        """Return what places the tasks in Parquet files of which lines of other journals speak."""
+        others = self._stand_alone.others
+        if self.files is None or not others:
+            return []
+        names = TaskLine.__struct_fields__
+        found = self.files.tasks(others)
+        return [TaskLine(**{name: getattr(task, name) for name in names}) for task in found]
 
     def digest(self, journal: JournalSummary) -> Digest | None:
         """Return the digest of a journal whose Parquet file is read."""
@@ -111,7 +129,8 @@ class CampaignLines:
         Lines of workflows are among them.
         """
         if (digest := self.digest(journal)) is not None:
-            found = map(decode, chain(digest.workflows(), self._unusual[journal.path]))
+            # Workflows are among the lines in a file, and in its digest: each is told once.
+            found = map(decode, self._unusual[journal.path] or digest.workflows())
         else:
             reader = JournalReader(journal.path, 0, decode, missing_ok=True)
             found = (one for _, one in reader.read())  # type: ignore[assignment]
@@ -128,10 +147,7 @@ class CampaignLines:
             (journal, self._records_of(journal, keys, logged, of_files.get(journal.path, ())))
             for journal in self.journals
         ]
-        if files is not None:
-            journal, records = found[0]
-            found[0] = journal, chain(records, files.tasks(keys))
-        return found
+        return found if files is None else list(_with_tasks(found, files.tasks(keys)))
 
     def _records_of(
         self, journal: JournalSummary, keys: set[str], logged: LastMetrics, metrics: Iterable[bytes]
@@ -156,6 +172,21 @@ class CampaignLines:
         for line in metrics:
             decode(line)
         return self.decoded(journal, decode)
+
+
+def _with_tasks(
+    found: Sequence[tuple[JournalSummary, Iterator[Record]]], tasks: Iterable[Task]
+) -> Iterator[tuple[JournalSummary, Iterator[Record]]]:
+    """Yield journals with their records and, behind these, their tasks that were read from files.
+
+    Each goes to its own journal: what a task does not say, as its rank, is taken from the header.
+    """
+    numbers = {journal.header.journal_id: number for number, (journal, _) in enumerate(found)}
+    of_journals: list[list[Task]] = [[] for _ in found]
+    for task in tasks:
+        of_journals[numbers.get(str(task.task_id).rpartition("-")[0], 0)].append(task)
+    for (journal, records), more in zip(found, of_journals, strict=True):
+        yield journal, chain(records, more)
 
 
 def full_ids(journal: JournalSummary) -> Callable[[LocalId], str]:

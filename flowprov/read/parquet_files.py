@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from flowprov.errors import MissingExtraError
 from flowprov.read.digest import Digest, decode_digest
+from flowprov.read.digest_file import keep_digests, known_digests
 from flowprov.regular_files import open_regular
 
 logger = logging.getLogger("flowprov")
@@ -23,6 +25,21 @@ logger = logging.getLogger("flowprov")
 SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
 DIGEST_KEY = "flowprov"
+TASK_COLUMNS = {
+    "type": "VARCHAR",
+    "task_id": "JSON",
+    "parent_task_id": "JSON",
+    "group_id": "JSON",
+    **dict.fromkeys(("workflow_id", "campaign_id", "activity_id", "subtype", "status"), "VARCHAR"),
+    **dict.fromkeys(("submitted_at", "started_at", "ended_at"), "BIGINT"),
+    **dict.fromkeys(("used", "generated", "custom_metadata", "error", "tags", "dependencies"), "JSON"),
+    **dict.fromkeys(("telemetry_at_start", "telemetry_at_end"), "JSON"),
+    "hostname": "VARCHAR",
+    **dict.fromkeys(("pid", "rank"), "BIGINT"),
+    "thread": "VARCHAR",
+}
+"""The fields of tasks in journals, with their types in duckdb."""
+
 _reported: set[Path] = set()
 
 
@@ -118,8 +135,22 @@ def digests_of(journals: Iterable[Path]) -> dict[Path, Digest]:
         for path in journals
         if os.path.exists(name := os.fspath(parquet_path(path)))  # noqa: PTH110
     }
-    if not candidates or not has_duckdb():
+    if not candidates or find_spec("duckdb") is None:
         return {}
+    files = {path: Path(name) for name, path in candidates.items()}
+    known = known_digests(candidates.values(), files)
+    unknown = {name: path for name, path in candidates.items() if path not in known}
+    if not unknown:
+        return known
+    if not has_duckdb():
+        return {}
+    found = _digests_in(unknown)
+    keep_digests(found, files)
+    return {path: digest for path in candidates.values() if (digest := known.get(path) or found.get(path))}
+
+
+def _digests_in(candidates: Mapping[str, Path]) -> dict[Path, Digest]:
+    """Return the digests that Parquet files hold, by the paths of their journals."""
     found: dict[Path, Digest] = {}
     unusable: dict[Path, str] = {}
     with connect(threads="1") as connection:  # more of them only wait for each other here

@@ -18,13 +18,13 @@ from pathlib import Path
 import msgspec
 
 from flowprov.errors import FlowprovError
+from flowprov.ids import new_journal_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Extract
-from flowprov.read.decoding import prefix_of
 from flowprov.read.digest import Digest, create_digest, encode_digest
-from flowprov.read.parquet_files import DIGEST_KEY, connect, import_duckdb, parquet_path, quoted
-from flowprov.records import Correction, Footer, Header, Heartbeat, LocalId, OpenTask, Task
+from flowprov.read.parquet_files import DIGEST_KEY, TASK_COLUMNS, connect, import_duckdb, parquet_path, quoted
+from flowprov.records import Correction, Footer, Header, Heartbeat, LocalId, OpenTask, Task, prefix_of
 
 logger = logging.getLogger("flowprov")
 
@@ -34,19 +34,6 @@ _TASK = prefix_of(Task)
 _OF_TASKS = tuple(prefix_of(kind).decode() for kind in (Task, OpenTask, Correction))
 # Lines that no reader of rows needs: what they say of the journal is in the digest.
 _LEFT_OUT = tuple(map(prefix_of, (Header, Heartbeat, Footer, OpenTask)))
-_COLUMNS = {
-    "type": "VARCHAR",
-    "task_id": "JSON",
-    "parent_task_id": "JSON",
-    "group_id": "JSON",
-    **dict.fromkeys(("workflow_id", "campaign_id", "activity_id", "subtype", "status"), "VARCHAR"),
-    **dict.fromkeys(("submitted_at", "started_at", "ended_at"), "BIGINT"),
-    **dict.fromkeys(("used", "generated", "custom_metadata", "error", "tags", "dependencies"), "JSON"),
-    **dict.fromkeys(("telemetry_at_start", "telemetry_at_end"), "JSON"),
-    "hostname": "VARCHAR",
-    **dict.fromkeys(("pid", "rank"), "BIGINT"),
-    "thread": "VARCHAR",
-}
 
 
 class ParquetWriter:
@@ -79,7 +66,7 @@ class ParquetWriter:
         Returns
         -------
         Digest or None
-            None if the journal can have no Parquet file, as it is not closed, or damaged.
+            None if the journal can have no Parquet file, as it may grow, or is damaged.
 
         Raises
         ------
@@ -93,9 +80,10 @@ class ParquetWriter:
             return None
         digest, extract = created
         path = parquet_path(journal.path)
-        new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        new = path.with_name(f"{path.name}.{new_journal_id()}.new")
         try:
-            if not self._write(journal, digest, extract, new):
+            written = self._write(journal, digest, extract, new)
+            if written is None:
                 return None
             os.chmod(new, stat.S_IMODE(journal.path.stat().st_mode))  # noqa: PTH101 - who may read the journal
             os.replace(new, path)  # noqa: PTH105
@@ -110,10 +98,10 @@ class ParquetWriter:
         finally:
             with contextlib.suppress(OSError):  # it was renamed, or could not be created
                 new.unlink()
-        return digest
+        return written
 
-    def _write(self, journal: JournalSummary, digest: Digest, extract: Extract, path: Path) -> bool:
-        """Write a file; return whether duckdb saw the lines that our reader saw."""
+    def _write(self, journal: JournalSummary, digest: Digest, extract: Extract, path: Path) -> Digest | None:
+        """Write a file; return the digest in it, or None if duckdb did not see what our reader saw."""
         lines, task_ids, usual = _unusual_lines(journal, extract)
         unusual = sum(line.startswith(_OF_TASKS) for line in lines)
         digest = msgspec.structs.replace(digest, unusual=unusual)
@@ -122,10 +110,12 @@ class ParquetWriter:
         encoded = [msgspec.json.encode(one).decode() for one in task_ids]
         execute("create or replace temp table special as select unnest($1::varchar[]) as task_id", [encoded])
         execute("set variable digest = $1", [encode_digest(digest)])
-        columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in _COLUMNS.items())
+        columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in TASK_COLUMNS.items())
         source = (
             f"read_json({quoted(str(journal.path))}, format = 'newline_delimited', "
-            f"columns = {{{columns}}}, maximum_object_size = {_MAX_LINE})"
+            f"columns = {{{columns}}}, maximum_object_size = {_MAX_LINE}"
+            # Padding behind the last record of a killed process is no JSON. The rows are counted below.
+            f"{', ignore_errors = true' if digest.padding else ''})"
         )
         execute(
             f"copy (select {_columns(journal.header)}, null as line from {source} "  # noqa: S608 - quoted
@@ -134,7 +124,7 @@ class ParquetWriter:
             f"(format parquet, compression zstd, kv_metadata {{{DIGEST_KEY}: getvariable('digest')}})"
         )
         rows = execute("select count(*) from read_parquet($1)", [str(path)]).fetchone()[0]
-        return bool(rows == usual + len(lines))
+        return digest if rows == usual + len(lines) else None
 
 
 def _unusual_lines(journal: JournalSummary, extract: Extract) -> tuple[list[str], list[LocalId], int]:
@@ -175,7 +165,7 @@ def _columns(header: Header) -> str:
         **{name: _full_id(name, header) for name in ("task_id", "parent_task_id", "group_id")},
     }
     return ", ".join(
-        f"{same[name]} as {name}" if name in same else name for name in _COLUMNS if name != "type"
+        f"{same[name]} as {name}" if name in same else name for name in TASK_COLUMNS if name != "type"
     )
 
 

@@ -5,18 +5,21 @@ Flows in: one source or several. Flows out: DataFrames.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flowprov.errors import FlowprovError, UnknownIdError
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.answer_frames import answer_frame
+from flowprov.read.answers.compared import CompactedCampaign, items_in_files
 from flowprov.read.answers.contents import Contents, read_contents, read_runs
 from flowprov.read.answers.difference import Difference
-from flowprov.read.answers.items import find_item
+from flowprov.read.answers.items import Item, find_item
+from flowprov.read.answers.joined_campaigns import across_campaigns, join_resumed
 from flowprov.read.answers.tables import (
     CAMPAIGN_COLUMNS,
     METRIC_COLUMNS,
@@ -27,6 +30,9 @@ from flowprov.read.answers.tables import (
     run_lines,
     runs_with_attempts,
 )
+from flowprov.read.artifacts.catalog import Catalog
+from flowprov.read.artifacts.counts import catalog_of
+from flowprov.read.artifacts.resumed_from import resolve_checkpoints
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.digest import Digest, create_digest
 from flowprov.read.grouping import by_campaign
@@ -35,6 +41,7 @@ from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.read.verify import verify_journals
 from flowprov.values import as_id
+from flowprov.versioning.pending import finish_pending
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,8 +184,10 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
     Returns
     -------
     Difference
-        Parameters, settings, code, environment, metrics (the last value, the smallest, the largest, and the
-        step from which the curves part) and durations. It prints as a table; ``to_dict()`` returns all of it.
+        Parameters, settings, code, environment, the artifacts that were used, metrics (the last value, the
+        smallest, the largest, and the step from which the curves part), the last weights and durations. It
+        prints as a table; ``to_dict()`` returns all of it, ``beyond(1e-5)`` leaves out metrics that are
+        nearly the same, and ``with_phases()`` adds what the steps are made of.
 
     Raises
     ------
@@ -188,15 +197,32 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
         As :class:`Buffer` does; the first, too, if there are no forwards to compare.
     """
     wanted = as_id(a) or "", as_id(b) or ""
-    found = list(all_contents(source, None))
-    first, second = (find_item(found, one, "what was read") for one in wanted)
-    return Difference(first, second, forwards=forwards)
+    finish_pending()
+    found, items = campaigns_of(source, None), None
+    if found and not forwards:
+        compacted = [CompactedCampaign(one.journals, one.digests()) for one in found]
+        items = items_in_files(compacted, wanted)
+    if items is None:
+        contents = contents_of(found)
+        items = [find_item(contents, one, "what was read") for one in wanted]
+    theirs = {
+        name for item in items for name in (item.contents.campaign.campaign_id, *item.contents.campaign_names)
+    }
+    campaigns = [one for one in found if one.campaign_id in theirs]
+    artifacts = catalog_of([journal for one in campaigns for journal in one.journals])
+
+    def read_whole() -> list[Item]:
+        contents = contents_of(campaigns)
+        return [find_item(contents, item.id, "what was read") for item in items]
+
+    return Difference(*items, forwards=forwards, artifacts=artifacts, read_whole=read_whole)
 
 
 def run_table(
     source: Sources = None, *, campaign_id: str | None = None, attempts: bool = False
 ) -> list[Line]:
     """Return the lines of :func:`runs` without pandas; times are in nanoseconds since the epoch."""
+    finish_pending()
     found = all_runs(source, campaign_id)
     return [line for contents in found for line in run_lines(contents, attempts=attempts)]
 
@@ -207,7 +233,7 @@ def campaign_table(source: Sources = None) -> list[Line]:
     found = campaigns_of(source, None)
     for one in found:
         digests = {**_new_digests(one), **one.digests()}
-        sizes = [_size_of(journal) for journal in one.journals]
+        sizes = [size_of(journal) for journal in one.journals]
         contents = read_runs(campaign_of(one.journals), one.journals, digests)
         lines.append(campaign_line(contents, sum(sizes), one.verdict(digests)))
     return lines
@@ -262,25 +288,59 @@ def _new_digests(campaign: CampaignSource) -> dict[Path, Digest]:
 
 
 def all_contents(source: Sources, campaign_id: str | None) -> Iterator[Contents]:
-    """Yield what the campaigns of some sources hold, the latest campaign last."""
-    for one in campaigns_of(source, campaign_id):
-        yield read_contents(campaign_of(one.journals), one.journals)
+    """Yield what the campaigns of some sources hold, the latest campaign last.
+
+    Campaigns between which a run was resumed are one.
+    """
+    yield from contents_of(campaigns_of(source, campaign_id))
+
+
+def contents_of(found: Sequence[CampaignSource]) -> list[Contents]:
+    """Return what some campaigns hold; those between which a run was resumed are one."""
+    contents = [read_contents(campaign_of(one.journals), one.journals) for one in found]
+    return join_resumed(resolve_checkpoints(contents, _catalog_of(found)))
 
 
 def all_runs(
     source: Sources, campaign_id: str | None, *, every_iteration: bool = False
 ) -> Iterator[Contents]:
-    """Yield what the runs of the campaigns of some sources are, the latest campaign last; see read_runs."""
-    found = campaigns_of(source, campaign_id)
-    for one in found:
-        campaign = campaign_of(one.journals)
-        yield read_runs(campaign, one.journals, one.digests(), every_iteration=every_iteration)
+    """Yield what the runs of the campaigns of some sources are, the latest campaign last; see read_runs.
+
+    Campaigns between which a run was resumed are one.
+    """
+    yield from runs_of(campaigns_of(source, campaign_id), every_iteration=every_iteration)
 
 
-def campaigns_of(source: Sources, campaign_id: str | None) -> list[CampaignSource]:
-    """Return the campaigns of some sources, or one of them, the latest last."""
+def runs_of(found: Sequence[CampaignSource], *, every_iteration: bool = False) -> list[Contents]:
+    """Return what the runs of some campaigns are, as :func:`all_runs` yields it."""
+    contents = [
+        read_runs(campaign_of(one.journals), one.journals, one.digests(), every_iteration=every_iteration)
+        for one in found
+    ]
+    catalog = _catalog_of(found)
+    contents = resolve_checkpoints(contents, catalog)
+    if not every_iteration:  # steps count where a run goes on in another campaign
+        for index in across_campaigns(contents):
+            one = found[index]
+            contents[index] = read_runs(campaign_of(one.journals), one.journals, every_iteration=True)
+        contents = resolve_checkpoints(contents, catalog)
+    return join_resumed(contents)
+
+
+def _catalog_of(campaigns: Sequence[CampaignSource]) -> Callable[[], Catalog]:
+    """Return a function that looks for the artifacts of some campaigns when it is called first."""
+    return functools.cache(lambda: Catalog(journal.path for one in campaigns for journal in one.journals))
+
+
+def campaigns_of(
+    source: Sources, campaign_id: str | None, *, every_record: bool = False
+) -> list[CampaignSource]:
+    """Return the campaigns of some sources, or one of them, the latest last.
+
+    With ``every_record``, all of them is going to be read: then nothing is said of what makes answers faster.
+    """
     campaign_id = as_id(campaign_id)
-    opened = [Source(one) for one in _each(source)]
+    opened = [Source(one) for one in each_source(source)]
     found: dict[str, CampaignSource] = {}
     for place in opened:
         if campaign_id is not None:
@@ -298,14 +358,15 @@ def campaigns_of(source: Sources, campaign_id: str | None) -> list[CampaignSourc
         opened[0].require_campaign(campaign_id)  # says which there are
     if not found:
         logger.warning("flowprov found no records in %s.", ", ".join(map(str, opened)))
-    _say_if_slow(found.values())
+    if not every_record:
+        _say_if_slow(found.values())
     return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
 
 
 def _say_if_slow(found: Iterable[CampaignSource]) -> None:
     """Say what makes answers faster, if large journals are read that need not be."""
     size = sum(
-        _size_of(journal)
+        size_of(journal)
         for one in found
         for source, journals in one.sources
         for journal in journals
@@ -321,13 +382,15 @@ def _say_if_slow(found: Iterable[CampaignSource]) -> None:
         )
 
 
-def _each(source: Sources) -> list[_OneSource]:
+def each_source(source: Sources) -> list[_OneSource]:
+    """Return one source or several as a list."""
     if source is None or isinstance(source, (str, os.PathLike)):
         return [source]
     return list(source) or [None]
 
 
-def _size_of(journal: JournalSummary) -> int:
+def size_of(journal: JournalSummary) -> int:
+    """Return the bytes of a journal; none if it went away."""
     try:
         return journal.path.stat().st_size
     except OSError:  # it went away meanwhile

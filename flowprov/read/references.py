@@ -19,7 +19,7 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.attempts import Period, ProcessKey, group_attempts, process_key, process_period
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.workflows import is_addition
-from flowprov.records import Header, LeftOut, Record, Task, Workflow
+from flowprov.records import Artifact, Header, LeftOut, LoaderPass, Record, Task, Workflow
 
 _OF_JOURNAL = re.compile(r"([0-9a-f]{32})-\d+$")  # other ids were given by a person
 _MAX_NAMED = 5
@@ -119,6 +119,8 @@ class JournalReferences:
         elif isinstance(record, LeftOut):
             self.names.of_dask = True
             self.names.workflows.add(record.workflow_id)
+        elif isinstance(record, (Artifact, LoaderPass)):
+            self.names.workflows.add(record.workflow_id)
         elif isinstance(record, Workflow):
             self._add_workflow(record)
 
@@ -157,13 +159,17 @@ class JournalReferences:
         if not self.names.open_workflows[name]:
             del self.names.open_workflows[name]
 
-    @property
-    def of_worker(self) -> bool:
+    def of_worker(self, *, opens: bool) -> bool:
         """Whether its process worked for another one, which ends it when it is no longer needed.
 
         The journal of a Dask worker may be a replica that ends before the worker did: it has to be closed.
+
+        Parameters
+        ----------
+        opens
+            Whether its process opened a workflow in any of its files.
         """
-        return not self.names.of_dask and (self.header.parent_pid is not None or not self.names.opened)
+        return not self.names.of_dask and (self.header.parent_pid is not None or not opens)
 
     def named_journals(self) -> set[str]:
         """Return the ids of the journals that its records and its header name."""

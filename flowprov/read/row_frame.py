@@ -33,6 +33,7 @@ JSON_COLUMNS = frozenset(
         "machine_info",
         "settings",
         "code_repository",
+        "orchestrator",
     )
 )
 """The columns of rows that are always written as JSON, so that all files have the same columns."""

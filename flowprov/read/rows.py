@@ -12,7 +12,7 @@ attempt of a workflow and one per message of a task (or one per task).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from flowprov.read.dask_tasks import number_attempts, resolve_dependencies
 from flowprov.read.decoding import complete_record
 from flowprov.read.energy import WorkflowCounters
 from flowprov.read.overlay import Overlay
+from flowprov.read.successions import continues
 from flowprov.read.telemetry_join import JoinedSamples, JournalTelemetry, with_energy, with_exact_energy
 from flowprov.read.workflows import OPEN_STATUSES, WorkflowRuns
 from flowprov.records import (
@@ -53,6 +54,25 @@ class FoldedCampaign(NamedTuple):
     attempts: dict[str, AttemptIndex]
 
 
+class FoldedInOrder(NamedTuple):
+    """The rows of a campaign in the order of their first messages.
+
+    Attributes
+    ----------
+    rows
+        The rows.
+    firsts
+        For each, which of all messages of tasks and openings of workflows was its first one. Rows of tasks
+        that have no message come behind all others.
+    attempts
+        What finds the attempts of each workflow.
+    """
+
+    rows: list[Row]
+    firsts: Sequence[int]
+    attempts: dict[str, AttemptIndex]
+
+
 def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False) -> list[Row]:
     """Return the rows of a campaign, sorted by their start; see :func:`fold_campaign`."""
     return fold_campaign(journals, merge=merge).rows
@@ -70,15 +90,23 @@ def fold_campaign(
     merge
         Whether to merge the messages of a task into one row.
     """
+    folded = fold_in_order(journals, merge=merge)
+    return FoldedCampaign(sorted(folded.rows, key=sort_time), folded.attempts)
+
+
+def fold_in_order(
+    journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False
+) -> FoldedInOrder:
+    """Return the rows of a campaign in the order of their first messages; see :func:`fold_campaign`."""
     folding = _Folding()
     for journal, records in journals:
         folding.add(journal, records)
     rows = folding.rows()
+    firsts: Sequence[int] = range(len(rows))
     if merge:
-        rows = merge_tasks(rows)
+        rows, firsts = merge_tasks(rows)
     rows = number_attempts(resolve_dependencies(rows, folding.left_out))
-    rows.sort(key=_sort_time)
-    return FoldedCampaign(rows, folding.attempts)
+    return FoldedInOrder(rows, firsts, folding.attempts)
 
 
 class _Folding:
@@ -93,14 +121,20 @@ class _Folding:
         self._started_in: dict[str, JournalSummary] = {}  # the journals of tasks that have a start message
         self._open_tasks: dict[str, tuple[Overlay[OpenTask], JournalSummary]] = {}
         self._corrections: list[Correction] = []
+        self._process: tuple[JournalSummary, JournalTelemetry, int] | None = None
         self._counters = WorkflowCounters()
         self.attempts: dict[str, AttemptIndex] = {}
         self.left_out: list[LeftOut] = []
 
     def add(self, journal: JournalSummary, records: Iterable[Record]) -> None:
-        """Add the records of one journal."""
-        header, rows = journal.header, self._rows
-        telemetry, first = JournalTelemetry(), len(rows)
+        """Add the records of one journal; those of the files of one process come one after the other."""
+        header, rows, begin = journal.header, self._rows, len(self._rows)
+        process = self._process
+        if process is None or not continues(journal, process[0]):
+            self._end_process()
+            process = journal, JournalTelemetry(), begin
+        _, telemetry, first = process
+        self._process = journal, telemetry, first
         for record in records:
             kind = type(record)
             if kind is Task:
@@ -118,8 +152,15 @@ class _Folding:
                 telemetry.machine = record  # type: ignore[assignment]
             elif isinstance(record, (Workflow, OpenTask, Correction)):
                 self._add_other(journal, complete_record(record, header), telemetry)
-        self._journals.append((journal, first, len(rows)))
-        samples = telemetry.join_samples(header)
+        self._journals.append((journal, begin, len(rows)))
+
+    def _end_process(self) -> None:
+        """Join what the files of a process hold to their samples."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        journal, telemetry, first = process
+        samples = telemetry.join_samples(journal.header)
         if samples is not None:
             self._join_tasks(samples, telemetry, first, journal)
 
@@ -153,7 +194,7 @@ class _Folding:
     def _join_tasks(
         self, samples: JoinedSamples, telemetry: JournalTelemetry, first: int, journal: JournalSummary
     ) -> None:
-        """Join the tasks of one journal to its samples; their rows begin at index ``first``."""
+        """Join the tasks of one process to its samples; their rows begin at index ``first``."""
         rows = self._rows
         for index in range(first, len(rows)):
             if isinstance(row := rows[index], Task):
@@ -169,6 +210,7 @@ class _Folding:
     def rows(self) -> list[Row]:
         """Return the rows, in the order of their first messages."""
         rows = self._rows
+        self._end_process()
         self._fold_workflows()
         starts, ends = self._index_rows()
         for task_id, (open_task, journal) in self._open_tasks.items():
@@ -241,25 +283,33 @@ class _Folding:
         return starts, ends
 
 
-def merge_tasks(rows: Iterable[Row]) -> list[Row]:
-    """Merge the messages of each task into one row: the fields of its end, and else those of its start."""
+def merge_tasks(rows: Iterable[Row]) -> tuple[list[Row], list[int]]:
+    """Merge the messages of each task into one row: the fields of its end, and else those of its start.
+
+    Returns
+    -------
+    list, list of int
+        The rows, and for each which of the given ones was its first.
+    """
     merged: list[Row] = []
+    firsts: list[int] = []
     indices: dict[str, int] = {}
     overlays: dict[int, Overlay[Row]] = {}
-    for row in rows:
-        if not isinstance(row, Task):
-            merged.append(row)
-            continue
-        index = indices.setdefault(str(row.task_id), len(merged))
+    for number, row in enumerate(rows):
+        index = len(merged)
+        if isinstance(row, Task):
+            index = indices.setdefault(str(row.task_id), index)
         if index == len(merged):
             merged.append(row)
+            firsts.append(number)
             continue
         if index not in overlays:
             overlays[index] = Overlay(merged[index])
-        _merge_message(overlays[index], row)
+        if isinstance(row, Task):
+            _merge_message(overlays[index], row)
     for index, overlay in overlays.items():
         merged[index] = with_exact_energy(overlay.result())
-    return merged
+    return merged, firsts
 
 
 def _merge_message(merged: Overlay[Row], message: Task) -> None:
@@ -289,7 +339,7 @@ def _running_task(task: Task) -> Task:
     return Task(**{**fields, "status": Status.RUNNING.value, "attempt": task.attempt or 1})
 
 
-def _sort_time(row: Row) -> int:
+def sort_time(row: Row) -> int:
     """Return the time by which rows are sorted: the start, else the submission, else the end."""
     at = row.started_at
     if at is None:

@@ -18,7 +18,7 @@ from flowprov.errors import MissingExtraError, SinkError
 from flowprov.journal.format import slot_in_use
 from flowprov.journal.reader import BLOCK_SIZE, JournalReader
 from flowprov.read.journal_report import JournalReport
-from flowprov.regular_files import read_beginning
+from flowprov.regular_files import read_at_once
 from flowprov.settings import redact_uri
 from flowprov.sinks.base import LATE_FOOTER, Entry
 from flowprov.sinks.registry import open_reader, open_sink, trims
@@ -164,7 +164,7 @@ def _line_positions(path: Path, position: int = 0) -> Iterator[int]:
 def _entry_in_slot(path: Path) -> Entry | None:
     """Return the line in the reserved slot behind the header; None if there is no record in it."""
     try:
-        data = read_beginning(path, BLOCK_SIZE)
+        data = read_at_once(path, BLOCK_SIZE)
     except FileNotFoundError:
         return None
     if not slot_in_use(data):

@@ -26,6 +26,7 @@ from flowprov.read.digest import Digest
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
 from flowprov.read.parquet_files import digests_of
+from flowprov.read.successions import with_followers
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.settings import (
     active_settings,
@@ -87,7 +88,13 @@ class Source:
     def is_part(self) -> bool:
         """Whether the source is a part of a campaign by its form: a journal, or the folder of a host."""
         path = self._path
-        return path is not None and (path.is_file() or any(path.glob(f"*{SUFFIX}")))
+        if path is None or path.is_file():
+            return path is not None
+        try:
+            with os.scandir(path) as entries:
+                return any(entry.name.endswith(SUFFIX) for entry in entries)
+        except OSError:  # it cannot be listed, or went away
+            return False
 
     @property
     def is_server(self) -> bool:
@@ -110,6 +117,13 @@ class Source:
             if journals := self._find_in_campaign_folder(folder, campaign_id):
                 return journals
         return self._journal_paths()
+
+    def all_paths(self) -> list[Path]:
+        """Return all journals that are there now, without a look at them; of a server they are fetched."""
+        if self._mirror is None:
+            return self._journal_paths()
+        groups = by_campaign(self.summaries())
+        return [path for campaign_id in groups for path in self._mirror.fetch(campaign_id)]
 
     def summarize_or_warn(self, path: Path) -> JournalSummary | None:
         """Return the summary of a journal; if that fails, warn, note it in ``unreadable`` and return None."""
@@ -166,7 +180,7 @@ class Source:
         self.digests = digests_of(paths) if self._mirror is None else {}
         summaries = [summary for path in paths if (summary := self._summary_of(path)) is not None]
         summaries, self.copies = without_copies(summaries)
-        return summaries
+        return with_followers(summaries) if self._mirror is None else summaries
 
     def _summary_of(self, path: Path) -> JournalSummary | None:
         digest = self.digests.get(path)

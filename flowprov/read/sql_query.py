@@ -24,21 +24,23 @@ from flowprov.read.answers.tables import (
     metric_lines,
     run_lines,
 )
-from flowprov.read.decoding import records_of_kind
-from flowprov.read.duck_tables import DuckTables
+from flowprov.read.duck_tables import DuckTables, UnreadableJournalsError
 from flowprov.read.frames import COLUMNS, samples_to_frame, to_dicts
+from flowprov.read.in_place import JournalInPlace
 from flowprov.read.parquet_files import UnreadableFilesError, has_duckdb, report_unusable
 from flowprov.read.questions import (
+    CampaignSource,
     Sources,
     all_contents,
     all_runs,
     campaign_table,
     campaigns_of,
+    contents_of,
     journals_of,
 )
 from flowprov.read.task_rows import read_tasks
-from flowprov.read.telemetry_join import full_readings
-from flowprov.records import Sample, Task, Workflow
+from flowprov.read.telemetry_join import process_readings
+from flowprov.records import Task, Workflow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +52,8 @@ T = TypeVar("T", Tables, DuckTables)
 _MANY = 100_000
 _BATCH = 20_000  # rows that are turned into lines at a time
 _EMPTY: Line = {}
+_Fill: TypeAlias = Callable[[Sequence[Path], bool], DuckTables]
+"""Returns tables, without some Parquet files, and with or without journals that duckdb reads in place."""
 _Loader: TypeAlias = Callable[[Sources, str | None], tuple[Sequence[str], list[Line]]]
 
 
@@ -84,7 +88,8 @@ def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -
     ``generated->>'$.loss'`` is a number, if all values under ``loss`` are numbers. Times are in UTC:
     timestamps in duckdb, texts in SQLite and in the result.
 
-    duckdb (``pip install "flowprov[query]"``) reads Parquet files where ``flowprov compact`` wrote them.
+    duckdb (``pip install "flowprov[query]"``) reads Parquet files where ``flowprov compact`` wrote them, and
+    closed journals in place.
     """
     columns, rows = query_rows(sql, source, campaign_id=campaign_id)
     return plain_frame(columns, rows)
@@ -102,11 +107,42 @@ def query_rows(
         )
     if not has_duckdb():
         return _filled(Tables(), sql, source, campaign_id).select(sql)
+
+    def fill(without: Sequence[Path], in_place: bool) -> DuckTables:  # noqa: FBT001
+        return _filled(DuckTables(), sql, source, campaign_id, without, in_place=in_place)
+
+    return _answers([sql], fill)[0]
+
+
+def rows_of_tasks(
+    statements: Sequence[str], campaigns: Sequence[CampaignSource]
+) -> list[list[tuple[Any, ...]]]:
+    """Return the rows that several SELECTs over the table of tasks find; the tasks are read once for all."""
+    if not has_duckdb():
+        tables = Tables()
+        tables.add("tasks", COLUMNS, [line for one in contents_of(campaigns) for line in _rows_of(one, Task)])
+        return [tables.select(statement)[1] for statement in statements]
+
+    def fill(without: Sequence[Path], in_place: bool) -> DuckTables:  # noqa: FBT001
+        filled = DuckTables()
+        _add_tasks(filled, statements, campaigns, without, in_place=in_place)
+        return filled
+
+    return [rows for _, rows in _answers(statements, fill)]
+
+
+def _answers(
+    statements: Sequence[str], fill: _Fill, without: Sequence[Path] = (), *, in_place: bool = True
+) -> list[tuple[list[str], list[tuple[Any, ...]]]]:
+    """Return what duckdb finds, without files and journals in which it can read nothing."""
     try:
-        return _filled(DuckTables(), sql, source, campaign_id).select(sql)
+        tables = fill(without, in_place)
+        return [tables.select(statement) for statement in statements]
     except UnreadableFilesError as error:
         report_unusable(dict.fromkeys(error.paths, "is damaged"))
-        return _filled(DuckTables(), sql, source, campaign_id, error.paths).select(sql)
+        return _answers(statements, fill, [*without, *error.paths], in_place=in_place)
+    except UnreadableJournalsError:
+        return _answers(statements, fill, without, in_place=False)
 
 
 def _is_unicode(text: str) -> bool:
@@ -119,13 +155,19 @@ def _is_unicode(text: str) -> bool:
 
 
 def _filled(
-    tables: T, sql: str, source: Sources, campaign_id: str | None, without: Container[Path] = ()
+    tables: T,
+    sql: str,
+    source: Sources,
+    campaign_id: str | None,
+    without: Container[Path] = (),
+    *,
+    in_place: bool = False,
 ) -> T:
     """Fill the tables that a statement names."""
     named = {name for name in _LOADERS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)}
     if "tasks" in named and isinstance(tables, DuckTables):
         named.discard("tasks")
-        _add_tasks(tables, sql, source, campaign_id, without)
+        _add_tasks(tables, [sql], campaigns_of(source, campaign_id), without, in_place=in_place)
     elif "tasks" not in named:
         tables.add("tasks", COLUMNS, [])
     for name, load in _LOADERS.items():
@@ -145,19 +187,31 @@ def _filled(
 
 
 def _add_tasks(
-    tables: DuckTables, sql: str, source: Sources, campaign_id: str | None, without: Container[Path]
+    tables: DuckTables,
+    statements: Sequence[str],
+    campaigns: Sequence[CampaignSource],
+    without: Container[Path],
+    *,
+    in_place: bool,
 ) -> None:
-    """Add the table of tasks: from Parquet files as far as that is possible."""
+    """Add the table of tasks: from Parquet files and journals where they are, as far as that is possible."""
     tables.add("tasks", COLUMNS, [_EMPTY])
-    with_telemetry = tables.names_column(sql, ("telemetry_at_start", "telemetry_at_end"))
+    names = "telemetry_at_start", "telemetry_at_end"
+    with_telemetry = any(tables.names_column(one, names) for one in statements)
     tables.clear("tasks")
     files: list[Path] = []
-    for one in campaigns_of(source, campaign_id):
-        tasks = read_tasks(one.journals, one.digests(), without, with_telemetry=with_telemetry)
+    journals: list[JournalInPlace] = []
+    left_out: list[str] = []
+    for one in campaigns:
+        tasks = read_tasks(
+            one.journals, one.digests(), without, with_telemetry=with_telemetry, in_place=in_place
+        )
         files += tasks.files
+        journals += tasks.in_place
+        left_out += tasks.left_out
         for first in range(0, len(tasks.rows), _BATCH):
             tables.append("tasks", COLUMNS, to_dicts(tasks.rows[first : first + _BATCH]))
-    tables.add_files("tasks", files)
+    tables.add_files("tasks", files, journals, left_out)
 
 
 def _load_runs(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
@@ -190,10 +244,7 @@ def _rows_of(contents: Contents, kind: type[Task | Workflow]) -> list[Line]:
 
 
 def _load_telemetry(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
-    frame = samples_to_frame(
-        (full_readings(records_of_kind(journal, Sample)), journal.header.hostname, journal.header.pid)
-        for journal in journals_of(source, campaign_id)
-    )
+    frame = samples_to_frame(process_readings(journals_of(source, campaign_id)))
     columns = [str(name) for name in frame.columns]
     return columns, [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 

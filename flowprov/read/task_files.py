@@ -15,6 +15,7 @@ import msgspec
 
 from flowprov.read.digest import Digest
 from flowprov.read.parquet_files import connect, import_duckdb, parquet_path, raise_if_unreadable
+from flowprov.read.shared_values import SharedObjects
 from flowprov.read.task_ids import TaskIds
 from flowprov.records import Error, Task
 
@@ -27,7 +28,7 @@ _GROUPS = """
             case when started_at <> 0 and ended_at <> 0 then ended_at - started_at else 0 end as duration,
             row(coalesce(started_at, submitted_at, ended_at, {no_time}), length(task_id), task_id) as rank
         from read_parquet($files)
-        where line is null and {condition}
+        where line is null and {condition} and task_id not in (select unnest($left_out::varchar[]))
     )
     group by all
 """
@@ -63,6 +64,16 @@ _PLAIN = (
     *("task_id", "campaign_id", "workflow_id", "parent_task_id", "activity_id", "group_id", "subtype"),
     *("status", "submitted_at", "started_at", "ended_at", "hostname", "pid", "rank", "thread"),
 )
+_OF_ITERATIONS = tuple(name for name in _PLAIN if name not in ("campaign_id", "hostname", "thread"))
+# What an iteration used is asked for only to find the number of its epoch.
+_ITERATIONS = f"""
+    select {", ".join(_OF_ITERATIONS)}, generated,
+        case when activity_id in ('epoch', 'epoch_iteration') then used end
+    from read_parquet($1)
+    where line is null and subtype = 'iteration'
+"""  # noqa: S608 - constants
+_FOUND = "select task_id from read_parquet($1) where line is null and ({}) limit $3"
+_MATCHES = "starts_with(task_id, $2) or activity_id = $2"
 _ROWS = f"select {', '.join((*_PLAIN, *_JSON, 'error'))} from read_parquet($1) where line is null and "  # noqa: S608
 
 
@@ -92,9 +103,16 @@ class TaskGroup(NamedTuple):
 
 
 class TaskFiles:
-    """The Parquet files of some journals."""
+    """The Parquet files of some journals.
+
+    Attributes
+    ----------
+    left_out
+        Tasks that are in no group: another journal has more to say of them.
+    """
 
     def __init__(self, digests: Mapping[Path, Digest]) -> None:
+        self.left_out: Collection[str] = ()
         self._digests = digests
         self._names = {str(parquet_path(path)): path for path in digests}
         self._connection = connect()
@@ -139,6 +157,22 @@ class TaskFiles:
                 decoded["error"] = msgspec.convert(decoded["error"], Error)
             yield Task(**values, **decoded)
 
+    def iterations(self) -> Iterator[Task]:
+        """Yield all iterations, without what those used that are no epochs."""
+        values = SharedObjects()
+        for *plain, generated, used in self._execute(_ITERATIONS, [list(self._names)]):
+            yield Task(
+                **dict(zip(_OF_ITERATIONS, plain, strict=True)),
+                generated=values[(generated or "").encode()],
+                used=values[(used or "").encode()],
+            )
+
+    def matching(self, wanted: str, most: int) -> list[str]:
+        """Return the ids of some tasks that a person may mean by an id, its beginning, or a name."""
+        whole = self._execute(_FOUND.format("task_id = $2"), [list(self._names), wanted, 1])
+        found = whole or self._execute(_FOUND.format(_MATCHES), [list(self._names), wanted, most])
+        return [task_id for (task_id,) in found]
+
     def logged(self, task_ids: Collection[str]) -> dict[Path, list[bytes]]:
         """Return the lines of what was logged in some tasks and workflows, by journal, and a few others."""
         lines: dict[Path, list[bytes]] = {path: [] for path in self._digests}
@@ -165,7 +199,11 @@ class TaskFiles:
 
     def _groups(self, parent: str, condition: str, parents: Sequence[str], most: int) -> Iterator[TaskGroup]:
         statement = _GROUPS.format(parent=parent, condition=condition, most=max(most, 1), no_time=_NO_TIME)
-        arguments = {"files": list(self._names), "parents": list(parents)}
+        arguments = {
+            "files": list(self._names),
+            "parents": list(parents),
+            "left_out": list(self.left_out),
+        }
         for *common, count, total, first, last in self._execute(statement, arguments):
             parent, activity, subtype, status = common
             yield TaskGroup(

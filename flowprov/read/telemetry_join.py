@@ -1,6 +1,6 @@
 """Join tasks and workflows to the telemetry samples of their process, by time.
 
-Flows in: the samples of one journal, most of which hold only what changed since the sample before, and rows
+Flows in: the samples of one process, most of which hold only what changed since the sample before, and rows
 with a start and an end. Flows out: the same rows with ``telemetry_at_start`` and ``telemetry_at_end``.
 
 All rows share the reading of a sample. Only the outermost dict, which has the distance in time, belongs to
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import msgspec
 
 from flowprov.journal.merge_patch import apply, names_copied
+from flowprov.journal.summary import JournalSummary
+from flowprov.read.decoding import records_of_kind
 from flowprov.read.energy import Counter, exact_energy, find_counters, sampled_energy
+from flowprov.read.successions import successions
 from flowprov.read.workflows import WorkflowRun
 from flowprov.records import Header, JsonObject, Machine, Sample, Task, Workflow
 
@@ -57,8 +60,17 @@ def full_readings(samples: Iterable[Sample]) -> Iterator[tuple[int, JsonObject]]
             yield sample.at, reading
 
 
+def process_readings(
+    journals: Iterable[JournalSummary],
+) -> Iterator[tuple[Iterator[tuple[int, JsonObject]], str, int]]:
+    """Yield the readings of each process, from all its files, with its host and its number."""
+    for files in successions(journals):
+        samples = chain.from_iterable(records_of_kind(file, Sample) for file in files)
+        yield full_readings(samples), files[0].header.hostname, files[0].header.pid
+
+
 class Series:
-    """The samples of one journal, sorted by time.
+    """The samples of one process, sorted by time.
 
     Parameters
     ----------
@@ -121,7 +133,7 @@ class Series:
 
 
 class JournalTelemetry:
-    """What one journal holds besides tasks: collected while it is read, and joined at its end.
+    """What the files of one process hold besides tasks: collected while they are read, and joined at the end.
 
     Attributes
     ----------

@@ -20,15 +20,18 @@ import msgspec
 
 from flowprov.journal.format import folder_names
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.attempts import process_key
 from flowprov.read.campaign_names import campaign_of
 from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
 from flowprov.read.evidence import Evidence
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open
+from flowprov.read.repeated_orders import repeated_orders
 from flowprov.read.rows import FoldedCampaign, Row, fold_campaign
 from flowprov.read.sink_check import SinkCounts, SinkProbe
 from flowprov.read.source import Source
+from flowprov.read.successions import in_succession, last_follower_of
 from flowprov.read.superseded import Superseded
 from flowprov.records import Campaign, Record, Status, Task, Workflow
 
@@ -99,6 +102,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         What is known to have run and has no journal here, one sentence each.
     attempts
         The attempts of the workflows that have more than one.
+    odd
+        What is odd about the run itself and no fault of its record: loaders whose order repeats.
     partial
         Whether the source is only a part of the campaign, so that nothing is said of other journals.
     """
@@ -111,6 +116,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     misplaced: list[Path] = []
     missing: list[str] = []
     attempts: list[Attempt] = []
+    odd: list[str] = []
     partial: bool = False
 
     @property
@@ -130,8 +136,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """Whether the writer of any journal is still there."""
-        return any(check.state == "running" for check in self.journals)
+        """Whether the writer of any journal is still there, maybe in a file that came meanwhile."""
+        return bool(self.open) or any(check.state == "running" for check in self.journals)
 
     @property
     def undelivered(self) -> list[SinkCounts]:
@@ -213,7 +219,7 @@ def verify_journals(
         if digest is not None:
             open_filter, report = digest.open_filter(), evidence.take(journal, digest)
         else:
-            open_filter = OpenRecordFilter()
+            open_filter = OpenRecordFilter(journal.header.first_number)
             report = evidence.read(journal, open_filter.add)
         deliveries.append([sink.count(report) for sink in sinks])
         open_records.append((journal._replace(alive=report.alive, footer=report.footer), open_filter))
@@ -222,10 +228,12 @@ def verify_journals(
         digest = digests.get(journal.path)
         return records_of(journal) if digest is None else digest.records()
 
+    open_records = _with_present_ends(journals, open_records)
     folded = fold_campaign(records_of_open(open_records, read_again), merge=True)
     superseded = Superseded(folded.rows, folded.attempts)
     open_rows = [row for row in folded.rows if row.status in WITHOUT_END]
-    checks = evidence.judge(open_rows, superseded)
+    going_on = {process_key(journal.header) for journal, _ in open_records if journal.alive}
+    checks = evidence.judge(open_rows, superseded, going_on)
     partial, on_server = journal_source.is_part(), journal_source.is_server
     return Verification(
         campaign=campaign_of(journals),
@@ -239,8 +247,24 @@ def verify_journals(
         misplaced=journal_source.misplaced(journals),
         missing=list(evidence.missing(superseded, partial=partial, on_server=on_server)),
         attempts=list(_attempts(folded)),
+        odd=repeated_orders(journals),
         partial=partial,
     )
+
+
+def _with_present_ends(
+    journals: Sequence[JournalSummary], read: Sequence[tuple[JournalSummary, OpenRecordFilter]]
+) -> list[tuple[JournalSummary, OpenRecordFilter]]:
+    """Return journals as they were read: a last file may have been left for a next one meanwhile."""
+    left = {journal.path for journal in journals if journal.alive}
+    present = [
+        journal._replace(alive=last_follower_of(journal).alive)
+        if journal.path in left and journal.footer is not None
+        else journal
+        for journal, _ in read
+    ]
+    ends = {one.path: one for one in in_succession(present)}
+    return [(ends[journal.path], kept) for journal, kept in read]
 
 
 def _unreadable(source: Source, campaign_id: str) -> dict[Path, str]:

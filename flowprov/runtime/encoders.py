@@ -31,8 +31,8 @@ def limits_of(settings: Settings) -> Limits:
     values = settings.values
     return Limits(
         max_bytes=values.max_bytes,
-        # What a record used is read in one go, and the rest in another. A fifth is for encoding and writing.
-        max_seconds=values.max_time * 0.4,
+        # What a record used is read in one go, and the rest in another. A third is for encoding and writing.
+        max_seconds=values.max_time / 3,
         object_reprs=values.object_reprs,
     )
 
@@ -55,3 +55,10 @@ def create_summarizer(settings: Settings) -> Summarizer:
         _flowprov_is_plain=redactor.is_plain,
     )
     return summarizer
+
+
+def create_unhurried(settings: Settings, hurried: Summarizer) -> Summarizer:
+    """Return a summarizer for what is recorded once in a run: it may take longer than a record of a task."""
+    return Summarizer(
+        msgspec.structs.replace(limits_of(settings), max_seconds=None), redactor=hurried.redactor
+    )

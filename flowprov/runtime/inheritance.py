@@ -54,11 +54,14 @@ class Heritage(msgspec.Struct, frozen=True, omit_defaults=True):
         The scoreboards of the processes above it, the nearest first.
     workflow, task
         The slots of the workflow and the task; None where nobody says when they end.
+    made_up
+        Whether nobody named the campaign: a process above made it up, and no workflow is open there.
     """
 
     boards: list[Address] = []
     workflow: Slot | None = None
     task: Slot | None = None
+    made_up: bool = False
 
 
 class OpenWorkflow(msgspec.Struct, frozen=True):
@@ -86,6 +89,9 @@ class Process(Protocol):
 
     def known_campaign_id(self) -> str | None:
         """Return the campaign of this process; None if it needed none yet."""
+
+    def is_campaign_made_up(self) -> bool:
+        """Whether nobody named that campaign."""
 
     def journal(self, campaign_id: str, buffer: str | None = None) -> Journal:
         """Return the journal for a campaign."""
@@ -191,8 +197,11 @@ def variables(process: Process | None) -> dict[str, str]:
         return {}
     if (rank := launchers.rank_variables()) is not None:
         found[ENV_RANK_OF] = rank
-    heritage = msgspec.json.encode(heritage_of(scope)).decode()
-    return {**found, ENV_CAMPAIGN: campaign_id, ENV_BUFFER: buffer, ENV_SCOREBOARDS: heritage}
+    heritage = heritage_of(scope)
+    if scope is None and process is not None and process.is_campaign_made_up():
+        heritage = msgspec.structs.replace(heritage, made_up=True)
+    encoded = msgspec.json.encode(heritage).decode()
+    return {**found, ENV_CAMPAIGN: campaign_id, ENV_BUFFER: buffer, ENV_SCOREBOARDS: encoded}
 
 
 def heritage_of(scope: Scope | None) -> Heritage:
@@ -279,6 +288,13 @@ def inherited_ids(environ: Mapping[str, str]) -> tuple[str | None, str | None, s
     return as_id(campaign_id), as_id(workflow_id), as_id(task_id)
 
 
+def inherited_heritage(environ: Mapping[str, str]) -> Heritage:
+    """Return what this process inherited besides ids; nothing if a person set the ids."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(environ.get(ENV_SCOREBOARDS, "{}"), type=Heritage)
+    return Heritage()
+
+
 _follows = False
 _forking = threading.local()
 
@@ -296,9 +312,7 @@ def join(process: Process) -> None:
     if workflows.inherited is not None or len(workflows):
         return
     campaign_id, workflow_id, task_id = inherited_ids(os.environ)
-    heritage = Heritage()
-    with contextlib.suppress(msgspec.MsgspecError):  # a person may have set it
-        heritage = msgspec.json.decode(os.environ.get(ENV_SCOREBOARDS, "{}"), type=Heritage)
+    heritage = inherited_heritage(os.environ)
     _views[:] = filter(None, map(open_view, heritage.boards))
     scope = None
     if campaign_id is not None and workflow_id is not None:

@@ -14,7 +14,8 @@ import functools
 import os
 from pathlib import Path
 
-from flowprov.environment import launchers
+from flowprov import guard
+from flowprov.environment import dagster, launchers
 from flowprov.environment.launchers import Job
 from flowprov.environment.program import script_path
 from flowprov.ids import new_id
@@ -31,13 +32,46 @@ _MAX_HEADERS = 500  # the latest journals of this host in the campaign, in which
 
 
 def default_campaign_id() -> str:
-    """Return the campaign of a process that was given none: inherited, shared by its job, or a new one."""
-    inherited, _, _ = inheritance.inherited_ids(os.environ)
-    if campaign_id := inherited or launchers.campaign_id():
+    """Return the campaign of a caller that was given none: inherited, of its job or its run, or a new one."""
+    if campaign_id := orchestrated_campaign_id() or _given_campaign_id():
         return campaign_id
+    if launchers.is_without_job() and launchers.rank_and_world_size()[0] == 0:
+        guard.warn_once(
+            "mpi job",
+            "flowprov cannot tell which ranks belong together: mpirun gives ranks on several hosts nothing "
+            "in common, so each records a campaign of its own. Set FLOWPROV_CAMPAIGN_ID for all of them: "
+            "mpirun -genv FLOWPROV_CAMPAIGN_ID $(uuidgen) ...",
+        )
     campaign_id = new_id()
     _own_campaigns.add(campaign_id)
     return campaign_id
+
+
+def orchestrated_campaign_id() -> str | None:
+    """Return the campaign that all steps of the caller's run share: it has the id of the run of Dagster.
+
+    It is None outside of a step, and where the process was given a campaign. One that a process above made up
+    was given by nobody: a server that starts the processes of many runs may have one.
+    """
+    settings = active_settings()
+    if settings is None or not settings.orchestrators or (run_id := dagster.run_id()) is None:
+        return None
+    given = _given_campaign_id()
+    return run_id if given is None or is_made_up(given) else None
+
+
+def is_made_up(campaign_id: str | None) -> bool:
+    """Whether this process, or one above it, made up a campaign because it was given none."""
+    if campaign_id in _own_campaigns:
+        return True
+    inherited, _, _ = inheritance.inherited_ids(os.environ)
+    return inherited == campaign_id and inheritance.inherited_heritage(os.environ).made_up
+
+
+def _given_campaign_id() -> str | None:
+    """Return the campaign that this process inherited or shares with its job."""
+    inherited, _, _ = inheritance.inherited_ids(os.environ)
+    return inherited or launchers.campaign_id()
 
 
 def identity(campaign_id: str, campaign: Campaign | None, buffer: str, settings_digest: str) -> Identity:
@@ -62,6 +96,9 @@ def identity(campaign_id: str, campaign: Campaign | None, buffer: str, settings_
         settings_digest=settings_digest,
         flowprov=__version__,
         launch=launch_of(campaign_id, buffer),
+        local_rank=launchers.local_rank(),
+        launcher=launchers.launcher(),
+        job=launchers.job_name(),
     )
 
 

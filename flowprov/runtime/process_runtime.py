@@ -17,7 +17,7 @@ from flowprov.journal import Journal, JournalMaintenance
 from flowprov.records import Campaign
 from flowprov.runtime import context, launch, participants
 from flowprov.runtime.buffers import CampaignBuffers
-from flowprov.runtime.encoders import create_summarizer
+from flowprov.runtime.encoders import create_summarizer, create_unhurried
 from flowprov.settings import Settings, disabled_by_environment
 from flowprov.shipping.launcher import ShipperLauncher
 from flowprov.telemetry.sampler import Sampler
@@ -39,6 +39,8 @@ class Runtime:
         ``FLOWPROV_DISABLED`` is not set.
     summarizer
         Turns values into the JSON that records keep.
+    unhurried_summarizer
+        The same for what is recorded once in a run: no time limits it.
     shipper
         Starts the process that delivers the journals, where there are sinks.
     maintenance
@@ -53,44 +55,69 @@ class Runtime:
         Callbacks for the end of the process.
     before_close
         Callbacks that write what is left for the journals, before these are closed.
+    before_idle_close
+        The same for one journal, whose campaign seems to be over.
     at_heartbeat
         Callbacks for each heartbeat of a journal, called in the maintenance thread.
+    control_flow
+        Names of exceptions that are no failure, besides those in the settings.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.capturing = settings.instrumentation.enabled and not disabled_by_environment()
         self.summarizer = create_summarizer(settings)
+        self.unhurried_summarizer = create_unhurried(settings, self.summarizer)
         self.shipper = ShipperLauncher(settings)
         self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
         self.sampler = self._create_sampler()
         self._lock = threading.RLock()
         self._journals: dict[tuple[str, str], Journal] = {}
         self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # a scope that holds one may still use it
-        self._campaign_id: str | None = None
+        self._named_campaign: str | None = None  # by the program
+        self._default_campaign: str | None = None
         self._campaigns: dict[str, Campaign] = {}
         self.buffers = CampaignBuffers(settings.journal.path)
         self.ended = False
         self.at_exit: list[Callable[[], None]] = []
         self.before_close: list[Callable[[], None]] = []
+        self.before_idle_close: list[Callable[[Journal], None]] = []
         self.at_heartbeat: list[Callable[[], None]] = []
+        self.control_flow: set[str] = set()
 
     def campaign_id(self) -> str:
-        """Return the campaign of this process: inherited, shared by its job, or created at the first use."""
+        """Return the campaign of the caller: named by the program, inherited, or shared by its job or run.
+
+        Without any, one is created at the first use. A run of an orchestrator is that of the caller and not
+        of the process, which may serve several.
+        """
         with self._lock:
-            if self._campaign_id is None:
-                self._campaign_id = launch.default_campaign_id()
-            return self._campaign_id
+            if self._named_campaign is not None:
+                return self._named_campaign
+            if (of_run := launch.orchestrated_campaign_id()) is not None:
+                return of_run
+            if self._default_campaign is None:
+                self._default_campaign = launch.default_campaign_id()
+            return self._default_campaign
 
     def known_campaign_id(self) -> str | None:
         """Return the campaign of this process; None if it needed none yet."""
-        return self._campaign_id
+        return self._named_campaign or self._default_campaign
+
+    def is_campaign_made_up(self) -> bool:
+        """Whether nobody named the campaign of this process."""
+        return self._named_campaign is None and launch.is_made_up(self._default_campaign)
 
     def set_campaign(self, campaign_id: str | None) -> str | None:
-        """Set the campaign of this process; return the one before."""
+        """Set the campaign that the program names; return the one before."""
         with self._lock:
-            before, self._campaign_id = self._campaign_id, campaign_id
+            before, self._named_campaign = self._named_campaign, campaign_id
             return before
+
+    def take_campaign(self, before: Runtime) -> None:
+        """Take the campaign of a runtime that this one replaces."""
+        self._default_campaign = before._default_campaign
+        self.set_campaign(before.set_campaign(None))
 
     def name_campaign(self, campaign: Campaign) -> None:
         """Record the name of a campaign: at the beginning of its journals, or now in those that exist."""
@@ -125,14 +152,16 @@ class Runtime:
 
         Nothing says that a campaign is over: a process that returns to one creates another file.
         """
-        needed = context.journals_in_use()
+        needed, kept = context.journals_in_use(), (self._named_campaign, self._default_campaign)
         idle = [
             key
             for key, journal in self._journals.items()
-            if key[0] != self._campaign_id and not journal.open_scopes and journal not in needed
+            if key[0] not in kept and not journal.open_scopes and journal not in needed
         ]
         for key in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
             with guard.guarded("closing the journal of a campaign"):
+                for callback in self.before_idle_close:
+                    callback(self._journals[key])
                 if self._journals[key].close_if_idle():
                     self._idle.add(self._journals.pop(key))
                     self._campaigns.pop(key[0], None)

@@ -105,9 +105,12 @@ def _start(settings: Settings | None) -> Runtime:
         if before is None:
             inheritance.join(_slot)
         else:
-            _slot.set_campaign(campaign_id := before.set_campaign(None))
-            _slot.buffers = before.buffers.followed_by(settings.journal.path, before.journals(), campaign_id)
+            _slot.take_campaign(before)
+            _slot.buffers = before.buffers.followed_by(
+                settings.journal.path, before.journals(), _slot.known_campaign_id()
+            )
             _slot.at_exit, _slot.before_close = before.at_exit, before.before_close
+            _slot.before_idle_close = before.before_idle_close
             inheritance.serve(_slot)
             _retire(before)
         return _slot

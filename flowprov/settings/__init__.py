@@ -18,6 +18,7 @@ from flowprov.settings.redaction import (
     redact_uri,
 )
 from flowprov.settings.schema import (
+    ArtifactsSettings,
     DaskSettings,
     InstrumentationSettings,
     JournalSettings,
@@ -29,12 +30,14 @@ from flowprov.settings.schema import (
     TelemetrySettings,
     TorchSettings,
     ValuesSettings,
+    VersionSettings,
     settings_from_json,
     settings_to_json,
 )
 from flowprov.settings.switch import disabled_by_environment
 
 __all__ = [
+    "ArtifactsSettings",
     "DaskSettings",
     "InstrumentationSettings",
     "JournalSettings",
@@ -46,6 +49,7 @@ __all__ = [
     "TelemetrySettings",
     "TorchSettings",
     "ValuesSettings",
+    "VersionSettings",
     "active_settings",
     "disabled_by_environment",
     "expand_existing",

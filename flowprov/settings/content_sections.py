@@ -4,10 +4,10 @@ Flows in: nothing. Flows out: structs with their defaults, and what a person is 
 """
 
 # The annotations are evaluated at once: as texts they would be compiled at each import.
-from typing import Annotated
+from typing import Annotated, Literal
 
 from flowprov.settings.section import Key, Section
-from flowprov.settings.value_types import ByteBudget, Patterns, Seconds
+from flowprov.settings.value_types import ByteBudget, Count, Patterns, Seconds, SecondsFromZero, ThreadCount
 
 
 class ValuesSettings(Section, frozen=True, kw_only=True):
@@ -26,8 +26,8 @@ class ValuesSettings(Section, frozen=True, kw_only=True):
         Seconds,
         Key(
             "Seconds of processor time that the values of one record may take.",
-            "Two fifths are for what was used, two for the rest, one for encoding and writing. What is not "
-            "read by then is cut.",
+            "A third is for what was used, a third for what was generated (a sixth, if what was used took "
+            "all of its own), and the rest for encoding and writing. What is not read by then is cut.",
             expert=True,
         ),
     ] = 0.001
@@ -81,3 +81,54 @@ class PrivacySettings(Section, frozen=True, kw_only=True):
             expert=True,
         ),
     ] = ()
+
+
+class ArtifactsSettings(Section, frozen=True, kw_only=True):
+    """What is recorded of files, folders and objects that a program logs as artifacts."""
+
+    digest: Annotated[
+        Literal["sha256"] | None,
+        Key(
+            "By which digest artifacts are known, wherever they lie.",
+            'With "~" none is computed: an artifact is then only a path and what the file system says of it.',
+            choices={"sha256": "SHA-256, in a thread beside your program"},
+        ),
+    ] = "sha256"
+
+    max_bytes: Annotated[
+        Count | None,
+        Key(
+            'The largest artifact that is read, in bytes; "~" is no limit.',
+            "Of larger ones the record says that they were skipped.",
+        ),
+    ] = None
+
+    threads: Annotated[
+        ThreadCount,
+        Key("How many threads read artifacts.", expert=True),
+    ] = 1
+
+    close_timeout: Annotated[
+        SecondsFromZero,
+        Key(
+            "Seconds that a program waits at its end for digests that are not computed yet.",
+            "The rest stays pending, and flowprov digest completes it.",
+        ),
+    ] = 5.0
+
+    weights: Annotated[
+        bool,
+        Key(
+            "Whether model files get a digest of their tensors, too.",
+            "It is the same in safetensors, in shards and in a .bin or .pt of torch. Nothing is unpickled.",
+        ),
+    ] = True
+
+    keep: Annotated[
+        Literal["small", "all"] | None,
+        Key(
+            'Which artifacts are copied into the buffer, by their digest; "~" is none but those for which '
+            "the program asks.",
+            choices={"small": "those of at most 1 MB", "all": "all of them"},
+        ),
+    ] = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flowprov import guard
 from flowprov.settings.paths import expand_variables, fallback_folder
 from flowprov.settings.report import Problems, SourceLocation, shorten
 
+_RELATIVE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)([^/:].*)")
 JOURNAL_PATH = ("journal", "path")
 
 
@@ -88,3 +90,9 @@ def _instead_of_relative(path: str, cwd: Path | None) -> str:
         instead,
     )
     return instead
+
+
+def absolute_database_uri(uri: str, cwd: Path | None) -> str:
+    """Return the URI of a database; of a file with an absolute path, as another process opens it."""
+    match = _RELATIVE_FILE.fullmatch(uri)
+    return uri if match is None or cwd is None else f"{match[1]}{cwd / match[2]}"

@@ -120,6 +120,7 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
     for name, uri, packages in (
         ("redis", sinks.redis.uri, ("redis", "stamina")),
         ("mongodb", sinks.mongodb.uri, ("pymongo", "stamina")),
+        ("mlflow", sinks.mlflow.uri, ("mlflow", "stamina")),
     ):
         missing = [package for package in packages if uri is not None and not _is_installed(package)]
         if missing:

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType, field
 
 from flowprov.errors import SettingsError
 from flowprov.settings.capture_sections import InstrumentationSettings, TelemetrySettings, TorchSettings
-from flowprov.settings.content_sections import PrivacySettings, ValuesSettings
+from flowprov.settings.content_sections import ArtifactsSettings, PrivacySettings, ValuesSettings
 from flowprov.settings.origins import DEFAULT, Origins
 from flowprov.settings.redaction import redact_uri
 from flowprov.settings.section import Key, Section, changed_keys, public_value
@@ -24,8 +24,10 @@ from flowprov.settings.storage_sections import (
     RedisSettings,
     SinkSettings,
 )
+from flowprov.settings.version_section import VersionSettings
 
 __all__ = [
+    "ArtifactsSettings",
     "DaskSettings",
     "InstrumentationSettings",
     "JournalSettings",
@@ -37,6 +39,7 @@ __all__ = [
     "TelemetrySettings",
     "TorchSettings",
     "ValuesSettings",
+    "VersionSettings",
     "settings_from_json",
     "settings_to_json",
 ]
@@ -89,6 +92,23 @@ class Settings(Section, frozen=True, kw_only=True):
     ] = ValuesSettings()
 
     privacy: Annotated[PrivacySettings, Key("What is kept out of records.")] = PrivacySettings()
+
+    artifacts: Annotated[
+        ArtifactsSettings,
+        Key("What is recorded of the files, folders and objects that your program logs as artifacts."),
+    ] = ArtifactsSettings()
+    versions: Annotated[
+        VersionSettings,
+        Key("What is recorded of the code, the data and the environment of each workflow."),
+    ] = VersionSettings()
+
+    orchestrators: Annotated[
+        bool,
+        Key(
+            "Whether workflows record the step and the run of Dagster in which they are opened.",
+            "The workflows of one run share a campaign then, unless the program has named one.",
+        ),
+    ] = True
 
     known_origins: Origins | UnsetType = field(default=UNSET, name="origins")
 

@@ -11,11 +11,13 @@ from flowprov.settings.section import Key, Section
 from flowprov.settings.value_types import (
     Count,
     FileMode,
+    FileSize,
     FolderPath,
     MongoURI,
     RedisURI,
     Seconds,
     SecondsFromZero,
+    TrackingURI,
 )
 
 
@@ -51,7 +53,8 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     max_bytes: Annotated[
         Count | None,
         Key(
-            'The largest size of one process\'s journal, in bytes; "~" is no limit.',
+            "The largest size of what one process records of a campaign, in bytes, all its files together; "
+            '"~" is no limit.',
             "There recording stops, and the program goes on. What is dropped is counted and reported.",
         ),
     ] = None
@@ -78,6 +81,31 @@ class JournalSettings(Section, frozen=True, kw_only=True):
             expert=True,
         ),
     ] = 10.0
+
+    roll_bytes: Annotated[
+        FileSize | None,
+        Key(
+            'The size in bytes at which a journal is closed and goes on in a next file; "~" is never.',
+            "A closed file never changes, so that it can be read in its Parquet form. All readers take the "
+            "files of a process as one.",
+            expert=True,
+        ),
+    ] = 64 << 20
+
+    compact: Annotated[
+        Literal["off", "command", "always"],
+        Key(
+            "When closed journals of 1 MB and more get their Parquet files, besides by flowprov compact.",
+            "A program that records never writes them. They need the extra flowprov[query].",
+            choices={
+                "off": "never",
+                "command": "after flowprov ls, runs, show and query, in a process of their own, and when "
+                "flowprov ship has delivered everything",
+                "always": "also when flowprov ship --follow has delivered everything",
+            },
+            expert=True,
+        ),
+    ] = "command"
 
     max_wait: Annotated[
         Seconds,
@@ -146,13 +174,37 @@ class MongoDBSettings(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class MLflowSettings(Section, frozen=True, kw_only=True):
+    """Export of what runs to MLflow, again and again; off without a URI."""
+
+    when_null: ClassVar[Mapping[str, Any] | None] = {"uri": None}
+
+    uri: Annotated[
+        TrackingURI | None,
+        Key(
+            "The tracking server or its database, as in http://localhost:5000 or sqlite:///mlflow.db.",
+            "A program does not wait at its end until MLflow holds its runs.",
+        ),
+    ] = None
+
+    interval: Annotated[
+        Seconds,
+        Key(
+            "The fewest seconds between two exports of a campaign that goes on.",
+            "An export takes at most a tenth of the time of its process. It needs none where nothing is new.",
+            expert=True,
+        ),
+    ] = 30.0
+
+
 class SinkSettings(Section, frozen=True, kw_only=True):
     """The servers to which the records of journals are delivered."""
 
-    when_null: ClassVar[Mapping[str, Any] | None] = {"redis": None, "mongodb": None}
+    when_null: ClassVar[Mapping[str, Any] | None] = {"redis": None, "mongodb": None, "mlflow": None}
 
     redis: Annotated[RedisSettings, Key("Redis Streams.")] = RedisSettings()
     mongodb: Annotated[MongoDBSettings, Key("MongoDB.")] = MongoDBSettings()
+    mlflow: Annotated[MLflowSettings, Key("MLflow.")] = MLflowSettings()
 
     stop_timeout: Annotated[
         SecondsFromZero,

@@ -16,7 +16,12 @@ from typing import Any
 import msgspec
 
 from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, describe_node, interpolate
-from flowprov.settings.journal_path import JOURNAL_PATH, absolute_journal_path, expand_journal_path
+from flowprov.settings.journal_path import (
+    JOURNAL_PATH,
+    absolute_database_uri,
+    absolute_journal_path,
+    expand_journal_path,
+)
 from flowprov.settings.key_tree import NOT_OFF, FieldSpec, KeyPath, fields, literal_choices
 from flowprov.settings.locations import Locations
 from flowprov.settings.origins import DEFAULT_PROFILE, Origins
@@ -100,6 +105,9 @@ class Checker:
         self._problems.raise_if_any()
         origins = self.locations.origins(self._profile, self._values)
         self._values.setdefault("journal", {})["path"] = path
+        mlflow = (self._values.get("sinks") or {}).get("mlflow") or {}
+        if mlflow.get("uri") is not None:
+            mlflow["uri"] = absolute_database_uri(mlflow["uri"], cwd)
         return msgspec.convert({**self._values, "origins": origins}, Settings)
 
     def valid_part(self) -> Settings:

@@ -16,8 +16,12 @@ _MAX_COUNT = 2**63 - 1
 Seconds = Annotated[float, Meta(gt=0, le=_MAX_SECONDS, description="seconds: a number above 0, at most 1e9")]
 SecondsFromZero = Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="seconds: a number from 0 to 1e9")]
 Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT, description="a whole number from 1 (at most 63 bits)")]
+ThreadCount = Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")]
 ByteBudget = Annotated[
     int, Meta(ge=4_096, le=2**30, description="a whole number of bytes from 4096 to 1073741824 (1 GiB)")
+]
+FileSize = Annotated[
+    int, Meta(ge=16_384, le=_MAX_COUNT, description="a whole number of bytes from 16384 (at most 63 bits)")
 ]
 FolderPath = Annotated[str, Meta(min_length=1, description="the path of a folder, as a string")]
 RedisURI = Annotated[
@@ -25,6 +29,13 @@ RedisURI = Annotated[
 ]
 MongoURI = Annotated[
     str, Meta(pattern=r"^mongodb(\+srv)?://", description="a mongodb:// or mongodb+srv:// URI")
+]
+TrackingURI = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?|(sqlite|mysql|postgresql|mssql)(\+\w+)?)://",
+        description="an http://, https:// or sqlite:/// URI, or that of another database of MLflow",
+    ),
 ]
 FileMode = Literal["0600", "0640", "0644", "0660", "0664"]
 LoopDetail = Literal["default", "lightweight"]

@@ -161,6 +161,11 @@ def effective_yaml(settings: Settings) -> str:
     return "\n".join([*lines, *_plain({name: public[name] for name in settings.key_names()}, 0)]) + "\n"
 
 
+def document_of(values: Mapping[str, Any]) -> str:
+    """Return the text of a settings file with these values, and the mark that it is flowprov's."""
+    return "\n".join([f"{VERSION_KEY}: 1", *_plain(values, 0)]) + "\n"
+
+
 def _plain(values: Mapping[str, Any], indent: int) -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, dict):

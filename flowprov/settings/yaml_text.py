@@ -168,6 +168,18 @@ def add_yaml_problem(problems: Problems, source: str, text: str, error: BaseExce
     problems.add(SourceLocation(source, line), (), reason, hint=lambda: hint)
 
 
+def parse_document(text: str) -> Any:
+    """Return the values of a YAML document; None for an empty one.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError, OverflowError, RecursionError
+        As for :func:`compose`.
+    """
+    node = _compose(text)
+    return None if node is None else _build_value(node, {})
+
+
 def parse_value(text: str) -> Any:
     """Parse a value from an environment variable or the command line, by the rules of YAML.
 

@@ -47,7 +47,9 @@ class ShipperLauncher:
 
     def __init__(self, settings: Settings) -> None:
         configured = (settings.sinks.redis.uri, settings.sinks.mongodb.uri)
-        self._uris = [uri for uri in configured if uri is not None]
+        self._uris = [uri for uri in configured if uri is not None]  # for whose delivery a program waits
+        followed = settings.sinks.mlflow.uri
+        self._all_uris = [*self._uris, *([] if followed is None else [followed])]
         self._settings = settings
         self._shippers: dict[Path, BufferShipper] = {}
         self._lock = threading.RLock()
@@ -65,7 +67,7 @@ class ShipperLauncher:
         last
             Whether this is the last call for this journal in this process.
         """
-        if self._uris and journal.path is not None:
+        if self._all_uris and journal.path is not None:
             self._shipper_of(journal.path).ensure_running(at_once=last)
 
     def wait_for_delivery(self, journal: Journal, *, last: bool = False) -> None:
@@ -132,7 +134,7 @@ class ShipperLauncher:
         folder = journal.parent.parent.parent  # buffer/campaign/host/journal
         with self._lock:
             if folder not in self._shippers:
-                self._shippers[folder] = BufferShipper(folder, self._uris, self._settings)
+                self._shippers[folder] = BufferShipper(folder, self._all_uris, self._settings)
             return self._shippers[folder]
 
 

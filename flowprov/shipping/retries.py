@@ -9,14 +9,14 @@ import contextlib
 import threading
 
 from flowprov.errors import SinkError
-from flowprov.shipping.shipment import Shipment
+from flowprov.shipping.shipment import BufferShipment
 
 _MAX_PAUSE_S = 30.0  # between two attempts
 _PAUSE_PER_SCAN = 5  # seconds of pause for each second of scanning journals
 
 
 def follow(
-    shipment: Shipment, *, give_up_after: float, stop: threading.Event | None = None, poll: float = 0.2
+    shipment: BufferShipment, *, give_up_after: float, stop: threading.Event | None = None, poll: float = 0.2
 ) -> None:
     """Deliver a shipment, through failures of the server.
 
@@ -51,7 +51,7 @@ def silence_stamina() -> None:
         stamina.instrumentation.set_on_retry_hooks([])
 
 
-def _attempt(shipment: Shipment, give_up_after: float) -> None:
+def _attempt(shipment: BufferShipment, give_up_after: float) -> None:
     """Try until an attempt succeeds or ``give_up_after`` is over; try a shipment that was given up once."""
     import stamina
 

@@ -11,16 +11,20 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 
 from flowprov.errors import FlowprovError
 from flowprov.journal.liveness import host_name
 from flowprov.settings import Settings, redact_uri
 from flowprov.shipping.retries import follow
-from flowprov.shipping.shipment import Shipment
+from flowprov.shipping.shipment import BufferShipment, Shipment
 from flowprov.shipping.status import Progress, Report, ShipperFiles, shorten
 from flowprov.sinks.registry import open_sink
 
 _REPORT_EVERY_S = 0.1
+_TRACKING_SCHEMES = {"http", "https", "sqlite", "mysql", "postgresql", "mssql"}
+# As a string: it loads all that reads journals, and only where there is MLflow.
+_MLFLOW = "flowprov.export.mlflow.shipment:MLflowShipment"
 
 
 class ShipmentThread(threading.Thread):
@@ -39,7 +43,7 @@ class ShipmentThread(threading.Thread):
     """
 
     def __init__(
-        self, uri: str, shipment: Shipment, give_up_after: float, stop: threading.Event | None
+        self, uri: str, shipment: BufferShipment, give_up_after: float, stop: threading.Event | None
     ) -> None:
         super().__init__(daemon=True)
         self.redacted_uri = redact_uri(uri)
@@ -51,7 +55,7 @@ class ShipmentThread(threading.Thread):
         """Deliver until nothing waits, the shipment is given up, or ``stop`` is set."""
         try:
             follow(self.shipment, give_up_after=self._give_up_after, stop=self._stop_event)
-            self.shipment.sink.close()
+            self.shipment.close()
         except BaseException as error:  # raised again: the report must say why this thread ended
             self.shipment.last_error = f"a fault of flowprov's own: {type(error).__name__}"
             raise
@@ -60,6 +64,20 @@ class ShipmentThread(threading.Thread):
     def is_idle(self) -> bool:
         """Whether this thread will deliver nothing more for now."""
         return self.shipment.idle or self.shipment.given_up or not self.is_alive()
+
+
+def open_shipment(uri: str, folder: Path, settings: Settings, host: str | None = None) -> BufferShipment:
+    """Create the shipment to a sink, or to MLflow, which gets whole runs in place of lines.
+
+    Raises
+    ------
+    JournalError, MissingExtraError
+        If a URI names no sink, or its client library is not installed.
+    """
+    if uri.partition("://")[0].partition("+")[0] in _TRACKING_SCHEMES:
+        shipment: BufferShipment = resolve_name(_MLFLOW)(uri, folder, host, settings.sinks.mlflow.interval)
+        return shipment
+    return Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host)
 
 
 def start_shipments(
@@ -91,10 +109,8 @@ def start_shipments(
     JournalError, MissingExtraError
         If a URI names no sink, or its client library is not installed.
     """
-    maxlen = settings.sinks.redis.maxlen
     threads = [
-        ShipmentThread(uri, Shipment(open_sink(uri, maxlen=maxlen), folder, host), give_up_after, stop)
-        for uri in uris
+        ShipmentThread(uri, open_shipment(uri, folder, settings, host), give_up_after, stop) for uri in uris
     ]
     for thread in threads:
         thread.start()

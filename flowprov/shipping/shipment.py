@@ -7,6 +7,7 @@ one once. Only the server knows how far the delivery is, so no file of ours can 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,13 +22,11 @@ from flowprov.sinks.base import LATE_FOOTER, Entry, Sink
 BATCH = 500  # entries, a few hundred kilobytes
 
 
-class Shipment:
-    """The delivery of the journals under a folder to one sink.
+class BufferShipment(ABC):
+    """What one sink is owed of the journals under a folder; how it is delivered, subclasses know.
 
     Parameters
     ----------
-    sink
-        The sink.
     folder
         A buffer, campaign or host folder, or one journal.
     host
@@ -36,7 +35,7 @@ class Shipment:
     Attributes
     ----------
     delivered
-        Number of entries that the sink took, redeliveries included.
+        How much the sink took, redeliveries included; ``unit`` says what is counted.
     last_error
         Why the last attempt failed; None if it succeeded.
     idle
@@ -47,8 +46,9 @@ class Shipment:
         Seconds that the last attempt spent on journals without new entries.
     """
 
-    def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
-        self.sink = sink
+    unit = "entries"
+
+    def __init__(self, folder: Path, host: str | None = None) -> None:
         self.delivered = 0
         self.last_error: str | None = None
         self.idle = False
@@ -56,7 +56,54 @@ class Shipment:
         self.scan_seconds = 0.0
         self._folder = folder
         self._host = None if host is None else folder_name(host)
+
+    @abstractmethod
+    def try_deliver(self) -> None:
+        """Deliver what waits; a failure after a part was delivered raises nothing, and is met again.
+
+        Raises
+        ------
+        SinkError
+            If something waits and nothing could be delivered.
+        """
+
+    @property
+    @abstractmethod
+    def positions(self) -> dict[str, int]:
+        """The position of the last line that the sink holds of each journal, by the name of its file."""
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Return how much the sink has not taken yet."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+    def _paths(self) -> list[Path]:
+        paths = [self._folder] if self._folder.is_file() else find_journals(self._folder)
+        return [path for path in paths if self._host in (None, path.parent.name)]
+
+
+class Shipment(BufferShipment):
+    """The delivery of the lines of journals to one sink.
+
+    Parameters
+    ----------
+    sink
+        The sink.
+    folder, host
+        As for :class:`BufferShipment`.
+    """
+
+    def __init__(self, sink: Sink, folder: Path, host: str | None = None) -> None:
+        super().__init__(folder, host)
+        self.sink = sink
         self._journals: dict[Path, _JournalDelivery] = {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.sink.close()
 
     def try_deliver(self) -> None:
         """Call :meth:`deliver_once`; a failure after some entries were delivered raises nothing.
@@ -136,10 +183,6 @@ class Shipment:
             journal = self._journals.get(path) or _JournalDelivery(path)
             count += sum(1 for _ in journal.entries(journal.delivered_to))
         return count
-
-    def _paths(self) -> list[Path]:
-        paths = [self._folder] if self._folder.is_file() else find_journals(self._folder)
-        return [path for path in paths if self._host in (None, path.parent.name)]
 
 
 class _JournalDelivery:

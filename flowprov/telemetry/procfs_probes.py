@@ -19,7 +19,6 @@ import resource
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from flowprov.telemetry.probe import CompositeProbe, Part, Probe
@@ -285,7 +284,7 @@ def _frequency() -> Part:
         if not megahertz:
             lines = cpuinfo.read().split(b"\n")
             megahertz = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
-        return {"frequency_mhz": round(fmean(megahertz))} if megahertz else None
+        return {"frequency_mhz": round(sum(megahertz) / len(megahertz))} if megahertz else None
 
     return frequency
 

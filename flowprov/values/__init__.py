@@ -13,7 +13,7 @@ from flowprov.values.mappings import as_dict, as_mapping
 from flowprov.values.markers import JSONable, restore, to_json_text
 from flowprov.values.names import as_id, as_name, as_names
 from flowprov.values.redaction import is_secret_key, redact_urls
-from flowprov.values.summarizer import Summarizer, plain_string_limit
+from flowprov.values.summarizer import Summarizer, bytes_spent, plain_string_limit
 from flowprov.values.tensors import array_summary, tensor_json, tensor_raw
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "as_mapping",
     "as_name",
     "as_names",
+    "bytes_spent",
     "is_secret_key",
     "plain_string_limit",
     "redact_urls",

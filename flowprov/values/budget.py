@@ -12,7 +12,9 @@ from time import thread_time_ns
 import msgspec
 
 _LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
-_MAX_DIGESTS = 2**19  # bytes of which digests are made
+_TIME_OF_BYTE = 100  # nanoseconds, on a slow machine
+_BYTES_OF_CONTAINER = 120  # that take as long as to open an object or a container
+_MAX_DIGESTS = 2**18  # bytes of which digests are made
 _NEVER = -sys.maxsize
 
 
@@ -55,6 +57,18 @@ class Limits(msgspec.Struct, frozen=True):
             The bytes of the parts before it.
         """
         return max(self.max_bytes * 3 // 4 - spent, self.max_bytes // 8)
+
+    def after(self, spent: int) -> Limits:
+        """Return the limits on a part of a record: half of the time, if those before it took all they might.
+
+        Parameters
+        ----------
+        spent
+            The bytes of the parts before it, as for :meth:`allowance`.
+        """
+        if self.max_seconds is None or spent < self.max_bytes * 3 // 4:
+            return self
+        return msgspec.structs.replace(self, max_seconds=self.max_seconds / 2)
 
 
 class Budget:
@@ -119,13 +133,32 @@ class Budget:
         limit = self.limits.max_seconds
         if limit is not None and self.over != "time":
             now = thread_time_ns()  # a thread that waits for a processor spends none of it
-            if self.started is None:
-                self.started = now
+            if self.started is None:  # what was spent before took time, too
+                spent = self._look_below + _LOOK_EVERY - self.left
+                self.started = now - max(spent, 0) * _TIME_OF_BYTE
             elif now - self.started - self.credit() > limit * 1e9:
                 self.over = self.cut_by = "time"
         if self.left <= 0 and self.over is None:
             self.over = self.cut_by = "bytes"
         self._look_below = _NEVER if self.over else max(self.left - _LOOK_EVERY, 0)
+
+    def count_container(self) -> None:
+        """Count a container or object that is opened: it takes time even if it holds nothing."""
+        self._look_below += _BYTES_OF_CONTAINER
+
+    def is_over_time(self) -> bool:
+        """Whether the time is over, by the clock: to be asked before something that may take long."""
+        self.look()
+        return self.over == "time"
+
+    def has_spent(self, part: float) -> bool:
+        """Whether so large a part of the time is spent, by the clock."""
+        if self.is_over_time():
+            return True
+        limit = self.limits.max_seconds
+        if limit is None or self.started is None:
+            return False
+        return thread_time_ns() - self.started - self.credit() > part * limit * 1e9
 
     def credit(self) -> int:
         """Return nanoseconds that do not count: what is done once and not again."""

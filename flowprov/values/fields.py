@@ -258,7 +258,9 @@ def _extras_of(
         return [], 0
     if type(attributes) is not dict or attributes.keys() <= declared_names:
         return [], 0
-    count = walker.limits.max_entries + len(declared_names)
+    limits = walker.limits
+    is_large = len(attributes) > limits.max_entries + len(declared_names)
+    count = (limits.max_items if is_large else limits.max_entries) + len(declared_names)
     pairs: _Pairs = take(attributes.items, count)
     extras = [pair for pair in pairs if _is_attribute(pair[0]) and pair[0] not in declared_names]
     total = len(extras) + max(len(attributes) - count, 0)

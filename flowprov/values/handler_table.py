@@ -101,6 +101,7 @@ _OF_CLASSES: tuple[tuple[Handler, str], ...] = (
     (handlers.keep_hidden, f"flowprov:{Hidden.__qualname__}"),
     (handlers.keep_unreadable, f"flowprov:{UnreadableAttribute.__qualname__}"),
     (fields.keep_not_read, f"flowprov:{fields.NotRead.__qualname__}"),
+    (handlers.keep_artifact, "flowprov:Artifact"),
     (handlers.keep_encoded, "msgspec:Raw"),
     (handlers.keep_type_only, "weakref:ProxyType weakref:CallableProxyType"),
     (handlers.keep_type_only, "builtins:weakproxy builtins:weakcallableproxy"),

@@ -19,7 +19,7 @@ from flowprov.asynchronous import interrupted_reading
 from flowprov.values.classes import bases_of, declared
 from flowprov.values.fields import keep_dict
 from flowprov.values.hidden import hide_arguments, parameter_names
-from flowprov.values.markers import JSONable, name_text, type_name
+from flowprov.values.markers import JSONable, escape_surrogates, name_text, type_name
 from flowprov.values.messages import exception_message
 from flowprov.values.reading import exception_text, take
 from flowprov.values.secret_names import NOT_SECRET
@@ -240,6 +240,21 @@ def keep_environment(_walker: Walker, value: Any, _depth: int) -> JSONable:
 def keep_hidden(_walker: Walker, _value: Any, _depth: int) -> JSONable:
     """Keep nothing of a secret."""
     return {"$redacted": True}
+
+
+def keep_artifact(walker: Walker, value: Any, _depth: int) -> JSONable:
+    """Keep which artifact it is, and what it is called."""
+    artifact_id = getattr(value, "artifact_id", None)
+    number = artifact_id.rpartition("-")[2] if type(artifact_id) is str else ""
+    marker: dict[str, JSONable] = {"$artifact": artifact_id if number else None}
+    if number.isdecimal():
+        marker["number"] = int(number)
+    for name in ("kind", "name", "path"):
+        text = getattr(value, name, None)
+        if type(text) is str:
+            marker[name] = walker.text(escape_surrogates(text))
+    walker.spend(sum(len(str(part)) for part in marker.values()))
+    return marker
 
 
 def keep_unreadable(_walker: Walker, value: Any, _depth: int) -> JSONable:

@@ -26,6 +26,8 @@ marker                                    meaning
 {"$callable": "json.dumps"}               a function or method; {"$class": …}, {"$module": …} likewise
 {"$partial": "f", "args", "keywords"}     a partial function
 {"$exception": "ValueError", "message"}   an exception
+{"$artifact": "…", "number", "kind", …}   an artifact: the id of its record, which ends with its number; its
+                                          name and its path, as far as it has them
 {"$type": "m.Q", "repr": "…"}             anything else; `repr` of known kinds, or if the settings ask
 {"$type": "m.Q", "repr_error": "…"}       its repr raised; `read_error`: reading it raised
 {"$type": "m.Q", "lr": 0.1, …}            an object with `to_dict()`, by its attributes

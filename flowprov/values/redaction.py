@@ -114,11 +114,17 @@ class Redactor:
             return False
         if len(text) < MIN_LENGTH and not ("://" in text or " " in text or self._patterns):
             return conceal_named(text, self.secrecy) != text
-        may_hold = self._patterns or may_hold_named(text) or self._forms.may_occur_in(text)
-        return bool(may_hold) and self._conceal(text) != text
+        return self._may_hold_secret(text) and self._conceal(text) != text
+
+    def _may_hold_secret(self, text: str) -> bool:
+        """Whether it is worth while to look for secrets in a text."""
+        return self.enabled and bool(self._patterns or may_hold_named(text) or self._forms.may_occur_in(text))
 
     def text(self, text: str) -> str:
         """Return a whole text without secrets; the same object if it holds none."""
+        if len(text) > _MAX_CACHED_LENGTH:  # it is read only once
+            concealed = self._conceal(text) if self._may_hold_secret(text) else text
+            return text if concealed == text else concealed
         if text in self.plain_texts or self.is_plain(text):
             return text
         return self._conceal(text)

@@ -6,6 +6,7 @@ Plain scalars need only the loop of `encode_mapping`; every other value goes thr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from flowprov.values.handler_table import HANDLER_TABLE
 from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
 from flowprov.values.key_rules import MAX_SAFE_KEYS, KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
+from flowprov.values.omegaconf import config_pairs
 from flowprov.values.reading import exception_text
 from flowprov.values.redaction import DEFAULT, Redactor
 from flowprov.values.reentry import read_once
@@ -34,6 +36,7 @@ _UNRECORDABLE_JSON = b'{"$read_error":"could not be recorded"}'
 # number 30, and of a string each character takes at most six.
 _FEW = 8  # entries that may hold strings of any length that is not cut
 _BYTES_OF_ENTRY, _BYTES_OF_CHARACTER = 232, 6
+_TIME_OVER = b'"$budget":"time"}'  # the end of an encoded mapping
 _MAX_ATTEMPTS = 3  # to keep within the budget, where the estimate of a value's bytes was too low
 
 
@@ -223,7 +226,7 @@ class Summarizer:
             ):
                 entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
             elif walker is None or walker.over != "time" or len(mapping) <= limits.max_items:
-                walker = walker or self._create_walker(allowance * 7 // 8, raw=True)
+                walker = walker or self._create_walker(allowance * 7 // 8, raw=True, spent=spent)
                 walker.next_value()
                 entries[key] = read_once(walker.node, value, 0)
                 if walker.cut_by == "bytes" and _holds_several(mapping):  # then the small ones come first
@@ -235,9 +238,11 @@ class Summarizer:
         encoded = _encode(entries)
         return encoded if len(encoded) <= allowance else self._encode_carefully(mapping, spent, walker)
 
-    def _create_walker(self, max_bytes: int, *, raw: bool, before: Walker | None = None) -> Walker:
+    def _create_walker(
+        self, max_bytes: int, *, raw: bool, spent: int = 0, before: Walker | None = None
+    ) -> Walker:
         walker = Walker(
-            self._limits,
+            self._limits.after(spent),
             max_bytes,
             arrays=self._arrays if raw else None,
             handlers=HANDLER_TABLE,
@@ -253,28 +258,28 @@ class Summarizer:
     ) -> bytes:
         """Encode any mapping, entry by entry, each with a share of the budget."""
         try:
-            encoded = read_once(self._encode_record, mapping, self._limits.allowance(spent), before)
+            encoded = read_once(self._encode_record, mapping, spent, before)
             return encoded if isinstance(encoded, bytes) else _encode(encoded)
         except BaseException as error:  # as in summarize
             if interrupted_reading(error):
                 raise
             return _UNRECORDABLE_JSON
 
-    def _encode_record(self, mapping: Mapping[str, object], allowance: int, walker: Walker | None) -> bytes:
+    def _encode_record(self, mapping: Mapping[str, object], spent: int, walker: Walker | None) -> bytes:
         limit = self._limits.max_nodes
         try:
             if issubclass(type(mapping), dict):
                 pairs, total = dict_pairs(mapping, limit), dict.__len__(mapping)  # type: ignore[arg-type]
             else:
-                pairs = first_pairs(mapping, mapping.items, limit + 1)
+                pairs = config_pairs(mapping, limit + 1) or first_pairs(mapping, mapping.items, limit + 1)
                 total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
         except BaseException as error:  # a mapping of the user's may raise anything
             if interrupted_reading(error):
                 raise
             return _encode({"$type": type_name(type(mapping)), "read_error": exception_text(error)})
-        max_bytes = allowance
+        max_bytes = allowance = self._limits.allowance(spent)
         for _ in range(_MAX_ATTEMPTS):
-            walker = self._create_walker(max_bytes, raw=True, before=walker)
+            walker = self._create_walker(max_bytes, raw=True, spent=spent, before=walker)
             form = walker.build_record(pairs[:limit], max(total, len(pairs[:limit])))
             if max_bytes < allowance or walker.cut_by:
                 form["$budget"] = walker.cut_by or "bytes"
@@ -283,6 +288,13 @@ class Summarizer:
                 return encoded
             max_bytes = max_bytes * allowance // len(encoded) * 3 // 4
         return _encode({"$cut": total, "$budget": "bytes"})
+
+
+def bytes_spent(encoded: bytes | None) -> int:
+    """Return the bytes that a part of a record spent: more than any, if it was cut as its time was over."""
+    if not encoded:
+        return 0
+    return sys.maxsize if encoded.endswith(_TIME_OVER) else len(encoded)
 
 
 def _holds_several(mapping: Mapping[str, object]) -> bool:

@@ -89,12 +89,17 @@ def frame_summary(frame: Any, max_columns: int) -> dict[str, Any]:
     summary: dict[str, Any] = {"type": type_name(type(frame)), "shape": _shape(frame.shape)}
     if package_of(type(frame)) == "polars" and frame.width > max_columns:
         frame = frame[:, :max_columns]  # its `dtypes` creates an object for each column
+    elif package_of(type(frame)) == "pandas" and frame.shape[1] > max_columns:
+        frame = frame.iloc[:0, :max_columns]  # so does that of pandas, and a copy of no rows is none
     columns, dtypes = [], []
+    texts: dict[int, JSONable] = {}  # by the identity of a dtype, as many columns share one
     for index, (column, dtype) in enumerate(zip(frame.columns, frame.dtypes, strict=False)):
         if index >= max_columns:
             break
         columns.append(column)
-        dtypes.append(_dtype(dtype))
+        if id(dtype) not in texts:
+            texts[id(dtype)] = _dtype(dtype)
+        dtypes.append(texts[id(dtype)])
     return {**summary, "columns": columns, "dtypes": dtypes}
 
 

@@ -58,7 +58,9 @@ def conceal_in_urls(text: str, is_secret: Callable[[str], bool]) -> str:
                 end -= 1
         is_http = text[max(0, separator - 5) : separator].lower().endswith(("http", "https"))
         after_scheme = _conceal_user(text[start:end], is_http=is_http)
-        pieces += (text[copied_to:start], _PARAMETER.sub(conceal_parameter, after_scheme))
+        if "=" in after_scheme:
+            after_scheme = _PARAMETER.sub(conceal_parameter, after_scheme)
+        pieces += (text[copied_to:start], after_scheme)
         copied_to = end
         separator = next_separator if next_separator >= 0 else text.find("://", end)
     pieces.append(text[copied_to:])

@@ -7,7 +7,7 @@ holds. An exception in a handler becomes a marker for that object alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -25,9 +25,12 @@ from flowprov.values.sizes import escapes_in, is_scalar, length_of, size_of
 
 Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
-_COST_OF_NODE, _COST_OF_FLOAT, _COST_OF_INT = 12, 19, 11  # bytes of JSON, about
+# Bytes of JSON, about; the marker is that of a text of which nothing is kept.
+_COST_OF_NODE, _COST_OF_FLOAT, _COST_OF_INT, _COST_OF_MARKER = 12, 19, 11, 30
 _SHORT = 50  # characters of a text of which nobody asks how they are encoded
+_LONG = 200  # characters of a text or key that may take long to redact: the clock is read before
 _NAMES_A_LOOK = 20  # names after which the clock is read
+_TIME_FOR_NAMES, _TIME_FOR_LONG = 0.5, 0.75  # after these parts of it, no name or long text is begun
 _TIME_OF_NAME = 8_000  # nanoseconds, to find out whether it means a secret, on a slow machine
 _MAX_ESCAPE = 6  # bytes of a character as JSON
 TEXT_LOOKAHEAD = 8_192  # characters of a string behind its limit that its redaction may have to see
@@ -173,6 +176,7 @@ class Walker(Budget):
         if identity in self._open_ids:
             return {"$cycle": True}
         self._open_ids.add(identity)
+        self.count_container()
         try:
             return build(value, depth)
         finally:
@@ -282,10 +286,16 @@ class Walker(Budget):
         return result
 
     def _add_entry(self, result: dict[str, JSONable], key: object, value: object, depth: int) -> None:
-        name = key if type(key) is str else self.key_text(key)
-        written = unique_key(self.key_rules.escaped_key(name), result)
+        name, written = self._write_key(key, result)
         self.spend(len(_json(written)) + _COST_OF_NODE)
         result[written] = self.node_named(value, key_name(key) or name, depth + 1)
+
+    def _write_key(self, key: object, taken: Container[str]) -> tuple[str, str]:
+        """Return the text of a key, and as it is written beside those that are taken."""
+        name = key if type(key) is str else self.key_text(key)
+        if len(name) > _LONG:
+            self.look()
+        return name, unique_key(self.key_rules.escaped_key(name), taken)
 
     def build_record(self, pairs: Sequence[tuple[object, object]], total: int | None) -> dict[str, JSONable]:
         """Return the recordable form of named values, each of which has its share of the bytes.
@@ -293,26 +303,29 @@ class Walker(Budget):
         The small ones come first, so that one large value costs none of the others. The names keep their
         order. The parameters are those of :meth:`build_object`.
         """
-        entries: list[tuple[int, str, str, object]] = []
+        entries: list[tuple[int, int, str, str, object]] = []
         result: dict[str, JSONable] = {}
+        left = left_for_names = self.left
         for key, value in pairs:
-            if len(entries) % _NAMES_A_LOOK == 0:
-                self.look()
-                if self.over and len(entries) >= self.limits.max_items:
-                    break
-            name = key if type(key) is str else self.key_text(key)
-            written = unique_key(self.key_rules.escaped_key(name), result)
+            is_slow = type(key) is not str or len(key) > _LONG
+            is_looked_at = is_slow or len(entries) % _NAMES_A_LOOK == 0
+            if is_looked_at and self.has_spent(_TIME_FOR_NAMES) and entries:
+                break
+            name, written = self._write_key(key, result)
+            if (left_for_names := left_for_names - (cost := len(_json(written)) + _COST_OF_NODE)) < 0:
+                break
             result[written] = None
-            entries.append((len(written) + size_of(value), written, key_name(key) or name, value))
+            entries.append((len(written) + size_of(value), cost, written, key_name(key) or name, value))
         entries.sort(key=itemgetter(0))
-        left = self.left
-        for index, (_, written, name, value) in enumerate(entries):
+        for index, (_, cost, written, name, value) in enumerate(entries):
+            if index % _NAMES_A_LOOK == 0:
+                self.look()
             if self.over == "time" and len(entries) > self.limits.max_items and not is_scalar(value):
                 del result[written]
                 continue
             share = max(left // (len(entries) - index), 0)
             self.next_value(share)
-            self.spend(len(_json(written)) + _COST_OF_NODE)
+            self.spend(cost)
             result[written] = self.node_named(value, name, 0)
             left -= share - self.left
         self.key_rules.hide_named_value(result)
@@ -326,6 +339,7 @@ class Walker(Budget):
             parts = [self.node(part, self.limits.max_depth) for part in key]
             if all(isinstance(part, (str, int, float, type(None))) for part in parts):
                 return _json(parts).decode()
+        self.count_container()
         form = self.node(key, self.limits.max_depth)
         if isinstance(form, str):
             return form
@@ -349,6 +363,9 @@ class Walker(Budget):
         """
         length = max(length, len(value))
         limit = self.limits.max_string
+        if length > _SHORT and (self.over == "time" or (length > _LONG and self.has_spent(_TIME_FOR_LONG))):
+            self.left -= _COST_OF_MARKER
+            return {"$str": "", "length": length}
         if self.left < self._short_below:
             limit //= 10
         start = value if len(value) <= limit else value[:limit]

@@ -17,7 +17,7 @@ import pytest
 import flowprov
 from flowprov import guard, records
 from flowprov.runtime import context
-from tests.support import lines, of_type, tasks
+from tests.support import lines, lines_of_program, of_type, tasks
 
 cloudpickle = pytest.importorskip("cloudpickle")
 
@@ -115,10 +115,10 @@ def test_a_trainer_can_be_copied_while_it_runs(buffer: Path, way: Callable[[Any]
         copied = (
             Trainer(**{name: way(part) for name, part in parts}) if way is copy.copy else way(way(trainer))
         )
-        before, scope = lines(buffer), context.current.get()
+        before, scope = lines_of_program(buffer), context.current.get()
         opened = list(context.open_workflows)
         _use_everything(copied, trainer)
-        assert lines(buffer) == before
+        assert lines_of_program(buffer) == before
         assert context.current.get() is scope
         assert list(context.open_workflows) == opened
 

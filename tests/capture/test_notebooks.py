@@ -11,7 +11,7 @@ import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 import flowprov
-from tests.support import clean_environment, run
+from tests.support import program_environment, run
 
 _SETUP = """
 import threading, time
@@ -46,7 +46,7 @@ class Notebook:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.manager: KernelManager
         self.manager, self.client = start_new_kernel(
-            cwd=str(folder), env=clean_environment(**environment), startup_timeout=60
+            cwd=str(folder), env=program_environment(**environment), startup_timeout=60
         )
         self.cell(_SETUP)
 
@@ -189,6 +189,25 @@ def test_work_outside_of_a_workflow_goes_to_one_that_is_named_after_the_notebook
     names = {row["workflow_id"]: row["name"] for row in rows if row["type"] == "workflow"}
     steps = {row["used"]["name"]: names[row["workflow_id"]] for row in rows if row["activity_id"] == "step"}
     assert steps == {"in W": "W", "in W too": "W", "after": name}
+
+
+@pytest.mark.parametrize("opening", ["workflow = flowprov.workflow('W', used={'a': 1}).start()", "pass"])
+def test_the_last_cell_fails_the_workflow_that_it_leaves_open(
+    tmp_path: Path, notebook: Callable[..., Notebook], opening: str
+) -> None:
+    cells = notebook()
+    cells.cell("# Parameters\nlr = 0.1\na, b = 1, 2\npassword = 'hunter2'\nlimit: float = float('inf')\n")
+    cells.cell(opening)
+    cells.cell("step('x')")
+    cells.cell("# Parameters\nlate = 0.2")
+    assert cells.cell("raise ValueError('of the cell')") == "ValueError"
+    cells.close()
+    rows = _rows(tmp_path)
+    workflow = next(row for row in rows if row["type"] == "workflow")
+    assert (workflow["status"], workflow["error"]["message"]) == ("ERROR", "of the cell")
+    used = {"lr": 0.1, "late": 0.2, "password": {"$redacted": True}, "limit": float("inf")}
+    assert workflow["used"] == used | ({"a": 1} if "start" in opening else {})
+    assert [row["status"] for row in rows if row["activity_id"] == "step"] == ["FINISHED"]
 
 
 def test_the_shell_of_ipython_tells_of_failed_lines_too(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ socket.gethostname = lambda: "host\\udcff"
 os.makedirs(b"r\\xff/.git/refs/heads")
 open(b"r\\xff/.git/HEAD", "wb").write(b"ref: refs/heads/branch\\xff")
 open(b"r\\xff/.git/refs/heads/branch\\xff", "w").write("0" * 40)
-open(b"r\\xff/.git/config", "wb").write(b"url = https://user:password@host/\\xff.git")
+open(b"r\\xff/.git/config", "wb").write(b'[remote "origin"]\\nurl = https://user:password@host/\\xff.git')
 sys.argv = ["r\\udcff/script\\udcff.py", "argument\\udcff"]
 """
     campaign = {"FLOWPROV_CAMPAIGN_ID": "campaign\udcff"}

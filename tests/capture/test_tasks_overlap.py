@@ -16,7 +16,7 @@ import pytest
 import flowprov
 from flowprov import guard, records
 from flowprov.runtime import context
-from tests.support import lines, run, tasks
+from tests.support import lines_of_program, run, tasks
 
 
 @flowprov.task
@@ -337,10 +337,10 @@ def test_a_task_that_is_never_stopped_ends_with_its_workflow(buffer: Path, error
     rows = {task.activity_id: (task.status, task.custom_metadata) for task in tasks(buffer)}
     assert rows == dict.fromkeys(("first", "second", "in a thread"), ("FINISHED", {"left_early": True}))
     assert _row(buffer, "first").generated == {"part": 1}
-    before = lines(buffer)
+    before = lines_of_program(buffer)
     for scope in started:
         scope.stop()
-    assert lines(buffer) == before
+    assert lines_of_program(buffer) == before
     assert before[-1].status == ("FINISHED" if error is None else "ERROR")  # type: ignore[union-attr]
 
 

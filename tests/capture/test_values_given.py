@@ -166,6 +166,7 @@ def test_end_iter_behind_an_iteration_that_is_not_recorded_belongs_to_none(buffe
 def test_an_iteration_with_a_large_item_and_large_outputs_keeps_within_the_budget_of_a_record(
     buffer: Path,
 ) -> None:
+    flowprov.configure(journal={"path": str(buffer)}, values={"max_time": 60})  # bytes are looked at here
     large = {f"key{number}": ["x" * 900] * 10 for number in range(100)}
     with flowprov.workflow("w"):
         loop = flowprov.Loop([large])

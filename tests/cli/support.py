@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support import start, start_command
+from tests.forkserver import COMMANDS, forkserver
+from tests.support import clean_environment, start, start_command
 
 ENDLESS = """
     import time
@@ -51,14 +52,20 @@ class CommandResult(NamedTuple):
 
 def flowprov(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> CommandResult:
     """Run ``python -m flowprov`` with some arguments."""
-    with start_command(*arguments, cwd=cwd, env=env) as process:
-        try:
-            stdout, stderr = process.communicate(timeout=120)
-        finally:
-            process.kill()  # so that one that hangs does not hang the test
-    assert "Traceback" not in stderr
-    assert "a fault of its own" not in stderr
-    return CommandResult(process.returncode, stdout, stderr)
+    environment = clean_environment(**(env or {}))
+    if server := forkserver(COMMANDS, environment):
+        python = ["-m", "flowprov", *map(str, arguments)]
+        result = CommandResult(*server.run(python, cwd, environment, 120))
+    else:
+        with start_command(*arguments, cwd=cwd, env=env) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=120)
+            finally:
+                process.kill()  # so that one that hangs does not hang the test
+        result = CommandResult(process.returncode, stdout, stderr)
+    assert "Traceback" not in result.err
+    assert "a fault of its own" not in result.err
+    return result
 
 
 def start_endless(folder: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

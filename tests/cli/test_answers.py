@@ -40,12 +40,13 @@ _KILLED = """
 """
 
 
-@pytest.fixture
-def recorded(tmp_path: Path) -> Path:
-    """The folder of two campaigns with three runs each."""
-    run(_PROGRAM, tmp_path, "first")
-    run(_PROGRAM, tmp_path, "second")
-    return tmp_path
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two campaigns with three runs each; no test changes what was recorded."""
+    folder = tmp_path_factory.mktemp("recorded")
+    run(_PROGRAM, folder, "first")
+    run(_PROGRAM, folder, "second")
+    return folder
 
 
 def column(out: str, name: str) -> list[str]:
@@ -83,7 +84,7 @@ def test_runs_as_json_keep_what_is_no_finite_number(recorded: Path) -> None:
 
 
 def test_a_query_prints_a_table_csv_json_or_writes_parquet(recorded: Path) -> None:
-    sql = 'select "params.lr" as lr, count(*) as n from runs group by lr'
+    sql = 'select "params.lr" as lr, count(*) as n from runs group by lr order by lr'
     assert column(flowprov("query", sql, cwd=recorded).out, "n") == ["2", "2", "2"]
     assert flowprov("query", sql, "--csv", cwd=recorded).out.splitlines()[:2] == ["lr,n", "0.1,2"]
     rows = flowprov("query", sql, "--json", cwd=recorded).out.splitlines()

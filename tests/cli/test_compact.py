@@ -6,15 +6,19 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import flowprov as package
+from flowprov.cli import main
 from flowprov.errors import FlowprovError, MissingExtraError
 from flowprov.journal.format import find_journals
-from flowprov.read import parquet_files, questions
+from flowprov.read import automatic_compaction, parquet_files, parquet_writer, questions
 from flowprov.read.compaction import compact
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
@@ -23,7 +27,7 @@ from flowprov.read.questions import campaign_table, run_table
 from flowprov.read.source import Source
 from flowprov.records import Footer, Task, encode
 from tests.cli.support import flowprov, start_endless
-from tests.support import run
+from tests.support import run, wait_until
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -179,10 +183,13 @@ def test_without_duckdb_the_journals_are_read(buffer_folder: Path, monkeypatch: 
         ParquetWriter()
 
 
-def test_a_file_that_cannot_be_written_is_one_sentence(buffer_folder: Path) -> None:
+def test_a_file_that_cannot_be_written_is_one_sentence(
+    buffer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_writer, "new_journal_id", lambda: "taken")
     journal = find_journals(buffer_folder)[0]
     file = parquet_path(journal)
-    file.with_name(f"{file.name}.{os.getpid()}.new").mkdir()
+    file.with_name(f"{file.name}.taken.new").mkdir()
     with pytest.raises(FlowprovError, match=rf"{file.name} cannot be written \(.*\)\. Compact where"):
         compacted(buffer_folder)
     assert not file.exists()
@@ -240,3 +247,105 @@ def test_a_mistake_is_one_sentence(buffer_folder: Path, arguments: tuple[str, ..
     assert (result.status, result.out) == (2, "")
     assert said in result.err
     assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("writer", ["mapped", "write"])
+def test_the_journal_of_a_killed_process_is_compacted_and_the_one_of_a_running_is_not(
+    tmp_path: Path, writer: str
+) -> None:
+    with start_endless(tmp_path, {"FLOWPROV__JOURNAL__WRITER": writer}) as process:
+        folder = tmp_path / "flowprov_buffer"
+        journals = Source(folder).require_campaign()
+        writing = ParquetWriter()
+        assert compact(journals, {}, writing).open == 1
+        process.kill()
+        process.wait()
+    before, rows = answers(folder), package.read_buffer(folder, merge=True, return_df=False)
+    source = Source(folder)
+    assert compact(source.require_campaign(), source.digests, writing).written == 1
+    writing.close()
+    source = Source(folder)
+    assert source.require_campaign()
+    assert len(source.digests) == 1
+    assert answers(folder) == before
+    found = package.query("select activity_id, status from tasks", folder)
+    expected = sorted((row["activity_id"], row["status"]) for row in rows if row["type"] == "task")
+    assert sorted(map(tuple, found.to_numpy().tolist())) == expected
+    with find_journals(folder)[0].open("ab") as file:
+        file.write(b"{}\n")
+    source = Source(folder)
+    assert source.require_campaign()
+    assert not source.digests, "it has changed after all"
+
+
+@pytest.fixture
+def large(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the buffer, whose journals count as large."""
+    monkeypatch.setattr(automatic_compaction, "LEAST", 1)
+    return shutil.copytree(recorded, tmp_path / "buffer")
+
+
+def test_large_journals_are_compacted_without_being_asked_once(large: Path) -> None:
+    assert automatic_compaction.is_due(large)
+    assert automatic_compaction.compact_folder(large) == 2
+    assert not automatic_compaction.is_due(large)
+    assert automatic_compaction.compact_folder(large) == 0
+    assert len(list(large.rglob("*.parquet"))) == 2
+
+
+def test_two_at_once_do_no_harm(large: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        written = list(pool.map(automatic_compaction.compact_folder, [large] * 4))
+    assert sum(written) == 2
+    source = Source(large)
+    assert source.summaries()
+    assert len(source.digests) == 2
+    assert not list(large.rglob("*.new"))
+
+
+def test_what_cannot_be_compacted_is_not_tried_again_and_again(large: Path) -> None:
+    for path in find_journals(large):
+        path.write_bytes(b"damaged\n" + path.read_bytes())
+        os.utime(path, (1, 1))
+    assert automatic_compaction.is_due(large)
+    assert automatic_compaction.compact_folder(large) == 0
+    assert not automatic_compaction.is_due(large)
+
+
+def test_the_command_starts_it_in_a_process_of_its_own(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    for words in (["ls"], ["runs"], ["show"], ["query", "select 1"]):
+        options = [] if words == ["show"] else ["--source"]
+        result = CliRunner().invoke(main, [*words, *options, str(large)])
+        assert result.exit_code == 0, result.output
+    assert len(started) == 4
+    off = CliRunner().invoke(main, ["--set", "journal.compact=off", "ls", "--source", str(large)])
+    assert off.exit_code == 0
+    assert len(started) == 4
+    monkeypatch.undo()
+    journal = find_journals(large)[0]
+    with journal.open("r+b") as file:  # a reserved slot that nobody reads makes it large
+        data = file.read()
+        file.seek(0)
+        end = data.index(b"\n") + 1
+        file.write(data[:end] + b" " * (1 << 20) + b"\n" + data[end:])
+    assert flowprov("ls", "--source", large, cwd=large.parent).status == 0
+    wait_until(parquet_path(journal).exists)
+
+
+def test_a_cluster_of_dask_writes_the_files(buffer_folder: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    )
+    with cluster:
+        before = answers(buffer_folder)
+        options = ("--dask", cluster.scheduler_address, "--source", buffer_folder)
+        result = flowprov("compact", "--json", *options, cwd=buffer_folder)
+        assert result.status == 0, result.err
+    assert all(parquet_path(journal).is_file() for journal in find_journals(buffer_folder))
+    assert answers(buffer_folder) == before
+    gone = flowprov("compact", "--dask", "tcp://127.0.0.1:9", "--source", buffer_folder, cwd=buffer_folder)
+    assert gone.status == 2
+    assert "no Dask cluster" in gone.err

@@ -29,11 +29,19 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
     context = click.Context(main)
     names = main.list_commands(context)
     assert names == [
+        "artifacts",
         "compact",
+        "digest",
         "diff",
+        "export",
+        "history",
+        "import",
+        "lineage",
         "ls",
+        "migrate",
         "plan",
         "query",
+        "report",
         "rm",
         "run",
         "runs",
@@ -41,7 +49,9 @@ def test_the_installed_command_runs_this_group_of_commands() -> None:
         "ship",
         "show",
         "tail",
+        "ui",
         "verify",
+        "whence",
     ]
     commands = [main.get_command(context, name) for name in names]
     assert [command.name for command in commands if command] == names
@@ -131,3 +141,9 @@ def test_a_command_that_is_not_there_has_the_nearest_named() -> None:
         result = CliRunner().invoke(main, [typed])
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.rstrip().endswith(said)
+
+
+def test_a_command_that_looks_like_an_option_is_named_as_none(tmp_path: Path) -> None:
+    result = flowprov("--", "-01a2", cwd=tmp_path)
+    assert result.status == 2
+    assert "No such command" in result.err or "No such option" in result.err

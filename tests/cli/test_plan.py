@@ -161,3 +161,16 @@ def test_a_mistake_is_one_message_and_status_2(arguments: tuple[str, ...], said:
     result = CliRunner().invoke(main, ["plan", *arguments])
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_a_profile_is_planned_by_its_name() -> None:
+    def rows(*options: str, first: tuple[str, ...] = ()) -> Any:
+        sizes = ("--epochs", "4", "--batches", "5", "--modules", "3", "--time", "1h", "--json")
+        result = CliRunner().invoke(main, [*first, "plan", *options, *sizes])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)["parts"]
+
+    assert rows("--profile", "full") == rows(first=("--set", "profile=full")) != rows()
+    wrong = CliRunner().invoke(main, ["plan", "--profile", "ful"])
+    assert wrong.exit_code == 2
+    assert "ful" in wrong.output

@@ -31,11 +31,12 @@ _PROGRAM = """
 """
 
 
-@pytest.fixture
-def recorded(tmp_path: Path) -> Path:
-    """The folder of a run of a hundred epochs."""
-    run(_PROGRAM, tmp_path)
-    return tmp_path
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of a hundred epochs; no test changes it."""
+    folder = tmp_path_factory.mktemp("recorded")
+    run(_PROGRAM, folder)
+    return folder
 
 
 def test_it_shows_campaign_workflow_and_tasks_with_their_generated_values(recorded: Path) -> None:

@@ -13,9 +13,12 @@ pytest.importorskip("distributed")
 from distributed import Client, LocalCluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Any]:
-    """Start two worker processes with a thread each."""
+    """Start two worker processes with a thread each.
+
+    They end with the tests of this folder: a cluster that has nothing to do takes a tenth of a core for that.
+    """
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster
 

@@ -221,3 +221,12 @@ def replaced(dask_worker: Any) -> list[str]:
     """List what flowprov replaced in a worker."""
     handlers = [name for name, handler in dask_worker.handlers.items() if hasattr(handler, "_flowprov")]
     return handlers + [name for name in vars(dask_worker.executors["actor"]) if name == "submit"]
+
+
+def write_artifact(path: str, text: str) -> Any:
+    Path(path).write_text(text)
+    return flowprov.log_artifact(path)
+
+
+def read_artifact(artifact: Any) -> str | None:
+    return flowprov.use_artifact(artifact).digest

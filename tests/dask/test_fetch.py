@@ -258,10 +258,10 @@ def test_a_task_that_runs_on_after_its_workflow_gives_a_warning_and_is_fetched_l
 
 def test_no_thread_file_or_operation_of_flowprov_stays_behind(far: RemoteCluster, buffer: Path) -> None:
     far.start("one")
-    before = {thread.name for thread in threading.enumerate()}
+    before = {*(thread.name for thread in threading.enumerate()), "flowprov-maintenance"}
     with flowprov.workflow(dask_client=far.client):
         far.client.submit(steps.add, 1).result()
-    assert not {thread.name for thread in threading.enumerate()} - before - {"flowprov-maintenance"}
+    wait_until(lambda: not {thread.name for thread in threading.enumerate()} - before - {"Dask-Offload_0"})
     collect(far.client)
     assert [path.name for path in buffer.iterdir() if path.name.startswith(".")] == []
     assert far.client.run(steps.our_threads) == {far.addresses()["one"]: ["flowprov-maintenance"]}

@@ -53,6 +53,8 @@ def _broken(folder: Path) -> None:
 def _another_plugin(folder: Path) -> None:
     package = folder / "flowprov" / "capture" / "dask"
     package.mkdir(parents=True)
+    for inner in (package, package.parent, package.parent.parent):  # else the installed one goes first
+        (inner / "__init__.py").touch()
     (package / "plugin.py").write_text(textwrap.dedent(OTHER_PLUGIN))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flowprov.environment import code
+from flowprov.environment.repository import describe_repository
 
 COMMIT = "0123456789" * 4
 
@@ -28,10 +29,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def described() -> dict[str, Any]:
-    code.code_repository.cache_clear()
-    repository = code.code_repository()
+    repository = code.repository_of_program()
     assert repository is not None
-    return repository
+    return describe_repository(repository)
 
 
 def test_branch_commit_and_remote_are_read(repository: Path) -> None:
@@ -118,5 +118,43 @@ def test_a_program_in_a_deleted_folder_has_no_repository(
     (tmp_path / "gone").rmdir()
     for arguments in ([], [""], ["program.py"]):
         monkeypatch.setattr(sys, "argv", arguments)
-        code.code_repository.cache_clear()
-        assert code.code_repository() is None
+        assert code.repository_of_program() is None
+
+
+def test_a_commit_is_seen_by_the_next_look(repository: Path) -> None:
+    assert described()["commit"] == COMMIT
+    (repository / "refs" / "heads" / "main").write_text("9" * 40)
+    assert described()["commit"] == "9" * 40
+
+
+@pytest.mark.parametrize(
+    ("config", "remote"),
+    [
+        ('[submodule "lib"]\n\turl = https://host/lib.git\n', None),
+        ('[remote "origin"] # ours\n url = "https://host/a.git" ; theirs\n', "https://host/a.git"),
+        ('[remote "a"]\nurl=https://host/a\n[remote "b"]\nurl=https://host/b\n', None),
+        (
+            '[remote "a"]\nurl=x\n[remote "b"]\nurl=https://host/b\n[branch "main"]\nremote = b\n',
+            "https://host/b",
+        ),
+        ('[url "https://token@host/"]\ninsteadOf = gh:\n[remote "origin"]\nurl = gh:a\n', "gh:a"),
+        ('[remote "origin"]\nurl = https://oauth2:gl-secret@host/a.git\n', "https://***@host/a.git"),
+    ],
+    ids=["submodule", "quoted", "several", "of the branch", "insteadOf", "credentials"],
+)
+def test_the_remote_is_that_of_the_repository_as_its_configuration_has_it(
+    repository: Path, config: str, remote: str | None
+) -> None:
+    (repository / "config").write_text(config)
+    assert described().get("remote") == remote
+
+
+def test_the_current_folder_counts_if_the_script_lies_in_no_repository(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr(sys, "argv", [str(elsewhere / "program.py")])
+    monkeypatch.chdir(elsewhere)
+    assert code.repository_of_program() is None
+    monkeypatch.chdir(repository.parent)
+    assert described()["commit"] == COMMIT

@@ -11,19 +11,27 @@ import pytest
 
 import flowprov
 from tests.examples.support import RunScript
+from tests.forkserver import forkserver
+
+_IMPORTS = dict.fromkeys(("llm_train_campaign.py", "played.py"), ("torch", "dask.distributed"))
+"""What scripts import that costs most."""
 
 
-@pytest.fixture
-def run_script(tmp_path: Path) -> RunScript:
-    """Run a script of the example in an empty folder, with the flowprov that is under test."""
+def script_runner(folder: Path) -> RunScript:
+    """Return what runs a script of the example in a folder, with the flowprov that is under test."""
 
     def run(*command: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         library = str(Path(flowprov.__file__).parents[1])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWPROV_")}
+        environment = kept | {"PYTHONPATH": library}
+        heavy = _IMPORTS.get(Path(command[0]).name)
+        if heavy and (server := forkserver(heavy, environment)):
+            done = server.run([*command], folder, environment, timeout)
+            return subprocess.CompletedProcess(command, done.status, done.out, done.err)
         return subprocess.run(
             [sys.executable, *command],
-            cwd=tmp_path,
-            env=kept | {"PYTHONPATH": library},
+            cwd=folder,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -32,3 +40,9 @@ def run_script(tmp_path: Path) -> RunScript:
         )
 
     return run
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> RunScript:
+    """Run a script of the example in an empty folder."""
+    return script_runner(tmp_path)

@@ -42,6 +42,9 @@ _PROGRAM = """
                 step(number)
                 loop.end_iter({"loss": 1 / (number + 1)})
                 flowprov.log_metrics({"acc": number, "nan": float("nan")}, step=number)
+            flowprov.use_artifact(flowprov.log_artifact(b"weights", "model"), "model").wait()
+            for batch in flowprov.sampled([[1, 2], [3]], name="train"):
+                step(batch)
             try:
                 failing("no")
             except ValueError:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import flowprov
+from tests.support import REPOSITORY
 
 NAMES = [
     "BatchLoop",
@@ -21,6 +22,7 @@ NAMES = [
     "SettingsError",
     "UsageError",
     "__version__",
+    "artifacts",
     "bind",
     "campaign",
     "campaigns",
@@ -28,17 +30,28 @@ NAMES = [
     "configured",
     "current_task",
     "current_workflow",
+    "data_commit",
     "diff",
+    "lineage",
+    "log_artifact",
+    "log_config",
     "log_metrics",
     "log_params",
     "metrics",
     "query",
     "read_buffer",
+    "recipe",
+    "resume_from",
     "runs",
+    "sampled",
+    "samples",
     "task",
     "task_scope",
     "torch_capture",
     "torch_release",
+    "use_artifact",
+    "versions",
+    "whence",
     "workflow",
 ]
 
@@ -47,10 +60,24 @@ SIGNATURES = {
     "runs": "(source=None, *, campaign_id=None, attempts=False)",
     "metrics": "(source=None, *, campaign_id=None, run_id=None, names=None, attempts=False)",
     "campaigns": "(source=None)",
+    "data_commit": "(*paths, message=None)",
+    "versions": "(source=None, *, campaign_id=None)",
     "diff": "(a, b, source=None, *, forwards=False)",
     "query": "(sql, source=None, *, campaign_id=None)",
+    "artifacts": "(source=None, *, campaign_id=None)",
+    "lineage": "(what, source=None, *, up=True, down=False, depth=None)",
+    "whence": "(path, source=None)",
+    "log_artifact": (
+        "(path_or_object, name=None, *, kind=None, epoch=None, step=None, metadata=None, keep=False)"
+    ),
+    "use_artifact": "(path_or_object, name=None, *, kind=None, metadata=None)",
     "log_params": "(params=None, /, **more)",
     "log_metrics": "(metrics=None, /, *, step=None, **more)",
+    "resume_from": "(checkpoint=None, *, step=None, epoch=None, workflow_id=None)",
+    "sampled": "(loader_or_sampler, /, name=None)",
+    "samples": "(run_id, source=None)",
+    "log_config": "(values, *, file=None, overrides=None, defaults=None)",
+    "recipe": "(cls=None, *, phases=None, config=None, checkpoints=None)",
     "campaign": "(name=None, *, campaign_id=None)",
     "workflow": (
         "(name=None, *, campaign_id=None, workflow_id=None, parent_workflow_id=None, used=None, "
@@ -111,3 +138,7 @@ def test_the_arguments_are_those_of_the_contract(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tusk'"):
         _ = flowprov.tusk
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    assert f"\nversion: {flowprov.__version__}\n" in (REPOSITORY / "CITATION.cff").read_text()

@@ -32,6 +32,7 @@ _PROGRAM = """
         (flowprov.read_buffer, "pandas"),
         (lambda: flowprov.torch_capture, "torch"),
         (lambda: flowprov.DaskWorkerPlugin, "dask"),
+        (lambda: __import__("flowprov.integrations.transformers"), "transformers"),
     ):
         try:
             call()

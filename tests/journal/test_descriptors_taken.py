@@ -117,7 +117,13 @@ _RUNNING = """
 def test_files_of_the_program_stay_as_they_are_and_no_record_is_lost(
     tmp_path: Path, how: str, when: str, writer: str
 ) -> None:
-    _, warnings = run(_PROGRAM + _RUNNING, tmp_path, how, when, env={"FLOWPROV__JOURNAL__WRITER": writer})
+    _, warnings = run(
+        _PROGRAM + _RUNNING,
+        tmp_path,
+        how,
+        when,
+        env={"FLOWPROV__JOURNAL__WRITER": writer},
+    )
     assert "Traceback" not in warnings
     rows = flowprov.read_buffer(tmp_path / "flowprov_buffer", campaign_id="c1", return_df=False)
     recorded = [row["used"]["number"] for row in rows if row["activity_id"] == "step"]
@@ -181,7 +187,13 @@ _CAMPAIGNS = """
 def test_journals_that_rest_are_closed_without_touching_files_of_the_program(
     tmp_path: Path, how: str, writer: str
 ) -> None:
-    run(_PROGRAM + _CAMPAIGNS, tmp_path, how, "", env={"FLOWPROV__JOURNAL__WRITER": writer})
+    run(
+        _PROGRAM + _CAMPAIGNS,
+        tmp_path,
+        how,
+        "",
+        env={"FLOWPROV__JOURNAL__WRITER": writer},
+    )
     for number in range(12):
         assert verify(tmp_path / "flowprov_buffer", campaign_id=f"c{number}").verdict == "COMPLETE"
 

@@ -162,7 +162,7 @@ def test_only_a_full_journal_and_the_system_stop_recording(
     journal = open_journal(tmp_path, writer)
     journal.append(b'{"type":"task","task_id":0}\n')
 
-    def fail(_: bytes) -> None:
+    def fail(_: bytes, **_options: object) -> None:
         raise error
 
     with monkeypatch.context() as patch:

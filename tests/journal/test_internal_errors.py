@@ -147,7 +147,7 @@ def test_each_process_counts_once_however_many_journals_it_wrote(tmp_path: Path)
 
 
 def test_an_older_reader_reads_a_footer_with_internal_errors() -> None:
-    class OlderFooter(records._Record, frozen=True, kw_only=True, tag="footer"):
+    class OlderFooter(records.base.RecordBase, frozen=True, kw_only=True, tag="footer"):
         at: int
         captured: int
         written: int

@@ -30,6 +30,7 @@ _PROGRAM = """
     KINDS = [TimeoutError, ValueError, Custom, Deadline, KeyboardInterrupt, MemoryError, RecursionError]
     KINDS += [OSError]
     writer, sync, rounds, seed, text = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), "x" * 900
+    roll_bytes = int(sys.argv[5]) if sys.argv[5:] else None
     random.seed(seed)
     raised, arrived, acknowledged = [], [], []
     in_destructor = []  # what arrives in a destructor is lost to every program: raise it again
@@ -37,7 +38,9 @@ _PROGRAM = """
     numbers = iter(range(1 << 60)).__next__
 
     def create():
-        settings = JournalSettings(path="buffer", writer=writer, heartbeat=0.05, sync=sync)
+        settings = JournalSettings(
+            path="buffer", writer=writer, heartbeat=0.05, sync=sync, roll_bytes=roll_bytes
+        )
         return Journal(settings, Identity(campaign_id="c1", hostname="node-1"), maintenance)
 
     def append(journal, patience=20.0):
@@ -74,6 +77,7 @@ _ALARMS = (
 )
 
 # Alarms in journals that are created at that very moment.
+_RARE_ALARMS = _ALARMS.replace("2e-3", "1e-2")
 _CREATING = (
     _PROGRAM
     + """
@@ -243,11 +247,11 @@ def _play(tmp_path: Path, program: str, *arguments: str) -> dict[str, Any]:
     return told
 
 
-def _check(tmp_path: Path, told: dict[str, Any]) -> None:
+def _check(tmp_path: Path, told: dict[str, Any], *, rolls: bool = False) -> None:
     """Compare what the files hold with what the program knows, and with what they say themselves."""
     found: list[Any] = []
     paths = find_journals(tmp_path / "buffer")
-    assert len(paths) == told["journals"]
+    assert len(paths) > told["journals"] if rolls else len(paths) == told["journals"]
     for path in paths:
         lines = lines_of(path)
         tasks = of_type(lines, Task)
@@ -291,6 +295,13 @@ def test_exceptions_that_another_thread_sets(tmp_path: Path, writer: str) -> Non
 def test_a_signal_handler_may_record_events_itself(tmp_path: Path, writer: str) -> None:
     told = _play(tmp_path, _RECORDING, writer, "off", "300", "4")
     _check(tmp_path, told)
+
+
+@pytest.mark.parametrize("program", [_RARE_ALARMS, _RECORDING], ids=["alarms", "recording"])
+@pytest.mark.parametrize("writer", ["mapped", "write", "queued"])
+def test_alarms_while_journals_roll(tmp_path: Path, writer: str, program: str) -> None:
+    told = _play(tmp_path, program, writer, "off", "60", "6", "16384")
+    _check(tmp_path, told, rolls=True)
 
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])

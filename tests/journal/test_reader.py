@@ -198,3 +198,20 @@ def test_a_journal_is_alive_while_its_writer_holds_it(tmp_path: Path) -> None:
     assert after is not None
     assert (before.alive, after.alive) == (True, False)
     assert Campaign(campaign_id="c1", name="first") in contents.records
+
+
+def test_a_footer_that_is_written_while_a_journal_is_summarized_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, header(), step(0))
+    footer = Footer(at=9 * NS, captured=1, written=1, open=["w"])
+
+    def end(*_: object) -> bool:  # the writer closes its file between two looks
+        path.write_bytes(path.read_bytes() + records.encode(footer))
+        return True
+
+    monkeypatch.setattr("flowprov.journal.liveness.writer_is_gone", end)
+    summary = summarize(path)
+    assert summary is not None
+    assert summary.footer == footer
+    assert not summary.alive

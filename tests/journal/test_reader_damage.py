@@ -39,7 +39,7 @@ def _read(data: bytes, folder: str) -> JournalContents:
     return read_journal(path)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(used=st.lists(payloads, min_size=1, max_size=12), edit=edits)
 def test_every_untouched_line_is_still_read(
     used: list[dict[str, object]], edit: tuple[float, int, bytes]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import mmap
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,21 +19,21 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.own_file import OwnFile
 from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull
-from flowprov.journal.writer import Writer, choose_writer
+from flowprov.journal.writer import NO_LIMITS, SizeLimits, Writer, choose_writer
 
 Open = Callable[..., Writer]
 
 
-def _open_mapped(path: Path, **options: Any) -> Writer:
-    return MmapWriter(OwnFile(path), **options)
+def _open_mapped(path: Path, max_bytes: int | None = None, **options: Any) -> Writer:
+    return MmapWriter(OwnFile(path), SizeLimits(max_bytes), **options)
 
 
 def _open_write(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
-    return AppendWriter(OwnFile(path), max_bytes)
+    return AppendWriter(OwnFile(path), SizeLimits(max_bytes))
 
 
 def _open_queued(path: Path, max_bytes: int | None = None, **_: int) -> Writer:
-    return QueuedWriter(OwnFile(path), max_bytes, max_wait=60)
+    return QueuedWriter(OwnFile(path), SizeLimits(max_bytes), max_wait=60)
 
 
 @pytest.fixture(params=[_open_mapped, _open_write, _open_queued], ids=["mapped", "write", "queued"])
@@ -190,7 +192,7 @@ def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queued_writer, "MAX_QUEUED", 1000)
-    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), None, max_wait=0.01), threading.Lock()
+    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01), threading.Lock()
     write = writer._writer.append
 
     def hang(line: bytes) -> None:
@@ -213,3 +215,35 @@ def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
 
 def test_nobody_is_given_mapped_memory_who_did_not_ask_for_it() -> None:
     assert [choose_writer(setting) for setting in ("auto", "write", "mapped")] == ["write", "write", "mapped"]
+
+
+def test_a_second_thread_of_a_queue_writes_no_line_again(tmp_path: Path) -> None:
+    writer = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=60)
+    lines = [b"%d\n" % number for number in range(200)]
+    writer.append(lines[0])
+    writer._thread = None  # as where an exception from outside came before the first one said that it runs
+    for line in lines[1:]:
+        writer._wakes.put(None)
+        writer.append(line)
+    writer.close()
+    assert (tmp_path / "j").read_bytes() == b"".join(lines)
+
+
+def test_a_mapped_file_whose_handing_over_was_interrupted_has_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    writer = MmapWriter(OwnFile(tmp_path / "j"), NO_LIMITS)
+    writer.append(b"first\n")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "ftruncate", interrupt)
+        writer.write_plainly()
+    with pytest.raises(io.UnsupportedOperation):
+        writer.append(b"lost\n")
+    assert writer.end() > 0
+    plain = writer.write_plainly()
+    plain.append(b"second\n")
+    plain.close()
+    assert _read(tmp_path / "j") == [b"first\n", b"second\n"]

@@ -9,8 +9,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from flowprov.records import (
+    Artifact,
     Correction,
     DaskWorker,
+    Digest,
     Error,
     Footer,
     LeftOut,
@@ -21,7 +23,7 @@ from flowprov.records import (
     Task,
     Workflow,
 )
-from tests.journal.support import NS, header, write
+from tests.journal.support import NS, header, payloads, write
 
 _JOURNALS = 3
 _numbers = st.integers(0, 5)
@@ -86,6 +88,16 @@ records: st.SearchStrategy[Record] = st.one_of(
         step=st.none() | st.integers(0, 3),
         values=_values.map(lambda values: values or {}),
     ),
+    st.builds(
+        Artifact,
+        number=_numbers,
+        workflow_id=_workflows,
+        task_id=st.none() | _ids,
+        role=st.sampled_from(["used", "generated"]),
+        kind=st.just("file"),
+        at=st.just(NS),
+    ),
+    st.builds(Digest, number=_ids, state=st.just("digested"), at=st.just(NS)),
     st.builds(LeftOut, workflow_id=_workflows, dask_key=st.just("key"), at=st.just(NS)),
     st.builds(
         Participant, at=st.just(NS), pid=_numbers, hostname=st.just("node-1"), journal_id=st.just(f"{1:032x}")
@@ -127,10 +139,34 @@ _arbitrary: st.SearchStrategy[Journals] = st.lists(
 campaigns = _arbitrary | _arbitrary.map(_plain)
 
 
+_json = st.recursive(
+    payloads
+    | st.sampled_from([{"$float": "nan"}, {"$float": "x"}, {"$$a": 1}, {"$int": "9" * 99}, {"$": []}]),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "$b", "é"]), inner, max_size=2),
+    max_leaves=4,
+)
+hostile_values: st.SearchStrategy[bytes] = st.one_of(
+    _json.map(msgspec.json.encode),
+    st.sampled_from(
+        [
+            b"null",
+            b"5",
+            b"[]",
+            b"{}",
+            b'{"a":1e999}',
+            b'{"a":"\xff"}',
+            b"{",
+            b'{"a":' * 300 + b"1" + b"}" * 300,
+        ]
+    ),
+)
+"""What may stand in a line as the JSON of an object."""
+
+
 def write_campaign(folder: Path, journals: Journals, campaign_id: str = "c1") -> None:
     """Write the journals of a campaign."""
     for number, (written, closed, rank) in enumerate(journals):
-        events = sum(type(record) in (Task, Workflow, LeftOut) for record in written)
+        events = sum(type(record) in (Task, Workflow, LeftOut, Artifact) for record in written)
         end = [Footer(at=20 * NS, captured=events, written=events)] if closed else []
         first = header(f"{number:032x}", campaign_id, pid=100 + number, rank=rank, started_at=NS)
         write(folder, first, *written, *end)

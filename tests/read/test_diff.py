@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flowprov
-from flowprov.errors import UnknownIdError
+from flowprov.errors import UnknownIdError, UsageError
 from flowprov.read.answers.changed_files import changed_files
 
 pytest.importorskip("pandas")
@@ -151,3 +152,52 @@ def test_what_is_no_commit_or_no_repository_changes_nothing(
 ) -> None:
     odd = {"folder": folder, "commit": commit}
     assert changed_files({**commits[0], "folder": folder}, odd) == {}
+
+
+def _train(name: str, *, given: str, loss: float, phases: tuple[str, ...], weights: Any) -> None:
+    """Record a run that used a file, measured a loss twice, and logged weights."""
+    with flowprov.workflow(name):
+        Path("data.txt").write_text(given)
+        flowprov.use_artifact("data.txt", kind="dataset").wait()
+        batches = flowprov.BatchLoop(range(2))
+        for batch in batches:
+            for phase in phases:
+                with flowprov.task_scope(phase):
+                    pass
+            batches.end_iter(loss=loss + batch)
+        flowprov.log_artifact(weights, "weights").wait()
+
+
+def test_artifacts_phases_and_weights_that_differ_are_told(
+    buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    shared = {"a": torch.arange(1000.0)}
+    phases = ("forward", "backward")
+    _train("plain", given="1", loss=1.0, phases=phases, weights={**shared, "b": torch.randn(1000)})
+    _train("same", given="1", loss=1.0, phases=phases, weights=shared)
+    _train(
+        "fused", given="2", loss=1.000001, phases=("fused_step",), weights={**shared, "b": torch.randn(999)}
+    )
+    found = flowprov.diff("plain", "fused").beyond(1e-5).with_phases()
+    told = found.to_dict()
+    (pair,) = told["data"].values()
+    assert pair == [sha256(text.encode()).hexdigest()[:16] for text in "12"]
+    assert {name: one["count"] for name, one in told["phases"].items()} == {
+        "forward": [2, None],
+        "backward": [2, None],
+        "fused_step": [None, 2],
+    }
+    assert told["weights"]["equal tensors"] == "1 of 2"
+    assert "metrics" not in told
+    assert "1 of 2" in str(found)
+    assert flowprov.diff("plain", "fused").to_dict()["metrics"]["loss"]["parts_at"] == 0
+    assert not {"data", "phases", "metrics"} & set(flowprov.diff("plain", "same").with_phases().to_dict())
+
+
+@pytest.mark.parametrize("tolerance", [-1, 1, float("nan"), "1e-5"])
+def test_a_tolerance_is_a_share(ids: list[str], tolerance: Any) -> None:
+    difference = flowprov.diff(*ids[:2])
+    with pytest.raises(UsageError, match="tolerance"):
+        difference.beyond(tolerance)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import flowprov
@@ -16,12 +16,13 @@ from flowprov.read.compaction import compact
 from flowprov.read.outline import Outline
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
-from flowprov.records import Footer, Record, Workflow
+from flowprov.records import Footer, Record, Task, Workflow
 from tests.journal.support import NS, header, step, write
 from tests.read.buffers import Journals, campaigns, write_campaign
 
 pytest.importorskip("duckdb")
 _writer = ParquetWriter()
+_ITERATION = Task(task_id=0, activity_id="a_iteration", subtype="iteration", status="FINISHED")
 
 
 def tree(folder: Path, *, compacted: bool, most: int = 6, fold_forwards: bool = True) -> list[str]:
@@ -48,6 +49,7 @@ def check(journals: Journals, most: int, *, fold: bool) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@example([([], False, 0), ([_ITERATION], False, None)], 1, False)
 @given(campaigns, st.integers(0, 3), st.booleans())
 def test_the_tree_is_the_same(
     journals: Journals,

@@ -18,7 +18,7 @@ from tests.cli.support import flowprov as command_line
 from tests.processes import has_delivery_error, shippers
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import started
-from tests.support import only, run, start, wait_until
+from tests.support import WITHOUT_VERSIONS, only, run, start, wait_until
 
 _DEAD = "redis://127.0.0.1:1/0"
 NOISE_S = 20.0  # more than a busy machine adds to anything
@@ -149,7 +149,7 @@ def test_the_program_has_no_child_and_no_zombie(server: RedisServer, tmp_path: P
 
 
 def test_a_server_that_is_away_holds_the_program_up_once_and_is_reported_once(tmp_path: Path) -> None:
-    environment = to(_DEAD, WORKFLOWS="4", FLOWPROV__SINKS__STOP_TIMEOUT="1")
+    environment = to(_DEAD, WORKFLOWS="4", FLOWPROV__SINKS__STOP_TIMEOUT="1", **WITHOUT_VERSIONS)
     printed, stderr = run_past_error(tmp_path, environment)
     first, *later = held_up(printed)
     assert first.seconds >= 1

@@ -75,9 +75,13 @@ def test_there_are_as_many_graphs_as_for_the_plain_model(buffer: Path, compile_m
         "aot_eager",
         pytest.param(
             "inductor",
-            marks=pytest.mark.skipif(
-                not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler here"
-            ),
+            marks=[
+                pytest.mark.soak,  # it compiles for a minute
+                pytest.mark.skipif(
+                    not any(map(shutil.which, ("c++", "g++", "clang++"))),
+                    reason="there is no C++ compiler here",
+                ),
+            ],
         ),
     ],
 )

@@ -111,7 +111,7 @@ _PATHS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.soak)])
 def test_ranks_record_parent_and_children_of_a_wrapped_model(tmp_path: Path, kind: str) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(_PROGRAM))
     shown = subprocess.run(

@@ -91,10 +91,22 @@ def batch() -> torch.Tensor:
 
 ways = pytest.mark.parametrize("way", [uncompiled, compiled, exported])
 sorts = pytest.mark.parametrize("register", [_after, _before, _several])
+# Code that torch traces costs a second each time: of the kinds of hooks, several at once stand for all there.
+ways_and_sorts = pytest.mark.parametrize(
+    ("way", "register"),
+    [
+        *((uncompiled, register) for register in (_after, _before, _several)),
+        *((way, _several) for way in (compiled, exported)),
+        *(
+            pytest.param(way, register, marks=pytest.mark.soak)
+            for way in (compiled, exported)
+            for register in (_after, _before)
+        ),
+    ],
+)
 
 
-@ways
-@sorts
+@ways_and_sorts
 @pytest.mark.parametrize("when", ["before", "after", "released"])
 @pytest.mark.parametrize(("build", "options"), [(encoder_layer, PARENT), (layer_and_head, LAYERS)])
 def test_a_layer_with_hooks_of_the_program_computes_what_it_does_without_capture(

@@ -81,7 +81,7 @@ def _workflows(folder: Path) -> list[records.Workflow]:
     return sorted(rows, key=lambda row: row.started_at or 0)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.soak), 2])
 @pytest.mark.parametrize(
     "options",
     [["--standalone"], ["--rdzv-backend=c10d", "--rdzv-id=exp", "--rdzv-endpoint=localhost:0"]],

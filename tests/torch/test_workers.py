@@ -54,7 +54,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.soak)])
 def test_workers_record_what_they_compute_under_the_task_that_loads(tmp_path: Path, method: str) -> None:
     run(_PROGRAM, tmp_path, method, env={"OMP_NUM_THREADS": "1"})
     found = forwards(tmp_path)

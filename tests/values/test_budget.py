@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import flowprov
 from flowprov.runtime import runtime
-from flowprov.values import Limits, Summarizer
+from flowprov.values import Limits, Summarizer, bytes_spent
 from flowprov.values.budget import Budget
 from tests.values.support import SUMMARIZER
 
@@ -91,6 +91,17 @@ def test_the_parts_of_a_record_together_never_exceed_it(sizes: list[int]) -> Non
     generated = min(sizes[-1], limits.allowance(used))
     metadata = min(sizes[0], limits.allowance(used + generated))
     assert used + generated + metadata <= limits.max_bytes
+
+
+def test_what_a_task_generated_has_half_of_the_time_where_what_it_used_took_all_of_its_own() -> None:
+    used = b'{"x":{"$str":"","length":1000},"$budget":"time"}'
+    assert bytes_spent(used) > Limits().max_bytes
+    assert bytes_spent(b'{"lr":0.1}') == 10
+    assert bytes_spent(None) == 0
+    limits = Limits(max_seconds=0.001)
+    assert limits.after(bytes_spent(used)).max_seconds == 0.0005
+    assert limits.after(10) is limits
+    assert Limits().after(bytes_spent(used)).max_seconds is None
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 40, 100, 101, 999])

@@ -38,7 +38,7 @@ def test_a_key_of_omegaconf_that_cannot_be_resolved_costs_itself_alone() -> None
     assert form.keys() == {"lr", "data", "missing", "steps", "seed"}
     assert (form["lr"], form["seed"]) == (0.1, 1)
     assert (form["data"]["name"], form["data"]["copy"]) == ("mnist", "mnist")
-    assert "FLOWPROV_NOT_SET" in form["data"]["root"]["$read_error"]
+    assert form["data"]["root"] == "${oc.env:FLOWPROV_NOT_SET}"
     assert "MissingMandatoryValue" in form["missing"]["$read_error"]
     assert (form["steps"][0], form["steps"][2]) == (1, 3)
     assert "nowhere" in form["steps"][1]["$read_error"]
@@ -48,7 +48,7 @@ def test_a_configuration_that_is_given_as_it_is_may_hold_such_a_key() -> None:
     config = OmegaConf.create({"lr": 0.1, "root": "${oc.env:FLOWPROV_NOT_SET}", "token": "secret", "seed": 1})
     form = msgspec.json.decode(SUMMARIZER.encode_mapping(config))
     assert (form["lr"], form["seed"], form["token"]) == (0.1, 1, {"$redacted": True})
-    assert "FLOWPROV_NOT_SET" in form["root"]["$read_error"]
+    assert form["root"] == "${oc.env:FLOWPROV_NOT_SET}"
 
 
 class Lazy(Mapping[str, Any]):
@@ -374,3 +374,28 @@ def test_to_dict_of_data_is_never_called() -> None:
     form = recorded(Dataset(), summarizer=ASKING)
     assert form["repr"] == "Dataset(10 rows)"
     assert "private" not in json.dumps(form)
+
+
+def test_what_comes_from_the_environment_stays_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWPROV_NOT_SHOWN", "value-of-the-variable")
+    variable = "${oc.env:FLOWPROV_NOT_SHOWN}"
+    written = {
+        "plain": variable,
+        "by_reference": "${plain}",
+        "within": {"relative": "${..plain}", "text": "a-${plain}-b", "known": "${..lr}"},
+        "items": [variable, "${items[0]}", "${items.2}", "${lr}"],
+        "by_resolver": "${oc.dict.values:within}",
+        "decoded": "${oc.decode:${plain}}",
+        "whole": "${within}",
+        "missing": "???",
+        "unknown": "${nowhere}",
+        "lr": 0.1,
+    }
+    found = json.loads(SUMMARIZER.encode({"config": OmegaConf.create(written)}))["config"]
+    assert "value-of-the-variable" not in json.dumps(found)
+    assert found["plain"] == found["items"][0] == variable
+    assert found["by_reference"] == "${plain}"
+    assert found["within"]["known"] == found["items"][3] == found["lr"] == 0.1
+    assert found["whole"] == found["within"]
+    assert "$read_error" in found["missing"]
+    assert "$read_error" in found["unknown"]

@@ -223,6 +223,7 @@ class Model:
                 parent_workflow_id=parent_id,
                 subtype=SUBTYPE,
                 custom_metadata=self._describe(module) or None,
+                has_version=False,
             )
             workflow = ModelWorkflow(scope.workflow_id, journal, self._parent_task_field)
             self._workflows[program_workflow_id] = workflow

@@ -28,8 +28,20 @@ _TEXTS = (
     "git_commit",
     "user",
     "error",
+    "moment",
+    "script",
+    "working_folder",
+    "packages_sha256",
+    "patch_sha256",
 )
-_COUNTS = ("attempts", "step", "epoch", "runs", "tasks", "errors", "size")
+_OBJECTS = ("arguments", "code", "data", "stage", "locks", "packages", "functions")
+_COUNTS = ("attempts", "step", "epoch", "runs", "tasks", "errors", "size", "took_ns")
+_DTYPES = {
+    **dict.fromkeys(_TEXTS, "string"),
+    **dict.fromkeys(_OBJECTS, "object"),
+    **dict.fromkeys(_COUNTS, "Int64"),
+    "git_dirty": "boolean",
+}
 _FLOATS = ("duration", "value")
 _MAX_INT = 2**63 - 1
 
@@ -83,14 +95,10 @@ def _series(name: str, cells: list[Any]) -> Any:
 
     if name in _TIMES:
         return time_column(cells)
-    if name in _TEXTS:
-        return pd.Series(cells, dtype="string")
-    if name in _COUNTS:
-        return pd.Series(cells, dtype="Int64")
+    if (dtype := _DTYPES.get(name)) is not None:
+        return pd.Series(cells, dtype=dtype)
     if name in _FLOATS or name.startswith("metrics."):
         return pd.Series([None if cell is None else float(cell) for cell in cells], dtype="float64")
-    if name == "git_dirty":
-        return pd.Series(cells, dtype="boolean")
     return typed_series(cells)
 
 
@@ -105,7 +113,7 @@ def typed_series(cells: list[Any]) -> Any:
     if kinds == {int} and all(-_MAX_INT <= cell <= _MAX_INT for cell in known):
         return pd.Series(cells, dtype="Int64")
     if kinds and kinds <= {int, float}:
-        return pd.Series([None if cell is None else _as_float(cell) for cell in cells], dtype="float64")
+        return pd.Series([None if cell is None else as_float(cell) for cell in cells], dtype="float64")
     if kinds == {str}:
         return pd.Series(cells, dtype="string")
     if kinds and not any(isinstance(cell, list) for cell in known):  # of several kinds: a file takes one
@@ -113,7 +121,8 @@ def typed_series(cells: list[Any]) -> Any:
     return pd.Series(cells, dtype=object)
 
 
-def _as_float(number: float) -> float:
+def as_float(number: float) -> float:
+    """Return a number as a float; an integer that is too large for one becomes infinite."""
     try:
         return float(number)
     except OverflowError:  # an integer of hundreds of digits

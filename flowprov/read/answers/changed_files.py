@@ -9,20 +9,16 @@ configuration names, and fetches nothing.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flowprov.versioning.code_state import deadline_in
+from flowprov.versioning.git_command import run_git
+
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1, or SHA-256
-_COMMAND = (
-    "git",
-    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"),
-    *("diff-tree", "-r", "-z", "--raw", "--abbrev=10", "--no-renames", "--no-ext-diff", "--no-textconv"),
-)
-_ENVIRONMENT = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", "GIT_OPTIONAL_LOCKS": "0"}
+_COMMAND = ("diff-tree", "-r", "-z", "--raw", "--abbrev=10", "--no-renames", "--no-ext-diff", "--no-textconv")
 _MAX_WAIT_S = 10.0
 _MOST = 1_000  # files
 
@@ -54,21 +50,8 @@ def _compare(folder: str, before: str, after: str) -> dict[str, list[str | None]
     """Return the files that changed; None if git cannot say."""
     if "\0" in folder or not Path(folder).is_dir():
         return None
-    try:
-        done = subprocess.run(  # noqa: S603 - what was recorded is a folder, and commits by their digits
-            [*_COMMAND, before, after, "--"],
-            cwd=folder,
-            env={**os.environ, **_ENVIRONMENT},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_MAX_WAIT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode:
-        return None
-    return dict(_parse(done.stdout.decode("utf-8", "replace")))
+    answer = run_git(folder, [*_COMMAND, before, after, "--"], deadline_in(_MAX_WAIT_S))
+    return None if answer.failure is not None else dict(_parse(answer.output.decode("utf-8", "replace")))
 
 
 def _parse(output: str) -> Iterator[tuple[str, list[str | None]]]:

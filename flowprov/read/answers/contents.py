@@ -6,7 +6,7 @@ which answers about runs depend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -14,15 +14,17 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Counts, Extract, extract_of, unanswered
+from flowprov.read.answers.file_extracts import file_extracts
+from flowprov.read.answers.kept_versions import KeptVersion, Versions, by_workflow
+from flowprov.read.answers.resumes import resume_of
 from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
 from flowprov.read.labels import ITERATION
 from flowprov.read.rows import Row, fold_campaign
 from flowprov.read.value_paths import is_number
-from flowprov.records import Campaign, Header, Metrics, Record, Task
+from flowprov.records import Campaign, Header, Metrics, Record, Task, Version, Workflow
 
 _Journals: TypeAlias = Iterable[tuple[JournalSummary, Iterable[Record]]]
 
@@ -47,9 +49,13 @@ class Contents(NamedTuple):
     logged
         Its logged metrics, sorted by time.
     restarted
-        Whether a workflow has several attempts.
+        Whether a workflow has several attempts, or is one of an earlier run.
     left_out
         What is known of the tasks that have no row here.
+    campaign_names
+        The names of all campaigns whose rows these are, by their ids, if there are several.
+    versions
+        The versions on which its workflows ran.
     """
 
     campaign: Campaign
@@ -57,6 +63,8 @@ class Contents(NamedTuple):
     logged: Sequence[LoggedMetrics]
     restarted: bool
     left_out: Counts
+    campaign_names: Mapping[str | None, str | None] = MappingProxyType({})
+    versions: Versions = MappingProxyType({})
 
 
 def read_contents(campaign: Campaign, journals: Iterable[JournalSummary]) -> Contents:
@@ -70,6 +78,7 @@ def read_runs(
     digests: Mapping[Path, Digest] = MappingProxyType({}),
     *,
     every_iteration: bool = False,
+    wanted: Collection[str] = (),
 ) -> Contents:
     """Read of a campaign what its runs are, without the rows that say nothing of them.
 
@@ -82,22 +91,32 @@ def read_runs(
     every_iteration
         Whether to read all iterations. Else those are left out that hold neither the last value of a metric,
         nor the smallest or largest; the steps of the others have other numbers then.
+    wanted
+        Full ids of tasks that are needed besides; only for campaigns of which all iterations are read from
+        Parquet files.
     """
-    if not every_iteration:
-        contents = _fold_extracts(campaign, journals, digests, every_iteration=False)
-        if not _depends_on_steps(contents):
-            return contents
+    if every_iteration:
+        known = file_extracts(journals, digests, wanted)
+        return _fold_extracts(campaign, journals, known, every_iteration=True)
+    known = {
+        journal.header.journal_id: digests[journal.path].extract()
+        for journal in journals
+        if journal.path in digests
+    }
+    contents = _fold_extracts(campaign, journals, known, every_iteration=False)
+    if not _depends_on_steps(contents):
+        return contents
     return _fold_extracts(campaign, journals, {}, every_iteration=True)
 
 
 def _fold_extracts(
     campaign: Campaign,
     journals: Sequence[JournalSummary],
-    digests: Mapping[Path, Digest],
+    known: Mapping[str, Extract],
     *,
     every_iteration: bool,
 ) -> Contents:
-    extracts = _extracts_of(journals, digests, every_iteration=every_iteration)
+    extracts = _extracts_of(journals, known, every_iteration=every_iteration)
     counts = Counts()
     for extract in extracts:
         counts.add(extract.counts)
@@ -106,15 +125,13 @@ def _fold_extracts(
 
 
 def _extracts_of(
-    journals: Sequence[JournalSummary], digests: Mapping[Path, Digest], *, every_iteration: bool
+    journals: Sequence[JournalSummary], known: Mapping[str, Extract], *, every_iteration: bool
 ) -> list[Extract]:
-    """Return the extracts of some journals, each with the tasks that the others name."""
+    """Return the extracts of some journals, each with the tasks that the others name; some are known."""
     extracts = {
-        journal.header.journal_id: extract_of(journal, every_iteration=every_iteration)
-        if digest is None
-        else digest.extract()
+        name: known[name] if name in known else extract_of(journal, every_iteration=every_iteration)
         for journal in journals
-        for digest in (digests.get(journal.path),)
+        for name in (journal.header.journal_id,)
     }
     by_id = {journal.header.journal_id: journal for journal in journals}
     while asked := unanswered(extracts):
@@ -140,8 +157,9 @@ def _depends_on_steps(contents: Contents) -> bool:
 
 def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents:
     found: list[tuple[Header, Metrics]] = []
+    versions: list[KeptVersion] = []
     folded = fold_campaign(
-        ((journal, _without_metrics(journal.header, records, found)) for journal, records in journals),
+        ((journal, _rows_only(journal, records, found, versions)) for journal, records in journals),
         merge=True,
     )
     logged = []
@@ -150,16 +168,24 @@ def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents
         attempt = 1 if index is None else index.find(header, record.at)
         logged.append(LoggedMetrics(_completed(record, header), attempt, header.rank))
     logged.sort(key=lambda one: one.record.at)
-    restarted = any(index.last > 1 for index in folded.attempts.values())
-    return Contents(campaign, folded.rows, logged, restarted, left_out)
+    restarted = any(index.last > 1 for index in folded.attempts.values()) or any(
+        isinstance(row, Workflow) and resume_of(row) is not None for row in folded.rows
+    )
+    return Contents(campaign, folded.rows, logged, restarted, left_out, versions=by_workflow(versions))
 
 
-def _without_metrics(
-    header: Header, records: Iterable[Record], found: list[tuple[Header, Metrics]]
+def _rows_only(
+    journal: JournalSummary,
+    records: Iterable[Record],
+    found: list[tuple[Header, Metrics]],
+    versions: list[KeptVersion],
 ) -> Iterator[Record]:
+    """Yield the records of rows; metrics and versions are added to the two lists."""
     for record in records:
         if type(record) is Metrics:
-            found.append((header, record))
+            found.append((journal.header, record))
+        elif type(record) is Version:
+            versions.append(KeptVersion(record, journal.header, journal.path.parent.parent))
         else:
             yield record
 
@@ -167,5 +193,5 @@ def _without_metrics(
 def _completed(record: Metrics, header: Header) -> Metrics:
     if record.task_id is None:
         return record
-    task_id = full_id(record.task_id, header.journal_id, header.ancestors, header.first_number)
+    task_id = header.full_id(record.task_id)
     return msgspec.structs.replace(record, task_id=task_id)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from flowprov.ids import full_id
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.loop_extremes import Key, LoopKey, Loops, Placed
 from flowprov.read.decoding import reader_of
@@ -32,6 +31,7 @@ from flowprov.records import (
     Record,
     Status,
     Task,
+    Version,
     Workflow,
 )
 
@@ -70,6 +70,9 @@ class Counts(msgspec.Struct):
             self.ended_at = ended_at
 
 
+NO_TASKS = TaskIds()
+
+
 class Extract(NamedTuple):
     """The records of a journal on which answers depend, in their order, and counts of the others.
 
@@ -88,7 +91,9 @@ class Extract(NamedTuple):
     asked
         The tasks of this journal that it holds because other extracts name them.
     foreign
-        Whether the journal holds records of tasks that have no number of it.
+        Whether the journal holds records of tasks that have no number of its process.
+    left_out
+        The numbers of the tasks that are left out.
     """
 
     records: list[Placed]
@@ -97,6 +102,12 @@ class Extract(NamedTuple):
     unusual: set[int]
     asked: frozenset[str] = frozenset()
     foreign: bool = False
+    left_out: TaskIds = NO_TASKS
+
+    def leaves_out(self, task_id: str) -> bool:
+        """Whether a task of the journal, by its full id, is recorded there and left out here."""
+        digits = task_id.rpartition("-")[2]
+        return digits.isdecimal() and self.left_out.has_number("", int(digits))
 
 
 class ExtractBuilder:
@@ -156,14 +167,14 @@ class ExtractBuilder:
             self._add_task(position, record)  # type: ignore[arg-type]
         elif kind is OpenTask:
             key = self._key(record.task_id)  # type: ignore[union-attr, arg-type]
-            self._foreign |= isinstance(key, str)
+            self._foreign |= isinstance(record.task_id, str)  # type: ignore[union-attr]
             if not self._is_left_out(key) or key in self._special:
                 self._open.setdefault(key, []).append((position, record))
         elif kind is Correction:
             self._add_correction(position, record)  # type: ignore[arg-type]
         elif kind is Metrics:
             self._add_metrics(position, record)  # type: ignore[arg-type]
-        elif kind is Workflow:
+        elif kind is Workflow or kind is Version:
             self._records.append((position, record))
 
     def result(self) -> Extract:
@@ -185,13 +196,14 @@ class ExtractBuilder:
             self._unusual,
             self._asked,
             self._foreign,
+            self._left_out,
         )
 
     def _key(self, local: LocalId) -> Key:
         header = self._header
         if type(local) is int and local >= header.first_number:
             return local
-        full = full_id(local, header.journal_id, header.ancestors, header.first_number)
+        full = header.full_id(local)
         digits = full.removeprefix(self._prefix)
         is_own = len(digits) < len(full) and digits.isascii() and digits.isdecimal() and len(digits) < 19
         return int(digits) if is_own and str(int(digits)) == digits else full
@@ -207,7 +219,7 @@ class ExtractBuilder:
 
     def _add_task(self, position: int, task: Task) -> None:
         key = self._key(task.task_id)
-        self._foreign |= isinstance(key, str)
+        self._foreign |= isinstance(task.task_id, str)
         if key in self._kept or self._is_left_out(key):
             self._see_again(key)
         if task.status in OPEN_STATUSES:
@@ -288,7 +300,7 @@ class ExtractBuilder:
 
     def _add_correction(self, position: int, correction: Correction) -> None:
         key = self._key(correction.task_id)
-        self._foreign |= isinstance(key, str)
+        self._foreign |= isinstance(correction.task_id, str)
         left_out = self._is_left_out(key)
         if left_out and correction.status is None and not self._iterations.has_number("", key):  # type: ignore[arg-type]
             return  # it adds values to a task that does not count
@@ -347,7 +359,7 @@ def unanswered(extracts: Mapping[str, Extract]) -> dict[str, set[str]]:
     for extract in extracts.values():
         for task_id in extract.elsewhere:
             home = task_id.rpartition("-")[0]
-            if home in extracts:
+            if home in extracts and extracts[home].leaves_out(task_id):
                 named.setdefault(home, set()).add(task_id)
     return {
         home: task_ids | extracts[home].asked

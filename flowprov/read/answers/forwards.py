@@ -74,7 +74,7 @@ def forwards_of(item: Item) -> dict[_Call, ForwardCall]:
     models = {row.workflow_id: row.name for row in item.contents.rows if isinstance(row, Workflow)}
     found: dict[_Call, ForwardCall] = {}
     ordinals: Counter[tuple[str | None, int | None, str]] = Counter()
-    tasks = sorted(_tasks_of(item, tree), key=lambda task: task.started_at or 0)
+    tasks = sorted(tasks_of(item, tree), key=lambda task: task.started_at or 0)
     steps = _steps(tasks)
     for task in tasks:
         path = (task.custom_metadata or {}).get("module_path")
@@ -93,7 +93,7 @@ def forwards_of(item: Item) -> dict[_Call, ForwardCall]:
     return found
 
 
-def _tasks_of(item: Item, tree: TaskTree) -> Iterator[Task]:
+def tasks_of(item: Item, tree: TaskTree) -> Iterator[Task]:
     """Return the tasks in an item, those of its own attempt only."""
     if item.task is not None:
         yield from (task for task in tree.tasks.values() if tree.lies_in(task, str(item.task.task_id)))

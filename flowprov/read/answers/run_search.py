@@ -17,6 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.read.answers.contents import Contents, LoggedMetrics
+from flowprov.read.answers.resumes import Resume, resume_of
 from flowprov.read.labels import ITERATION
 from flowprov.read.value_paths import is_number
 from flowprov.read.workflows import WORST_FIRST
@@ -59,6 +60,11 @@ class Run(msgspec.Struct):
     def record(self) -> Task | Workflow | None:
         """The record of the run itself."""
         return self.workflow if self.task is None else self.task
+
+    @property
+    def resume(self) -> Resume | None:
+        """From where it went on; None if it began anew."""
+        return None if self.workflow is None else resume_of(self.workflow)
 
     @property
     def name(self) -> str | None:

@@ -10,10 +10,10 @@ put before it (``train_batch/loss``). Steps count on through the epochs, for eac
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from flowprov.read.answers.resumes import Began, ResumedCounts
 from flowprov.read.answers.run_search import Run, TaskTree
 from flowprov.read.value_paths import is_number
 from flowprov.records import Task
@@ -37,7 +37,10 @@ class Value(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """A value before its name and step are settled; ``loop`` is empty for what was logged."""
+    """A value before its name and step are settled.
+
+    ``loop`` is empty for what was logged; ``item`` is that of a loop over epochs, if it is a number.
+    """
 
     name: str
     loop: str
@@ -48,6 +51,7 @@ class _Measured(NamedTuple):
     at: int | None
     began: int
     task_id: str | None
+    item: int | None = None
 
 
 def values_of(attempts: Sequence[Run], tree: TaskTree) -> list[Value]:
@@ -60,17 +64,27 @@ def values_of(attempts: Sequence[Run], tree: TaskTree) -> list[Value]:
     tree
         The tasks of its campaign.
     """
-    found: dict[tuple[str, int], Value] = {}
+    found: dict[str, dict[int, Value]] = {}
+    began: dict[str, dict[int, Began]] = {}
     for run in attempts:
         measured = sorted(_measured(run, tree), key=lambda one: one.began)
         names = _full_names(measured)
-        counts: Counter[str] = Counter()
+        resumed = None if run.resume is None else ResumedCounts(run.resume, _in_order(began))
+        counts: dict[str, int] = {}
         for one in measured:
             name = names[one.name, one.loop]
+            start = Began(one.began, one.loop, one.item)
+            if name not in counts:
+                counts[name] = 0 if resumed is None else resumed.first(name, start)
             step = counts[name] if one.step is None else one.step
             counts[name] += 1
-            found[name, step] = Value(name, step, one.epoch, one.value, one.at, one.task_id)
-    return [found[key] for key in sorted(found)]
+            found.setdefault(name, {})[step] = Value(name, step, one.epoch, one.value, one.at, one.task_id)
+            began.setdefault(name, {})[step] = start
+    return [found[name][step] for name in sorted(found) for step in sorted(found[name])]
+
+
+def _in_order(began: Mapping[str, Mapping[int, Began]]) -> dict[str, list[Began]]:
+    return {name: [steps[step] for step in sorted(steps)] for name, steps in began.items()}
 
 
 def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
@@ -79,6 +93,8 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
             around = tree.around(task)
             began = task.started_at or 0
             at = task.started_at if task.ended_at is None else task.ended_at
+            item = (task.used or {}).get(_EPOCH)
+            item = item if type(item) is int else None
             for name, value in task.generated.items():
                 if is_number(value):
                     yield _Measured(
@@ -91,6 +107,7 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
                         at,
                         began,
                         str(task.task_id),
+                        item,
                     )
     for record, _, _ in run.logged:
         task_id = None if record.task_id is None else str(record.task_id)

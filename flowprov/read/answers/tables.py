@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from flowprov.read.answers.contents import Contents
+from flowprov.read.answers.kept_versions import version_at_start
+from flowprov.read.answers.resumes import Chains
 from flowprov.read.answers.run_search import Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, summary_of, values_of
 from flowprov.read.labels import ITERATION
@@ -120,26 +122,42 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
 
 def runs_with_attempts(contents: Contents, *, attempts: bool) -> list[list[Run]]:
     """Return the runs of a campaign, each with its attempts in their order, or each attempt by itself."""
+    groups = _group_attempts(contents)
+    return [[run] for group in groups for run in group] if attempts else groups
+
+
+def _group_attempts(contents: Contents) -> list[list[Run]]:
     runs = find_runs(contents)
-    if attempts:
-        return [[run] for run in runs]
+    chains = Chains(run.workflow for run in runs if run.workflow is not None)
     restarted = {run.workflow.workflow_id for run in runs if run.workflow and run.attempt > 1}
+    joined = chains.joined()
+    restarted = {chains.first(one) for one in restarted} | joined
+    in_workflow = Counter(run.workflow.workflow_id for run in runs if run.workflow is not None)
+    # Of a killed attempt the task that trained may have left no record: then its workflow is the run.
+    several = {chains.first(one) for one, count in in_workflow.items() if count > 1}
     groups: dict[tuple[str, ...], list[Run]] = {}
     seen: Counter[tuple[str, ...]] = Counter()
     for run in runs:
-        workflow_id = None if run.workflow is None else run.workflow.workflow_id
+        own = None if run.workflow is None else run.workflow.workflow_id
+        workflow_id = None if own is None else chains.first(own)
         key: tuple[str, ...] = (run.run_id,)
-        if run.task is not None and workflow_id in restarted:  # the k-th of a name in each attempt
-            in_attempt = (str(workflow_id), str(run.name), str(run.attempt))
+        if workflow_id is not None and (run.task is None or workflow_id in joined - several):
+            key = (workflow_id,)
+        elif workflow_id in restarted:  # the k-th of a name in each attempt
+            in_attempt = (str(workflow_id), str(run.name), str(own), str(run.attempt))
             seen[in_attempt] += 1
             key = (*in_attempt[:2], str(seen[in_attempt]))
         groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        for number, run in enumerate(group, 1):
+            run.attempt = max(number, run.attempt)
     return list(groups.values())
 
 
 def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attempts: bool) -> Line:
     first, last = group[0], group[-1]
     workflow, record = last.workflow, last.record
+    campaign_id = (first.record and first.record.campaign_id) or contents.campaign.campaign_id
     starts = [run.record.started_at for run in group if run.record and run.record.started_at is not None]
     seconds = [
         _seconds(run.record.started_at, run.record.ended_at) for run in group if run.record is not None
@@ -147,16 +165,15 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
     line: Line = {
         "run_id": first.run_id,
         "name": last.name,
-        "campaign_id": contents.campaign.campaign_id,
-        "campaign": contents.campaign.name,
+        "campaign_id": campaign_id,
+        "campaign": contents.campaign_names.get(campaign_id, contents.campaign.name),
         "workflow_id": None if workflow is None else workflow.workflow_id,
         "status": last.status,
         "started_at": min(starts, default=None),
         "ended_at": None if record is None else record.ended_at,
         "duration": sum(filter(None, seconds)) if seconds and seconds[-1] is not None else None,
         "hostname": None if record is None else record.hostname,
-        "git_commit": None if workflow is None else (workflow.code_repository or {}).get("commit"),
-        "git_dirty": None,
+        **_git_of(contents, last),
         "user": None if workflow is None else workflow.user,
         "tags": _tags_of(last),
         "error": None if record is None else _error_text(record.error),
@@ -167,6 +184,21 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
             line.update(params_of({} if holder is None else holder.used or {}))
     line.update(_summaries(values_of(group, tree)))
     return line
+
+
+def _git_of(contents: Contents, run: Run) -> Line:
+    """Return the commit on which a run began, and whether files were changed; None for what is not known."""
+    workflow = run.workflow
+    if workflow is None:
+        return {"git_commit": None, "git_dirty": None}
+    version = version_at_start(contents.versions, workflow.workflow_id, run.attempt)
+    known = (None if version is None else version.record.code) or {}
+    commit = known.get("commit") or (workflow.code_repository or {}).get("commit")
+    return {"git_commit": commit, "git_dirty": _as_bool(known.get("dirty"))}
+
+
+def _as_bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None  # whatever a journal holds
 
 
 def _tags_of(run: Run) -> list[str] | None:

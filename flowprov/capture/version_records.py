@@ -1,0 +1,272 @@
+"""The version records of workflows: code, data and environment, found out in the background.
+
+Flows in: workflows that open and end. Flows out: a version record for each that opened, and another one where
+something moved until it ended.
+
+Git takes longer than a program may wait, so a thread asks it. It works off all that has come meanwhile in one
+go, and rests between two goes for longer than one took: a program with thousands of workflows is not slowed
+down by it. At its end the process waits ``versions.timeout`` at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from flowprov import guard, records
+from flowprov.clock import clock
+from flowprov.environment import code, launchers
+from flowprov.environment.repository import Repository
+from flowprov.journal import Journal
+from flowprov.journal.object_store import keep_object
+from flowprov.runtime import runtime
+from flowprov.settings import VersionSettings
+from flowprov.threads import start_thread
+from flowprov.versioning.examination import Examination, Surroundings, examine, surroundings
+from flowprov.versioning.pending import set_finish
+
+_GRACE_S = 0.2  # for killing a git that takes too long
+_REST = 9  # times as long as the last go took
+_MAX_REST_S = 5.0
+# Times of files are those of a clock that ticks: what changed before a tick has an earlier time than what
+# changed behind it.
+_TICKING_CLOCK = 5 if sys.platform == "linux" else None  # CLOCK_REALTIME_COARSE
+_MAX_TICK_S, _TICK_POLL_S = 0.005, 0.0002
+_BETWEEN_TICKS_S = 1.0  # waiting for a tick happens no more often
+_VOLATILE = ("took_ns", "at", "moment", "reason")
+
+
+class _Asked(NamedTuple):
+    """A workflow whose version is to be found out."""
+
+    journal: Journal
+    workflow_id: str
+    moment: str
+    at: int | None
+    where: Surroundings
+    settings: VersionSettings
+    asked_at: int
+
+
+class VersionRecorder:
+    """Finds out versions in a thread of its own, which ends when there is nothing to do."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._changed = threading.Condition()
+        self._waiting: list[_Asked] = []
+        self._current: list[_Asked] = []
+        self._given_up: weakref.WeakSet[Journal] = weakref.WeakSet()
+        self._running = False
+        self._hurry = False
+        self._finish_by = float("inf")
+        self._found: dict[tuple[Journal, str], bytes] = {}  # of open workflows, what their start was
+        self._last_tick = float("-inf")
+        self.settings: dict[tuple[Journal, str], VersionSettings] = {}  # of open workflows
+
+    def ask(self, asked: _Asked) -> None:
+        """Have a version found out; return at once."""
+        with self._changed:
+            self._waiting.append(asked)
+            if self._running:
+                return
+            self._running = True
+        try:
+            start_thread(threading.Thread(target=self._work, name="flowprov-versions", daemon=True))
+        except RuntimeError:  # the interpreter ends: what waits is done at the end of the process
+            self._running = False
+
+    def finish(self, timeout: float) -> None:
+        """Find out what is waited for, for so many seconds at most, and record what remains as unknown."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._hurry, self._finish_by = True, deadline
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: not self._running, timeout + _GRACE_S)
+            finally:
+                self._hurry, self._finish_by = False, float("inf")
+                asked, self._waiting = self._waiting, []
+        self._work_off(asked, deadline)
+
+    def give_up(self, journal: Journal) -> None:
+        """Record as unknown what is not found out yet for a journal that is about to be closed."""
+        with self._changed:
+            asked = [one for one in (*self._waiting, *self._current) if one.journal is journal]
+            self._waiting = [one for one in self._waiting if one.journal is not journal]
+        for one in asked:
+            if one.moment == "start":
+                self._write(one, examine(one.where, one.settings, time.monotonic()))
+        self._given_up.add(journal)
+        self._found = {key: digest for key, digest in self._found.items() if key[0] is not journal}
+
+    def is_busy(self) -> bool:
+        """Whether something is being found out, or waits for it."""
+        return self._running or bool(self._waiting)
+
+    def moment(self) -> int:
+        """Return a moment by which a change before this call can be told from one behind it.
+
+        For that it waits for a tick of the clock of files, 4 ms at most, but only once a second.
+        """
+        if _TICKING_CLOCK is None:
+            return time.time_ns()
+        now, begun = time.clock_gettime_ns(_TICKING_CLOCK), time.monotonic()
+        if begun - self._last_tick < _BETWEEN_TICKS_S:
+            return now + 1
+        self._last_tick = begun
+        while (tick := time.clock_gettime_ns(_TICKING_CLOCK)) == now:
+            if time.monotonic() - begun > _MAX_TICK_S:
+                return now + 1
+            time.sleep(_TICK_POLL_S)
+        return tick
+
+    def _work(self) -> None:
+        """Work off what is asked until nothing is; this is the thread."""
+        try:
+            while asked := self._next():
+                begun = time.monotonic()
+                with guard.guarded("finding out the version of code and data"):
+                    self._work_off(asked, self._finish_by)
+                took = time.monotonic() - begun
+                with self._changed:
+                    self._changed.wait_for(lambda: self._hurry, min(_REST * took, _MAX_REST_S))
+        finally:
+            with self._changed:
+                self._running = False
+                self._changed.notify_all()
+
+    def _next(self) -> list[_Asked]:
+        with self._changed:
+            asked, self._waiting = self._waiting, []
+            if not asked:  # from here on, whoever asks starts another thread
+                self._running = False
+            return asked
+
+    def _work_off(self, asked: list[_Asked], deadline: float) -> None:
+        """Examine what was asked, all that is the same only once."""
+        self._current = asked
+        groups: dict[Any, list[_Asked]] = {}
+        for one in asked:
+            groups.setdefault((one.moment, one.where, one.settings), []).append(one)
+        if asked:
+            deadline = min(deadline, time.monotonic() + asked[0].settings.timeout)
+        for group in groups.values():
+            first = group[0]
+            earliest = min((one.at for one in group if one.at is not None), default=None)
+            buffer = Path(first.journal.settings.path)
+            try:
+                found = examine(first.where, first.settings, deadline, moment=earliest, buffer=buffer)
+            except Exception as error:  # the guard: each workflow of the group has lost its record
+                for one in group:
+                    one.journal.drop("version")
+                guard.report_internal_error("finding out the version of code and data", error)
+                continue
+            for one in group:
+                self._write(one, found)
+        self._current = []
+
+    def _write(self, asked: _Asked, found: Examination) -> None:
+        """Write a version record; that of an end only if it says something new."""
+        if asked.journal in self._given_up:
+            return
+        key = (asked.journal, asked.workflow_id)
+        fields = dict(found.fields)
+        digest = _digest(fields)
+        if asked.moment == "start":
+            self._found[key] = digest
+        elif self._found.pop(key, None) == digest:
+            return
+        with guard.guarded("keeping the list of packages"):
+            _keep(asked.journal, found, fields)
+        record = records.Version(
+            workflow_id=asked.workflow_id, moment=asked.moment, at=asked.asked_at, **fields
+        )
+        asked.journal.append_addition(records.encode(record))
+
+
+def note_opening(journal: Journal, workflow_id: str, repository: Repository | None) -> None:
+    """Have the version found out on which a workflow begins to run."""
+    settings = runtime.get().settings.versions
+    if not (settings.code or settings.data or settings.packages) or _is_further_rank():
+        return
+    recorder = _recorder()
+    recorder.settings[journal, workflow_id] = settings
+    moment = recorder.moment() if repository is not None else None
+    where = surroundings(repository)
+    recorder.ask(_Asked(journal, workflow_id, "start", moment, where, settings, clock.now()))
+
+
+def note_ending(journal: Journal, workflow_id: str) -> None:
+    """Have it found out whether something moved while a workflow ran."""
+    recorder = _recorder_of_process
+    if recorder is None or recorder.process != os.getpid():
+        return
+    settings = recorder.settings.pop((journal, workflow_id), None)
+    if settings is not None:
+        where = surroundings(code.repository_of_program())
+        recorder.ask(_Asked(journal, workflow_id, "end", None, where, settings, clock.now()))
+
+
+def finish_versions() -> None:
+    """Wait a little for what is still being found out: at the end of a process, or before it goes on."""
+    recorder = _recorder_of_process
+    if recorder is not None and recorder.process == os.getpid() and recorder.is_busy():
+        recorder.finish(runtime.get().settings.versions.timeout)
+
+
+def _give_up(journal: Journal) -> None:
+    recorder = _recorder_of_process
+    if recorder is not None and recorder.process == os.getpid():
+        recorder.give_up(journal)
+
+
+_recorder_of_process: VersionRecorder | None = None
+
+
+def _recorder() -> VersionRecorder:
+    """Return the recorder of this process; a forked child has one of its own."""
+    global _recorder_of_process  # noqa: PLW0603 - one slot per process
+    recorder = _recorder_of_process
+    if recorder is None or recorder.process != os.getpid():
+        recorder = _recorder_of_process = VersionRecorder()
+        set_finish(finish_versions)
+    active = runtime.get()
+    if finish_versions not in active.before_close:
+        active.before_close.insert(0, finish_versions)
+        active.before_idle_close.append(_give_up)
+    return recorder
+
+
+def _is_further_rank() -> bool:
+    """Whether another rank records the versions of this one's workflows, which are the same in all ranks."""
+    rank, _ = launchers.rank_and_world_size()
+    job = launchers.current_job()
+    return rank not in (None, 0) and job is not None and job.job_id is not None
+
+
+def _keep(journal: Journal, found: Examination, fields: dict[str, Any]) -> None:
+    """Keep packages and patch in the object store beside the journal."""
+    if journal.path is None:
+        return
+    folder, mode = journal.path.parent.parent, journal.settings.file_mode
+    if found.packages is not None:
+        keep_object(folder, found.packages, mode)
+    if found.patch is not None:
+        fields["patch_sha256"] = keep_object(folder, found.patch, mode)
+
+
+def _digest(fields: dict[str, Any]) -> bytes:
+    """Return a digest of what must differ for an end to be recorded."""
+    kept = {name: value for name, value in fields.items() if name not in _VOLATILE}
+    if kept.get("code"):
+        kept["code"] = {name: value for name, value in kept["code"].items() if name not in _VOLATILE}
+    return hashlib.sha256(msgspec.json.encode(kept, order="sorted")).digest()

@@ -1,0 +1,1 @@
+"""What leaves flowprov for other programs, each in its own form."""

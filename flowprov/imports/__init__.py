@@ -1,0 +1,1 @@
+"""What comes into flowprov from other programs: it becomes records of a journal."""

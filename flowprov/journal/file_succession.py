@@ -1,0 +1,394 @@
+"""The succession of the files of a journal: why one is left, and how recording goes on in the next.
+
+Flows in: what happens to the file: it is as large as it should become, or somebody removes, moves, cuts or
+closes it. Flows out: another file, whose header names the one before, and the end of that one.
+
+A journal rolls when its file has reached ``journal.roll_bytes``. First the next file is created; where that
+fails, recording goes on in this one, and it is tried again at the next heartbeat. Then nobody appends to this
+one any more, and the maintenance ends it with its footer. So a kill at any moment finds each record in one of
+the two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import msgspec
+
+from flowprov import guard, records
+from flowprov.ids import new_journal_id
+from flowprov.journal import files
+from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.end import End, create_footer
+from flowprov.journal.event_counts import EventCounts, holds_line, may_be_uncounted
+from flowprov.journal.files import Fate, JournalFile, fate_of
+from flowprov.journal.format import RESERVED_SLOT
+from flowprov.journal.header import Identity
+from flowprov.journal.interruptions import pass_on
+from flowprov.journal.left_file import LeftFile, holding_others
+from flowprov.journal.line_appender import TRIAL, LineAppender, raise_not_open
+from flowprov.journal.mmap_writer import MmapWriter
+from flowprov.journal.opening import OpenFile, create_writer, open_file
+from flowprov.journal.protocols import Maintenance, ScopeHolder
+from flowprov.journal.queued_writer import QueuedWriter
+from flowprov.journal.write_failures import JournalFull, warn_gone
+from flowprov.journal.writer import SizeLimits, Writer
+from flowprov.settings import JournalSettings
+
+_MAX_LEFT = 2  # files that wait for their footers
+# The header of a file names all before it. So that it stays short, files become twice as large whenever a
+# process has left so many: 64 MB up to 16 GB of records, and 1,500 files for a terabyte.
+_DOUBLED_AFTER = 256
+
+
+class FileSuccession(LineAppender):
+    """Appends to one file after the other.
+
+    Attributes
+    ----------
+    next_number
+        Function that returns the number of a new task.
+    open_scopes
+        What is open now, by task number or workflow id: scopes, and loops, which know their iteration.
+        Heartbeats read it.
+    """
+
+    def __init__(
+        self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None
+    ) -> None:
+        super().__init__(settings, identity, maintenance)
+        self.next_number = itertools.count().__next__
+        self.open_scopes: dict[records.LocalId, ScopeHolder] = {}
+        self._openings: dict[str, bytes] = {}
+        self._end: End | None = None
+        self._open_records_in = self.journal_id  # the first of the files that are read as one
+        self._forget_files()
+
+    def _forget_files(self) -> None:
+        """Forget the files before, in a forked child: they belong to the parent."""
+        self._left: list[LeftFile] = []
+        self._last_left: LeftFile | None = None
+        self._next: OpenFile | None = None
+        self._next_id: str | None = None
+        self._rolls = self._bytes_before = self._size = 0
+
+    def _left_writers(self) -> list[Writer]:
+        """Return the writers of files that were left, or that are being created."""
+        next_file = self._next
+        return [left.opened.writer for left in self._left] + ([] if next_file is None else [next_file.writer])
+
+    # -- going on in a next file -------------------------------------------------------------------------
+
+    def limits(self) -> SizeLimits:
+        """Return how large the file may become."""
+        most, roll_bytes = self.settings.max_bytes, self.settings.roll_bytes
+        return SizeLimits(
+            None if most is None else most - self._bytes_before,
+            None if roll_bytes is None else roll_bytes << self._rolls // _DOUBLED_AFTER,
+        )
+
+    def roll(self, full: Writer, *, in_event: bool = False) -> None:
+        """Go on in a next file; where that fails, in this one until the next heartbeat.
+
+        Parameters
+        ----------
+        full
+            The writer of the file that should grow no more; nothing happens if there is another by now.
+        in_event
+            Whether an event is being appended, and not a control line.
+        """
+        full.limits = full.limits._replace(roll_bytes=None)
+        if self._busy or self.closed:
+            return
+        self._settle_all()  # lines that may stand in this file
+        # First of all: a signal handler that records an event here might roll, too.
+        self._busy = True
+        try:
+            if self._writer is full and self._opened is not None:
+                self._leave(full, self._opened, in_event=in_event)
+        except (OSError, JournalFull) as error:
+            pass_on(error)
+            guard.count(f"going on in a next file: {type(error).__name__}")
+            guard.warn_once(
+                f"roll {self.journal_id}",
+                "flowprov could not create the file in which %s should go on (%s). Recording goes on in this "
+                "one, and it is tried again every %g seconds.",
+                self.path,
+                error,
+                self.settings.heartbeat,
+            )
+        finally:
+            self._busy = False
+
+    def _leave(self, writer: Writer, opened: OpenFile, *, in_event: bool) -> None:
+        """Leave the file for a next one, unless it holds nothing yet, or something has happened to it."""
+        if writer.end() <= opened.beginning or self._fate() is not None:
+            return  # what happened to it is seen at the next heartbeat
+        most = self.limits().max_bytes
+        if most is not None and most - writer.end() < 2 * opened.beginning:
+            return  # it is the last one
+        if isinstance(writer, MmapWriter):
+            # Only a file that is written plainly can be kept from other threads.
+            writer = self._writer = writer.write_plainly()
+        with holding_others(writer):
+            self._go_on_in_next(writer, opened, in_event=in_event)
+
+    def _go_on_in_next(self, writer: Writer, opened: OpenFile, *, in_event: bool) -> None:
+        """Create the next file, and append to it from now on; nobody else appends meanwhile."""
+        ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        first_number = self.next_number()
+        try:
+            journal_id = self._next_id = self._next_id or new_journal_id()  # of a try that was interrupted
+            following = self._next = self._create_next(writer, opened, first_number, ancestors)
+            left = LeftFile(opened._replace(writer=writer), self._counts, list(self.open_scopes))
+            counts = EventCounts()
+            if may_be_uncounted(in_event=in_event):
+                left.counts.distrust()
+                counts.distrust()
+            before, lefts, rolls = self._bytes_before + writer.end(), [*self._left, left], self._rolls + 1
+            writer.limits = writer.limits._replace(roll_bytes=0)  # who waits to append is sent to the next
+        except BaseException:  # of a signal handler: it passes on
+            writer.limits = writer.limits._replace(roll_bytes=None)
+            if (unused := self._next) is not None:
+                self._next = None
+                files.discard(JournalFile(unused.path, unused.file))
+            raise
+        # No call until the end: an exception from outside finds all of this done or nothing.
+        self._previous = self.journal_id
+        self._left, self._last_left = lefts, left
+        self._bytes_before, self._rolls = before, rolls
+        self.ancestors = ancestors
+        self.first_number = first_number
+        self.journal_id = journal_id
+        self._opened, self.path, self._writer = following, following.path, following.writer
+        self._next = self._next_id = self._writer_append = None
+        self._counts, self.count = counts, counts.count
+        self._watched = False
+        self.fast_append = raise_not_open
+        if len(lefts) > _MAX_LEFT or self._maintenance is None:
+            self.end_left_files()
+
+    def _create_next(
+        self, writer: Writer, opened: OpenFile, first_number: int, ancestors: list[tuple[str, int]]
+    ) -> OpenFile:
+        most, is_late = self.limits().max_bytes, False
+        limits = self.limits()._replace(max_bytes=None if most is None else most - writer.end())
+
+        def create() -> OpenFile:
+            following = open_file(
+                self.settings,
+                self.identity,
+                self._campaign,
+                self._next_id or "",
+                first_number=first_number,
+                ancestors=ancestors,
+                previous=self.journal_id,
+                limits=limits,
+                beside=opened.path,
+            )
+            if is_late:
+                files.discard(JournalFile(following.path, following.file))
+            return following
+
+        if not isinstance(writer, QueuedWriter):
+            return create()
+        following = writer.run(create)
+        if following is None:
+            is_late = True
+            raise TimeoutError("its file system does not answer")
+        return following  # type: ignore[no-any-return]
+
+    def _discard_unused(self) -> None:
+        """Remove a next file that was created, and that an exception from outside kept from being used."""
+        if self._next_id is not None and self._opened is not None and not self._busy:
+            path = self._opened.path
+            unused = path.with_name(path.name.replace(self.journal_id, self._next_id))
+            self._next_id = None
+            try:
+                os.unlink(unused)  # noqa: PTH108 - as in files
+            except OSError as error:  # as a rule there is none
+                pass_on(error)
+
+    def end_left_files(self) -> None:
+        """Write the footers of the files that were left for a next one, and close them."""
+        with self._lock:
+            while self._left:
+                self._left[0].end(sync=self.settings.sync != "off")
+                del self._left[0]
+
+    def _holds(self, line: bytes) -> bool:
+        return super()._holds(line) or (self._last_left is not None and self._last_left.holds(line))
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write the footer, cut the padding and close the file; an interrupted call may be repeated."""
+        with self._lock:
+            self.end_left_files()
+            self._discard_unused()
+            if self._writer is None:
+                self.closed = True
+                return
+            if not self.closed:
+                fate = self._fate()
+                removed = fate == "removed" or (fate == "closed" and not self._reopen_file())
+                if removed or fate == "closed":
+                    lost = self.counts()[1] if removed else 0
+                    warn_gone(self.path, fate or "removed", lost, goes_on=False)
+                if not removed:
+                    self._writer.limits = self._writer.limits._replace(roll_bytes=None)
+                    self._end = self._write_footer()
+                    self._size = self._writer.end()
+                self.closed = True
+                if self.settings.sync != "off" and not removed:
+                    self._writer.sync()
+            self._writer.close()
+
+    def _write_footer(self) -> End | None:
+        footer = create_footer(self.counts(), self.open_scopes)
+        error = self._append_control(records.encode(footer))
+        # On a full disk the slot behind the header is left: it was reserved for this.
+        if error is not None and not self._write_to_slot(footer):
+            guard.warn_once(f"footer {self.journal_id}", "flowprov could not close %s: %s", self.path, error)
+        if self._opened is None or isinstance(self._writer, QueuedWriter):  # its file may hang
+            return None
+        return End(self._opened.path, self._opened.file, footer)
+
+    def _write_to_slot(self, record: records.Heartbeat | records.Footer) -> bool:
+        line = records.encode(record)
+        if len(line) >= RESERVED_SLOT:
+            line = records.encode(msgspec.structs.replace(record, internal_errors=None))
+        with self._lock:  # a late heartbeat must not overwrite the footer
+            return not self.closed and self._opened is not None and self._opened.reserved_slot.write(line)
+
+    # -- what befalls the file ---------------------------------------------------------------------------
+
+    def _fate(self) -> Fate:
+        """Return what somebody else has done to the file; None for nothing."""
+        opened, writer = self._opened, self._writer
+        if opened is None or writer is None or self.closed:
+            return None
+
+        def look() -> Fate:
+            return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
+
+        fate: Fate = writer.run(look) if isinstance(writer, QueuedWriter) else look()
+        return fate
+
+    def check_file(self) -> None:
+        """Go on in another file if somebody has removed, moved, cut or closed the present one.
+
+        Records that are gone with a removed file count as dropped in the next one. What a cut file has lost
+        is found by its own footer. Where the records of their openings are gone, open workflows are opened
+        again. Maintenance calls this at each heartbeat, capture when a workflow opens.
+        """
+        with self._lock:
+            fate, path = self._fate(), self.path
+            if fate is None or self._busy:
+                return
+            self._busy = True
+            try:
+                kept, lost = self._leave_file(fate)
+            finally:
+                self._busy = False
+            warn_gone(path, fate, lost, goes_on=True)
+            for workflow_id, line in self._openings.items():
+                if workflow_id in self.open_scopes and workflow_id not in kept:
+                    self.append(line)
+            self._settle_all()
+
+    def _leave_file(self, fate: Fate) -> tuple[set[str], int]:
+        """Close the file, and have the next record create another.
+
+        Returns
+        -------
+        set, int
+            The workflows whose openings the file keeps, and how many records are lost.
+        """
+        if fate == "closed" and not self._reopen_file():
+            fate = "removed"
+        writer, opened = self._writer, self._opened
+        if writer is None or opened is None:
+            return set(), 0
+        out_of_reach = not opened.file.is_ours()
+        if out_of_reach:
+            writer.close()
+        elif isinstance(writer, MmapWriter):
+            # From here on no other thread writes to this file. Where it was cut, nobody touches a page that
+            # is gone, which would kill the process.
+            writer = self._writer = writer.write_plainly()
+        with holding_others(writer):
+            if self._maintenance is not None:
+                self._maintenance.forget(self)
+            if not out_of_reach:
+                self._counts.distrust()  # another thread may have appended what it did not count yet
+            if fate != "removed":
+                if fate != "moved":
+                    self._append_control(b"\n")  # the last line may have lost its end
+                kept = set() if fate == "moved" else self._openings_in(writer)
+                self.close()
+                self._rotate()
+                self._counts.distrust()  # it counts that event here
+                return kept, 0
+            _, lost, dropped = self.counts()
+            writer.close()
+            self._rotate()
+            self._carry(dropped, lost)
+            return set(), lost
+
+    def _reopen_file(self) -> bool:
+        """Open a file again that the program has closed, to end it; return False if it is not there."""
+        opened, writer = self._opened, self._writer
+        if opened is None or writer is None:
+            return False
+        is_mapped = isinstance(writer, MmapWriter)
+        if not is_mapped:
+            writer.close()  # else other threads would append by it, beside the one that is created here
+        if not opened.file.reopen():
+            return False
+        if not is_mapped:
+            self._writer = create_writer(self.settings, opened, self.limits())
+        return True
+
+    def append_opening(self, workflow_id: str, line: bytes) -> None:
+        """Append the opening of a workflow, and keep it for as long as the workflow is open."""
+        self.check_file()
+        self._openings = {key: kept for key, kept in self._openings.items() if key in self.open_scopes}
+        self._openings[workflow_id] = line
+        self.append(line)
+
+    def _openings_in(self, writer: Writer) -> set[str]:
+        return {workflow_id for workflow_id, line in self._openings.items() if holds_line(writer, line)}
+
+    def try_again(self) -> None:
+        """Try again what failed for a while: to append, to map the file, to go on in a next one."""
+        with self._lock:
+            if self.closed:
+                return
+            if self._stoppage is not None and self._stoppage.may_pass():
+                self._stoppage.retry_at = 0.0
+                self._append_or_stop(TRIAL)
+            plain_writer = self._writer
+            was_mapped = self._opened is not None and isinstance(self._opened.writer, MmapWriter)
+            if self._stoppage is None and was_mapped and isinstance(plain_writer, AppendWriter):
+                try:
+                    limits = self.limits()._replace(roll_bytes=None)
+                    self._writer = plain_writer.map_again(
+                        lambda file, begin: MmapWriter(file, limits, begin=begin)
+                    )
+                except (OSError, JournalFull) as error:  # it is tried again at the next heartbeat
+                    pass_on(error)
+            self._discard_unused()
+            if self._writer is not None:
+                self._writer.limits = self.limits()
+
+    def _rotate(self) -> None:
+        """Have the next record create a new file; task numbers so far still mean the tasks of this file."""
+        self._bytes_before, self._size = self._bytes_before + self._size, 0
+        self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        if self.path is not None:
+            self._previous = self.journal_id
+        self.first_number = self.next_number()
+        self.journal_id = self._open_records_in = new_journal_id()
+        self._reset()

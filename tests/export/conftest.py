@@ -1,0 +1,103 @@
+"""A buffer with what exports must get through; it is recorded once."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import run
+
+HOSTILE = 'weird\n<b onclick="x">\0 \\ "quoted" \u202e ../../etc/passwd'
+
+_PROGRAM = f"""
+    import asyncio, multiprocessing, os, pathlib, time
+    import flowprov
+
+    HOSTILE = {HOSTILE!r}
+
+    @flowprov.task
+    def load(path, token="hunter2", url="https://me:secret@host/x"):
+        flowprov.use_artifact(path, kind="dataset")
+        return {{"rows": 2, "nan": float("nan"), "large": 2**60}}
+
+    @flowprov.task
+    def fail():
+        raise ValueError("no <b>")
+
+    @flowprov.task
+    def helper(n):
+        return n * 2
+
+    @flowprov.task
+    async def wait(n):
+        await asyncio.sleep(0.01 * n)
+
+    async def overlap():
+        await asyncio.gather(*map(wait, (1, 2, 3)))
+
+    if __name__ == "__main__":
+        pathlib.Path("data.csv").write_text("a,b")
+        pathlib.Path("odd\\n<i>.bin").write_bytes(b"odd")
+        with flowprov.campaign("nightly", campaign_id="c1"), flowprov.workflow("train", used={{"lr": 0.5}}):
+            load("data.csv")
+            try:
+                fail()
+            except ValueError:
+                pass
+            for epoch in flowprov.EpochLoop(2):
+                helper(epoch)
+            try:
+                for _ in flowprov.Loop(1, name="broken"):
+                    fail()
+            except ValueError:
+                pass
+            asyncio.run(overlap())
+            for _ in range(2):
+                with flowprov.workflow("again", workflow_id="again"):
+                    helper(3)
+            with flowprov.task_scope("pool"):
+                child = multiprocessing.get_context("fork").Process(target=helper, args=(7,))
+                child.start()
+                child.join()
+            with flowprov.task_scope(HOSTILE, used={{"a": {{HOSTILE: HOSTILE}}}}):
+                pathlib.Path("model.bin").write_bytes(b"model")
+                flowprov.log_artifact("model.bin", "../../model", kind="checkpoint", epoch=3)
+                flowprov.log_artifact("odd\\n<i>.bin")
+            with flowprov.workflow(HOSTILE, workflow_id="../a b:c"):
+                helper(1)
+"""
+_KILLED = """
+    import os, signal, flowprov
+
+    @flowprov.task
+    def inner():
+        return 1
+
+    @flowprov.task
+    def outer():
+        inner()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with flowprov.campaign("killed", campaign_id="k1"), flowprov.workflow("Doomed"):
+        flowprov.use_artifact("data.csv")
+        with flowprov.task_scope("before"):
+            pass
+        outer()
+"""
+_TELEMETRY = {f"FLOWPROV__TELEMETRY_CAPTURE__{kind}": "true" for kind in ("CPU", "MEM")}
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of two programs, of which the second was killed.
+
+    Campaign c1 has artifacts, a failure, a correction, a second attempt, tasks that overlap, a process of its
+    own, telemetry, and names that no format likes; campaign k1 has a workflow without an end.
+    """
+    folder = tmp_path_factory.mktemp("export")
+    run(_PROGRAM, folder, env=_TELEMETRY)
+    (folder / "program.py").rename(folder / "train.py")
+    run(_KILLED, folder, status=-signal.SIGKILL)
+    return folder
