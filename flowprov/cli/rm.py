@@ -22,8 +22,8 @@ from flowprov.cli.verify import sink_probes
 from flowprov.journal.format import find_journals
 from flowprov.journal.object_store import remove_objects
 from flowprov.journal.summary import JournalSummary
+from flowprov.read import digest_file, merged_file
 from flowprov.read.campaign_names import campaign_of, find_campaign
-from flowprov.read.digest_file import NAME
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
 from flowprov.read.source import Source
@@ -138,8 +138,9 @@ def _remove(journals: _Journals) -> None:
     for campaign_folder in {folder.parent for folder in folders}:
         if not find_journals(campaign_folder):  # an older folder may be that of several campaigns
             remove_objects(campaign_folder)
-        for path in (campaign_folder / NAME, *campaign_folder.glob(f"{NAME}.*")):
-            path.unlink(missing_ok=True)
+        for name in (digest_file.NAME, merged_file.NAME):
+            for path in (campaign_folder / name, *campaign_folder.glob(f"{name}.*")):
+                path.unlink(missing_ok=True)
     for folder in folders:
         with contextlib.suppress(OSError):  # something else lies there
             os.rmdir(folder)  # noqa: PTH106 - a folder that is not empty stays

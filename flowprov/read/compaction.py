@@ -15,6 +15,7 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import unanswered
 from flowprov.read.digest import Digest
 from flowprov.read.digest_file import keep_digests
+from flowprov.read.merged_file import merge_small_files
 from flowprov.read.parquet_files import parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
 
@@ -77,5 +78,7 @@ def compact(
                 return result
             known[by_id[home].path] = digest
             extracts[home] = digest.extract()
-    keep_digests(known, {path: parquet_path(path) for path in known})
+    files = {path: parquet_path(path) for path in known}
+    keep_digests(known, files)
+    merge_small_files(files.values(), writer)
     return result

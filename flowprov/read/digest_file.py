@@ -70,8 +70,8 @@ def known_digests(journals: Iterable[Path], parquet_path_of: Mapping[Path, Path]
         entry = contents[folder].get(_key(journal))
         if (
             entry is None
-            or entry.journal != _state(journal)
-            or entry.parquet != _state(parquet_path_of[journal])
+            or entry.journal != state_of(journal)
+            or entry.parquet != state_of(parquet_path_of[journal])
         ):
             continue
         digest = decode_digest(entry.digest)
@@ -104,7 +104,7 @@ def _write(folder: Path, digests: Mapping[Path, Digest], parquet_path_of: Mappin
     mode = _OTHERS_MAY
     for journal, digest in digests.items():
         mode &= journal.stat().st_mode  # who may read the journals
-        state, state_of_file = _state(journal), _state(parquet_path_of[journal])
+        state, state_of_file = state_of(journal), state_of(parquet_path_of[journal])
         if state is not None and state_of_file is not None and state.size == digest.length:
             entries[_key(journal)] = _Entry(state, state_of_file, encode_digest(digest))
     new = folder / f"{NAME}.{os.getpid()}.new"
@@ -137,7 +137,8 @@ def _key(journal: Path) -> str:
     return f"{journal.parent.name}/{journal.name}"
 
 
-def _state(path: Path) -> FileState | None:
+def state_of(path: Path) -> FileState | None:
+    """Return the state of a file; None if there is none, or it is no regular one."""
     try:
         found = os.stat(path)  # noqa: PTH116 - this is asked of thousands of files
     except OSError:

@@ -24,7 +24,7 @@ logger = logging.getLogger("flowprov")
 
 SUFFIX = ".parquet"
 _MAGIC = b"PAR1"
-DIGEST_KEY = "flowprov"
+METADATA_KEY = "flowprov"
 TASK_COLUMNS = {
     "type": "VARCHAR",
     "task_id": "JSON",
@@ -154,7 +154,7 @@ def _digests_in(candidates: Mapping[str, Path]) -> dict[Path, Digest]:
     found: dict[Path, Digest] = {}
     unusable: dict[Path, str] = {}
     with connect(threads="1") as connection:  # more of them only wait for each other here
-        for name, data in _metadata_of(connection, list(candidates)):
+        for name, data in metadata_of(connection, list(candidates)):
             digest = None if data is None else decode_digest(data)
             if digest is not None and digest.fits(candidates[name]):
                 found[candidates[name]] = digest
@@ -167,20 +167,20 @@ def _digests_in(candidates: Mapping[str, Path]) -> dict[Path, Digest]:
     return found
 
 
-def _metadata_of(connection: Any, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the bytes of the digest of each file; None of a file that cannot be read."""
+def metadata_of(connection: Any, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield what flowprov wrote into the metadata of each file; None of a file that cannot be read."""
     try:
         yield from _query_metadata(connection, names)
     except import_duckdb().Error:  # one of them is damaged
         whole = [name for name in names if _is_whole(Path(name))]
         yield from ((name, None) for name in set(names).difference(whole))
         if len(whole) < len(names):
-            yield from _metadata_of(connection, whole)
+            yield from metadata_of(connection, whole)
         elif len(whole) == 1:
             yield whole[0], None
         else:
             for name in whole:
-                yield from _metadata_of(connection, [name])
+                yield from metadata_of(connection, [name])
 
 
 def _query_metadata(connection: Any, names: Sequence[str]) -> list[tuple[str, bytes | None]]:
@@ -188,7 +188,7 @@ def _query_metadata(connection: Any, names: Sequence[str]) -> list[tuple[str, by
         return []
     rows = connection.execute(
         "select file_name, value from parquet_kv_metadata($1) where key = $2",
-        [list(names), DIGEST_KEY.encode()],
+        [list(names), METADATA_KEY.encode()],
     ).fetchall()
     return list({**dict.fromkeys(names), **dict(rows)}.items())
 
@@ -217,7 +217,8 @@ def report_unusable(unusable: Mapping[Path, str]) -> None:
         path, reason = next(iter(new.items()))
         others = f" Nor {len(new) - 1} other such files." if len(new) > 1 else ""
         logger.warning(
-            "flowprov does not use %s: it %s.%s It reads the journal; flowprov compact writes the file anew.",
+            "flowprov does not use %s: it %s.%s It reads what that was made from. Without the file, flowprov "
+            "compact writes it anew.",
             path,
             reason,
             others,

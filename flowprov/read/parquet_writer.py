@@ -1,6 +1,7 @@
 """Write the Parquet files of closed journals: the same records, for fast reading.
 
-Flows in: closed journals. Flows out: ``x.parquet`` beside each ``x.jsonl``.
+Flows in: closed journals. Flows out: ``x.parquet`` beside each ``x.jsonl``; and from many of these, one that
+is merged.
 
 A file holds the tasks that stand by themselves as columns, and all other lines as they are. It is written
 under another name and renamed, so nobody sees a part of one. To remove it loses nothing.
@@ -9,11 +10,14 @@ under another name and renamed, so nobody sees a part of one. To remove it loses
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import operator
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -23,10 +27,19 @@ from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import Extract
 from flowprov.read.digest import Digest, create_digest, encode_digest
-from flowprov.read.parquet_files import DIGEST_KEY, TASK_COLUMNS, connect, import_duckdb, parquet_path, quoted
+from flowprov.read.parquet_files import (
+    METADATA_KEY,
+    TASK_COLUMNS,
+    connect,
+    import_duckdb,
+    parquet_path,
+    quoted,
+)
 from flowprov.records import Correction, Footer, Header, Heartbeat, LocalId, OpenTask, Task, prefix_of
 
 logger = logging.getLogger("flowprov")
+
+T = TypeVar("T")
 
 _MAX_LINE = 32 << 20
 _MEMORY = "512MB"
@@ -79,13 +92,55 @@ class ParquetWriter:
         if created is None:
             return None
         digest, extract = created
-        path = parquet_path(journal.path)
+        return self._write_beside(
+            parquet_path(journal.path),
+            [journal.path],
+            lambda new: self._write(journal, digest, extract, new),
+        )
+
+    def merge(self, files: Sequence[Path], path: Path, members: bytes) -> None:
+        """Write the tasks that are columns in some Parquet files into one file.
+
+        Parameters
+        ----------
+        files
+            The Parquet files of journals.
+        path
+            The new file.
+        members
+            What its metadata says of them.
+
+        Raises
+        ------
+        OSError
+            If one of the files went away.
+        FlowprovError
+            If the file cannot be written.
+        """
+
+        def write(new: Path) -> bool:
+            self._connection.execute("set variable members = $1", [members])
+            listed = ", ".join(quoted(str(file)) for file in files)
+            self._connection.execute(
+                f"copy (select * from read_parquet([{listed}]) where line is null) "  # noqa: S608 - quoted
+                f"to {quoted(str(new))} (format parquet, compression zstd, "
+                f"kv_metadata {{{METADATA_KEY}: getvariable('members')}})"
+            )
+            return True
+
+        self._write_beside(path, files, write)
+
+    def _write_beside(
+        self, path: Path, sources: Sequence[Path], write: Callable[[Path], T | None]
+    ) -> T | None:
+        """Write a file under another name and rename it, unless it turns out that there is none."""
         new = path.with_name(f"{path.name}.{new_journal_id()}.new")
         try:
-            written = self._write(journal, digest, extract, new)
+            written = write(new)
             if written is None:
                 return None
-            os.chmod(new, stat.S_IMODE(journal.path.stat().st_mode))  # noqa: PTH101 - who may read the journal
+            modes = [stat.S_IMODE(source.stat().st_mode) for source in sources]
+            os.chmod(new, functools.reduce(operator.and_, modes))  # noqa: PTH101 - who may read all of them
             os.replace(new, path)  # noqa: PTH105
         except self._duckdb.IOException as error:
             raise FlowprovError(
@@ -121,7 +176,7 @@ class ParquetWriter:
             f"copy (select {_columns(journal.header)}, null as line from {source} "  # noqa: S608 - quoted
             f"where type = 'task' and task_id not in (from special) "
             f"union all by name select line from unusual) to {quoted(str(path))} "
-            f"(format parquet, compression zstd, kv_metadata {{{DIGEST_KEY}: getvariable('digest')}})"
+            f"(format parquet, compression zstd, kv_metadata {{{METADATA_KEY}: getvariable('digest')}})"
         )
         rows = execute("select count(*) from read_parquet($1)", [str(path)]).fetchone()[0]
         return digest if rows == usual + len(lines) else None

@@ -27,6 +27,7 @@ from flowprov.read.answers.tables import (
 from flowprov.read.duck_tables import DuckTables, UnreadableJournalsError
 from flowprov.read.frames import COLUMNS, samples_to_frame, to_dicts
 from flowprov.read.in_place import JournalInPlace
+from flowprov.read.merged_file import with_merged
 from flowprov.read.parquet_files import UnreadableFilesError, has_duckdb, report_unusable
 from flowprov.read.questions import (
     CampaignSource,
@@ -211,7 +212,7 @@ def _add_tasks(
         left_out += tasks.left_out
         for first in range(0, len(tasks.rows), _BATCH):
             tables.append("tasks", COLUMNS, to_dicts(tasks.rows[first : first + _BATCH]))
-    tables.add_files("tasks", files, journals, left_out)
+    tables.add_files("tasks", with_merged(files, without), journals, left_out)
 
 
 def _load_runs(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
