@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +37,23 @@ settings.register_profile(
 settings.load_profile("flowprov")
 
 
+@pytest.fixture(scope="session")
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Have this process, and those that it starts, use a temporary folder of their own.
+
+    What cannot be written goes there, and every reader of the same user looks there.
+    """
+    tmp_path_factory.getbasetemp()  # pytest keeps its folders for a while: they stay where they are
+    with tempfile.TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o1777)  # some tests are other users
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", folder)
+            patch.setattr(tempfile, "tempdir", None)
+            yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
-def fresh_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def fresh_start(monkeypatch: pytest.MonkeyPatch, temporary_folder: Path, tmp_path: Path) -> Iterator[None]:
     """Remove the state of earlier tests and the settings of the machine."""
     for name in list(os.environ):
         if name.startswith("FLOWPROV") and not name.startswith("FLOWPROV_TEST"):
@@ -46,6 +63,8 @@ def fresh_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     runtime.reset()
     yield
     runtime.reset()
+    for left in temporary_folder.glob("flowprov_buffer_*"):
+        shutil.rmtree(left)
 
 
 def _skip_own_repository(monkeypatch: pytest.MonkeyPatch) -> None:

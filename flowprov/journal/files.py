@@ -87,6 +87,7 @@ def create_beside(path: Path, campaign_id: str, hostname: str, journal_id: str, 
     return _create_in(path.parents[2], campaign_id, hostname, journal_id, mode)
 
 
+_TRIES = 20  # as many files and folders as a process that removes a buffer may be ahead of this one
 UNWRITTEN = ".unwritten"
 """The suffix of the empty file that stands for a journal that could not be written."""
 
@@ -161,6 +162,15 @@ def _is_removed_on_nfs(file: OwnFile) -> bool:
 
 def _create_in(buffer: Path, campaign_id: str, hostname: str, journal_id: str, mode: int) -> JournalFile:
     path = journal_path(buffer, campaign_id, hostname, os.getpid(), journal_id)
+    for _ in range(_TRIES):
+        try:
+            return _create_at(path, buffer, mode)
+        except FileNotFoundError as error:  # noqa: PERF203 - somebody removes the buffer just now
+            pass_on(error)
+    return _create_at(path, buffer, mode)
+
+
+def _create_at(path: Path, buffer: Path, mode: int) -> JournalFile:
     create_folder(path.parent, mode)
     check_folders(buffer, path.parent.parent, path.parent, mode=mode)
     try:

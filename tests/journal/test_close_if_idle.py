@@ -19,11 +19,14 @@ LINE = b'{"type":"task","task_id":0}\n'
 
 
 def _count_open(folder: Path) -> int:
-    """Count the files under a folder that this process has open or mapped."""
+    """Count how often this process has journals under a folder open or mapped.
+
+    The objects beside them are written by the thread of versions, whenever it comes to that.
+    """
     process = psutil.Process()
     opened = [file.path for file in process.open_files()]
     mapped = [mapping.path for mapping in process.memory_maps()]
-    return sum(str(path).startswith(str(folder)) for path in opened + mapped)
+    return sum(path.startswith(str(folder)) and path.endswith(".jsonl") for path in opened + mapped)
 
 
 @pytest.mark.parametrize("writer", ["mapped", "write"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import flowprov
+from flowprov.journal.files import create_journal_file
 from flowprov.journal.format import find_journals
 from flowprov.journal.liveness import writer_is_gone
 from flowprov.read.verify import verify
@@ -196,3 +199,18 @@ def test_a_mapped_file_is_not_cut_by_accident(open_folder: Path) -> None:
 def _header(path: Path) -> Header:
     header: Header = only(of_type(lines_of(path), Header))
     return header
+
+
+_REMOVES = "import shutil, sys\nwhile True: shutil.rmtree(sys.argv[1], ignore_errors=True)"
+
+
+def test_a_journal_is_created_in_a_folder_that_somebody_removes_again_and_again(tmp_path: Path) -> None:
+    buffer = tmp_path / "buffer"
+    with subprocess.Popen([sys.executable, "-c", _REMOVES, str(buffer)]) as removing:
+        try:
+            for number in range(2_000):
+                created = create_journal_file(buffer, "c1", "node-1", f"{number:032x}")
+                created.file.close()
+                assert created.path.is_relative_to(buffer)
+        finally:
+            removing.kill()

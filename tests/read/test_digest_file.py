@@ -14,12 +14,14 @@ from benchmarks.read_sizes import Layout, make_buffer
 from flowprov.cli import main
 from flowprov.journal.format import find_journals
 from flowprov.read import parquet_files
+from flowprov.read.artifacts import scan
 from flowprov.read.compaction import compact
 from flowprov.read.digest_file import NAME
 from flowprov.read.parquet_files import digests_of, parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.questions import campaign_table
 from flowprov.read.source import Source
+from tests.support import only
 
 pytest.importorskip("duckdb")
 _JOURNALS = 10
@@ -44,6 +46,13 @@ def test_digests_are_read_without_opening_the_files(compacted: Path, monkeypatch
     assert file_of(compacted).exists()  # the first read wrote it anew
     monkeypatch.setattr(parquet_files, "_digests_in", None)
     assert campaign_table(compacted) == expected
+
+
+def test_campaigns_are_listed_without_searching_their_journals(
+    compacted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "open_regular", None)
+    assert only(campaign_table(compacted))["status"] == "COMPLETE"
 
 
 def test_it_is_read_by_whoever_may_read_the_journals(compacted: Path) -> None:
