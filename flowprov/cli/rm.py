@@ -130,18 +130,22 @@ def _remove(journals: _Journals) -> None:
     """Remove the journals of a campaign, its objects, and the folders that are empty then."""
     folders: dict[Path, None] = {}
     for journal in journals:
-        file = parquet_path(journal.path)
-        for path in (file, *file.parent.glob(f"{file.name}.*")):  # also what a killed compact has left
-            path.unlink(missing_ok=True)
+        _remove_copies(parquet_path(journal.path))
         journal.path.unlink(missing_ok=True)
+        _remove_copies(parquet_path(journal.path))  # what a compact wrote meanwhile
         folders[journal.path.parent] = None
     for campaign_folder in {folder.parent for folder in folders}:
         if not find_journals(campaign_folder):  # an older folder may be that of several campaigns
             remove_objects(campaign_folder)
         for name in (digest_file.NAME, merged_file.NAME):
-            for path in (campaign_folder / name, *campaign_folder.glob(f"{name}.*")):
-                path.unlink(missing_ok=True)
+            _remove_copies(campaign_folder / name)
     for folder in folders:
         with contextlib.suppress(OSError):  # something else lies there
             os.rmdir(folder)  # noqa: PTH106 - a folder that is not empty stays
             os.rmdir(folder.parent)  # noqa: PTH106
+
+
+def _remove_copies(file: Path) -> None:
+    """Remove a file that was made from journals, and what a killed process has left of it."""
+    for path in (file, *file.parent.glob(f"{file.name}.*")):
+        path.unlink(missing_ok=True)

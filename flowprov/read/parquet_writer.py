@@ -142,6 +142,9 @@ class ParquetWriter:
             modes = [stat.S_IMODE(source.stat().st_mode) for source in sources]
             os.chmod(new, functools.reduce(operator.and_, modes))  # noqa: PTH101 - who may read all of them
             os.replace(new, path)  # noqa: PTH105
+            if not all(source.exists() for source in sources):  # removed meanwhile: so is what was copied
+                path.unlink(missing_ok=True)
+                return None
         except self._duckdb.IOException as error:
             raise FlowprovError(
                 f"{path} cannot be written ({_reason(error)}). Compact where this user may write, and "

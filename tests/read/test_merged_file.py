@@ -215,3 +215,17 @@ def test_rm_removes_it_with_what_a_killed_compact_left(merged: Path) -> None:
     result = CliRunner().invoke(main, ["rm", "campaign-000", "--yes", "--source", str(buffer)])
     assert result.exit_code == 0, result.output
     assert not merged.parent.exists()
+
+
+def test_a_compact_that_goes_on_while_rm_removes_leaves_no_record(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def remove_and_replace(new: Path, path: Path) -> None:
+        path.with_suffix(".jsonl").unlink()
+        replace(new, path)
+
+    monkeypatch.setattr("flowprov.read.parquet_writer.os.replace", remove_and_replace)
+    compact_all(buffer)
+    assert [path for path in buffer.rglob("*") if path.is_file()] == []
