@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("FLOWPROV_TEST_KILLS", "20000"))
 _WAYS = [
-    (writer, way) for writer in ("auto", "mapped", "write") for way in ("plain", "signals", "forks", "both")
+    (writer, way)
+    for writer in ("auto", "mapped", "write")
+    for way in ("plain", "signals", "forks", "both", "both, rolling")
 ]
 
 _HOST = """
@@ -28,6 +30,8 @@ _HOST = """
     from flowprov.read.buffer import Buffer
 
     writer, way, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    roll_bytes = 16_384 if way.endswith(", rolling") else 64 << 20  # many files, or one
+    way = way.removesuffix(", rolling")
     chance = random.Random(f"{writer} {way}")
     ROOM = 1 << 19  # bytes of notes of one process
     PROCESSES = 4
@@ -98,7 +102,7 @@ _HOST = """
 
     def child(memory, folder):
         os.setpgid(0, 0)
-        flowprov.configure(journal={"path": str(folder), "writer": writer})
+        flowprov.configure(journal={"path": str(folder), "writer": writer, "roll_bytes": roll_bytes})
         if way in ("signals", "both"):
             signal.signal(signal.SIGALRM, ring)
             wind()
