@@ -16,7 +16,7 @@ from flowprov import records
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
 from flowprov.records import Correction, Header, Record, Task, Workflow, prefix_of
-from flowprov.values import restore
+from flowprov.values import restore_object
 
 R = TypeVar("R", bound=Record)
 
@@ -67,7 +67,7 @@ def decode_restored(line: bytes) -> Record:
 def restore_record(record: R) -> R:
     """Return a record in which markers that hold the whole value are Python values again."""
     restored: dict[str, Any] = {
-        name: restore(value)
+        name: restore_object(value)
         for name in _RESTORED_FIELDS
         if (value := getattr(record, name, None)) is not None
     }

@@ -73,11 +73,7 @@ class DuckTables:
     def __init__(self) -> None:
         duckdb = self._duckdb = import_duckdb()
         self._of_statements = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
-        self._connection = connect(python_enable_replacements="false", autoinstall_known_extensions="false")
-        for setting in ("old_implicit_casting = true", "timezone = 'UTC'", "temp_directory = ''"):
-            self._connection.execute(f"set {setting}")
-        for macro in _MACROS:
-            self._connection.execute(f"create macro {macro}")
+        self._connection = _connection()
         self._names: list[str] = []
         self._files: list[Path] = []
         self._journals: list[Path] = []
@@ -141,15 +137,29 @@ class DuckTables:
             raise
 
     def names_column(self, statement: str, columns: Iterable[str]) -> bool:
-        """Whether a statement that is right reads a column, by its plan."""
-        execute = self._connection.execute
-        execute("set disabled_optimizers = 'statistics_propagation,empty_result_pullup'")
-        try:
-            plan = "".join(row[1] for row in execute(f"explain (format json) {statement}").fetchall())
-        except (self._duckdb.Error, ValueError):
-            return False  # then the statement fails, and that is said
-        finally:
-            execute("reset disabled_optimizers")
+        """Whether a statement reads a column, by its plan; also if it cannot be planned.
+
+        Planning opens what a statement names, so it is done where nothing can be opened.
+
+        Raises
+        ------
+        UsageError
+            If the statement would do anything but read.
+        """
+        if not self._require_select(statement):
+            return False
+        created = self._connection.execute("select sql from duckdb_tables()").fetchall()
+        with _connection() as planner:
+            planner.execute("set enable_external_access = false")
+            planner.execute("set disabled_optimizers = 'statistics_propagation,empty_result_pullup'")
+            try:
+                for (sql,) in created:
+                    planner.execute(sql)
+                plan = "".join(
+                    row[1] for row in planner.execute(f"explain (format json) {statement}").fetchall()
+                )
+            except (self._duckdb.Error, ValueError):
+                return True
         return any(column in plan for column in columns)
 
     def select(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -218,6 +228,16 @@ class DuckTables:
             "lock_configuration = true",
         ):
             self._connection.execute(f"set {setting}")
+
+
+def _connection() -> Any:
+    """Return a connection to an empty database in memory, in which statements run."""
+    connection = connect(python_enable_replacements="false", autoinstall_known_extensions="false")
+    for setting in ("old_implicit_casting = true", "timezone = 'UTC'", "temp_directory = ''"):
+        connection.execute(f"set {setting}")
+    for macro in _MACROS:
+        connection.execute(f"create macro {macro}")
+    return connection
 
 
 def _selected(columns: Sequence[str], lines: Sequence[Line]) -> tuple[str, list[list[Any]]]:

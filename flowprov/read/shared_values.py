@@ -12,7 +12,7 @@ import msgspec
 
 from flowprov.ids import full_id
 from flowprov.records import Header, JsonObject
-from flowprov.values import restore
+from flowprov.values import restore_object
 
 _MAX_KNOWN = 8_192  # values of a kind that are remembered; beyond it all are forgotten
 _MAX_JSON = 4_096  # bytes of a value that is remembered
@@ -68,7 +68,7 @@ class SharedObjects(dict[bytes, Any]):
         """
         value: Any = self._decode(text) if text else None
         if b"$" in text:  # every marker begins with one, and most values have none
-            value = restore(value)
+            value = restore_object(value)
         if len(text) <= _MAX_JSON:
             if len(self) >= _MAX_KNOWN:
                 self.clear()

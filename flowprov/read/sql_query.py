@@ -166,12 +166,9 @@ def _filled(
 ) -> T:
     """Fill the tables that a statement names."""
     named = {name for name in _LOADERS if re.search(rf"\b{name}\b", sql, re.IGNORECASE)}
-    if "tasks" in named and isinstance(tables, DuckTables):
-        named.discard("tasks")
-        _add_tasks(tables, [sql], campaigns_of(source, campaign_id), without, in_place=in_place)
-    elif "tasks" not in named:
-        tables.add("tasks", COLUMNS, [])
     for name, load in _LOADERS.items():
+        if name == "tasks" and isinstance(tables, DuckTables):
+            continue
         if name in named:
             columns, lines = load(source, campaign_id)
             if len(lines) > _MANY and isinstance(tables, Tables):
@@ -182,8 +179,11 @@ def _filled(
                     name,
                 )
             tables.add(name, columns, lines)
-        elif name != "tasks":
+        else:
             tables.add(name, _COLUMNS[name], [])
+    if isinstance(tables, DuckTables):  # last, as the statement is planned with all other tables
+        found = campaigns_of(source, campaign_id) if "tasks" in named else []
+        _add_tasks(tables, [sql], found, without, in_place=in_place)
     return tables
 
 

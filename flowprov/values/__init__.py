@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from flowprov.values.budget import Limits
 from flowprov.values.mappings import as_dict, as_mapping
-from flowprov.values.markers import JSONable, restore, to_json_text
+from flowprov.values.markers import JSONable, restore, restore_object, to_json_text
 from flowprov.values.names import as_id, as_name, as_names
 from flowprov.values.redaction import is_secret_key, redact_urls
 from flowprov.values.summarizer import Summarizer, bytes_spent, plain_string_limit
@@ -31,6 +31,7 @@ __all__ = [
     "plain_string_limit",
     "redact_urls",
     "restore",
+    "restore_object",
     "tensor_json",
     "tensor_raw",
     "to_json_text",

@@ -125,6 +125,20 @@ def restore(value: JSONable) -> object:
     return holder[0]
 
 
+def restore_object(value: dict[str, JSONable]) -> dict[str, object]:
+    """Return a recorded object with its markers replaced, as :func:`restore` does.
+
+    Raises
+    ------
+    ValueError
+        If it is a marker as a whole: no writer leaves one in the place of an object.
+    """
+    restored = restore(value)
+    if not isinstance(restored, dict):
+        raise ValueError(f"a marker in the place of an object: {value}"[:200])  # noqa: TRY004 - of damaged data
+    return restored
+
+
 def to_json_text(value: object) -> str:
     """Return a restored value as JSON again, with `$float` and `$int` for what JSON cannot hold.
 

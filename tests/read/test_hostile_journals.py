@@ -33,6 +33,11 @@ HOSTILE_LINES = {
     "a machine nested 800 deep": '{"type":"machine","at":1,"values":' + _deep(800) + "}",
     "a sample nested 800 deep": '{"type":"sample","at":1,"changes":' + _deep(800) + "}",
     "lists nested 300 deep": _TASK % (1, ',"used":{"x":' + "[" * 300 + "]" * 300 + "}"),
+    **{
+        f"a marker in the place of {field}": _TASK
+        % (1, f',"subtype":"iteration","used":{{"i":1}},"generated":{{"loss":1}},"{field}":{{"$int":"5"}}')
+        for field in ("used", "generated", "custom_metadata", "telemetry_at_start")
+    },
     "NaN": _TASK % (1, ',"used":{"x":NaN}'),
     "half a surrogate pair": _TASK % (1, r',"used":{"x":"\ud800"}'),
     "a lone surrogate in a name": _TASK % ('"\\udc00"', ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,13 @@ def test_times_are_those_of_the_functions_for_dates(search: Path, engine: str) -
         "select * from '/etc/passwd'",
         "select * from pd",
         "select 1; select 2",
+        "select count(*) from tasks; copy runs to '{folder}/x.csv'",
+        "select count(*) ; from tasks",
+        "copy (select * from tasks) to '{folder}/x.csv'",
+        "create table '{folder}/tasks' as select 1; from tasks",
+        "attach '{folder}/other.db' as tasks; select 1",
+        "select * from tasks, read_csv('{fifo}')",
+        "select * from tasks, read_text('{fifo}')",
         "selec 1",
         "select nothing from runs",
         "select * from nowhere",
@@ -160,10 +168,11 @@ def test_what_does_not_read_is_refused_with_one_sentence(
     search: Path, tmp_path: Path, statement: str
 ) -> None:
     flowprov.versions()  # what is still being found out is recorded now
+    os.mkfifo(fifo := tmp_path / "fifo")  # whoever opens it waits for ever
     before = sorted(tmp_path.rglob("*"))
     if statement:
         with pytest.raises(UsageError, match="flowprov cannot run this query"):
-            flowprov.query(statement.format(folder=tmp_path))
+            flowprov.query(statement.format(folder=tmp_path, fifo=fifo))
     else:
         assert flowprov.query(statement).empty
     assert sorted(tmp_path.rglob("*")) == before

@@ -88,6 +88,7 @@ def test_readings_are_joined_where_a_statement_asks_for_them(tmp_path: Path) -> 
     assert parquet_path(find_journals(tmp_path)[0]).exists()
     assert rows_of(tmp_path, _EVERYTHING) == expected
     assert rows_of(tmp_path, "select count(telemetry_at_start) as n from tasks") == ["[2]"]
+    assert rows_of(tmp_path, "select count(telemetry_at_start) as n from tasks, campaigns") == ["[2]"]
     assert rows_of(tmp_path, "select count(*) as n from (select distinct * from tasks)") == ["[2]"]
     assert rows_of(tmp_path, _USUAL) == rows_of(tmp_path, _USUAL, duckdb=False)
 
