@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +47,16 @@ def test_an_empty_sample_has_the_reading_of_the_sample_before() -> None:
     assert readings_of(sample(1, mem=1), Sample(at=2)) == [{"mem": 1}, {"mem": 1}]
 
 
+@pytest.fixture
+def usual_recursion_limit() -> Iterator[None]:
+    """Set the limit with which Python starts; some libraries raise it for good."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_changes_that_are_nested_too_deeply_are_ignored() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5_000):
