@@ -5,11 +5,12 @@ The import has no effect and is fast: each public name is loaded when it is firs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from flowprov.lazy_imports import import_lazily
 
+TYPE_CHECKING = False  # type checkers know the name; to import typing takes as long as all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from flowprov.capture.artifacts.calls import log_artifact, use_artifact
     from flowprov.capture.binding import bind
     from flowprov.capture.campaign import campaign

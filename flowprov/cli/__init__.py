@@ -9,9 +9,10 @@ time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in flowprov/__init__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from flowprov.cli.group import main
 
 __all__ = ["main"]

@@ -6,14 +6,15 @@ takes longer than all else that ``flowprov --help`` does.
 
 from __future__ import annotations
 
-from typing import NamedTuple
 
-
-class CommandInfo(NamedTuple):
+class CommandInfo:
     """The module of a command, and what ``flowprov --help`` says of it."""
 
-    module: str
-    short_help: str
+    __slots__ = ("module", "short_help")
+
+    def __init__(self, module: str, short_help: str) -> None:
+        self.module = module
+        self.short_help = short_help
 
 
 COMMANDS = {

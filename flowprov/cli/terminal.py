@@ -6,12 +6,13 @@ where rich is installed.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+
+TYPE_CHECKING = False  # as in flowprov/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 _STYLES = {
     "green": "FINISHED|COMPLETE",
@@ -48,6 +49,8 @@ def is_terminal(stream: Any) -> bool:
 
 def wait(seconds: float, stream: Any) -> bool:
     """Wait; return whether anybody reads a stream on. It ends at once if nobody does."""
+    import select
+
     poll = select.poll()
     try:
         poll.register(stream.fileno(), 0)
@@ -86,8 +89,10 @@ def _attempt(action: Callable[[], Any], stream: Any) -> bool:
 
 def _discard(stream: Any) -> None:
     """Lead a stream nowhere: the interpreter flushes it once more at its end, and would report that."""
-    with contextlib.suppress(OSError):  # it has no descriptor
+    try:  # noqa: SIM105 - contextlib takes time to import, and `flowprov --help` none
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError:  # it has no descriptor
+        pass
 
 
 def _painter(stream: Any) -> Callable[[str], str]:
