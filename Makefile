@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # longer to load than an interpreter takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: campaign test lint types tests docs dist gpu servers tools mlflow standards sinks-matrix dask-matrix python-matrix faults soak benchmark read-sizes dask-scale clean
+.PHONY: campaign test lint types tests docs dist extras gpu servers tools mlflow standards sinks-matrix dask-matrix python-matrix faults soak benchmark read-sizes dask-scale clean
 
 campaign: $(READY)  ## environment, install, the nine steps, a recorded tree, what won and what to type next
 	$(BIN)/python examples/llm_campaign/ladder.py
@@ -46,6 +46,10 @@ dist: $(READY)  ## wheel, sources and a bill of materials, in dist
 	"$$place/tool/bin/cyclonedx-py" environment --output-reproducible --pyproject pyproject.toml -o dist/flowprov.cdx.json \
 	  "$$place/bare/bin/python" >/dev/null 2>&1; \
 	(cd dist && sha256sum *)
+
+# EXTRAS chooses among them: make extras EXTRAS="dask query". Many bring torch: all together are gigabytes, and take half an hour.
+extras: $(READY) servers  ## the wheel and each of its extras, installed and used in environments that are thrown away
+	$(BIN)/python -m tests.extras $(EXTRAS)
 
 gpu: $(READY)  ## the tests that need an NVIDIA GPU
 	$(BIN)/pytest -q -m gpu

@@ -15,6 +15,8 @@ from flowprov.integrations.run import AdapterRun, callback
 try:
     from ignite.engine import Events
 except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "ignite":
+        raise  # Ignite is installed, and something that it needs is not: its own message says what
     raise MissingExtraError("pytorch-ignite", "ignite", "follow its engines") from error
 
 _Events: Any = Events

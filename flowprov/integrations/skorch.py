@@ -15,6 +15,8 @@ from flowprov.integrations.run import AdapterRun, callback
 try:
     from skorch.callbacks import Callback
 except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "skorch":
+        raise  # skorch is installed, and something that it needs is not: its own message says what
     raise MissingExtraError("skorch", "skorch", "follow its nets") from error
 
 _Callback: Any = Callback

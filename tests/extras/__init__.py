@@ -1,0 +1,1 @@
+"""What ``make extras`` does: the wheel and each of its extras, installed and used in a clean environment."""
