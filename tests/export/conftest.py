@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,37 @@ _KILLED = """
             pass
         outer()
 """
+_TRAINING = """
+    from pathlib import Path
+    import flowprov
+    from tests.contents.files import random_tensors, write_safetensors, write_torch_zip
+
+    Path("raw.csv").write_text("a,b")
+    Path("tuning.csv").write_text("c,d")
+    Path("images/a b").mkdir(parents=True)
+    Path("images/a b/1.png").write_bytes(b"one")
+    Path("images/2.png").write_bytes(b"two")
+    with flowprov.campaign("models", campaign_id="m1"):
+        with flowprov.workflow("pretraining"):
+            flowprov.use_artifact("raw.csv", kind="dataset")
+            write_safetensors(Path("base.safetensors"), random_tensors(3))
+            flowprov.log_artifact("base.safetensors", "base", kind="checkpoint")
+        with flowprov.workflow("tuning", used={"lr": 0.5, "optimizer": {"name": "sgd"}}):
+            with flowprov.task_scope("load"):
+                flowprov.use_artifact("tuning.csv", kind="dataset")
+                flowprov.use_artifact("base.safetensors")
+            flowprov.log_metrics(loss=0.25, gap=float("nan"))
+            with flowprov.task_scope("save"):
+                tensors = random_tensors(4)
+                write_safetensors(Path("model.safetensors"), tensors)
+                flowprov.log_artifact("model.safetensors", "final", kind="model")
+        with flowprov.workflow("evaluation"):
+            flowprov.use_artifact("images")
+            flowprov.use_artifact("model.safetensors")
+    write_torch_zip(Path("converted.zip"), tensors)
+    write_safetensors(Path("tuned.safetensors"), tensors | {"layers.0.weight": bytes(range(256)) * 8})
+"""
+_REMOTE = "git@example.com:me/my model.git"
 _TELEMETRY = {f"FLOWPROV__TELEMETRY_CAPTURE__{kind}": "true" for kind in ("CPU", "MEM")}
 
 
@@ -100,4 +132,22 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(_PROGRAM, folder, env=_TELEMETRY)
     (folder / "program.py").rename(folder / "train.py")
     run(_KILLED, folder, status=-signal.SIGKILL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a model that was trained in two steps, in a git repository.
+
+    ``converted.zip`` holds the tensors of ``model.safetensors``, ``tuned.safetensors`` three of these four.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    author = ("-c", "user.name=me", "-c", "user.email=me@example.com")
+    for command in (
+        ("init", "-q", "-b", "main"),
+        ("remote", "add", "origin", _REMOTE),
+        (*author, "commit", "-q", "--allow-empty", "-m", "first"),
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    run(_TRAINING, folder)
     return folder

@@ -42,3 +42,15 @@ def test_the_client_of_openlineage_takes_every_event(recorded: Path, tmp_path: P
     flowprov("export", "openlineage", "c1", "k1", "-o", tmp_path / "events", cwd=recorded)
     count = len((tmp_path / "events").read_text().splitlines())
     assert f"{count} events taken" in _validate("validate_events", tmp_path / "events")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "converted.zip", "tuned.safetensors", "tuning.csv"])
+def test_the_schema_of_cyclonedx_allows_a_bill(trained: Path, tmp_path: Path, file: str) -> None:
+    flowprov("export", "cyclonedx", file, "-o", tmp_path / "bill.json", cwd=trained)
+    assert "CycloneDX 1.6: " in _validate("validate_bill", tmp_path / "bill.json")
+
+
+def test_the_schema_of_cyclonedx_allows_names_that_hold_anything(recorded: Path, tmp_path: Path) -> None:
+    for number, file in enumerate(("model.bin", "odd\n<i>.bin")):
+        flowprov("export", "cyclonedx", file, "-o", tmp_path / str(number), cwd=recorded)
+        _validate("validate_bill", tmp_path / str(number))

@@ -13,7 +13,7 @@ import msgspec
 
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.contents import Contents, read_contents, read_runs
-from flowprov.read.answers.kept_versions import Versions, version_at_start
+from flowprov.read.answers.kept_versions import KeptVersion, Versions, version_at_start
 from flowprov.read.answers.tables import Line, run_lines
 from flowprov.read.artifacts.catalog import Sighting
 from flowprov.read.campaign_names import campaign_of
@@ -32,7 +32,7 @@ class Description(msgspec.Struct):
     ----------
     name, status, started_at, ended_at
         Of its record; None where that is not known.
-    campaign, workflow, version
+    campaign, workflow, kept_version
         The name of its campaign, the record of its workflow, and on which version that ran.
     run
         The line of its run: parameters and metrics.
@@ -44,8 +44,30 @@ class Description(msgspec.Struct):
     ended_at: int | None = None
     campaign: str | None = None
     workflow: Workflow | None = None
-    version: Version | None = None
+    kept_version: KeptVersion | None = None
     run: Line | None = None
+
+    @property
+    def version(self) -> Version | None:
+        """The record of the version."""
+        return None if self.kept_version is None else self.kept_version.record
+
+    def packages(self) -> list[str]:
+        """Return the packages that were installed, as ``name==version``, as far as they are known."""
+        return (None if self.kept_version is None else self.kept_version.packages()) or []
+
+    def parameters(self) -> Line:
+        """Return the parameters of its run."""
+        return self._of_run("params.")
+
+    def metrics(self) -> Line:
+        """Return the metrics of its run, of each the last value."""
+        found = self._of_run("metrics.")
+        return {name: value for name, value in found.items() if not name.endswith((".min", ".max"))}
+
+    def _of_run(self, prefix: str) -> Line:
+        run = self.run or {}
+        return {name.removeprefix(prefix): value for name, value in run.items() if name.startswith(prefix)}
 
     def code(self) -> Line:
         """Return with which code it ran, as far as that is known."""
@@ -84,8 +106,7 @@ class Background:
             record = campaign.tasks.get(sighting.task_id)
         described = Description(campaign=campaign.name, workflow=workflow)
         attempt = None if workflow is None else workflow.attempt
-        version = version_at_start(campaign.versions, sighting.workflow_id, attempt)
-        described.version = None if version is None else version.record
+        described.kept_version = version_at_start(campaign.versions, sighting.workflow_id, attempt)
         if record is not None:
             described.name = record.activity_id if isinstance(record, Task) else record.name
             described.status = record.status

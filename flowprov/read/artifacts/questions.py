@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowprov.contents.content import Content, printable_path
 from flowprov.contents.paths import read_path
@@ -181,6 +181,34 @@ def whence(path: str | os.PathLike[str], source: Sources = None) -> Lineage | No
     return _Library(source).whence(os.fspath(path))
 
 
+class FoundFile(NamedTuple):
+    """A file that something recorded knows, and what was recorded around it.
+
+    Attributes
+    ----------
+    file, content
+        What it is called now, and what it holds.
+    match
+        How it was found.
+    nodes
+        The nodes of the graph that it is, or comes from.
+    graph, background
+        What these were made of, and what is known of the tasks and workflows there.
+    """
+
+    file: Line
+    content: Content
+    match: Match
+    nodes: list[str]
+    graph: Graph
+    background: Background
+
+
+def find_file(path: str | os.PathLike[str], source: Sources = None) -> FoundFile | None:
+    """Return what was recorded around a file or folder, as :func:`whence` finds it, with its warning."""
+    return _Library(source).find_file(os.fspath(path))
+
+
 class _Library:
     """The sources of a question, and the catalog of their artifacts."""
 
@@ -214,6 +242,22 @@ class _Library:
         self, path: str, *, depth: int | None = None, up: bool = True, down: bool = False
     ) -> Lineage | None:
         """Return the lineage of a file, as :func:`whence` does."""
+        found = self.find_file(path, depth=depth, up=up, down=down)
+        if found is None:
+            return None
+        return Lineage(
+            found.graph,
+            self.background,
+            found.nodes,
+            found_by=found.match.found_by,
+            reason=found.match.reason,
+            file=found.file,
+        )
+
+    def find_file(
+        self, path: str, *, depth: int | None = None, up: bool = True, down: bool = False
+    ) -> FoundFile | None:
+        """Return what was recorded around a file; None, and a warning, where nothing knows it."""
         content = read_path(path, Reading())
         if content.sha256 is None:
             raise UsageError(f"{printable_path(path)} cannot be read: {content.reason or content.state}.")
@@ -231,14 +275,7 @@ class _Library:
         if match.relation is not None:
             for node in nodes:
                 _connect_file(graph, match, str(file["id"]), node)
-        return Lineage(
-            graph,
-            self.background,
-            nodes,
-            found_by=match.found_by,
-            reason=match.reason,
-            file=file,
-        )
+        return FoundFile(file, content, match, nodes, graph, self.background)
 
     def _say_where_it_looked(self, path: str, content: Content) -> None:
         known = self.catalog.sightings

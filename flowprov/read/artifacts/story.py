@@ -188,7 +188,7 @@ class _Story:
         data = described.data()
         yield from (f"{pad}data: {one}" for one in data[:_MAX_SHOWN])
         yield from _more(len(data), level)
-        parameters, metrics = (_listed(_of_run(described.run, prefix)) for prefix in ("params.", "metrics."))
+        parameters, metrics = map(_listed, (described.parameters(), described.metrics()))
         if parameters:
             # Stages of a pipeline have the same ones, and there may be many.
             yield f"{pad}parameters: {'as above' if parameters in self._parameters else parameters}"
@@ -207,15 +207,6 @@ def _circumstances(one: Sighting, described: Description) -> str:
     numbers = {"epoch": one.record.epoch, "step": one.record.step}
     parts += [f"{name} {number}" for name, number in numbers.items() if number is not None]
     return ", ".join(parts)
-
-
-def _of_run(run: Mapping[str, Any] | None, prefix: str) -> Line:
-    found = {
-        name.removeprefix(prefix): value for name, value in (run or {}).items() if name.startswith(prefix)
-    }
-    if prefix == "metrics.":
-        return {name: value for name, value in found.items() if not name.endswith((".min", ".max"))}
-    return found
 
 
 def _listed(values: Mapping[str, Any]) -> str:
