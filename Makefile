@@ -115,12 +115,12 @@ mlflow: .mlflow/.ready  ## MLflow with its web page (850 MB), in an environment 
 	@($(PYTHON) -m venv .mlflow && .mlflow/bin/pip install -q --no-compile --disable-pip-version-check \
 	  -e ".[pandas,mlflow]" "mlflow>=3.17" && touch $@) || echo "MLflow cannot be installed here: its tests will skip"
 
-standards: .standards/.ready  ## validators of what flowprov exports: of RO-Crate, OpenLineage, CycloneDX
+standards: .standards/.ready  ## validators of what flowprov exports: of RO-Crate, OpenLineage, CycloneDX and Croissant
 
 .standards/.ready: Makefile
 	@($(PYTHON) -m venv .standards && .standards/bin/pip install -q --no-compile --disable-pip-version-check \
 	  "rocrate>=0.15" "roc-validator>=0.13,<0.14" "openlineage-python>=1.54" \
-	  "cyclonedx-python-lib[json-validation]>=11" && touch $@) || echo "Validators cannot be installed here: their tests will skip"
+	  "cyclonedx-python-lib[json-validation]>=11" "mlcroissant>=1.1" && touch $@) || echo "Validators cannot be installed here: their tests will skip"
 
 benchmark: $(READY) servers  ## what an event costs, beside Flowcept (in an environment of its own) and by itself; delivery; Dask
 	$(BIN)/python -m benchmarks.compare

@@ -17,6 +17,7 @@ FORMATS = {
     "prov-n": CommandInfo("export_file", "W3C PROV, as PROV-N."),
     "rocrate": CommandInfo("export_file", "A Provenance Run Crate: a folder or a zip."),
     "openlineage": CommandInfo("export_file", "Events of OpenLineage, as JSON Lines."),
+    "croissant": CommandInfo("export_file", "The data of a campaign, as a data set of Croissant."),
     "cyclonedx": CommandInfo("export_cyclonedx", "The bill of materials of a model, as CycloneDX."),
 }
 """Each format: the module of its command, whose function is ``export_<format>``, and a short help."""

@@ -14,8 +14,10 @@ import click
 from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.output import print_lines, source_option, spare_collector
 from flowprov.cli.progress import progress
+from flowprov.display import count
 from flowprov.export.campaigns import ExportedCampaign, exported_campaigns
 from flowprov.export.crate import write_crate
+from flowprov.export.croissant import write_croissant
 from flowprov.export.openlineage import write_openlineage
 from flowprov.export.prov_files import write_prov_json, write_prov_n
 from flowprov.export.trace import write_trace
@@ -28,8 +30,8 @@ CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one h
 the latest record."""
 
 
-def _command(name: str, write: _Write, text: str) -> click.Command:
-    """Create the command of a format."""
+def _command(name: str, write: _Write, text: str, noun: str | None = None) -> click.Command:
+    """Create the command of a format, which says how many of what it wrote."""
 
     @click.command(name, help=text + _CAMPAIGNS)
     @click.argument("campaigns", nargs=-1, shell_complete=complete_campaigns)
@@ -47,7 +49,8 @@ def _command(name: str, write: _Write, text: str) -> click.Command:
         spare_collector()
         with progress("exporting"):
             number = write(exported_campaigns(source or default, campaigns), output)
-        print_lines(f"{output}: {number:,} tasks and workflows")
+        written = f"{number:,} tasks and workflows" if noun is None else count(number, noun)
+        print_lines(f"{output}: {written}")
 
     return command
 
@@ -76,5 +79,19 @@ export_rocrate = _command(
     "Write a Provenance Run Crate: a folder, or a zip if FILE ends with .zip. Workflows of one name are a "
     "step, their attempts are actions; all tasks are in its prov.json.",
 )
+export_croissant = _command(
+    "croissant",
+    write_croissant,
+    "Write the data that a campaign used as a data set of Croissant: each file with its SHA-256 and where it "
+    "lay.",
+    "file",
+)
 
-__all__ = ["export_openlineage", "export_prov_json", "export_prov_n", "export_rocrate", "export_trace"]
+__all__ = [
+    "export_croissant",
+    "export_openlineage",
+    "export_prov_json",
+    "export_prov_n",
+    "export_rocrate",
+    "export_trace",
+]

@@ -54,3 +54,9 @@ def test_the_schema_of_cyclonedx_allows_names_that_hold_anything(recorded: Path,
     for number, file in enumerate(("model.bin", "odd\n<i>.bin")):
         flowprov("export", "cyclonedx", file, "-o", tmp_path / str(number), cwd=recorded)
         _validate("validate_bill", tmp_path / str(number))
+
+
+def test_mlcroissant_reads_the_data_of_a_campaign(recorded: Path, trained: Path, tmp_path: Path) -> None:
+    for folder, campaign, count in ((trained, "m1", 4), (recorded, "c1", 1)):
+        flowprov("export", "croissant", campaign, "-o", tmp_path / campaign, cwd=folder)
+        assert f"{count} files read" in _validate("validate_croissant", tmp_path / campaign)
