@@ -21,13 +21,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import FOR_DEVELOPMENT
 from tests.extras.environments import CommandFailedError, Environment, build_wheel
 from tests.sinks.mongodb_server import MongoServer
 from tests.sinks.redis_server import RedisServer
 from tests.sinks.server_process import ServerProcess
 
 _SERVERS: Mapping[str, Callable[[Path], ServerProcess]] = {"redis": RedisServer, "mongodb": MongoServer}
-_FOR_DEVELOPMENT = ("test", "docs", "dev")  # flowprov itself uses none of them
 # What a program says without its extra, where that is not the line of MissingExtraError.
 _WITHOUT = {
     "telemetry": 'flowprov needs psutil to read cpu, mem, process: pip install "flowprov[telemetry]"',
@@ -65,7 +65,7 @@ def main(chosen: Sequence[str]) -> int:
 
 def _use(extra: str, bare: Environment, environment: Environment) -> str:
     """Use an extra, without it and with it; return the verdict."""
-    if extra in _FOR_DEVELOPMENT:
+    if extra in FOR_DEVELOPMENT:
         return "installed"
     with _arguments(extra, environment.folder / "server") as arguments:
         mend = _WITHOUT.get(extra, f'Install it with: pip install "flowprov[{extra}]"')

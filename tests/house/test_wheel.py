@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import FOR_DEVELOPMENT
 from tests.support import REPOSITORY, clean_environment
 
 _PROGRAM = """
@@ -88,6 +90,13 @@ def test_the_wheel_records_and_reads_without_extras_and_names_those_it_lacks(
         check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "all well"), done.stderr
+
+
+def test_each_extra_has_a_program_by_which_make_extras_uses_it() -> None:
+    _, _, section = (REPOSITORY / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")
+    extras = set(re.findall(r"^(\w+) = \[", section.partition("\n[")[0], re.MULTILINE))
+    programs = {path.stem for path in (REPOSITORY / "tests" / "extras" / "programs").glob("*.py")}
+    assert extras - set(FOR_DEVELOPMENT) == programs - {"__init__", "bare"}
 
 
 def test_the_wheel_holds_the_package_and_its_type_marker_only(bare: Path) -> None:
