@@ -42,6 +42,7 @@ class ExportedCampaign:
     """
 
     def __init__(self, found: CampaignSource) -> None:
+        self._sources = found.sources  # the files of a server's journals are there as long as its source
         self.journals: list[JournalSummary] = found.journals
         self.campaign: Campaign = campaign_of(found.journals)
 
