@@ -240,7 +240,11 @@ def campaign_table(source: Sources = None) -> list[Line]:
 
 
 class CampaignSource(NamedTuple):
-    """A campaign, with the sources that hold its journals."""
+    """A campaign, with the sources that hold its journals.
+
+    The files of journals that were fetched from a server are removed with their source: keep this as long as
+    they are read.
+    """
 
     campaign_id: str
     journals: list[JournalSummary]
@@ -259,11 +263,6 @@ class CampaignSource(NamedTuple):
         """Return whether its record is complete in all sources."""
         verdicts = {_verdict_of(source, journals, digests) for source, journals in self.sources}
         return next(one for one in ("INCOMPLETE", "RUNNING", "COMPLETE") if one in verdicts)
-
-
-def journals_of(source: Sources, campaign_id: str | None) -> list[JournalSummary]:
-    """Return the journals of the campaigns of some sources."""
-    return [journal for one in campaigns_of(source, campaign_id) for journal in one.journals]
 
 
 def _verdict_of(source: Source, journals: Sequence[JournalSummary], digests: Mapping[Path, Digest]) -> str:

@@ -37,7 +37,6 @@ from flowprov.read.questions import (
     campaign_table,
     campaigns_of,
     contents_of,
-    journals_of,
 )
 from flowprov.read.task_rows import read_tasks
 from flowprov.read.telemetry_join import process_readings
@@ -245,7 +244,8 @@ def _rows_of(contents: Contents, kind: type[Task | Workflow]) -> list[Line]:
 
 
 def _load_telemetry(source: Sources, campaign_id: str | None) -> tuple[Sequence[str], list[Line]]:
-    frame = samples_to_frame(process_readings(journals_of(source, campaign_id)))
+    found = campaigns_of(source, campaign_id)  # the files of a server's journals are there as long as these
+    frame = samples_to_frame(process_readings(journal for one in found for journal in one.journals))
     columns = [str(name) for name in frame.columns]
     return columns, [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 

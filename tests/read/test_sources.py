@@ -25,7 +25,7 @@ import pytest
 
 from flowprov import records
 from flowprov.errors import UnknownIdError
-from flowprov.read import Buffer, read_buffer
+from flowprov.read import Buffer, query, read_buffer
 from flowprov.read.journal_report import JournalReport
 from flowprov.read.verify import verify
 from flowprov.records import Task, Workflow
@@ -111,6 +111,16 @@ def test_the_campaigns_are_listed_the_same(recorded: Campaigns, server: Location
     listed = [campaign for campaign in server.buffer.campaigns() if campaign.campaign_id in ours]
     assert listed == folder.campaigns()
     assert [campaign.name for campaign in listed] == ["Older", "everything"]
+
+
+@pytest.mark.parametrize("table", ["runs", "metrics", "campaigns", "tasks", "workflows", "telemetry"])
+def test_the_tables_of_a_query_have_the_same_rows(recorded: Campaigns, server: Location, table: str) -> None:
+    counts = [
+        query(f"SELECT count(*) AS n FROM {table}", source, campaign_id=recorded.everything)["n"].tolist()  # noqa: S608
+        for source in (recorded.folder, server.source)
+    ]
+    assert counts[0] == counts[1]
+    assert table == "metrics" or counts[0] > [0]
 
 
 def test_a_campaign_that_is_not_there_is_an_error(server: Location) -> None:
