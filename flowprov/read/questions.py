@@ -103,7 +103,7 @@ def metrics(
 
     They come from what iterations generated (numbers only) and from ``log_metrics``. There is one value per
     run, name and step, so ``frame.pivot(index="step", columns="name", values="value").plot()`` draws the
-    curves of a run.
+    curves of a run. An integer that is too large for a float is infinite here.
 
     Parameters
     ----------

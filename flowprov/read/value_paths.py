@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_BITS_OF_FLOAT = 1_024  # integers of fewer bits are below its largest number
 _MAX_DEPTH = 32  # of values in one another; flowprov records fewer
 
 
@@ -29,6 +30,19 @@ def is_scalar(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Whether a value is a number; a truth value is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_float(number: float) -> float:
+    """Return a number as a float; an integer that is too large for one becomes infinite."""
+    try:
+        return float(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return float("inf") if number > 0 else float("-inf")
+
+
+def as_metric(number: float) -> float:
+    """Return a number as metrics hold it: an integer stays one, if a float can hold its size."""
+    return as_float(number) if isinstance(number, int) and number.bit_length() >= _BITS_OF_FLOAT else number
 
 
 def describes_object(value: Mapping[Any, Any]) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowprov.display import printable
-from flowprov.read.answers.answer_frames import as_float
+from flowprov.read.value_paths import as_float
 
 UNKNOWN = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"

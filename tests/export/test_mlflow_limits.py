@@ -19,7 +19,7 @@ from flowprov.export.mlflow.limits import (
     fit_name,
     fit_value,
 )
-from flowprov.read.answers.answer_frames import as_float
+from flowprov.read.value_paths import as_float
 
 
 @given(st.text())

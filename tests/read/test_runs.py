@@ -356,3 +356,23 @@ def test_attempts_are_one_run_unless_they_are_asked_for(tmp_path: Path) -> None:
     assert list(flowprov.metrics(place)["value"]) == [10, 11, 2]
     assert list(flowprov.runs(place, attempts=True)["status"]) == ["INTERRUPTED", "FINISHED"]
     assert len(flowprov.metrics(place, attempts=True)) == 5
+
+
+def test_a_metric_that_is_too_large_for_a_float_is_infinite_and_the_others_are_as_they_were(
+    buffer: Path,
+) -> None:
+    with flowprov.workflow(used={"seed": 10**400}):
+        loop = flowprov.EpochLoop(2)
+        for epoch in loop:
+            flowprov.log_metrics(loss=-(10**500), steps=epoch)
+            loop.end_iter(count=10**400)
+    line = flowprov.runs().iloc[0]
+    assert (line["metrics.count"], line["metrics.loss.min"], line["metrics.steps"]) == (
+        math.inf,
+        -math.inf,
+        1,
+    )
+    values = flowprov.metrics().set_index("name")["value"]
+    assert (list(values["count"]), list(values["steps"])) == ([math.inf] * 2, [0, 1])
+    assert flowprov.query("select count(*) as n from metrics").iloc[0]["n"] == 6
+    assert flowprov.read_buffer(return_df=False)[0]["used"]["seed"] == 10**400

@@ -26,7 +26,6 @@ from flowprov.export.mlflow.limits import (
     fit_name,
     fit_value,
 )
-from flowprov.read.answers.answer_frames import as_float
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.kept_versions import version_at_start
 from flowprov.read.answers.run_search import Run, TaskTree
@@ -34,7 +33,7 @@ from flowprov.read.answers.series import Value, values_of
 from flowprov.read.answers.tables import Line, run_lines, runs_with_attempts
 from flowprov.read.artifacts.catalog import Sighting
 from flowprov.read.step_history import data_of
-from flowprov.read.value_paths import value_paths
+from flowprov.read.value_paths import as_float, value_paths
 from flowprov.records import Status
 
 RUN_ID = "flowprov.run_id"

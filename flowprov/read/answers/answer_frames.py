@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import import_pandas, time_column
+from flowprov.read.value_paths import as_float
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,11 +120,3 @@ def typed_series(cells: list[Any]) -> Any:
     if kinds and not any(isinstance(cell, list) for cell in known):  # of several kinds: a file takes one
         return pd.Series([None if cell is None else str(cell) for cell in cells], dtype="string")
     return pd.Series(cells, dtype=object)
-
-
-def as_float(number: float) -> float:
-    """Return a number as a float; an integer that is too large for one becomes infinite."""
-    try:
-        return float(number)
-    except OverflowError:  # an integer of hundreds of digits
-        return float("inf") if number > 0 else float("-inf")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from flowprov.read.answers.resumes import Began, ResumedCounts
 from flowprov.read.answers.run_search import Run, TaskTree
-from flowprov.read.value_paths import is_number
+from flowprov.read.value_paths import as_metric, is_number
 from flowprov.records import Task
 
 _SUFFIX = "_iteration"
@@ -101,7 +101,7 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
                         name,
                         loop_name(task),
                         len(around),
-                        value,
+                        as_metric(value),
                         None,
                         epoch_of(around),
                         at,
@@ -115,7 +115,15 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
         for name, value in record.values.items():
             if is_number(value):
                 yield _Measured(
-                    name, "", 0, value, record.step, epoch_of(around), record.at, record.at, task_id
+                    name,
+                    "",
+                    0,
+                    as_metric(value),
+                    record.step,
+                    epoch_of(around),
+                    record.at,
+                    record.at,
+                    task_id,
                 )
 
 
