@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from flowprov.cli.commands import COMMANDS, help_page
 from flowprov.cli.completion import complete_files
+from flowprov.cli.debug import is_debug, set_debug
 from flowprov.cli.lazy_group import LazyGroup
 from flowprov.cli.output import Failure, print_lines
 from flowprov.cli.terminal import OutputError, end_line
@@ -24,24 +25,7 @@ from flowprov.errors import FlowprovError
 from flowprov.version import __version__
 
 _CTRL_C = 130  # as a shell says it
-_DEBUG = "flowprov.debug"
 _MAX_NAME = 50  # characters of a name that is compared with those of commands
-
-
-def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    """Note that ``--debug`` was given, before or behind the name of the command."""
-    if value:
-        context.meta[_DEBUG] = True
-
-
-def _debug_option() -> click.Option:
-    return click.Option(
-        ["--debug"],
-        is_flag=True,
-        expose_value=False,
-        callback=_set_debug,
-        help="Show the traceback of an error.",
-    )
 
 
 class CommandGroup(LazyGroup):
@@ -52,13 +36,6 @@ class CommandGroup(LazyGroup):
     def function_name(self, cmd_name: str) -> str:
         """Return the name of the function of a command."""
         return f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; its module is imported now."""
-        command = super().get_command(ctx, cmd_name)
-        if command is not None and all(parameter.name != "debug" for parameter in command.params):
-            command.params.append(_debug_option())
-        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -105,7 +82,7 @@ class CommandGroup(LazyGroup):
         except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # of a fault of ours, too, a person gets one message
-            if ctx.meta.get(_DEBUG):
+            if is_debug(ctx):
                 lines = "".join(traceback.format_exception(error)).splitlines()
                 print_lines(*lines, to_stderr=True)
             raise Failure(_describe(error)) from error
@@ -134,7 +111,7 @@ def _describe(error: Exception) -> FlowprovError | str:
 @click.version_option(__version__, prog_name="flowprov")
 @click.option("--settings", "path", metavar="PATH", shell_complete=complete_files)
 @click.option("--set", "assignments", multiple=True, metavar="A.B=VALUE")
-@click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug)
+@click.option("--debug", is_flag=True, expose_value=False, callback=set_debug)
 @click.pass_context
 def main(context: click.Context, path: str | None, assignments: tuple[str, ...]) -> None:
     """Show, compare, check and deliver what flowprov recorded."""

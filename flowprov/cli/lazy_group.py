@@ -12,6 +12,7 @@ from typing import ClassVar
 import click
 
 from flowprov.cli.commands import CommandInfo
+from flowprov.cli.debug import add_debug
 
 
 class LazyGroup(click.Group):
@@ -36,6 +37,7 @@ class LazyGroup(click.Group):
             return None
         module = import_module(f"flowprov.cli.{info.module}")
         command: click.Command = getattr(module, self.function_name(cmd_name))
+        add_debug(command)
         return command
 
     def function_name(self, cmd_name: str) -> str:

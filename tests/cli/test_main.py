@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -110,6 +111,42 @@ def test_a_fault_of_flowprov_is_one_sentence_and_a_traceback_only_with_debug(
         assert trace[0] == "Traceback (most recent call last):"
         assert trace[-1] == "RuntimeError: no\\x1b[2Jsuch luck"
         assert line.startswith("Error: ")
+
+
+def _all_commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield each command, and the names by which a person calls it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from _all_commands(command, *path, name)
+
+
+def test_debug_may_stand_behind_every_command_and_subcommand() -> None:
+    found = dict(_all_commands(main))
+    assert {("export", "trace"), ("import", "mlflow"), ("settings", "show")} <= set(found)
+    for path, command in found.items():
+        assert [option.opts for option in command.params].count(["--debug"]) == 1, path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "trace", "--debug", "--source", "nowhere", "-o", "trace.json"),
+        ("export", "--debug", "trace", "--source", "nowhere", "-o", "trace.json"),
+        ("export", "mlflow", "--uri", "nonsense", "--debug"),
+        ("import", "mlflow", "--uri", "nonsense", "--debug"),
+        ("settings", "explain", "jornal", "--debug"),
+    ],
+)
+def test_a_subcommand_with_debug_shows_the_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with start_command(*arguments, cwd=tmp_path) as process:
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert stderr.startswith("Traceback (most recent call last):")
+    assert stderr.splitlines()[-1].startswith("Error: ")
 
 
 def test_a_mistake_of_a_person_has_a_traceback_only_with_debug(tmp_path: Path) -> None:
