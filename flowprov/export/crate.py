@@ -4,8 +4,8 @@ Flows in: one campaign. Flows out: ``ro-crate-metadata.json``, which describes i
 ``steps.json``, the steps alone; and ``prov.json``, all tasks in PROV-JSON.
 
 The campaign is the crate's workflow. What workflows of one name do is a step of it; each attempt of one is an
-action. Artifacts are named, with their digests, and not copied: a path that a program used says nothing of
-where a file lies in the crate.
+action, with the last value of each metric among its results. Artifacts are named, with their digests, and not
+copied: a path that a program used says nothing of where a file lies in the crate.
 
 https://www.researchobject.org/workflow-run-crate/profiles/provenance_run_crate/ describes the profile.
 """
@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from flowprov.errors import UsageError
 from flowprov.export.campaigns import ExportedCampaign
+from flowprov.export.logged_metrics import LastValues, plain_number
 from flowprov.export.new_file import written_beside
 from flowprov.export.plain_values import flat_values, plain_text
 from flowprov.export.prov_files import write_prov_json
@@ -46,6 +47,7 @@ _DONE, _FAILED, _ACTIVE = (
 _STATUSES = {Status.FINISHED.value: _DONE, Status.RUNNING.value: _ACTIVE, Status.SUBMITTED.value: _ACTIVE}
 _NO_DATE = "1970-01-01T00:00:00+00:00"
 _ENGINE = "#flowprov"
+_VALUE_IDS = {"parameter": "#value", "metric": "#measured"}
 
 
 def write_crate(campaigns: Sequence[ExportedCampaign], path: Path) -> int:
@@ -82,6 +84,7 @@ class _Crate:
         self._campaign = campaign
         self._entities: dict[str, _Entity] = {}
         self._workflows = campaign.stream.workflows
+        self._metrics = LastValues(campaign.journals, campaign.stream.attempts)
         self._names = list(dict.fromkeys(_title(row) for row in self._workflows))
 
     def steps(self) -> _Entity:
@@ -202,7 +205,10 @@ class _Crate:
                 ]
                 for wanted in (True, False)
             )
-            used += self._parameters(row, step, local)
+            used += self._values("parameter", flat_values(row.used), step, local)
+            last = self._metrics.of_workflow(row.workflow_id, row.attempt)
+            metrics = {name: plain_number(one.value) for name, one in last.items()}
+            generated += self._values("metric", metrics, step, local)
             action = self._add(
                 f"#action/{local}",
                 "CreateAction",
@@ -251,16 +257,16 @@ class _Crate:
             sha256=one.sha256,
         )
 
-    def _parameters(self, row: Workflow, step: int, local: str) -> list[str]:
-        """Add what a workflow used; return the ids."""
+    def _values(self, kind: str, values: Mapping[str, Any], step: int, local: str) -> list[str]:
+        """Add parameters that a workflow used, or metrics that it logged; return the ids."""
         found = []
-        for path, value in flat_values(row.used).items():
+        for path, value in values.items():
             quoted = quote(path, safe="")
-            formal = f"#parameter/{step}/{quoted}"
+            formal = f"#{kind}/{step}/{quoted}"
             if formal not in self._entities:
                 self._add(formal, "FormalParameter", name=path, additionalType="Text")
             shown = value if isinstance(value, str) else json.dumps(value)
-            name = f"#value/{local}/{quoted}"
+            name = f"{_VALUE_IDS[kind]}/{local}/{quoted}"
             found.append(
                 self._add(name, "PropertyValue", name=path, value=shown, exampleOfWork={"@id": formal})
             )

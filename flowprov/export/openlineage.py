@@ -4,7 +4,7 @@ Flows in: campaigns. Flows out: JSON Lines that a collector of OpenLineage takes
 
 A workflow is a job, and each attempt a run of it. So is a task, below its parent; of iterations and forwards
 only those that touched an artifact, as others say nothing of data. Artifacts are data sets: inputs and
-outputs of who used and generated them.
+outputs of who used and generated them. The last value of each metric is a facet of our own.
 
 https://openlineage.io/docs/spec/object-model describes events; their schemas are named in each of them.
 """
@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 from flowprov.export.campaigns import ExportedCampaign
+from flowprov.export.logged_metrics import LastValues, plain_number
 from flowprov.export.new_file import written_beside
 from flowprov.export.plain_values import flat_values, plain_text, to_json
 from flowprov.read.artifacts.catalog import USED, Sighting
@@ -33,6 +34,8 @@ _Json: TypeAlias = "dict[str, Any]"
 _SPEC = "https://openlineage.io/spec"
 _EVENT = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _PRODUCER = f"urn:flowprov:{__version__}"
+_METRICS = "urn:flowprov:openlineage:1-0-0:FlowprovMetricsRunFacet"
+"""The schema of our own facet ``flowprov_metrics``: docs/reference/openlineage-metrics.schema.json."""
 _NAMESPACE = uuid.UUID("6f0d5a2e-6e0f-5c53-9d55-0f8d1b1f6a10")  # of the ids of runs
 _LEFT_OUT = FORWARDS | {ITERATION}
 _ENDS = {
@@ -64,6 +67,7 @@ class _Events:
         self._touched: dict[_Key, list[Sighting]] = defaultdict(list)
         for sighting in campaign.catalog.sightings:
             self._touched[self._key_of(sighting)].append(sighting)
+        self._metrics = LastValues(campaign.journals, campaign.stream.attempts)
         self._names = {row.workflow_id: _name(row.name) for row in campaign.stream.workflows}
 
     def runs(self) -> Iterator[list[_Json]]:
@@ -87,21 +91,42 @@ class _Events:
     def _events(
         self, row: Row, run_id: str, job: str, around: _Json | None, touched: Sequence[Sighting]
     ) -> Iterator[_Json]:
-        """Yield the event of a start and that of an end; the later one names the data sets."""
+        """Yield the event of a start and that of an end; the later one names data sets and metrics."""
         started = as_datetime(row.started_at) or as_datetime(row.ended_at)
         if started is None:
             return  # submitted, and never started
-        run = {"runId": run_id, "facets": _run_facets(row, around)}
+        facets = _run_facets(row, around)
+        run = {"runId": run_id, "facets": facets}
         event = {"producer": _PRODUCER, "schemaURL": _EVENT, "run": run, "job": self._job(row, job)}
+        run_at_end = {"runId": run_id, "facets": {**facets, **self._metrics_facet(row)}}
         kind = _ENDS.get(row.status or "")
-        data = {
+        later = {
+            "run": run_at_end,
             "inputs": _datasets(one for one in touched if one.role == USED),
             "outputs": _datasets(one for one in touched if one.role != USED),
         }
-        yield {"eventType": "START", "eventTime": started.isoformat(), **event, **({} if kind else data)}
+        yield {"eventType": "START", "eventTime": started.isoformat(), **event, **({} if kind else later)}
         if kind is not None:
             ended = as_datetime(self._campaign.end_of(row)) or started
-            yield {"eventType": kind, "eventTime": max(started, ended).isoformat(), **event, **data}
+            yield {"eventType": kind, "eventTime": max(started, ended).isoformat(), **event, **later}
+
+    def _metrics_facet(self, row: Row) -> _Json:
+        """Return the last value of each metric of a run as a facet; nothing if there is none."""
+        if isinstance(row, Workflow):
+            values = self._metrics.of_workflow(row.workflow_id, row.attempt)
+        else:
+            values = self._metrics.of_task(str(row.task_id))
+        shown = [
+            {
+                "name": name,
+                "value": plain_number(last.value),
+                **({} if last.step is None else {"step": last.step}),
+                **({} if (at := as_datetime(last.at)) is None else {"time": at.isoformat()}),
+            }
+            for name, last in values.items()
+        ]
+        facet = {"_producer": _PRODUCER, "_schemaURL": _METRICS, "metrics": shown}
+        return {"flowprov_metrics": facet} if shown else {}
 
     def _job(self, row: Row, name: str) -> _Json:
         kind = "WORKFLOW" if isinstance(row, Workflow) else "TASK"

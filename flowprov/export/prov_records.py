@@ -3,8 +3,9 @@
 Flows in: campaigns. Flows out: statements, one after the other.
 
 Tasks and workflows are activities, one for each attempt. Artifacts are entities, and so is what a task used
-or generated, with its values as attributes. Users and programs are agents. Every statement has an identifier
-that follows from the campaign alone: two exports name everything alike.
+or generated, with its values as attributes, and each call of ``log_metrics`` with its numbers. Users and
+programs are agents. Every statement has an identifier that follows from the campaign alone: two exports name
+everything alike.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from flowprov.export.campaigns import ExportedCampaign
+from flowprov.export.logged_metrics import LoggedMetrics, logged_metrics
 from flowprov.export.plain_values import flat_values, plain_text
 from flowprov.read.artifacts.catalog import USED, Catalog, Sighting
 from flowprov.read.artifacts.graph import WAS_DERIVED_FROM, WAS_INFORMED_BY, Tracer
@@ -27,7 +29,7 @@ from flowprov.records import Error, Task, Workflow
 NAMESPACES = {
     "flowprov": "urn:flowprov:term:",
     **{name: f"urn:flowprov:{name}:" for name in ("task", "workflow", "artifact", "used", "generated")},
-    **{name: f"urn:flowprov:{name}:" for name in ("value", "user", "program", "relation")},
+    **{name: f"urn:flowprov:{name}:" for name in ("metrics", "value", "user", "program", "relation")},
 }
 """The prefixes of all names, and what they stand for."""
 
@@ -98,6 +100,8 @@ class ProvRecords:
                 yield from self._of_workflow(campaign, workflow)
             for task in campaign.stream.tasks():
                 yield from self._of_task(campaign, task)
+            for logged in logged_metrics(campaign.journals):
+                yield from self._of_metrics(campaign, logged)
         yield from self._of_artifacts()
 
     # Activities.
@@ -183,6 +187,22 @@ class ProvRecords:
             known = {"python": header.python, "flowprov": header.flowprov}
             yield Statement("agent", program, (), _attributes("prov:SoftwareAgent", header.program, known))
         yield _relation("wasAssociatedWith", name, program)
+
+    def _of_metrics(self, campaign: ExportedCampaign, logged: LoggedMetrics) -> Iterator[Statement]:
+        """Yield the numbers of a call of ``log_metrics``, and who made it."""
+        entity = f"metrics:{_local(logged.header.journal_id)}/{logged.position}"
+        values = {_name("value", path): _text(value) for path, value in flat_values(logged.values).items()}
+        facts = {"step": logged.step}
+        yield Statement("entity", entity, (), {**_attributes("flowprov:Metrics", None, facts), **values})
+        activity: Name | None
+        if logged.task_id is not None:
+            activity = _name("task", logged.task_id)
+        else:
+            index = campaign.stream.attempts.get(logged.workflow_id)
+            attempt = 1 if index is None else index.find(logged.header, logged.at)
+            activity = self._workflow(campaign.campaign.campaign_id, logged.workflow_id, attempt)
+        if activity is not None:
+            yield _relation("wasGeneratedBy", entity, activity, as_datetime(logged.at))
 
     # Artifacts.
 

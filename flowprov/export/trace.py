@@ -1,7 +1,8 @@
 """``trace``: the timeline of campaigns, as Perfetto and the tracing page of Chrome read it.
 
 Flows in: campaigns. Flows out: a JSON file in the Trace Event Format. Each process has a group of tracks: one
-for its workflows, one for each thread, and one for each value of its telemetry. Arrows lead from a task to
+for its workflows, one for each thread, and one for each value of its telemetry and each metric that it
+logged. Arrows lead from a task to
 those that used its result, and to its children in other processes.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU describes the format.
@@ -9,12 +10,12 @@ https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeAlias
 
 from flowprov.export.campaigns import ExportedCampaign, ProcessKey
+from flowprov.export.logged_metrics import logged_metrics
 from flowprov.export.new_file import written_beside
 from flowprov.export.plain_values import plain, plain_text, to_json
 from flowprov.export.tracks import Tracks
@@ -22,6 +23,7 @@ from flowprov.read.frames import as_datetime, flat_readings
 from flowprov.read.labels import titled
 from flowprov.read.rows import Row
 from flowprov.read.telemetry_join import process_readings
+from flowprov.read.value_paths import is_number
 from flowprov.records import Error, Task, Workflow
 from flowprov.version import __version__
 
@@ -92,6 +94,10 @@ class _TraceWriter:
         self._write_arrows()
         for readings, hostname, pid in process_readings(campaign.journals):
             self._write_counters(self._pid(number, campaign, (hostname, pid)), flat_readings(readings, {}))
+        for logged in logged_metrics(campaign.journals):
+            pid = self._pid(number, campaign, (logged.header.hostname, logged.header.pid))
+            for name, value in logged.values.items():
+                self._write_counter(pid, name, value, logged.at, cat="metric")
 
     def _write_row(self, number: int, campaign: ExportedCampaign, row: Row, thread: str) -> None:
         started = row.started_at
@@ -167,14 +173,16 @@ class _TraceWriter:
         last: dict[str, float] = {}
         for at, values in readings:
             for name, value in values.items():
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                    continue
-                if last.get(name) != value:
+                if is_number(value) and last.get(name) != value:
                     last[name] = value
-                    shown = plain_text(name)
-                    self._event(
-                        "C", pid, 0, name=shown, ts=self._microseconds(at), args={"value": plain(value)}
-                    )
+                    self._write_counter(pid, name, value, at)
+
+    def _write_counter(self, pid: int, name: str, value: float, at: int, **more: str) -> None:
+        """Write a value of a counter; what is no number for each reader has no place in a curve."""
+        shown = plain(value)
+        if is_number(shown):
+            title = titled(name, None)
+            self._event("C", pid, 0, name=title, **more, ts=self._microseconds(at), args={"value": shown})
 
     def _pid(self, number: int, campaign: ExportedCampaign, key: ProcessKey) -> int:
         pid, new = self._tracks.pid_of(number, key)

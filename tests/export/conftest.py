@@ -11,16 +11,18 @@ import pytest
 from tests.support import run
 
 HOSTILE = 'weird\n<b onclick="x">\0 \\ "quoted" \u202e ../../etc/passwd'
+ODD_METRIC = 'a/b \n<i>"\u202e'
 
 _PROGRAM = f"""
     import asyncio, multiprocessing, os, pathlib, time
     import flowprov
 
-    HOSTILE = {HOSTILE!r}
+    HOSTILE, ODD = {HOSTILE!r}, {ODD_METRIC!r}
 
     @flowprov.task
     def load(path, token="hunter2", url="https://me:secret@host/x"):
         flowprov.use_artifact(path, kind="dataset")
+        flowprov.log_metrics(rows=2)
         return {{"rows": 2, "nan": float("nan"), "large": 2**60}}
 
     @flowprov.task
@@ -49,15 +51,18 @@ _PROGRAM = f"""
                 pass
             for epoch in flowprov.EpochLoop(2):
                 helper(epoch)
+                flowprov.log_metrics({{ODD: epoch, "loss": 1 / (epoch + 1)}}, step=10 * epoch, huge=2**60)
+            flowprov.log_metrics(broken=float("nan"))
             try:
                 for _ in flowprov.Loop(1, name="broken"):
                     fail()
             except ValueError:
                 pass
             asyncio.run(overlap())
-            for _ in range(2):
+            for score in range(2):
                 with flowprov.workflow("again", workflow_id="again"):
                     helper(3)
+                    flowprov.log_metrics(score=score)
             with flowprov.task_scope("pool"):
                 child = multiprocessing.get_context("fork").Process(target=helper, args=(7,))
                 child.start()
@@ -83,6 +88,7 @@ _KILLED = """
 
     with flowprov.campaign("killed", campaign_id="k1"), flowprov.workflow("Doomed"):
         flowprov.use_artifact("data.csv")
+        flowprov.log_metrics(loss=0.25)
         with flowprov.task_scope("before"):
             pass
         outer()
@@ -125,8 +131,8 @@ _TELEMETRY = {f"FLOWPROV__TELEMETRY_CAPTURE__{kind}": "true" for kind in ("CPU",
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of two programs, of which the second was killed.
 
-    Campaign c1 has artifacts, a failure, a correction, a second attempt, tasks that overlap, a process of its
-    own, telemetry, and names that no format likes; campaign k1 has a workflow without an end.
+    Campaign c1 has artifacts, metrics, a failure, a correction, a second attempt, tasks that overlap, a
+    process of its own, telemetry, and names that no format likes; campaign k1 has a workflow without an end.
     """
     folder = tmp_path_factory.mktemp("export")
     run(_PROGRAM, folder, env=_TELEMETRY)

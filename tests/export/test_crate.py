@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.cli.support import flowprov
+from tests.export.conftest import ODD_METRIC
 
 _Entities: TypeAlias = "dict[str, dict[str, Any]]"
 
@@ -43,6 +44,24 @@ def test_a_workflow_is_a_step_and_each_attempt_an_action(crate: Path) -> None:
     assert {one["name"]: one.get("value") for one in used if one["@type"] == "PropertyValue"} == {"lr": "0.5"}
     assert [len(one["sha256"]) for one in used if one["@type"] == "CreativeWork"] == [64]
     assert next(entities[one["@id"]]["name"] for one in action["result"]) == "../../model"
+
+
+def test_the_last_value_of_each_metric_is_a_result_of_its_action(crate: Path) -> None:
+    entities = _entities(crate)
+
+    def results(action: dict[str, Any]) -> dict[str, str]:
+        found = [entities[one["@id"]] for one in action.get("result", ())]
+        values = [one for one in found if one["@type"] == "PropertyValue"]
+        for one in values:
+            formal = entities[one["exampleOfWork"]["@id"]]
+            assert (formal["@type"], formal["name"]) == ("FormalParameter", one["name"])
+        return {one["name"]: one["value"] for one in values}
+
+    train = _named(entities, "CreateAction", "train")
+    numbers = {"rows": "2", "loss": "0.5", ODD_METRIC: "1", "huge": str(2**60)}
+    assert results(train) == {**numbers, "broken": "nan"}
+    again = [one for one in entities.values() if one["@type"] == "CreateAction" and one["name"] == "again"]
+    assert [results(action) for action in again] == [{"score": "0"}, {"score": "1"}]
 
 
 def test_every_id_that_is_referred_to_is_there(crate: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.cli.support import flowprov, start_endless
+from tests.export.conftest import ODD_METRIC
+from tests.support import REPOSITORY
 
 _Event: TypeAlias = "dict[str, Any]"
 
@@ -72,6 +74,39 @@ def test_artifacts_are_the_inputs_and_outputs_of_who_touched_them(
     assert [one["name"] for one in killed["inputs"]] == [data["name"]]
 
 
+def test_the_last_value_of_each_metric_is_a_facet_of_the_end(events: list[_Event]) -> None:
+    found: dict[str, list[Any]] = {}
+    for event in events:
+        if (facet := event["run"]["facets"].get("flowprov_metrics")) is not None:
+            assert event["eventType"] != "START"
+            assert all(event["eventTime"] >= one["time"] for one in facet["metrics"])
+            shown = [{key: one[key] for key in one if key != "time"} for one in facet["metrics"]]
+            found.setdefault(_job(event), []).append(shown)
+    assert found == {
+        "train": [
+            [
+                {"name": ODD_METRIC, "value": 1, "step": 10},
+                {"name": "broken", "value": "nan"},
+                {"name": "huge", "value": str(2**60), "step": 10},
+                {"name": "loss", "value": 0.5, "step": 10},
+                {"name": "rows", "value": 2},
+            ]
+        ],
+        "train.load": [[{"name": "rows", "value": 2}]],
+        "again": [[{"name": "score", "value": 0}], [{"name": "score", "value": 1}]],
+        "Doomed": [[{"name": "loss", "value": 0.25}]],
+    }
+
+
+def test_the_facet_of_metrics_is_as_its_schema_says(events: list[_Event]) -> None:
+    schema = json.loads((REPOSITORY / "docs/reference/openlineage-metrics.schema.json").read_text())
+    known = schema["properties"]["metrics"]["items"]["properties"]
+    for event in events:
+        if (facet := event["run"]["facets"].get("flowprov_metrics")) is not None:
+            assert (facet["_schemaURL"], set(facet)) == (schema["$id"], set(schema["required"]))
+            assert all({"name", "value"} <= set(one) <= set(known) for one in facet["metrics"])
+
+
 def test_every_facet_names_its_producer_and_its_schema(events: list[_Event]) -> None:
     facets = [
         facet
@@ -80,7 +115,9 @@ def test_every_facet_names_its_producer_and_its_schema(events: list[_Event]) -> 
         for facet in holder["facets"].values()
     ]
     assert all(facet["_producer"].startswith("urn:flowprov:") for facet in facets)
-    assert all(facet["_schemaURL"].startswith("https://openlineage.io/spec/facets/") for facet in facets)
+    spec, own = "https://openlineage.io/spec/facets/", "urn:flowprov:openlineage:"
+    assert {facet["_schemaURL"].startswith(own) for facet in facets if "metrics" in facet} == {True}
+    assert all(facet["_schemaURL"].startswith(spec) for facet in facets if "metrics" not in facet)
     text = json.dumps(events)
     assert "hunter2" not in text
     assert "me:secret" not in text

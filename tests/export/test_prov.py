@@ -97,6 +97,36 @@ def test_what_an_artifact_was_made_of_is_a_derivation(document: ProvDocument) ->
     assert ("model", "data.csv") in made_of
 
 
+def test_each_call_of_log_metrics_is_an_entity_that_its_task_or_workflow_generated(
+    document: ProvDocument,
+) -> None:
+    by = {one.args[0]: (one.args[1], one.args[2]) for one in document.get_records(ProvGeneration)}
+    labels = {
+        one.identifier: "".join(map(str, _values(one, "prov:label")))
+        for one in document.get_records(ProvActivity)
+    }
+    found = []
+    for entity in document.get_records(ProvEntity):
+        if {str(kind) for kind in _values(entity, "prov:type")} == {"flowprov:Metrics"}:
+            activity, at = by[entity.identifier]
+            assert at is not None
+            values = {str(key): value for key, value in entity.attributes if str(key).startswith("value:")}
+            (step,) = _values(entity, "flowprov:step") or {None}
+            found.append((labels[activity], str(activity).rpartition("/")[2], step, values))
+    losses = [one for one in found if "value:loss" in one[3]]
+    assert [(label, step, values["value:loss"]) for label, _, step, values in losses] == [
+        ("epoch_iteration", 0, 1.0),
+        ("epoch_iteration", 10, 0.5),
+        ("Doomed", None, 0.25),
+    ]
+    assert {values["value:huge"] for _, _, _, values in losses[:2]} == {str(2**60)}
+    assert [(label, values) for label, _, _, values in found if "value:broken" in values] == [
+        ("train", {"value:broken": "nan"})
+    ]
+    scores = [(attempt, values["value:score"]) for _, attempt, _, values in found if "value:score" in values]
+    assert scores == [("workflow:again", 0), ("2", 1)]
+
+
 def test_agents_are_users_and_programs(document: ProvDocument) -> None:
     kinds = {str(kind) for one in document.get_records(ProvAgent) for kind in _values(one, "prov:type")}
     assert kinds == {"prov:Person", "prov:SoftwareAgent"}

@@ -9,11 +9,13 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from flowprov.display import printable
 from flowprov.export.new_file import written_beside
 from flowprov.export.tracks import Tracks
 from flowprov.read import Buffer
 from flowprov.records import Task
 from tests.cli.support import flowprov, start_endless
+from tests.export.conftest import ODD_METRIC
 
 _Event: TypeAlias = "dict[str, Any]"
 
@@ -78,6 +80,24 @@ def test_an_arrow_leads_to_the_child_in_another_process(events: list[_Event]) ->
     assert (leaving[0]["pid"], leaving[0]["tid"]) == (parent["pid"], parent["tid"])
     assert (arriving[0]["pid"], arriving[0]["ts"]) == (child["pid"], child["ts"])
     assert parent["ts"] <= leaving[0]["ts"] <= parent["ts"] + parent["dur"]
+
+
+def test_what_was_logged_is_counters_by_the_name_of_the_metric(events: list[_Event]) -> None:
+    found = defaultdict(list)
+    for event in events:
+        if event["ph"] == "C" and event.get("cat") == "metric":
+            found[event["name"]].append((event["ts"], event["args"]["value"]))
+    assert {name: [value for _, value in values] for name, values in found.items()} == {
+        "rows": [2],
+        "loss": [1.0, 0.5, 0.25],
+        printable(ODD_METRIC): [0, 1],
+        "score": [0, 1],
+    }
+    epochs = [event for event in _complete(events) if event["name"] == "epoch_iteration"]
+    for epoch, (at, _) in zip(epochs, found["loss"], strict=False):
+        assert epoch["ts"] <= at <= epoch["ts"] + epoch["dur"]
+    (train,) = (event for event in _complete(events) if event["name"] == "train")
+    assert {event["pid"] for event in events if event["name"] == "score"} == {train["pid"]}
 
 
 def test_telemetry_is_counters(events: list[_Event]) -> None:
