@@ -20,6 +20,7 @@ from flowprov.settings.section import Key, Section, changed_keys, public_value
 from flowprov.settings.storage_sections import (
     DaskSettings,
     JournalSettings,
+    MLflowSettings,
     MongoDBSettings,
     RedisSettings,
     SinkSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "DaskSettings",
     "InstrumentationSettings",
     "JournalSettings",
+    "MLflowSettings",
     "MongoDBSettings",
     "PrivacySettings",
     "RedisSettings",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from flowprov.settings.section import Key, Section
 from flowprov.settings.value_types import (
     Count,
+    CountFromZero,
     FileMode,
     FileSize,
     FolderPath,
@@ -195,6 +196,14 @@ class MLflowSettings(Section, frozen=True, kw_only=True):
             expert=True,
         ),
     ] = 30.0
+
+    upload_bytes: Annotated[
+        CountFromZero,
+        Key(
+            "The largest size, in bytes, of the files that a run generated and that are uploaded with it.",
+            "0 uploads none. A file must still lie where it was, with its size and its digest.",
+        ),
+    ] = 0
 
 
 class SinkSettings(Section, frozen=True, kw_only=True):

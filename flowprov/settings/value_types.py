@@ -16,6 +16,9 @@ _MAX_COUNT = 2**63 - 1
 Seconds = Annotated[float, Meta(gt=0, le=_MAX_SECONDS, description="seconds: a number above 0, at most 1e9")]
 SecondsFromZero = Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="seconds: a number from 0 to 1e9")]
 Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT, description="a whole number from 1 (at most 63 bits)")]
+CountFromZero = Annotated[
+    int, Meta(ge=0, le=_MAX_COUNT, description="a whole number from 0 (at most 63 bits)")
+]
 ThreadCount = Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")]
 ByteBudget = Annotated[
     int, Meta(ge=4_096, le=2**30, description="a whole number of bytes from 4096 to 1073741824 (1 GiB)")

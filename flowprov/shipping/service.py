@@ -75,7 +75,7 @@ def open_shipment(uri: str, folder: Path, settings: Settings, host: str | None =
         If a URI names no sink, or its client library is not installed.
     """
     if uri.partition("://")[0].partition("+")[0] in _TRACKING_SCHEMES:
-        shipment: BufferShipment = resolve_name(_MLFLOW)(uri, folder, host, settings.sinks.mlflow.interval)
+        shipment: BufferShipment = resolve_name(_MLFLOW)(uri, folder, host, settings.sinks.mlflow)
         return shipment
     return Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host)
 

@@ -1,6 +1,6 @@
 """MLflow in memory: it refuses what MLflow refuses, and keeps whatever it is given twice."""
 
-# ruff: noqa: ARG002, D102 - the methods are those of Store
+# ruff: noqa: D102 - the methods are those of Store
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from flowprov.errors import SinkRefusedError
 from flowprov.export.mlflow.limits import LogBatch, Point, as_stored
 from flowprov.export.mlflow.store import Store, StoredExperiment, StoredRun
 
@@ -18,7 +20,10 @@ _NAME = re.compile(r"[/\w.\- :]+")
 
 
 class MemoryStore(Store):
-    """Experiments and runs in memory; the call number ``interrupted_at`` raises KeyboardInterrupt."""
+    """Experiments and runs in memory; the call number ``interrupted_at`` raises KeyboardInterrupt.
+
+    It refuses files with the names in ``refused``.
+    """
 
     def __init__(self) -> None:
         self.uri = self.name = "sqlite:///memory.db"
@@ -27,6 +32,7 @@ class MemoryStore(Store):
         self.experiment_of: dict[str, str] = {}
         self.points: dict[str, list[Point]] = {}
         self.files: dict[tuple[str, str], Any] = {}
+        self.refused: set[str] = set()
         self.calls = 0
         self.interrupted_at: int | None = None
 
@@ -96,12 +102,24 @@ class MemoryStore(Store):
         self._count()
         self.files[mlflow_id, path] = json.loads(json.dumps(value))
 
+    def log_file(self, mlflow_id: str, path: Path, folder: str) -> None:
+        self._count()
+        assert re.fullmatch(r"[\w.\-=+]+", path.name, re.ASCII)
+        assert len(path.name) < 200
+        if path.name in self.refused:
+            raise SinkRefusedError(f"{path.name} is refused")
+        self.files[mlflow_id, f"{folder}/{path.name}"] = path.read_bytes()
+
     def end(self, mlflow_id: str, status: str, ended_at: int | None) -> None:
         self._count()
         self.stored[mlflow_id].status, self.stored[mlflow_id].ended_at = status, ended_at
 
     def artifacts(self, mlflow_id: str, folder: str | None = None) -> Iterator[tuple[str, int | None]]:
-        return ((path, 5) for key, path in self.files if key == mlflow_id)
+        return (
+            (path, len(value) if isinstance(value, bytes) else 5)
+            for (key, path), value in self.files.items()
+            if key == mlflow_id and (folder is None or path.startswith(f"{folder}/"))
+        )
 
     def steps(self) -> dict[str, StoredRun]:
         """Return the runs without a parent, by name."""

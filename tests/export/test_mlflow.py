@@ -47,14 +47,17 @@ for experiment in client.search_experiments():
     for run in client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL):
         if sys.argv[2:] == [run.info.run_id]:
             client.delete_run(run.info.run_id)
-        files = {
-            one.path: json.loads(open(client.download_artifacts(run.info.run_id, one.path)).read())
-            for one in client.list_artifacts(run.info.run_id)
-        }
+        def read(folder=None):
+            return {
+                one.path: open(client.download_artifacts(run.info.run_id, one.path)).read()
+                for one in client.list_artifacts(run.info.run_id, folder) if not one.is_dir
+            }
+        files = {path: json.loads(text) for path, text in read().items()}
         points = {name: len(client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics}
         found.append({
             "experiment": experiment.name, "name": run.info.run_name, "status": run.info.status,
             "tags": run.data.tags, "params": run.data.params, "points": points, "files": files,
+            "uploads": read("files"),
             "datasets": [one.dataset.name for one in run.inputs.dataset_inputs],
         })
 print(json.dumps(found))
@@ -198,6 +201,38 @@ def test_a_pipeline_is_an_experiment_with_its_steps_and_their_executions(project
     assert f"deleted in MLflow, and stays so: TRAINING {deleted['name']}" in last
     assert "5 unchanged" in last
     assert project.runs() == before
+
+
+def test_a_small_file_is_uploaded_once_to_a_database_and_to_a_server(project: Project) -> None:
+    def export(uri: str) -> str:
+        return project.command("export", "mlflow", "--uri", uri, "--upload-bytes", "1kB")[0]
+
+    def uploads(uri: str) -> list[tuple[str, str]]:
+        return [(path, text) for one in project.runs(uri) for path, text in one["uploads"].items()]
+
+    assert "uploaded" not in project.command("export", "mlflow", "--uri", "sqlite:///mlflow.db")[0]
+    assert "0 new runs, 0 updated, 6 unchanged" in (out := export("sqlite:///mlflow.db"))
+    assert "\n  1 file uploaded\n" in out
+    (found,) = uploads("sqlite:///mlflow.db")
+    assert re.fullmatch("files/clean-[0-9a-f]{8}.csv", found[0])
+    assert found[1] == "2"  # the first run's file was overwritten by the second one
+    assert "uploaded" not in export("sqlite:///mlflow.db")
+    with _ui(project) as uri:
+        assert "uploaded" not in export(uri)
+        assert uploads(uri) == [found]
+        (project.folder / "new").mkdir()
+        program = """
+            import pathlib, flowprov
+            with flowprov.campaign("served"), flowprov.workflow("WRITE"):
+                pathlib.Path("model ü.bin").write_text("weights")
+                flowprov.log_artifact("model ü.bin")
+        """
+        run(program, project.folder / "new")
+        project.folder = project.folder / "new"
+        assert "1 new run" in (out := export(uri))
+        assert "\n  1 file uploaded\n" in out
+        assert [text for path, text in uploads(uri) if "model__-" in path] == ["weights"]
+        assert "uploaded" not in export(uri)
 
 
 def test_the_web_page_shows_the_steps_and_takes_an_export(project: Project) -> None:

@@ -13,11 +13,11 @@ from flowprov.errors import MissingExtraError, SinkError, SinkUnavailableError
 from flowprov.export.mlflow import shipment as shipment_module
 from flowprov.export.mlflow.shipment import MLflowShipment
 from flowprov.export.mlflow.store import Store
-from flowprov.settings import load_settings
+from flowprov.settings import MLflowSettings, load_settings
 from flowprov.shipping.service import open_shipment
 from tests.cli.support import flowprov, start_endless
 from tests.export.memory_store import MemoryStore
-from tests.support import WITHOUT_VERSIONS
+from tests.support import WITHOUT_VERSIONS, run
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _shipment(folder: Path, interval: float) -> MLflowShipment:
-    return MLflowShipment("http://localhost", folder / "flowprov_buffer", None, interval)
+    settings = MLflowSettings(interval=interval, upload_bytes=100)
+    return MLflowShipment("http://localhost", folder / "flowprov_buffer", None, settings)
 
 
 def _statuses(store: MemoryStore) -> set[str]:
@@ -61,6 +62,21 @@ def test_what_goes_on_is_exported_and_once_more_when_it_was_killed(
     assert _statuses(store) == {"KILLED"}
     assert (shipment.idle, shipment.waiting(), shipment.last_error) == (True, 0, None)
     assert len(shipment.positions) == 1
+
+
+def test_small_files_go_with_their_run(store: MemoryStore, tmp_path: Path) -> None:
+    program = """
+        import pathlib, flowprov
+        with flowprov.workflow("TRAIN"):
+            for name, size in (("small.bin", 100), ("large.bin", 101)):
+                pathlib.Path(name).write_bytes(b"x" * size)
+                flowprov.log_artifact(name)
+    """
+    run(program, tmp_path)
+    shipment = _shipment(tmp_path, 30)
+    shipment.try_deliver()
+    assert [value for value in store.files.values() if isinstance(value, bytes)] == [b"x" * 100]
+    assert (shipment.idle, shipment.last_error) == (True, None)
 
 
 def test_the_next_export_waits_for_the_interval(

@@ -140,7 +140,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "values",
         "versioning",
     },
-    "export.mlflow": {"errors", "journal", "read", "records", "settings", "shipping", "versioning"},
+    "export.mlflow": {
+        "errors",
+        "journal",
+        "read",
+        "records",
+        "regular_files",
+        "settings",
+        "shipping",
+        "versioning",
+    },
     "export": {"errors", "journal", "read", "records", "version", "versioning"},
     # What other programs kept becomes records of a journal, as if it had been captured.
     "imports": {

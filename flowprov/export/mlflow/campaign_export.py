@@ -26,7 +26,7 @@ _LOCK = ".export-mlflow.lock"
 
 
 def export_campaigns(
-    store: Store, source: Sources = None, campaigns: Iterable[str] = ()
+    store: Store, source: Sources = None, campaigns: Iterable[str] = (), *, upload_bytes: int = 0
 ) -> list[ExperimentReport]:
     """Export campaigns; return what that did to each experiment.
 
@@ -40,6 +40,8 @@ def export_campaigns(
         As for :func:`flowprov.runs`.
     campaigns
         Ids, beginnings of ids that fit only one, or names; by default all.
+    upload_bytes
+        Files of at most so many bytes that runs generated are uploaded; 0 uploads none.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def export_campaigns(
     finish_pending()
     with _sole_export(source):
         found = campaigns_of(source, None)
-        return export_runs(store, list(_exports(_chosen(found, list(campaigns)))))
+        exports = list(_exports(_chosen(found, list(campaigns))))
+        return export_runs(store, exports, upload_bytes=upload_bytes)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from flowprov.export.mlflow.limits import (
 )
 from flowprov.export.mlflow.run_export import RUN_ID, RunExport
 from flowprov.export.mlflow.store import Store, StoredRun
+from flowprov.export.mlflow.uploads import NOT_UPLOADED, UPLOADED, candidates_of, upload
 
 STEP = "flowprov.step"
 EXPORTED = "flowprov.exported"
@@ -54,6 +55,10 @@ class ExperimentReport(msgspec.Struct):
         The steps and runs that a person deleted; they stay deleted.
     changed_params
         How many params have another value now; MLflow keeps the first one.
+    uploaded
+        How many files were uploaded.
+    not_uploaded
+        The files that could not be uploaded, each with the reason.
     """
 
     name: str
@@ -65,10 +70,21 @@ class ExperimentReport(msgspec.Struct):
     points: int = 0
     deleted: list[str] = []
     changed_params: int = 0
+    uploaded: int = 0
+    not_uploaded: list[str] = []
 
 
-def export_runs(store: Store, runs: Iterable[RunExport]) -> list[ExperimentReport]:
+def export_runs(store: Store, runs: Iterable[RunExport], *, upload_bytes: int = 0) -> list[ExperimentReport]:
     """Export runs; return what that did, for each experiment.
+
+    Parameters
+    ----------
+    store
+        MLflow.
+    runs
+        The runs.
+    upload_bytes
+        Files of at most so many bytes that runs generated are uploaded; 0 uploads none.
 
     Raises
     ------
@@ -78,14 +94,17 @@ def export_runs(store: Store, runs: Iterable[RunExport]) -> list[ExperimentRepor
     by_experiment: dict[str, list[RunExport]] = {}
     for run in runs:
         by_experiment.setdefault(run.experiment, []).append(run)
-    return [_ExperimentExport(store, name).export(group) for name, group in by_experiment.items()]
+    return [
+        _ExperimentExport(store, name, upload_bytes).export(group) for name, group in by_experiment.items()
+    ]
 
 
 class _ExperimentExport:
     """The export of the runs of one experiment."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, upload_bytes: int) -> None:
         self._store = store
+        self._upload_bytes = upload_bytes
         self._report = ExperimentReport(name)
         self._steps: dict[str, StoredRun] = {}
         self._runs: dict[str, StoredRun] = {}
@@ -166,17 +185,32 @@ class _ExperimentExport:
             self._report.deleted.append(f"{run.step} {name}")
             return
         fingerprint = run.fingerprint()
-        if stored is not None and stored.tags.get(EXPORTED) == fingerprint:
-            self._report.unchanged += 1
-            return
         if stored is None:
             self._report.created += 1
             identity = {RUN_ID: run.run_id, "base_run_name": run.step, _PARENT: parent_id}
             stored = self._create(name, run.started_at, identity)
+        elif stored.tags.get(EXPORTED) == fingerprint:
+            self._report.unchanged += 1
         else:
             self._report.updated += 1
-        self._write(stored, run)
-        self._store.log(stored.mlflow_id, LogBatch([], {}, {EXPORTED: fingerprint}))
+        if stored.tags.get(EXPORTED) != fingerprint:
+            self._write(stored, run)
+            self._store.log(stored.mlflow_id, LogBatch([], {}, {EXPORTED: fingerprint}))
+        self._upload(stored, run)
+
+    def _upload(self, stored: StoredRun, run: RunExport) -> None:
+        """Upload the small files of a run that MLflow does not hold yet."""
+        result = upload(self._store, stored, candidates_of(run.artifacts, self._upload_bytes))
+        if result.fingerprint is None:
+            return
+        tags = {UPLOADED: result.fingerprint}
+        if result.failed or NOT_UPLOADED in stored.tags:
+            tags[NOT_UPLOADED] = fit_value(json.dumps(result.failed), MAX_TAG)
+        self._store.log(stored.mlflow_id, LogBatch([], {}, tags))
+        self._report.uploaded += result.uploaded
+        self._report.not_uploaded += [
+            f"{run.step} {stored.name}, {name}: {reason}" for name, reason in result.failed.items()
+        ]
 
     def _write(self, stored: StoredRun, run: RunExport) -> None:
         """Write what is new of a run."""

@@ -17,6 +17,7 @@ from flowprov.errors import FlowprovError, SinkError, SinkRefusedError
 from flowprov.export.mlflow.campaign_export import export_campaigns
 from flowprov.export.mlflow.store import Store
 from flowprov.journal.summary import JournalSummary, last_position, summarize
+from flowprov.settings import MLflowSettings
 from flowprov.shipping.shipment import BufferShipment
 
 _Reach: TypeAlias = "tuple[int | None, bool]"
@@ -34,16 +35,16 @@ class MLflowShipment(BufferShipment):
         The address of MLflow.
     folder, host
         As for :class:`BufferShipment`.
-    interval
-        The fewest seconds between two exports of what goes on.
+    settings
+        The fewest seconds between two exports of what goes on, and which files are uploaded.
     """
 
     unit = "journals"
 
-    def __init__(self, uri: str, folder: Path, host: str | None, interval: float) -> None:
+    def __init__(self, uri: str, folder: Path, host: str | None, settings: MLflowSettings) -> None:
         super().__init__(folder, host)
         self._uri = uri
-        self._interval = interval
+        self._settings = settings
         self._store: Store | None = None
         self._exported: dict[Path, _Reach] = {}
         self._not_before = 0.0
@@ -100,7 +101,10 @@ class MLflowShipment(BufferShipment):
                 _enter_folder_of(self._uri)
                 self._store = Store(self._uri)
             export_campaigns(
-                self._store, self._folder, {summary.header.campaign_id for summary in grown.values()}
+                self._store,
+                self._folder,
+                {summary.header.campaign_id for summary in grown.values()},
+                upload_bytes=self._settings.upload_bytes,
             )
         except FlowprovError as error:
             self.last_error, self.idle = str(error).rstrip("."), False
@@ -112,7 +116,7 @@ class MLflowShipment(BufferShipment):
         self._exported.update(reaches)
         self.delivered += len(reaches)
         ended = time.monotonic()
-        self._not_before = ended + max(self._interval, _REST * (ended - began))
+        self._not_before = ended + max(self._settings.interval, _REST * (ended - began))
 
 
 def _summary(path: Path) -> JournalSummary | None:

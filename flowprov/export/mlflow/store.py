@@ -231,6 +231,11 @@ class Store:
         with self._translated():
             self._client.log_text(mlflow_id, json.dumps(value, indent=2, ensure_ascii=False), path)
 
+    def log_file(self, mlflow_id: str, path: Path, folder: str) -> None:
+        """Write a file as an artifact of a run, into a folder there, over the one that has its name."""
+        with self._translated():
+            self._client.log_artifact(mlflow_id, str(path), folder)
+
     def end(self, mlflow_id: str, status: str, ended_at: int | None) -> None:
         """Set what became of a run, and when; of one that still runs, nothing."""
         with self._translated():
