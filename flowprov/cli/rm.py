@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ import click
 from flowprov.cli.completion import complete_campaigns
 from flowprov.cli.durations import parse_duration
 from flowprov.cli.output import Failure, campaign_heading, print_json, print_lines
-from flowprov.cli.verify import sink_probes
+from flowprov.cli.sink_probes import Probes, open_probes
 from flowprov.journal.format import find_journals
 from flowprov.journal.object_store import remove_objects
 from flowprov.journal.summary import JournalSummary
@@ -58,7 +59,7 @@ def rm(
 
     CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has. --older-than and
     --keep choose among them, or among all if none is given. What still runs, or is not on the sinks of the
-    settings, is left and said; then the exit status is 1.
+    settings, is left and said; then the exit status is 1. Of MLflow it is asked whether it holds the runs.
     """
     place = Source(source or context.obj)
     if place.is_server or place.is_part():
@@ -99,16 +100,18 @@ def _narrowed(
 def _refusals(
     context: click.Context, groups: Mapping[str, _Journals], chosen: Sequence[str], source: str | None
 ) -> Iterator[tuple[str, str]]:
-    probes = sink_probes(context, (), from_server=False)
-    try:
+    with closing(open_probes(context, (), from_server=False)) as probes:
         for name in chosen:
             if any(journal.alive for journal in groups[name]):
                 yield name, "still runs"
-            elif probes and verify(source or context.obj, campaign_id=name, sinks=probes).undelivered:
+            elif any(probes) and _is_waiting(source or context.obj, name, probes):
                 yield name, "is not delivered"
-    finally:
-        for probe in probes:
-            probe.close()
+
+
+def _is_waiting(source: str | None, campaign_id: str, probes: Probes) -> bool:
+    """Whether a sink does not hold all of a campaign, or cannot be asked."""
+    result = verify(source, campaign_id=campaign_id, sinks=probes.lines, run_sinks=probes.runs)
+    return bool(result.undelivered)
 
 
 def _confirmed(groups: Mapping[str, _Journals], chosen: Sequence[str], *, to_stderr: bool) -> bool:

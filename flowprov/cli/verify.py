@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import closing
 from typing import Any
 
 import click
 import msgspec
 
-from flowprov.cli.output import Failure, campaign_heading, print_all, print_json, source_options, table
+from flowprov.cli.output import campaign_heading, print_all, print_json, source_options, table
 from flowprov.cli.progress import progress
-from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table
+from flowprov.cli.sink_probes import open_probes
+from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table, run_lines
 from flowprov.read.journal_report import sum_internal_errors
-from flowprov.read.sink_check import SinkProbe
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
-from flowprov.settings import load_settings, parse_assignment, redact_uri
 
 _MAX_ATTEMPTS = 20
 _MAX_NAMED = 3
@@ -52,14 +52,16 @@ def verify(
 ) -> None:
     """Check that every captured event is in the journals, and on the sinks if there are any.
 
+    MLflow holds runs in place of events: of these it is checked whether they are there as they are now.
+
     Exit status: 0 if all are, or are so far; 1 if something is missing, damaged, dropped, interrupted or not
     delivered; 2 if a journal cannot be read.
     """
-    sinks = sink_probes(context, uris, from_server="://" in (source or ""))
-    with progress("reading"):
-        result = verify_campaign(source or context.obj, campaign_id=campaign, sinks=sinks)
-    for sink in sinks:
-        sink.close()
+    probes = open_probes(context, uris, from_server="://" in (source or ""))
+    with closing(probes), progress("reading"):
+        result = verify_campaign(
+            source or context.obj, campaign_id=campaign, sinks=probes.lines, run_sinks=probes.runs
+        )
     command = shlex.join(["flowprov", "ship", *filter(None, [source])])
     problems = delivery_problems(result, command, named=bool(uris))
     if as_json:
@@ -69,19 +71,6 @@ def verify(
     if result.unreadable:
         sys.exit(2)
     sys.exit(1 if result.verdict == "INCOMPLETE" else 0)
-
-
-def sink_probes(context: click.Context, uris: tuple[str, ...], *, from_server: bool) -> list[SinkProbe]:
-    """Return the sinks to check: none if the campaign itself is read from one."""
-    if from_server:
-        if uris:
-            raise Failure("--to asks what a sink holds of a buffer: give the buffer folder, not a server")
-        return []
-    options = context.find_root().params
-    settings = load_settings(options["path"], dict(map(parse_assignment, options["assignments"]))).sinks
-    configured = [uri for uri in (settings.redis.uri, settings.mongodb.uri) if uri is not None]
-    by_name = {redact_uri(uri): uri for uri in uris or configured}  # one for each name that people see
-    return [SinkProbe(uri, maxlen=settings.redis.maxlen) for uri in by_name.values()]
 
 
 def format_lines(result: Verification, problems: list[str]) -> list[str]:
@@ -110,7 +99,7 @@ def format_lines(result: Verification, problems: list[str]) -> list[str]:
         _section("outside the folder of the campaign", [str(path) for path in result.misplaced]),
         _section("faults of flowprov", _internal_errors(result)),
         _section("odd about the run", result.odd),
-        _section("delivered", delivery_table(result.journals)),
+        _section("delivered", [*delivery_table(result.journals), *run_lines(result.run_deliveries)]),
         [_verdict(result, problems)],
     ]
     return [line for part in parts if part for line in ("", *part)][1:]
@@ -131,6 +120,7 @@ def to_builtins(result: Verification) -> dict[str, Any]:
         "copies": [{"path": str(copy), "of": str(path)} for copy, path in result.copies.items()],
         "misplaced": [str(path) for path in result.misplaced],
         "odd": result.odd,
+        "run_deliveries": msgspec.to_builtins(result.run_deliveries),
         "internal_errors": sum_internal_errors(check.report for check in result.journals),
     }
 

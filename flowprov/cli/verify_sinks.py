@@ -1,15 +1,16 @@
 """What ``flowprov verify`` prints about deliveries.
 
-Flows in: the counts of each journal on each sink. Flows out: one table, with a row for each journal and a
-column for each sink, and the words of the verdict.
+Flows in: the counts of each journal on each sink, and those of runs. Flows out: one table, with a row for
+each journal and a column for each sink; a line for each server that holds runs; and the words of the verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flowprov.cli.output import table
-from flowprov.read.sink_check import SinkCounts
+from flowprov.display import count
+from flowprov.read.sink_check import RunCounts, SinkCounts
 from flowprov.read.verify import JournalCheck, Verification
 
 
@@ -33,6 +34,19 @@ def delivery_table(journals: Sequence[JournalCheck]) -> list[str]:
     ]
 
 
+def run_lines(deliveries: Sequence[RunCounts]) -> list[str]:
+    """Return a line for each server that holds runs."""
+    return [f"{one.sink}  {_held_runs(one)}" for one in deliveries]
+
+
+def _held_runs(one: RunCounts) -> str:
+    if one.unknown is not None:
+        return f"unknown: {one.unknown}"
+    others = {"waiting": one.waiting, "deleted there": one.deleted}
+    words = [f"{number} {state}" for state, number in others.items() if number]
+    return ", ".join([f"holds {one.held} of {count(one.runs, 'run')}", *words])
+
+
 def counts_by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[SinkCounts]]:
     """Return the counts of all journals, by sink."""
     by_sink: dict[str, list[SinkCounts]] = {}
@@ -45,10 +59,9 @@ def counts_by_sink(journals: Sequence[JournalCheck]) -> dict[str, list[SinkCount
 def delivery_state(result: Verification) -> str:
     """Return, for a verdict without problems, what is delivered and what still waits; "" without sinks."""
     phrases, done = [], []
-    for sink, deliveries in counts_by_sink(result.journals).items():
-        waiting = sum(counts.waiting or 0 for counts in deliveries)
+    for sink, waiting, noun in _waiting(result):
         if waiting:
-            phrases.append(f"{_records(waiting, 'waits', 'wait')} for {sink}")
+            phrases.append(f"{_number(waiting, noun, 'waits', 'wait')} for {sink}")
         else:
             done.append(sink)
     if done:
@@ -73,12 +86,23 @@ def delivery_problems(result: Verification, ship: str, *, named: bool) -> list[s
         if any(counts.unknown is not None for counts in deliveries):
             problems.append(f"delivery to {sink} unknown")
         if missing := sum(counts.missing or 0 for counts in deliveries):
-            problems.append(f"{_records(missing, 'is', 'are')} missing on {sink}")
-        waiting = sum(counts.waiting or 0 for counts in deliveries)
-        if waiting and not result.running:
+            problems.append(f"{_number(missing, 'record', 'is', 'are')} missing on {sink}")
+    unknown = [one.sink for one in result.run_deliveries if one.unknown is not None]
+    problems += [f"delivery to {sink} unknown" for sink in unknown]
+    for sink, waiting, noun in () if result.running else _waiting(result):
+        if waiting:
             command = f"{ship} --to {sink}" if named else ship
-            problems.append(f"{_records(waiting, 'waits', 'wait')} for {sink}: `{command}` delivers them")
+            waits = _number(waiting, noun, "waits", "wait")
+            problems.append(f"{waits} for {sink}: `{command}` delivers them")
     return problems
+
+
+def _waiting(result: Verification) -> Iterator[tuple[str, int, str]]:
+    """Yield each sink, how much waits for it, and what that is."""
+    for sink, deliveries in counts_by_sink(result.journals).items():
+        yield sink, sum(counts.waiting or 0 for counts in deliveries), "record"
+    for one in result.run_deliveries:
+        yield one.sink, one.waiting or 0, "run"
 
 
 def _cell(counts: SinkCounts) -> str:
@@ -102,8 +126,8 @@ def _other_counts(deliveries: list[SinkCounts]) -> list[str]:
         "trimmed": sum(counts.trimmed or 0 for counts in deliveries),
         "missing": sum(counts.missing or 0 for counts in deliveries),
     }
-    return [f"{count} {state}" for state, count in sums.items() if count]
+    return [f"{number} {state}" for state, number in sums.items() if number]
 
 
-def _records(count: int, one: str, many: str) -> str:
-    return f"{count} record {one}" if count == 1 else f"{count} records {many}"
+def _number(number: int, noun: str, one: str, many: str) -> str:
+    return f"{number} {noun} {one}" if number == 1 else f"{number} {noun}s {many}"

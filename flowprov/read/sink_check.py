@@ -2,7 +2,8 @@
 
 Flows in: reports on journals, and the URIs of sinks. Flows out: a :class:`SinkCounts` for each journal and
 sink. A server answers two questions: up to which position it took the journal, and how many lines it holds.
-The first answer tells which lines still wait, the second whether the server lost lines that it took.
+The first answer tells which lines still wait, the second whether the server lost lines that it took. MLflow
+holds runs in place of lines; these are counted for a whole campaign.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -52,6 +54,40 @@ class SinkCounts(msgspec.Struct, frozen=True, kw_only=True):
     trimmed: int | None = None
     missing: int | None = None
     unknown: str | None = None
+
+
+class RunCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server that holds runs, and no lines, has of a campaign: ``runs = held + waiting + deleted``.
+
+    Attributes
+    ----------
+    sink
+        The URI of the server, without credentials.
+    runs
+        All runs of the campaign.
+    held
+        Runs that are there as they are now.
+    waiting
+        Runs that are not there yet, or of which something new is known.
+    deleted
+        Runs that a person deleted there; they stay deleted.
+    unknown
+        Why the counts are unknown; all of them but ``runs`` are None then. None if they are known.
+    """
+
+    sink: str
+    runs: int
+    held: int | None = None
+    waiting: int | None = None
+    deleted: int | None = None
+    unknown: str | None = None
+
+
+class RunProbe(Protocol):
+    """Asks a server that holds runs; who knows it implements this."""
+
+    def count(self, source: str, campaign_id: str) -> RunCounts:
+        """Return what the server holds of a campaign in a buffer."""
 
 
 class SinkProbe:

@@ -29,7 +29,7 @@ from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.open_records import WITHOUT_END, OpenRecordFilter, records_of_open
 from flowprov.read.repeated_orders import repeated_orders
 from flowprov.read.rows import FoldedCampaign, Row, fold_campaign
-from flowprov.read.sink_check import SinkCounts, SinkProbe
+from flowprov.read.sink_check import RunCounts, RunProbe, SinkCounts, SinkProbe
 from flowprov.read.source import Source
 from flowprov.read.successions import in_succession, last_follower_of
 from flowprov.read.superseded import Superseded
@@ -106,6 +106,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         What is odd about the run itself and no fault of its record: loaders whose order repeats.
     partial
         Whether the source is only a part of the campaign, so that nothing is said of other journals.
+    run_deliveries
+        What servers that hold runs have of the campaign.
     """
 
     campaign: Campaign
@@ -118,6 +120,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     attempts: list[Attempt] = []
     odd: list[str] = []
     partial: bool = False
+    run_deliveries: list[RunCounts] = []
 
     @property
     def interrupted(self) -> list[OpenItem]:
@@ -140,14 +143,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.open) or any(check.state == "running" for check in self.journals)
 
     @property
-    def undelivered(self) -> list[SinkCounts]:
-        """Deliveries with a problem: unknown, lines missing, or lines that wait after the run has ended."""
-        return [
-            delivery
-            for check in self.journals
-            for delivery in check.deliveries
-            if delivery.unknown is not None or delivery.missing or (delivery.waiting and not self.running)
+    def undelivered(self) -> list[SinkCounts | RunCounts]:
+        """Deliveries with a problem: unknown, lines missing, or what waits after the run has ended."""
+        lines = [delivery for check in self.journals for delivery in check.deliveries]
+        return [one for one in lines if one.missing or self._waits(one)] + [
+            one for one in self.run_deliveries if self._waits(one)
         ]
+
+    def _waits(self, delivery: SinkCounts | RunCounts) -> bool:
+        return delivery.unknown is not None or (bool(delivery.waiting) and not self.running)
 
     @property
     def verdict(self) -> Verdict:
@@ -166,6 +170,7 @@ def verify(
     *,
     campaign_id: str | None = None,
     sinks: Sequence[SinkProbe] = (),
+    run_sinks: Sequence[RunProbe] = (),
 ) -> Verification:
     """Check whether everything that a campaign captured is there.
 
@@ -179,6 +184,8 @@ def verify(
     sinks
         The sinks to which the campaign should have been delivered. With sinks, the source must be a folder or
         a journal: journals that are read back from a server can have other positions.
+    run_sinks
+        The servers that should hold the runs of the campaign. They are not asked about a part of one.
 
     Raises
     ------
@@ -189,7 +196,12 @@ def verify(
     """
     journal_source = Source(source)
     journals = journal_source.require_campaign(campaign_id, everywhere=True)
-    return verify_journals(journal_source, journals, sinks=sinks)
+    result = verify_journals(journal_source, journals, sinks=sinks)
+    if result.partial:
+        return result
+    found = result.campaign.campaign_id
+    deliveries = [sink.count(str(journal_source), found) for sink in run_sinks]
+    return msgspec.structs.replace(result, run_deliveries=deliveries)
 
 
 def verify_journals(

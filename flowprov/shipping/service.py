@@ -66,6 +66,11 @@ class ShipmentThread(threading.Thread):
         return self.shipment.idle or self.shipment.given_up or not self.is_alive()
 
 
+def is_tracking_uri(uri: str) -> bool:
+    """Whether a URI is that of an MLflow, which holds runs, and not that of a sink of lines."""
+    return uri.partition("://")[0].partition("+")[0] in _TRACKING_SCHEMES
+
+
 def open_shipment(uri: str, folder: Path, settings: Settings, host: str | None = None) -> BufferShipment:
     """Create the shipment to a sink, or to MLflow, which gets whole runs in place of lines.
 
@@ -74,7 +79,7 @@ def open_shipment(uri: str, folder: Path, settings: Settings, host: str | None =
     JournalError, MissingExtraError
         If a URI names no sink, or its client library is not installed.
     """
-    if uri.partition("://")[0].partition("+")[0] in _TRACKING_SCHEMES:
+    if is_tracking_uri(uri):
         shipment: BufferShipment = resolve_name(_MLFLOW)(uri, folder, host, settings.sinks.mlflow)
         return shipment
     return Shipment(open_sink(uri, maxlen=settings.sinks.redis.maxlen), folder, host)

@@ -235,6 +235,20 @@ def test_a_small_file_is_uploaded_once_to_a_database_and_to_a_server(project: Pr
         assert "uploaded" not in export(uri)
 
 
+def test_verify_and_rm_ask_mlflow_for_the_runs(project: Project) -> None:
+    setting = ("--set", "sinks.mlflow.uri=sqlite:///mlflow.db")
+    campaigns = [json.loads(line)["campaign_id"] for line in project.command("ls", "--json")[0].splitlines()]
+    waits = project.command(*setting, "verify", status=1)[0]
+    assert "INCOMPLETE: 1 run waits for sqlite:///" in waits
+    assert not (project.folder / "mlflow.db").exists()
+    assert "is not delivered" in project.command(*setting, "rm", "--yes", campaigns[0], status=1)[1]
+    assert "nothing waits" in project.command(*setting, "ship")[0]
+    held = project.command(*setting, "verify")[0]
+    assert "holds 1 of 1 run\n" in held
+    assert "COMPLETE" in held
+    assert project.command(*setting, "rm", "--yes", *campaigns)[0] == "removed 6 campaigns\n"
+
+
 def test_the_web_page_shows_the_steps_and_takes_an_export(project: Project) -> None:
     project.command("export", "mlflow", "--uri", "sqlite:///mlflow.db")
     with _ui(project) as uri:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from flowprov.export.mlflow.exporter import ExperimentReport, export_runs
 from flowprov.export.mlflow.run_export import RunExport, exports_of
@@ -51,7 +52,7 @@ def export_campaigns(
     finish_pending()
     with _sole_export(source):
         found = campaigns_of(source, None)
-        exports = list(_exports(_chosen(found, list(campaigns))))
+        exports = [one.run for one in exported_runs(_chosen(found, list(campaigns)))]
         return export_runs(store, exports, upload_bytes=upload_bytes)
 
 
@@ -68,13 +69,23 @@ def _sole_export(source: Sources) -> Iterator[None]:
         yield
 
 
-def _exports(found: Sequence[CampaignSource]) -> Iterator[RunExport]:
+class ExportedRun(NamedTuple):
+    """What MLflow gets of a run, and the campaigns of which it is: of several if it was resumed."""
+
+    run: RunExport
+    campaigns: frozenset[str]
+
+
+def exported_runs(found: Sequence[CampaignSource]) -> Iterator[ExportedRun]:
+    """Yield what MLflow gets of each run of some campaigns."""
     catalog = Catalog(journal.path for one in found for journal in one.journals)
     sightings: dict[str, list[Sighting]] = defaultdict(list)
     for sighting in catalog.sightings:
         sightings[sighting.workflow_id].append(sighting)
     for contents in runs_of(found, every_iteration=True):
-        yield from exports_of(contents, sightings)
+        for run, group in exports_of(contents, sightings):
+            ids = {str(one.workflow.campaign_id) for one in group if one.workflow is not None}
+            yield ExportedRun(run, frozenset(ids or {contents.campaign.campaign_id}))
 
 
 def _chosen(found: Sequence[CampaignSource], wanted: Sequence[str]) -> list[CampaignSource]:

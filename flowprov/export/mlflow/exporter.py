@@ -99,6 +99,20 @@ def export_runs(store: Store, runs: Iterable[RunExport], *, upload_bytes: int = 
     ]
 
 
+def runs_and_steps(store: Store, experiment_id: str) -> tuple[dict[str, StoredRun], dict[str, StoredRun]]:
+    """Return the runs of an experiment by their ids in flowprov, and its steps by their names."""
+    runs: dict[str, StoredRun] = {}
+    steps: dict[str, StoredRun] = {}
+    for stored in store.runs(experiment_id):
+        if RUN_ID in stored.tags:
+            runs[stored.tags[RUN_ID]] = stored
+        elif STEP in stored.tags:
+            known = steps.get(stored.tags[STEP])
+            if known is None or known.deleted:  # one that is there goes before a deleted one
+                steps[stored.tags[STEP]] = stored
+    return runs, steps
+
+
 class _ExperimentExport:
     """The export of the runs of one experiment."""
 
@@ -124,20 +138,11 @@ class _ExperimentExport:
             self._experiment_id = self._store.create_experiment(self._report.name)
         else:
             self._experiment_id = found.experiment_id
-            self._look(found.experiment_id)
+            self._runs, self._steps = runs_and_steps(self._store, found.experiment_id)
         self._report.experiment_id = self._experiment_id
         for step, of_step in by_step.items():
             self._export_step(step, of_step)
         return self._report
-
-    def _look(self, experiment_id: str) -> None:
-        for stored in self._store.runs(experiment_id):
-            if RUN_ID in stored.tags:
-                self._runs[stored.tags[RUN_ID]] = stored
-            elif STEP in stored.tags:
-                known = self._steps.get(stored.tags[STEP])
-                if known is None or known.deleted:  # one that is there goes before a deleted one
-                    self._steps[stored.tags[STEP]] = stored
 
     def _export_step(self, step: str, runs: Sequence[RunExport]) -> None:
         parent = self._steps.get(step)

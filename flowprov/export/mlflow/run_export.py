@@ -102,8 +102,10 @@ class RunExport(msgspec.Struct, frozen=True):
         return sha256(msgspec.json.encode(self)).hexdigest()
 
 
-def exports_of(contents: Contents, sightings: Mapping[str, Sequence[Sighting]]) -> Iterator[RunExport]:
-    """Yield what MLflow gets of each run of a campaign, in the order of their starts.
+def exports_of(
+    contents: Contents, sightings: Mapping[str, Sequence[Sighting]]
+) -> Iterator[tuple[RunExport, Sequence[Run]]]:
+    """Yield what MLflow gets of each run of a campaign, and its attempts, in the order of their starts.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def exports_of(contents: Contents, sightings: Mapping[str, Sequence[Sighting]]) 
         params = _params_of(group)
         names = dict.fromkeys([*params, *(value.name for value in values)])
         at = _milliseconds(line["started_at"]) or 0
-        yield RunExport(
+        export = RunExport(
             run_id=str(line["run_id"]),
             step=fit_value(str(line["name"] or line["run_id"]), MAX_NAME),
             experiment=fit_experiment_name(str(line["campaign"] or line["campaign_id"])),
@@ -134,6 +136,7 @@ def exports_of(contents: Contents, sightings: Mapping[str, Sequence[Sighting]]) 
             artifacts=[_artifact_line(one) for one in touched],
             commit=line["git_commit"],
         )
+        yield export, group
 
 
 def _params_of(group: Sequence[Run]) -> dict[str, str]:
