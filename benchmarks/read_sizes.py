@@ -143,6 +143,7 @@ _COMMANDS: dict[str, list[str]] = {
         "import flowprov; flowprov.read_buffer({buffer!r}, campaign_id={last!r})",
     ],
     "verify": ["verify", "{buffer}"],
+    "report": ["report", "-o", "{report}"],
 }
 _OF_ONE = ("metrics of one campaign", "read_buffer of one campaign")
 _MANY = 2_000_000  # of which frames are not made
@@ -151,7 +152,8 @@ _MANY = 2_000_000  # of which frames are not made
 def measure(command: list[str], buffer: Path) -> Cost:
     """Run a command of flowprov, or Python code, on a buffer; return what it took."""
     last = max(path.name for path in buffer.iterdir())
-    arguments = [part.replace("{buffer}", str(buffer)) for part in command]
+    report = str(buffer.with_name("report.html"))
+    arguments = [part.replace("{buffer}", str(buffer)).replace("{report}", report) for part in command]
     if command[0] == "-c":
         arguments = ["-c", command[1].format(buffer=str(buffer), last=last)]
     else:

@@ -8,6 +8,7 @@ another one, attaches a database or loads an extension.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -50,6 +51,8 @@ _MACROS = (
     f"julianday(moment) as julian({_MOMENT})",
     f"unixepoch(moment) as cast(floor(epoch({_MOMENT})) as bigint)",
 )
+SPILL_ABOVE = "1GB"
+_MAX_THREADS = 4  # that share this memory: each reads a journal through buffers of its own
 _NOT_OF_TASKS = (
     "parent_workflow_id",
     "name",
@@ -68,12 +71,23 @@ class UnreadableJournalsError(Exception):
 
 
 class DuckTables:
-    """Tables in memory, in Parquet files and in journals, on which statements run."""
+    """Tables in memory, in Parquet files and in journals, on which statements run.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    spill
+        A folder to which duckdb may write what does not fit into :data:`SPILL_ABOVE`. Without one it takes
+        the memory that it needs.
+    """
+
+    def __init__(self, spill: str | None = None) -> None:
         duckdb = self._duckdb = import_duckdb()
         self._of_statements = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
         self._connection = _connection()
+        if spill is not None:
+            self._connection.execute(f"set temp_directory = {quoted(spill)}")
+            self._connection.execute(f"set memory_limit = {quoted(SPILL_ABOVE)}")
+            self._connection.execute(f"set threads = {min(_MAX_THREADS, os.cpu_count() or 1)}")
         self._names: list[str] = []
         self._files: list[Path] = []
         self._journals: list[Path] = []

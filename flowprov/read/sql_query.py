@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -117,18 +118,23 @@ def query_rows(
 def rows_of_tasks(
     statements: Sequence[str], campaigns: Sequence[CampaignSource]
 ) -> list[list[tuple[Any, ...]]]:
-    """Return the rows that several SELECTs over the table of tasks find; the tasks are read once for all."""
+    """Return the rows that several SELECTs over the table of tasks find; the tasks are read once for all.
+
+    Memory is bounded, however many tasks there are: what duckdb sorts and counts goes to a temporary folder.
+    """
     if not has_duckdb():
         tables = Tables()
         tables.add("tasks", COLUMNS, [line for one in contents_of(campaigns) for line in _rows_of(one, Task)])
         return [tables.select(statement)[1] for statement in statements]
 
-    def fill(without: Sequence[Path], in_place: bool) -> DuckTables:  # noqa: FBT001
-        filled = DuckTables()
-        _add_tasks(filled, statements, campaigns, without, in_place=in_place)
-        return filled
+    with tempfile.TemporaryDirectory(prefix="flowprov-", ignore_cleanup_errors=True) as folder:
 
-    return [rows for _, rows in _answers(statements, fill)]
+        def fill(without: Sequence[Path], in_place: bool) -> DuckTables:  # noqa: FBT001
+            filled = DuckTables(spill=folder)
+            _add_tasks(filled, statements, campaigns, without, in_place=in_place)
+            return filled
+
+        return [rows for _, rows in _answers(statements, fill)]
 
 
 def _answers(

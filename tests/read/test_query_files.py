@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from flowprov.errors import UsageError
 from flowprov.journal.format import find_journals
 from flowprov.journal.summary import JournalSummary
-from flowprov.read import in_place, parquet_files, sql_query
+from flowprov.read import duck_tables, in_place, parquet_files, sql_query
 from flowprov.read.compaction import compact
 from flowprov.read.decoding import records_of
 from flowprov.read.frames import COLUMNS
 from flowprov.read.parquet_files import parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
+from flowprov.read.questions import campaigns_of
 from flowprov.read.source import Source
 from flowprov.read.task_lines import TaskLines
 from flowprov.records import Correction, Footer, Header, OpenTask, Record, Sample, encode
@@ -213,6 +214,25 @@ def test_what_duckdb_cannot_read_in_place_is_read_row_by_row(
     assert rows_of(tmp_path, _EVERYTHING) == rows_of(tmp_path, _EVERYTHING, duckdb=False)
     with pytest.raises(UsageError, match="nothing_like_it"):
         rows_of(tmp_path, "select nothing_like_it from tasks")
+
+
+def test_what_needs_more_memory_than_it_may_take_goes_to_a_folder_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "buffer", header(), step(0), *_END)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(duck_tables, "SPILL_ABOVE", "60MB")
+    found = campaigns_of(tmp_path / "buffer", None)
+    ordered = "select n, row_number() over (order by hash(n), n) as place from range(3000000) as t(n)"
+    statement = f"select count(*), sum(place) from ({ordered}), tasks"  # noqa: S608 - reads
+    assert sql_query.rows_of_tasks([statement, statement], found) == [[(3_000_000, 4_500_001_500_000)]] * 2
+    assert list((tmp_path / "temporary").iterdir()) == []
+    without = duck_tables.DuckTables()
+    without._connection.execute("set memory_limit = '60MB'")
+    without.add("tasks", ["n"], [{"n": 1}])
+    with pytest.raises(UsageError, match="Out of Memory"):
+        without.select(statement)
 
 
 def _footer(count: int) -> list[Record]:
