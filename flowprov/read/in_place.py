@@ -162,7 +162,7 @@ def _completed(name: str) -> str:
 def _counted_by_duckdb(journals: Sequence[JournalInPlace]) -> dict[str, int]:
     """Return how many tasks duckdb reads in each journal; of none if it cannot read them."""
     duckdb = import_duckdb()
-    with connect() as connection:
+    with connect(memory_limit="1GB", threads="4") as connection:  # it would keep the files in memory
         tasks = tasks_in_journals(connection, journals)
         try:
             rows = connection.execute(
