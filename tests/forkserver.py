@@ -187,6 +187,8 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].__dict__["tempdir"] = None  # by the environment of now
     first, *others = request["arguments"]
     is_module = first == "-m"
     sys.path.insert(0, request["folder"] if is_module else str(Path(first).parent))
