@@ -147,6 +147,8 @@ _COMMANDS: dict[str, list[str]] = {
 }
 _OF_ONE = ("metrics of one campaign", "read_buffer of one campaign")
 _MANY = 2_000_000  # of which frames are not made
+# Else the first command has the journals compacted in the background, and the others read Parquet files.
+_ENVIRONMENT = {**os.environ, "FLOWPROV__JOURNAL__COMPACT": "off"}
 
 
 def measure(command: list[str], buffer: Path) -> Cost:
@@ -159,7 +161,7 @@ def measure(command: list[str], buffer: Path) -> Cost:
     else:
         source = [] if "{buffer}" in command else ["--source", str(buffer)]
         arguments = ["-m", "flowprov", *arguments, *source]
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, env=_ENVIRONMENT)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
