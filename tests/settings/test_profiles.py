@@ -157,6 +157,13 @@ def test_a_wrong_profile_is_an_error_from_every_layer(profile: Any, parts: list[
             assert part in report
 
 
+def test_what_a_variable_holds_is_not_shown_as_a_part_of_a_path(tmp_path: Path) -> None:
+    path = write(tmp_path, 'profile: "${TOKEN}/gone.yaml"\n', "settings.yaml")
+    report = error_report(str(path), environ={"TOKEN": "battery-staple"})
+    assert 'the value of "${TOKEN}/gone.yaml": no such file' in report
+    assert "battery-staple" not in report
+
+
 def test_a_mistake_in_the_file_of_a_profile_is_reported_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "extends: full\njournal:\n  hartbeat: 3\n", "ours.yaml")
     assert f'{path}:3: journal.hartbeat: unknown key; did you mean "journal.heartbeat"?' in error_report(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flowprov.settings.interpolation import UnresolvedError, describe_node, interpolate
+from flowprov.settings.interpolation import InterpolatedNode, UnresolvedError, describe_node, interpolate
 from flowprov.settings.origins import DEFAULT, DEFAULT_PROFILE, is_of_profile
 from flowprov.settings.paths import expand_variables
 from flowprov.settings.report import Problems, SourceLocation, closest, describe_value, shorten
@@ -172,7 +172,9 @@ def _in_file(node: SourceNode, name: str, site: _Site) -> Profile | None:
         content = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         missing = f"; the variable {shorten(unset)} is not set" if unset else ""
-        site.report(node, f"{shorten(path)}: {describe_read_error(error)}{missing}")
+        # What a variable holds may be a secret, in a path, too.
+        shown = describe_node(node) if isinstance(node, InterpolatedNode) else shorten(path)
+        site.report(node, f"{shown}: {describe_read_error(error)}{missing}")
         return None
     top = node_of_content(content, path, site.problems)
     if top is None or top.entries() is None:
