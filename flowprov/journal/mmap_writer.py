@@ -43,6 +43,7 @@ _PAGE = mmap.ALLOCATIONGRANULARITY
 _BLOCK = 512  # bytes that st_blocks counts, stat(2)
 _MADV_POPULATE_WRITE = 23  # Linux 5.14 and later, madvise(2)
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_CLOSED = "the file is closed"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # CDLL releases the GIL during the call; mmap.madvise held it for 758 ms on 256 MB.
@@ -142,7 +143,7 @@ class MmapWriter:
         """Write into the next segment from now on; the caller holds the lock."""
         old, segment = self._current, self._next
         if self._closed:
-            raise io.UnsupportedOperation("the file is closed")  # as the append writer does
+            raise io.UnsupportedOperation(_CLOSED)  # as the append writer does
         if segment is None or segment.size < length:
             # In the place of one that is too small for this record.
             size = max(self._next_size, length)
@@ -155,6 +156,8 @@ class MmapWriter:
         write = segment.map.write
         if self._current is not old:
             return  # as above
+        if self._closed:  # a signal handler recorded an event meanwhile, which goes on in a next file
+            raise io.UnsupportedOperation(_CLOSED)
         # No call until the end: an exception from outside finds all of this done or nothing.
         self._current, self._next, self._write, self._switched = segment, None, write, True
         self._retired += [old]
@@ -172,7 +175,10 @@ class MmapWriter:
                         size = max(least, _pages(size // 2))
                         continue
                     raise self.limits.reason(offset + size)
-                os.posix_fallocate(self._file.fileno(), offset, size)
+                number = self._file.fileno()
+                if self._closed:  # no call until the next: the file of a closed writer grows no more
+                    raise io.UnsupportedOperation(_CLOSED)
+                os.posix_fallocate(number, offset, size)
             except OSError as error:
                 pass_on(error)
                 if error.errno not in _NO_SPACE:
