@@ -9,7 +9,8 @@ from tests.support import WITHOUT_VERSIONS, run
 
 SCRIPT, IMAGE = "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>"
 _PROGRAM = """
-    import random
+    import time
+    from pathlib import Path
     import flowprov
 
     NAMES = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a\\nb", "x" * 10_000,
@@ -44,6 +45,9 @@ _PROGRAM = """
         with open("out.bin", "wb") as file:
             file.write(b"12345")
         flowprov.log_artifact("out.bin", name="out")
+        # On a busy machine all of this may be over before the sampler has begun.
+        while sum(path.read_bytes().count(b'{"type":"sample"') for path in Path().rglob("*.jsonl")) < 5:
+            time.sleep(0.01)
 """
 _VOID = {"meta", "input", "br"}
 
