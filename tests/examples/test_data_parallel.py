@@ -136,7 +136,7 @@ def test_the_commands_of_its_readme_do_what_it_says(tmp_path: Path) -> None:
     printed = type_commands_of_readme("data_parallel", folder)
     assert f"code: commit {commit}" in printed["flowprov whence elsewhere/found.bin"]
     assert "workflow compile" in printed["flowprov whence elsewhere/found.bin"]
-    assert "fused_step" in printed["flowprov diff cpu device --tolerance 1e-4"]
+    assert "fused_step" in printed["flowprov diff cpu device --tolerance 1e-4 --phases"]
     assert "torchrun" in printed["flowprov show --ranks"]
     assert "unknown" in printed["flowprov whence config.yaml || echo unknown"]
     assert "ranks" in type_in(folder, "flowprov runs")
