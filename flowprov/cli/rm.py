@@ -135,7 +135,7 @@ def _remove(journals: _Journals) -> None:
     for journal in journals:
         _remove_copies(parquet_path(journal.path))
         journal.path.unlink(missing_ok=True)
-        _remove_copies(parquet_path(journal.path))  # what a compact wrote meanwhile
+        parquet_path(journal.path).unlink(missing_ok=True)  # what a compact wrote meanwhile
         folders[journal.path.parent] = None
     for campaign_folder in {folder.parent for folder in folders}:
         if not find_journals(campaign_folder):  # an older folder may be that of several campaigns

@@ -67,7 +67,7 @@ def known_digests(journals: Iterable[Path], parquet_path_of: Mapping[Path, Path]
         folder = journal.parent.parent
         if folder not in contents:
             contents[folder] = _read(folder / NAME)
-        entry = contents[folder].get(_key(journal))
+        entry = contents[folder].get(name_in_campaign(journal))
         if (
             entry is None
             or entry.journal != state_of(journal)
@@ -106,7 +106,7 @@ def _write(folder: Path, digests: Mapping[Path, Digest], parquet_path_of: Mappin
         mode &= journal.stat().st_mode  # who may read the journals
         state, state_of_file = state_of(journal), state_of(parquet_path_of[journal])
         if state is not None and state_of_file is not None and state.size == digest.length:
-            entries[_key(journal)] = _Entry(state, state_of_file, encode_digest(digest))
+            entries[name_in_campaign(journal)] = _Entry(state, state_of_file, encode_digest(digest))
     new = folder / f"{NAME}.{os.getpid()}.new"
     try:
         new.touch(mode=0o600, exist_ok=False)
@@ -133,7 +133,8 @@ def _read(path: Path) -> dict[str, _Entry]:
     return content.entries if content is not None and content.version == VERSION else {}
 
 
-def _key(journal: Path) -> str:
+def name_in_campaign(journal: Path) -> str:
+    """Return the path of a journal, or of a file beside it, in the folder of its campaign."""
     return f"{journal.parent.name}/{journal.name}"
 
 

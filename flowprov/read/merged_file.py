@@ -14,11 +14,12 @@ import contextlib
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from flowprov.errors import FlowprovError
-from flowprov.read.digest_file import FileState, state_of
+from flowprov.read.digest_file import FileState, name_in_campaign, state_of
 from flowprov.read.parquet_files import connect, metadata_of
 from flowprov.read.parquet_writer import ParquetWriter
 
@@ -51,8 +52,8 @@ def merge_small_files(files: Iterable[Path], writer: ParquetWriter) -> None:
     """
     for folder, members in _by_campaign(files).items():
         states = {member: state for member in members if (state := state_of(member)) is not None}
-        small = {_key(member): state for member, state in states.items() if state.size <= _SMALL}
-        if _is_worth_it(small, _members_of([folder / NAME]).get(folder / NAME, {})):
+        small = {name_in_campaign(member): state for member, state in states.items() if state.size <= _SMALL}
+        if _is_worth_it(small, _members_of(writer.connection, [folder / NAME]).get(folder / NAME, {})):
             with contextlib.suppress(OSError, FlowprovError):  # nothing is lost by it
                 writer.merge(
                     [folder / name for name in small],
@@ -62,9 +63,11 @@ def merge_small_files(files: Iterable[Path], writer: ParquetWriter) -> None:
 
 
 def _is_worth_it(small: Mapping[str, FileState], held: Mapping[str, FileState]) -> bool:
-    new = [name for name, state in small.items() if held.get(name) != state]
-    is_current = all(small.get(name) == state for name, state in held.items())
-    return len(new) >= (max(_FEW, len(held) // _SHARE) if is_current else 1) and len(small) >= _FEW
+    if len(small) < _FEW:
+        return False
+    if any(small.get(name) != state for name, state in held.items()):
+        return True  # nobody can use what there is
+    return len(small) - len(held) >= max(_FEW, len(held) // _SHARE)
 
 
 def with_merged(files: Sequence[Path], without: Container[Path] = ()) -> list[Path]:
@@ -82,9 +85,13 @@ def with_merged(files: Sequence[Path], without: Container[Path] = ()) -> list[Pa
         for folder, members in _by_campaign(files).items()
         if len(members) >= _FEW and folder / NAME not in without and (folder / NAME).exists()
     }
+    if not campaigns:
+        return list(files)
     held: set[Path] = set()
     merged = []
-    for path, states in _members_of(list(campaigns)).items():
+    with connect(threads="1") as connection:
+        found = _members_of(connection, campaigns)
+    for path, states in found.items():
         members = {path.parent / name: state for name, state in states.items()}
         if members.keys() <= campaigns[path] and all(state_of(name) == one for name, one in members.items()):
             held |= members.keys()
@@ -92,13 +99,9 @@ def with_merged(files: Sequence[Path], without: Container[Path] = ()) -> list[Pa
     return [*merged, *(path for path in files if path not in held)]
 
 
-def _members_of(paths: Sequence[Path]) -> dict[Path, dict[str, FileState]]:
-    """Return what merged files hold; nothing of one that is damaged or of another version."""
-    there = [os.fspath(path) for path in paths if path.exists()]
-    if not there:
-        return {}
-    with connect(threads="1") as connection:
-        found = list(metadata_of(connection, there))
+def _members_of(connection: Any, paths: Iterable[Path]) -> dict[Path, dict[str, FileState]]:
+    """Return what merged files hold; nothing of one that is missing, damaged or of another version."""
+    found = metadata_of(connection, [os.fspath(path) for path in paths])
     return {Path(name): states for name, data in found if data is not None and (states := _decode(data))}
 
 
@@ -116,7 +119,3 @@ def _by_campaign(files: Iterable[Path]) -> dict[Path, list[Path]]:
     for path in files:
         found.setdefault(path.parent.parent, []).append(path)
     return found
-
-
-def _key(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"

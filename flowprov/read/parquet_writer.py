@@ -52,6 +52,11 @@ _LEFT_OUT = tuple(map(prefix_of, (Header, Heartbeat, Footer, OpenTask)))
 class ParquetWriter:
     """Writes Parquet files, one after the other.
 
+    Attributes
+    ----------
+    connection
+        To duckdb.
+
     Raises
     ------
     MissingExtraError
@@ -60,11 +65,11 @@ class ParquetWriter:
 
     def __init__(self) -> None:
         self._duckdb = import_duckdb()
-        self._connection = connect(memory_limit=_MEMORY)
+        self.connection = connect(memory_limit=_MEMORY)
 
     def close(self) -> None:
         """Close duckdb."""
-        self._connection.close()
+        self.connection.close()
 
     def write(self, journal: JournalSummary, wanted: Iterable[str] = ()) -> Digest | None:
         """Write the Parquet file of a journal, and return its digest.
@@ -119,9 +124,9 @@ class ParquetWriter:
         """
 
         def write(new: Path) -> bool:
-            self._connection.execute("set variable members = $1", [members])
+            self.connection.execute("set variable members = $1", [members])
             listed = ", ".join(quoted(str(file)) for file in files)
-            self._connection.execute(
+            self.connection.execute(
                 f"copy (select * from read_parquet([{listed}]) where line is null) "  # noqa: S608 - quoted
                 f"to {quoted(str(new))} (format parquet, compression zstd, "
                 f"kv_metadata {{{METADATA_KEY}: getvariable('members')}})"
@@ -163,7 +168,7 @@ class ParquetWriter:
         lines, task_ids, usual = _unusual_lines(journal, extract)
         unusual = sum(line.startswith(_OF_TASKS) for line in lines)
         digest = msgspec.structs.replace(digest, unusual=unusual)
-        execute = self._connection.execute
+        execute = self.connection.execute
         execute("create or replace temp table unusual as select unnest($1::varchar[]) as line", [lines])
         encoded = [msgspec.json.encode(one).decode() for one in task_ids]
         execute("create or replace temp table special as select unnest($1::varchar[]) as task_id", [encoded])

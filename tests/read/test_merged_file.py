@@ -152,6 +152,16 @@ def test_it_is_written_anew_only_when_enough_has_come(merged: Path) -> None:
     assert with_merged(files_of(buffer)) == [merged]
 
 
+def test_it_is_written_anew_when_a_member_is_gone_with_its_journal(merged: Path) -> None:
+    buffer = merged.parent.parent
+    gone = find_journals(buffer)[0]
+    parquet_path(gone).unlink()
+    gone.unlink()
+    assert with_merged(files_of(buffer)) == files_of(buffer)
+    compact_all(buffer)
+    assert with_merged(files_of(buffer)) == [merged]
+
+
 def test_a_file_that_is_not_wanted_is_not_read_from_it(merged: Path) -> None:
     first, *others = files_of(merged.parent.parent)
     assert with_merged(others) == others
