@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -150,18 +150,17 @@ class DuckTables:
             self._raise_if_unreadable(error)
             raise
 
-    def names_column(self, statement: str, columns: Iterable[str]) -> bool:
-        """Whether a statement reads a column, by its plan; also if it cannot be planned.
+    def any_names_column(self, statements: Sequence[str], columns: Sequence[str]) -> bool:
+        """Whether one of some statements reads a column, by its plan; also if it cannot be planned.
 
         Planning opens what a statement names, so it is done where nothing can be opened.
 
         Raises
         ------
         UsageError
-            If the statement would do anything but read.
+            If a statement would do anything but read.
         """
-        if not self._require_select(statement):
-            return False
+        asked = [statement for statement in statements if self._require_select(statement)]
         created = self._connection.execute("select sql from duckdb_tables()").fetchall()
         with _connection() as planner:
             planner.execute("set enable_external_access = false")
@@ -169,12 +168,14 @@ class DuckTables:
             try:
                 for (sql,) in created:
                     planner.execute(sql)
-                plan = "".join(
-                    row[1] for row in planner.execute(f"explain (format json) {statement}").fetchall()
-                )
+                plans = [
+                    row[1]
+                    for statement in asked
+                    for row in planner.execute(f"explain (format json) {statement}").fetchall()
+                ]
             except (self._duckdb.Error, ValueError):
                 return True
-        return any(column in plan for column in columns)
+        return any(column in plan for plan in plans for column in columns)
 
     def select(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run a statement that reads.

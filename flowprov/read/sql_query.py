@@ -203,7 +203,7 @@ def _add_tasks(
     """Add the table of tasks: from Parquet files and journals where they are, as far as that is possible."""
     tables.add("tasks", COLUMNS, [_EMPTY])
     names = "telemetry_at_start", "telemetry_at_end"
-    with_telemetry = any(tables.names_column(one, names) for one in statements)
+    with_telemetry = bool(campaigns) and tables.any_names_column(statements, names)
     tables.clear("tasks")
     files: list[Path] = []
     journals: list[JournalInPlace] = []
