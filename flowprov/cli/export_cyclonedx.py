@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from flowprov.cli.completion import complete_files
-from flowprov.cli.output import print_lines, sources_option, spare_collector
+from flowprov.cli.output import output_option, print_lines, sources_option, spare_collector
 from flowprov.cli.progress import progress
 from flowprov.display import count
 from flowprov.export.cyclonedx import write_cyclonedx
@@ -20,14 +20,7 @@ from flowprov.read.artifacts.questions import find_file
 
 @click.command("cyclonedx")
 @click.argument("file", shell_complete=complete_files)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Where to write it. It appears when it is complete.",
-)
+@output_option("OUT")
 @sources_option
 @click.pass_obj
 def export_cyclonedx(default: str | None, file: str, output: Path, sources: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import click
 
 from flowprov.cli.completion import complete_campaigns
-from flowprov.cli.output import print_lines, source_option, spare_collector
+from flowprov.cli.output import output_option, print_lines, source_option, spare_collector
 from flowprov.cli.progress import progress
 from flowprov.display import count
 from flowprov.export.campaigns import ExportedCampaign, exported_campaigns
@@ -35,14 +35,7 @@ def _command(name: str, write: _Write, text: str, noun: str | None = None) -> cl
 
     @click.command(name, help=text + _CAMPAIGNS)
     @click.argument("campaigns", nargs=-1, shell_complete=complete_campaigns)
-    @click.option(
-        "-o",
-        "--output",
-        required=True,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Where to write it. It appears when it is complete.",
-    )
+    @output_option("FILE")
     @source_option
     @click.pass_obj
     def command(default: str | None, campaigns: tuple[str, ...], output: Path, source: str | None) -> None:

@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -87,6 +88,18 @@ def sources_option(command: _Command) -> _Command:
         shell_complete=complete_files,
         help="A buffer folder or the URI of a server, by default that of the settings; can be repeated.",
     )(command)
+
+
+def output_option(metavar: str) -> Callable[[_Command], _Command]:
+    """Return what adds to a command the option that says which file it writes."""
+    return click.option(
+        "-o",
+        "--output",
+        required=True,
+        type=click.Path(path_type=Path),
+        metavar=metavar,
+        help="Where to write it. It appears when it is complete.",
+    )
 
 
 def tracking_option(command: _Command) -> _Command:

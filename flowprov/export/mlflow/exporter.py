@@ -26,7 +26,7 @@ from flowprov.export.mlflow.limits import (
 )
 from flowprov.export.mlflow.run_export import RUN_ID, RunExport
 from flowprov.export.mlflow.store import Store, StoredRun
-from flowprov.export.mlflow.uploads import NOT_UPLOADED, UPLOADED, candidates_of, upload
+from flowprov.export.mlflow.uploads import NOT_UPLOADED, UPLOADED, upload, uploadables_of
 
 STEP = "flowprov.step"
 EXPORTED = "flowprov.exported"
@@ -205,7 +205,7 @@ class _ExperimentExport:
 
     def _upload(self, stored: StoredRun, run: RunExport) -> None:
         """Upload the small files of a run that MLflow does not hold yet."""
-        result = upload(self._store, stored, candidates_of(run.artifacts, self._upload_bytes))
+        result = upload(self._store, stored, uploadables_of(run.artifacts, self._upload_bytes))
         if result.fingerprint is None:
             return
         tags = {UPLOADED: result.fingerprint}

@@ -37,7 +37,7 @@ _MAX_STEM, _MAX_SUFFIX = 100, 20
 _CHUNK = 1 << 20
 
 
-class Candidate(NamedTuple):
+class Uploadable(NamedTuple):
     """A file that may be uploaded.
 
     Attributes
@@ -78,7 +78,7 @@ class UploadResult(NamedTuple):
     fingerprint: str | None
 
 
-def candidates_of(artifacts: Iterable[Mapping[str, Any]], largest: int) -> list[Candidate]:
+def uploadables_of(artifacts: Iterable[Mapping[str, Any]], largest: int) -> list[Uploadable]:
     """Return the files of at most so many bytes that were generated and still have their size.
 
     Parameters
@@ -88,7 +88,7 @@ def candidates_of(artifacts: Iterable[Mapping[str, Any]], largest: int) -> list[
     largest
         Bytes; of 0 there are no files.
     """
-    found: dict[str, Candidate] = {}
+    found: dict[str, Uploadable] = {}
     for one in artifacts if largest else ():
         path, size, digest = one["path"], one["size"], one["sha256"]
         if one["role"] != GENERATED or path is None or digest is None or size is None or size > largest:
@@ -100,11 +100,11 @@ def candidates_of(artifacts: Iterable[Mapping[str, Any]], largest: int) -> list[
             continue
         if stat.S_ISREG(status.st_mode) and status.st_size == size:
             name = _name_of(place, digest)
-            found[name] = Candidate(place, name, size, digest, status.st_mtime_ns)
+            found[name] = Uploadable(place, name, size, digest, status.st_mtime_ns)
     return [found[name] for name in sorted(found)]
 
 
-def upload(store: Store, stored: StoredRun, candidates: list[Candidate]) -> UploadResult:
+def upload(store: Store, stored: StoredRun, uploadables: list[Uploadable]) -> UploadResult:
     """Upload the files that MLflow does not hold yet.
 
     Raises
@@ -112,12 +112,12 @@ def upload(store: Store, stored: StoredRun, candidates: list[Candidate]) -> Uplo
     SinkUnavailableError
         If MLflow cannot be reached. A file that it refuses, or that cannot be read, ends nothing.
     """
-    fingerprint = sha256(msgspec.json.encode([one[1:] for one in candidates])).hexdigest()
-    if not candidates or stored.tags.get(UPLOADED) == fingerprint:
+    fingerprint = sha256(msgspec.json.encode([one[1:] for one in uploadables])).hexdigest()
+    if not uploadables or stored.tags.get(UPLOADED) == fingerprint:
         return UploadResult(0, {}, None)
     known = dict(store.artifacts(stored.mlflow_id, FOLDER))
     uploaded, failed = 0, {}
-    for one in candidates:
+    for one in uploadables:
         if known.get(f"{FOLDER}/{one.name}") == one.size:
             continue
         try:
@@ -133,7 +133,7 @@ def upload(store: Store, stored: StoredRun, candidates: list[Candidate]) -> Uplo
 
 
 @contextmanager
-def _copy_of(one: Candidate) -> Iterator[Path | None]:
+def _copy_of(one: Uploadable) -> Iterator[Path | None]:
     """Yield a copy of a file under the name that it has in MLflow; None if it holds something else now."""
     with tempfile.TemporaryDirectory(prefix="flowprov-") as folder:
         copy = Path(folder) / one.name
@@ -153,4 +153,4 @@ def _name_of(path: Path, digest: str) -> str:
     return f"{stem[:_MAX_STEM].lstrip('.')}-{digest[:8]}{suffix[:_MAX_SUFFIX]}"
 
 
-__all__ = ["FOLDER", "NOT_UPLOADED", "UPLOADED", "Candidate", "UploadResult", "candidates_of", "upload"]
+__all__ = ["FOLDER", "NOT_UPLOADED", "UPLOADED", "UploadResult", "Uploadable", "upload", "uploadables_of"]

@@ -111,20 +111,11 @@ def _measured(run: Run, tree: TaskTree) -> Iterable[_Measured]:
                     )
     for record, _, _ in run.logged:
         task_id = None if record.task_id is None else str(record.task_id)
-        around = tree.around(tree.tasks.get(str(task_id)))
+        epoch = epoch_of(tree.around(tree.tasks.get(str(task_id))))
         for name, value in record.values.items():
             if is_number(value):
-                yield _Measured(
-                    name,
-                    "",
-                    0,
-                    as_metric(value),
-                    record.step,
-                    epoch_of(around),
-                    record.at,
-                    record.at,
-                    task_id,
-                )
+                number = as_metric(value)
+                yield _Measured(name, "", 0, number, record.step, epoch, record.at, record.at, task_id)
 
 
 def summary_of(numbers: Sequence[float]) -> dict[str, float]:
