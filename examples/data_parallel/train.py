@@ -100,10 +100,12 @@ def run(cfg: Any) -> None:
     rank, world = number(_RANK, 0), number(_WORLD, 1)
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
+    # The first optimizer imports modules that keep the process group of that moment as a default. Its threads
+    # would then outlive destroy_process_group, and may abort the process at its end.
+    training = PlainTraining(cfg) if cfg.pef is None else FusedTraining(cfg)
     if world > 1:
         meeting = output / f"meeting-{os.environ.get('TORCHELASTIC_RUN_ID', os.getppid())}"
         dist.init_process_group("gloo", f"file://{meeting.absolute()}", rank=rank, world_size=world)
-    training = PlainTraining(cfg) if cfg.pef is None else FusedTraining(cfg)
     flowprov.use_artifact(cfg.data, kind="dataset")
     dataset = TensorDataset(torch.load(cfg.data, weights_only=True))
     sampler: Any = DistributedSampler(dataset, world, rank, seed=cfg.seed)
