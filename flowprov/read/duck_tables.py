@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, time_text
-from flowprov.read.answers.statements import run_interruptibly, statement_error
+from flowprov.read.answers.statements import memory_error, run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import COLUMNS
 from flowprov.read.in_place import JournalInPlace, tasks_in_journals
@@ -188,7 +188,7 @@ class DuckTables:
         Raises
         ------
         UsageError
-            If the statement is wrong, or would do anything but read.
+            If the statement is wrong, would do anything but read, or takes too much memory.
         UnreadableFilesError
             If Parquet files are damaged.
         UnreadableJournalsError
@@ -200,6 +200,8 @@ class DuckTables:
             statement = with_numbers(statement, self._json_types)
             self._lock()
             columns, rows = run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
+        except self._duckdb.OutOfMemoryException as error:  # rows in Python would take more
+            raise memory_error(str(error).split("\n", 1)[0]) from error
         except (self._duckdb.Error, ValueError) as error:
             self._raise_if_unreadable(error)
             raise statement_error(str(error).split("\n", 1)[0], self._names) from error

@@ -77,7 +77,7 @@ def query(sql: str, source: Sources = None, *, campaign_id: str | None = None) -
     Raises
     ------
     UsageError
-        If the statement is wrong, or would do anything but read.
+        If the statement is wrong, would do anything but read, or takes more memory than there is.
     JournalError, UnknownIdError, SinkError, MissingExtraError
         As :func:`flowprov.runs` does.
 

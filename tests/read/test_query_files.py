@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +237,19 @@ def test_what_needs_more_memory_than_it_may_take_goes_to_a_folder_that_is_remove
 
 def _footer(count: int) -> list[Record]:
     return [Footer(at=99 * NS, captured=count, written=count)]
+
+
+def test_a_query_without_enough_memory_says_so_and_reads_nothing_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_little_memory(connect: Callable[[], Any] = duck_tables._connection) -> Any:
+        connection = connect()
+        connection.execute("set memory_limit = '16MB'")
+        return connection
+
+    write(tmp_path, header(), step(0), *_footer(1))
+    monkeypatch.setattr(duck_tables, "_connection", with_little_memory)
+    monkeypatch.setattr("flowprov.read.task_rows.records_of", None)
+    statement = "select list(range::varchar || task_id) as x from tasks, range(3000000)"
+    with pytest.raises(UsageError, match=r"the memory does not suffice: .*one campaign"):
+        sql_query.query_rows(statement, tmp_path)

@@ -48,3 +48,11 @@ def statement_error(reason: str, tables: Iterable[str]) -> UsageError:
         f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
         f'{", ".join(tables)}; names with dots stand in quotes ("params.lr").'
     )
+
+
+def memory_error(reason: str) -> UsageError:
+    """Return the error for a statement that takes more memory than there is."""
+    return UsageError(
+        f"flowprov cannot run this query, as the memory does not suffice: {reason}. Select fewer columns, "
+        "let the statement sum up (count, avg, group by), or ask for one campaign."
+    )
