@@ -15,7 +15,7 @@ from flowprov.export.row_stream import RowStream
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.artifacts.catalog import Catalog
 from flowprov.read.campaign_names import campaign_of, find_campaign
-from flowprov.read.questions import CampaignSource, Sources, campaigns_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
 from flowprov.read.rows import Row
 from flowprov.records import Campaign, Header
 from flowprov.versioning.pending import finish_pending

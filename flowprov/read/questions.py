@@ -6,20 +6,17 @@ Flows in: one source or several. Flows out: DataFrames.
 from __future__ import annotations
 
 import functools
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
-from flowprov.errors import FlowprovError, UnknownIdError
-from flowprov.journal.summary import JournalSummary
+from flowprov.errors import UnknownIdError
 from flowprov.read.answers.answer_frames import answer_frame
 from flowprov.read.answers.compared import CompactedCampaign, items_in_files
 from flowprov.read.answers.contents import Contents, read_contents, read_runs
 from flowprov.read.answers.difference import Difference
 from flowprov.read.answers.items import Item, find_item
-from flowprov.read.answers.joined_campaigns import across_campaigns, join_resumed
+from flowprov.read.answers.joined_campaigns import across_campaigns, groups_of, join_resumed
 from flowprov.read.answers.tables import (
     CAMPAIGN_COLUMNS,
     METRIC_COLUMNS,
@@ -34,24 +31,14 @@ from flowprov.read.artifacts.catalog import Catalog
 from flowprov.read.artifacts.counts import catalog_of
 from flowprov.read.artifacts.resumed_from import resolve_checkpoints
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, size_of
 from flowprov.read.digest import Digest, create_digest
-from flowprov.read.grouping import by_campaign
-from flowprov.read.parquet_files import has_duckdb
-from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
-from flowprov.read.verify import verify_journals
 from flowprov.values import as_id
 from flowprov.versioning.pending import finish_pending
 
 if TYPE_CHECKING:
     import pandas as pd
-
-logger = logging.getLogger("flowprov")
-
-_MANY_BYTES = 40_000_000  # of journals: those of 100,000 records
-
-_OneSource: TypeAlias = str | os.PathLike[str] | None
-Sources: TypeAlias = _OneSource | Iterable[str | os.PathLike[str]]
 
 
 def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bool = False) -> pd.DataFrame:
@@ -239,39 +226,6 @@ def campaign_table(source: Sources = None) -> list[Line]:
     return lines
 
 
-class CampaignSource(NamedTuple):
-    """A campaign, with the sources that hold its journals.
-
-    The files of journals that were fetched from a server are removed with their source: keep this as long as
-    they are read.
-    """
-
-    campaign_id: str
-    journals: list[JournalSummary]
-    sources: list[tuple[Source, list[JournalSummary]]]
-
-    def digests(self) -> dict[Path, Digest]:
-        """Return the digests of its journals that need not be read again."""
-        return {
-            journal.path: source.digests[journal.path]
-            for source, journals in self.sources
-            for journal in journals
-            if journal.path in source.digests
-        }
-
-    def verdict(self, digests: Mapping[Path, Digest]) -> str:
-        """Return whether its record is complete in all sources."""
-        verdicts = {_verdict_of(source, journals, digests) for source, journals in self.sources}
-        return next(one for one in ("INCOMPLETE", "RUNNING", "COMPLETE") if one in verdicts)
-
-
-def _verdict_of(source: Source, journals: Sequence[JournalSummary], digests: Mapping[Path, Digest]) -> str:
-    try:
-        return verify_journals(source, journals, digests=digests, with_oddities=False).verdict
-    except (FlowprovError, OSError):  # a file that is no journal, or one that went away meanwhile
-        return "INCOMPLETE"
-
-
 def _new_digests(campaign: CampaignSource) -> dict[Path, Digest]:
     """Return the digests of closed journals that have none yet: so each is read once."""
     known, found = campaign.digests(), {}
@@ -312,12 +266,8 @@ def all_runs(
 
 def runs_of(found: Sequence[CampaignSource], *, every_iteration: bool = False) -> list[Contents]:
     """Return what the runs of some campaigns are, as :func:`all_runs` yields it."""
-    contents = [
-        read_runs(campaign_of(one.journals), one.journals, one.digests(), every_iteration=every_iteration)
-        for one in found
-    ]
     catalog = _catalog_of(found)
-    contents = resolve_checkpoints(contents, catalog)
+    contents = _runs_apart(found, catalog, every_iteration=every_iteration)
     if not every_iteration:  # steps count where a run goes on in another campaign
         for index in across_campaigns(contents):
             one = found[index]
@@ -326,71 +276,24 @@ def runs_of(found: Sequence[CampaignSource], *, every_iteration: bool = False) -
     return join_resumed(contents)
 
 
+def with_resumed(found: Sequence[CampaignSource], wanted: Container[str]) -> list[CampaignSource]:
+    """Return the campaigns whose ids are wanted, and those that share a resumed run with one of them."""
+    groups = groups_of(_runs_apart(found, _catalog_of(found)))
+    chosen = [group for group in groups if any(found[position].campaign_id in wanted for position in group)]
+    return [found[position] for position in sorted(position for group in chosen for position in group)]
+
+
+def _runs_apart(
+    found: Sequence[CampaignSource], catalog: Callable[[], Catalog], *, every_iteration: bool = False
+) -> list[Contents]:
+    """Return what the runs of each campaign are; those between which a run was resumed stay apart."""
+    contents = [
+        read_runs(campaign_of(one.journals), one.journals, one.digests(), every_iteration=every_iteration)
+        for one in found
+    ]
+    return resolve_checkpoints(contents, catalog)
+
+
 def _catalog_of(campaigns: Sequence[CampaignSource]) -> Callable[[], Catalog]:
     """Return a function that looks for the artifacts of some campaigns when it is called first."""
     return functools.cache(lambda: Catalog(journal.path for one in campaigns for journal in one.journals))
-
-
-def campaigns_of(
-    source: Sources, campaign_id: str | None, *, every_record: bool = False
-) -> list[CampaignSource]:
-    """Return the campaigns of some sources, or one of them, the latest last.
-
-    With ``every_record``, all of them is going to be read: then nothing is said of what makes answers faster.
-    """
-    campaign_id = as_id(campaign_id)
-    opened = [Source(one) for one in each_source(source)]
-    found: dict[str, CampaignSource] = {}
-    for place in opened:
-        if campaign_id is not None:
-            chosen = [journals] if (journals := place.campaign(campaign_id)) else []
-        else:
-            chosen = list(by_campaign(place.summaries()).values())
-            if place.is_server:  # of whose journals only the ends were fetched
-                chosen = [place.campaign(journals[0].header.campaign_id) for journals in chosen]
-        for journals in filter(None, chosen):
-            name = journals[0].header.campaign_id
-            campaign = found.setdefault(name, CampaignSource(name, [], []))
-            campaign.journals.extend(journals)
-            campaign.sources.append((place, journals))
-    if not found and campaign_id is not None:
-        opened[0].require_campaign(campaign_id)  # says which there are
-    if not found:
-        logger.warning("flowprov found no records in %s.", ", ".join(map(str, opened)))
-    if not every_record:
-        _say_if_slow(found.values())
-    return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
-
-
-def _say_if_slow(found: Iterable[CampaignSource]) -> None:
-    """Say what makes answers faster, if large journals are read that need not be."""
-    size = sum(
-        size_of(journal)
-        for one in found
-        for source, journals in one.sources
-        for journal in journals
-        if journal.footer is not None and journal.path not in source.digests
-    )
-    if size > _MANY_BYTES and not any(source.is_server for one in found for source, _ in one.sources):
-        install = "" if has_duckdb() else 'pip install "flowprov[query]" and '
-        logger.warning(
-            "flowprov reads %d MB of journals, which takes a while: %sflowprov compact makes the next "
-            "answers faster.",
-            size // 1_000_000,
-            install,
-        )
-
-
-def each_source(source: Sources) -> list[_OneSource]:
-    """Return one source or several as a list."""
-    if source is None or isinstance(source, (str, os.PathLike)):
-        return [source]
-    return list(source) or [None]
-
-
-def size_of(journal: JournalSummary) -> int:
-    """Return the bytes of a journal; none if it went away."""
-    try:
-        return journal.path.stat().st_size
-    except OSError:  # it went away meanwhile
-        return 0

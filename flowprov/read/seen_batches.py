@@ -16,8 +16,9 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import Run, TaskTree
 from flowprov.read.answers.tables import runs_with_attempts
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
 from flowprov.read.decoding import records_of
-from flowprov.read.questions import CampaignSource, Sources, all_runs, campaigns_of, contents_of
+from flowprov.read.questions import all_runs, contents_of
 from flowprov.read.run_samples import Limit, Samples, SavedCheckpoint, SeenBatch
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Artifact, Batch, Digest, Header, LoaderPass, Task

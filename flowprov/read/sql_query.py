@@ -25,20 +25,13 @@ from flowprov.read.answers.tables import (
     metric_lines,
     run_lines,
 )
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
 from flowprov.read.duck_tables import DuckTables, UnreadableJournalsError
 from flowprov.read.frames import COLUMNS, samples_to_frame, to_dicts
 from flowprov.read.in_place import JournalInPlace
 from flowprov.read.merged_file import with_merged
 from flowprov.read.parquet_files import UnreadableFilesError, has_duckdb, report_unusable
-from flowprov.read.questions import (
-    CampaignSource,
-    Sources,
-    all_contents,
-    all_runs,
-    campaign_table,
-    campaigns_of,
-    contents_of,
-)
+from flowprov.read.questions import all_contents, all_runs, campaign_table, contents_of
 from flowprov.read.task_rows import read_tasks
 from flowprov.read.telemetry_join import process_readings
 from flowprov.records import Task, Workflow

@@ -17,7 +17,7 @@ from flowprov.read.answers.kept_versions import START, KeptVersion, Versions, ve
 from flowprov.read.answers.tables import Line
 from flowprov.read.artifacts.catalog import Catalog, Sighting
 from flowprov.read.campaign_names import campaign_of
-from flowprov.read.questions import CampaignSource, Sources, campaigns_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Workflow
 from flowprov.versioning.pending import finish_pending

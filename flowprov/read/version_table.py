@@ -14,8 +14,8 @@ from flowprov.read.answers.answer_frames import answer_frame
 from flowprov.read.answers.kept_versions import KeptVersion
 from flowprov.read.answers.tables import Line
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
 from flowprov.read.decoding import records_of_kind
-from flowprov.read.questions import CampaignSource, Sources, campaigns_of
 from flowprov.records import Version
 from flowprov.versioning.pending import finish_pending
 

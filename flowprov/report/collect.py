@@ -16,8 +16,9 @@ from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import TaskTree
 from flowprov.read.answers.series import values_of
 from flowprov.read.answers.tables import Line, campaign_line, run_lines, runs_with_attempts
+from flowprov.read.campaign_sources import CampaignSource, Sources
 from flowprov.read.parquet_files import has_duckdb
-from flowprov.read.questions import CampaignSource, Sources, runs_of
+from flowprov.read.questions import runs_of
 from flowprov.records import Status, Workflow
 from flowprov.report.activities import activities_of, failures_of
 from flowprov.report.curves import Measured, charts_of

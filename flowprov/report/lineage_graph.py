@@ -11,7 +11,7 @@ from flowprov.display import count, format_size
 from flowprov.read.artifacts.background import Background
 from flowprov.read.artifacts.catalog import USED, Catalog, Sighting
 from flowprov.read.artifacts.graph import USES, WAS_GENERATED_BY, Graph, Tracer
-from flowprov.read.questions import CampaignSource
+from flowprov.read.campaign_sources import CampaignSource
 from flowprov.report.parts import LineageGraph, Node
 from flowprov.report.text import short_id, shown
 

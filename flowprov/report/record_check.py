@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 from flowprov.display import format_size
+from flowprov.read.campaign_sources import CampaignSource, size_of
 from flowprov.read.journal_report import sum_internal_errors
-from flowprov.read.questions import CampaignSource, size_of
 from flowprov.read.verify import JournalCheck, OpenItem, Verification, verify_journals
 from flowprov.report.parts import Fact, JournalRow, RecordCheck
 from flowprov.report.text import format_duration, format_number, listed, short_id, shown

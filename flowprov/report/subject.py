@@ -12,7 +12,8 @@ from flowprov.errors import UnknownIdError
 from flowprov.read.answers.items import Item, describe_several, find_items
 from flowprov.read.answers.tables import run_lines
 from flowprov.read.campaign_names import campaign_of, matching_campaigns
-from flowprov.read.questions import CampaignSource, Sources, campaigns_of, each_source, runs_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, each_source
+from flowprov.read.questions import runs_of
 from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
 

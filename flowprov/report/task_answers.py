@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flowprov.read.questions import CampaignSource
+from flowprov.read.campaign_sources import CampaignSource
 from flowprov.read.sql_query import rows_of_tasks
 
 MAX_BARS = 300

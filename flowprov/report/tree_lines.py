@@ -6,9 +6,9 @@ Flows in: the journals of a campaign. Flows out: lines.
 from __future__ import annotations
 
 from flowprov.read.attempts import id_of_key
+from flowprov.read.campaign_sources import CampaignSource
 from flowprov.read.labels import title_of
 from flowprov.read.outline import Outline
-from flowprov.read.questions import CampaignSource
 from flowprov.read.siblings import TreeNode
 from flowprov.report.parts import TreeLine
 from flowprov.report.text import format_duration, shown

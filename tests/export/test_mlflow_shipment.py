@@ -11,6 +11,8 @@ import pytest
 
 from flowprov.errors import MissingExtraError, SinkError, SinkUnavailableError
 from flowprov.export.mlflow import shipment as shipment_module
+from flowprov.export.mlflow.campaign_export import export_campaigns
+from flowprov.export.mlflow.exporter import HISTORY_FILE
 from flowprov.export.mlflow.shipment import MLflowShipment
 from flowprov.export.mlflow.store import Store
 from flowprov.settings import MLflowSettings, load_settings
@@ -18,6 +20,7 @@ from flowprov.shipping.service import open_shipment
 from tests.cli.support import flowprov, start_endless
 from tests.export.memory_store import MemoryStore
 from tests.support import WITHOUT_VERSIONS, run
+from tests.versioning.conftest import GitRepository
 
 
 @pytest.fixture
@@ -77,6 +80,48 @@ def test_small_files_go_with_their_run(store: MemoryStore, tmp_path: Path) -> No
     shipment.try_deliver()
     assert [value for value in store.files.values() if isinstance(value, bytes)] == [b"x" * 100]
     assert (shipment.idle, shipment.last_error) == (True, None)
+
+
+def test_a_run_that_goes_on_in_another_campaign_stays_one_run(store: MemoryStore, tmp_path: Path) -> None:
+    program = """
+        import sys, flowprov
+        name, *earlier = sys.argv[1:]
+        with flowprov.campaign(name, campaign_id=f"id-{name}"):
+            with flowprov.workflow("CLEAN"):
+                pass
+            with flowprov.workflow("TRAIN", workflow_id=f"TRAIN-{name}"):
+                if earlier:
+                    flowprov.resume_from(step=1, workflow_id=f"TRAIN-{earlier[0]}")
+                flowprov.log_metrics(loss=0.5)
+    """
+    run(program, tmp_path, "first")
+    shipment = _shipment(tmp_path, 30)
+    shipment.try_deliver()
+    run(program, tmp_path, "second", "first")
+    shipment.try_deliver()
+    reports = export_campaigns(store, tmp_path / "flowprov_buffer", upload_bytes=100)
+    assert [(one.created, one.updated, one.unchanged) for one in reports] == [(0, 0, 2), (0, 0, 1)]
+
+
+def test_a_step_tells_of_all_its_runs_whichever_of_them_are_new(store: MemoryStore, tmp_path: Path) -> None:
+    program = """
+        import flowprov
+        for _ in range(2):
+            with flowprov.campaign("pipeline"), flowprov.workflow("TRAIN"):
+                pass
+    """
+    GitRepository(tmp_path).commit(__gitignore="flowprov_buffer\nprogram.py\n")
+    shipment = _shipment(tmp_path, 30)
+    for _ in range(2):
+        run(program, tmp_path)
+        shipment.try_deliver()
+    (step,) = store.steps().values()
+    names = [child.name for child in store.children("TRAIN")]
+    assert len(set(names)) == 4
+    assert set(store.files[step.mlflow_id, HISTORY_FILE]) == set(names)
+    calls = store.calls
+    export_campaigns(store, tmp_path / "flowprov_buffer", upload_bytes=100)
+    assert store.calls == calls
 
 
 def test_the_next_export_waits_for_the_interval(

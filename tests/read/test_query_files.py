@@ -17,12 +17,12 @@ from flowprov.errors import UsageError
 from flowprov.journal.format import find_journals
 from flowprov.journal.summary import JournalSummary
 from flowprov.read import duck_tables, in_place, parquet_files, sql_query
+from flowprov.read.campaign_sources import campaigns_of
 from flowprov.read.compaction import compact
 from flowprov.read.decoding import records_of
 from flowprov.read.frames import COLUMNS
 from flowprov.read.parquet_files import parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
-from flowprov.read.questions import campaigns_of
 from flowprov.read.source import Source
 from flowprov.read.task_lines import TaskLines
 from flowprov.records import Correction, Footer, Header, OpenTask, Record, Sample, encode

@@ -19,7 +19,8 @@ from flowprov.export.mlflow.store import Store
 from flowprov.journal.folders import PRIVATE, open_no_link
 from flowprov.read.artifacts.catalog import Catalog, Sighting
 from flowprov.read.campaign_names import campaign_of, find_campaign
-from flowprov.read.questions import CampaignSource, Sources, campaigns_of, each_source, runs_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, each_source
+from flowprov.read.questions import runs_of, with_resumed
 from flowprov.read.source import default_folder
 from flowprov.versioning.pending import finish_pending
 
@@ -52,7 +53,10 @@ def export_campaigns(
     finish_pending()
     with _sole_export(source):
         found = campaigns_of(source, None)
-        exports = [one.run for one in exported_runs(_chosen(found, list(campaigns)))]
+        wanted = {one.campaign_id for one in _chosen(found, list(campaigns))}
+        # A run that was resumed in another campaign is one run, whichever of the two is asked for.
+        read = found if len(wanted) == len(found) else with_resumed(found, wanted)
+        exports = [one.run for one in exported_runs(read) if one.campaigns & wanted]
         return export_runs(store, exports, upload_bytes=upload_bytes)
 
 

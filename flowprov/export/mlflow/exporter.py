@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,7 @@ from flowprov.export.mlflow.limits import (
     batches,
     fit_value,
 )
-from flowprov.export.mlflow.run_export import RUN_ID, RunExport
+from flowprov.export.mlflow.run_export import COMMIT, RUN_ID, RunExport
 from flowprov.export.mlflow.store import Store, StoredRun
 from flowprov.export.mlflow.uploads import NOT_UPLOADED, UPLOADED, upload, uploadables_of
 
@@ -113,6 +113,26 @@ def runs_and_steps(store: Store, experiment_id: str) -> tuple[dict[str, StoredRu
     return runs, steps
 
 
+class _Member(NamedTuple):
+    """What a step tells of one of its runs; times are in milliseconds since the epoch."""
+
+    started_at: int
+    run_id: str
+    name: str
+    commit: str | None
+    status: str
+    ended_at: int | None
+
+
+def _member_of(run: RunExport, name: str) -> _Member:
+    return _Member(run.started_at, run.run_id, name, run.commit, run.status, run.ended_at)
+
+
+def _stored_member(run: StoredRun) -> _Member:
+    tags = run.tags
+    return _Member(run.started_at or 0, tags[RUN_ID], run.name, tags.get(COMMIT), run.status, run.ended_at)
+
+
 class _ExperimentExport:
     """The export of the runs of one experiment."""
 
@@ -151,11 +171,15 @@ class _ExperimentExport:
             return
         if parent is None:
             parent = self._create(step, runs[0].started_at, {STEP: step, "base_run_name": step})
-        names = self._names(runs)
+        others = self._others(parent, runs)
+        names = self._names(runs, {one.name for one in others})
         for run in runs:
             self._export_run(run, names[run.run_id], parent.mlflow_id)
-        history = {names[run.run_id]: run.commit for run in runs}
-        latest, ends = runs[-1], [run.ended_at for run in runs]
+        members = sorted(
+            [_member_of(run, names[run.run_id]) for run in runs] + list(map(_stored_member, others))
+        )
+        history = {one.name: one.commit for one in members}
+        latest, ends = members[-1], [one.ended_at for one in members]
         ended_at = None if latest.ended_at is None else max(filter(None, ends))
         fingerprint = _digest(history, latest.status, ended_at)
         if parent.tags.get(EXPORTED) != fingerprint:
@@ -163,10 +187,19 @@ class _ExperimentExport:
             self._store.end(parent.mlflow_id, latest.status, ended_at)
             self._store.log(parent.mlflow_id, LogBatch([], {}, {EXPORTED: fingerprint}))
 
-    def _names(self, runs: Sequence[RunExport]) -> dict[str, str]:
+    def _others(self, parent: StoredRun, runs: Sequence[RunExport]) -> list[StoredRun]:
+        """Return the runs of a step that MLflow holds and that are not exported this time."""
+        exported = {run.run_id for run in runs}
+        return [
+            stored
+            for run_id, stored in self._runs.items()
+            if run_id not in exported and stored.tags.get(_PARENT) == parent.mlflow_id
+        ]
+
+    def _names(self, runs: Sequence[RunExport], taken: set[str]) -> dict[str, str]:
         """Return the name of each run in MLflow; of those that begin in the same second, the later is -2."""
         names = {run.run_id: self._runs[run.run_id].name for run in runs if run.run_id in self._runs}
-        taken = set(names.values())
+        taken = taken | set(names.values())
         for run in runs:
             if run.run_id not in names:
                 name, number = run.name, 1

@@ -36,6 +36,7 @@ from flowprov.read.step_history import data_of
 from flowprov.read.value_paths import as_float, value_paths
 from flowprov.records import Status
 
+COMMIT = "mlflow.source.git.commit"
 RUN_ID = "flowprov.run_id"
 """The tag by which a run is found again; MLflow chooses its ids itself."""
 
@@ -184,7 +185,7 @@ def _tags_of(contents: Contents, line: Line, group: Sequence[Run]) -> dict[str, 
         "flowprov.attempts": line["attempts"] if line["attempts"] != 1 else None,
         "flowprov.hostname": line["hostname"],
         "flowprov.tags": json.dumps(line["tags"]) if line["tags"] else None,
-        "mlflow.source.git.commit": line["git_commit"],
+        COMMIT: line["git_commit"],
         "mlflow.source.git.branch": code.get("branch"),
         "mlflow.source.git.repoURL": code.get("remote"),
         "mlflow.source.git.dirty": None if line["git_dirty"] is None else str(line["git_dirty"]).lower(),

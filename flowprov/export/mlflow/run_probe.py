@@ -18,7 +18,7 @@ from flowprov.export.mlflow.campaign_export import ExportedRun, exported_runs
 from flowprov.export.mlflow.exporter import EXPORTED, runs_and_steps
 from flowprov.export.mlflow.run_export import RunExport
 from flowprov.export.mlflow.store import Store, StoredRun
-from flowprov.read.questions import campaigns_of
+from flowprov.read.campaign_sources import campaigns_of
 from flowprov.read.sink_check import RunCounts
 from flowprov.settings import redact_source
 

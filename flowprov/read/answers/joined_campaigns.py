@@ -18,18 +18,18 @@ from flowprov.records import Workflow
 
 def across_campaigns(found: Sequence[Contents]) -> set[int]:
     """Return the positions of the campaigns between which a run was resumed."""
-    return {position for group in _groups(found) if len(group) > 1 for position in group}
+    return {position for group in groups_of(found) if len(group) > 1 for position in group}
 
 
 def join_resumed(found: Sequence[Contents]) -> list[Contents]:
     """Return the contents of campaigns, those between which a run was resumed as one."""
     return [
         found[group[0]] if len(group) == 1 else _join([found[position] for position in group])
-        for group in _groups(found)
+        for group in groups_of(found)
     ]
 
 
-def _groups(found: Sequence[Contents]) -> list[list[int]]:
+def groups_of(found: Sequence[Contents]) -> list[list[int]]:
     """Return the positions of the campaigns that belong together, in the order of the last of each group."""
     homes = {
         row.workflow_id: position

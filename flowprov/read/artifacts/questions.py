@@ -24,7 +24,8 @@ from flowprov.read.artifacts.declared_data import find_declared
 from flowprov.read.artifacts.graph import HAD_MEMBER, Graph, Tracer
 from flowprov.read.artifacts.lineage import Lineage
 from flowprov.read.artifacts.search import Match, find
-from flowprov.read.questions import Sources, all_contents, each_source
+from flowprov.read.campaign_sources import Sources, each_source
+from flowprov.read.questions import all_contents
 from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.values import as_id
