@@ -102,9 +102,12 @@ class ValueTarget:
             flowprov.configure(journal={"path": folder})
             program = _Program(rng, self._kinds)
             logging.disable(logging.CRITICAL)  # what is said is not looked at here
+            # The collector looks through what the packages of all kinds hold for as long as a call may take.
+            gc.freeze()
             try:
                 program.run()
             finally:
+                gc.unfreeze()
                 errors = guard.internal_errors()
                 runtime.reset()
                 logging.disable(logging.NOTSET)
