@@ -31,6 +31,7 @@ from flowprov.settings.section import Section
 from flowprov.settings.sources import PROFILE_KEY, VERSION_KEY, Layer, PythonNode, SourceNode
 from flowprov.settings.value_types import FileMode, Patterns
 from flowprov.settings.wording import describe_type, quotes_hint, unknown_key_hint, value_hint
+from flowprov.values.patterns import compile_pattern
 
 _VERSION = 1
 # YAML 1.1 takes "1e-3" for a string, because it has no point.
@@ -259,6 +260,6 @@ def _convert(value: Any, type_hint: Any) -> Any:
     for text in converted if isinstance(converted, tuple) else (converted,):
         if isinstance(text, str):
             text.encode()  # raises for lone surrogates, which cannot be sent to other processes
-            if type_hint == Patterns and re.compile(text).search(""):
+            if type_hint == Patterns and compile_pattern(text).search(""):
                 raise msgspec.ValidationError
     return converted

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from flowprov.values.named_secrets import conceal_literals, conceal_named, may_hold_named
+from flowprov.values.patterns import compile_pattern
 from flowprov.values.secret_forms import MIN_LENGTH, Forms
 from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE, rate_name
 from flowprov.values.url_credentials import REDACTED, conceal_in_urls
@@ -68,7 +69,7 @@ class Redactor:
         allow = frozenset(allow)
         self.enabled = enabled
         self._names = frozenset(map(_bare, names))
-        self._patterns = tuple(map(re.compile, patterns))
+        self._patterns = tuple(map(compile_pattern, patterns))
         self._allowed = frozenset(map(_bare, allow))
         self._forms = Forms(allow)
         self._secrecy: dict[str, int] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowprov.environment.small_files import read_file
+from flowprov.values.patterns import compile_pattern
 
 FILE = ".dvcignore"
 _MARK = ".dvc"  # a folder that makes of the one around it a repository of DVC
@@ -105,7 +106,7 @@ def _rules_of(folder: Path, prefix: str) -> Iterator[_Rule]:
         expression = _expression(text, at_root=not prefix)
         if expression is not None:
             try:
-                pattern = re.compile(expression)
+                pattern = compile_pattern(expression)
             except re.error as error:
                 raise InvalidPatternError(f"{prefix}{FILE}: DVC does not take the pattern {text}") from error
             yield _Rule(prefix, pattern, text.endswith("/"), leaves_out)

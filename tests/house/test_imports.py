@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asynchronous": set(),
     "guard": {"asynchronous", "display", "values"},
     "values": {"asynchronous"},
-    "settings": {"errors", "guard"},
+    "settings": {"errors", "guard", "values"},
     "environment": {"regular_files", "values"},
     "versioning": {
         "environment",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowprov.records import Task
 from flowprov.values import Summarizer
 from flowprov.values.redaction import DEFAULT, Redactor
 from flowprov.values.secret_forms import FORMS
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, lines, of_type, run
 from tests.values.secret_samples import FURTHER, HOSTILE, INNOCENT, SAMPLES, SHA1
 from tests.values.support import SUMMARIZER, recorded
 
@@ -199,3 +201,22 @@ def test_the_reference_lists_the_forms_as_they_are() -> None:
     page = (REPOSITORY / "docs/reference/secrets.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
     assert rows == [(form.name, form.kind, form.shape) for form in FORMS]
+
+
+def test_a_pattern_that_python_warns_of_warns_no_program(tmp_path: Path) -> None:
+    program = """
+        import warnings, flowprov
+        warnings.simplefilter("error")
+
+        @flowprov.task
+        def greet(word):
+            return word
+
+        flowprov.configure(privacy={"patterns": ["[[h]unter2"]})
+        with flowprov.workflow("greetings"):
+            greet("hunter2 and others")
+    """
+    run(program, tmp_path)
+    (task,) = of_type(lines(tmp_path / "flowprov_buffer"), Task)
+    assert "hunter2" not in str(task.used)
+    assert "and others" in str(task.used)
