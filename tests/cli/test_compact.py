@@ -18,7 +18,7 @@ import flowprov as package
 from flowprov.cli import main
 from flowprov.errors import FlowprovError, MissingExtraError
 from flowprov.journal.format import find_journals
-from flowprov.read import automatic_compaction, parquet_files, parquet_writer, questions
+from flowprov.read import automatic_compaction, campaign_sources, parquet_files, parquet_writer
 from flowprov.read.compaction import compact
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
@@ -199,8 +199,8 @@ def test_a_file_that_cannot_be_written_is_one_sentence(
 def test_what_takes_long_is_said_with_what_makes_it_faster(
     buffer_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, installed: bool
 ) -> None:
-    monkeypatch.setattr(questions, "_MANY_BYTES", 1_000)
-    monkeypatch.setattr(questions, "has_duckdb", lambda: installed)
+    monkeypatch.setattr(campaign_sources, "_MANY_BYTES", 1_000)
+    monkeypatch.setattr(campaign_sources, "has_duckdb", lambda: installed)
     run_table(buffer_folder)
     assert "flowprov compact makes the next answers faster" in caplog.text
     assert ("pip install" in caplog.text) is not installed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +378,25 @@ def test_a_metric_that_is_too_large_for_a_float_is_infinite_and_the_others_are_a
     assert (list(values["count"]), list(values["steps"])) == ([math.inf] * 2, [0, 1])
     assert flowprov.query("select count(*) as n from metrics").iloc[0]["n"] == 6
     assert flowprov.read_buffer(return_df=False)[0]["used"]["seed"] == 10**400
+
+
+@pytest.mark.parametrize(
+    ("fails", "errors"),
+    [((), 0), (["task"], 1), (["workflow"], 1), (["inner"], 1), (["caught"], 1), (["caught", "inner"], 2)],
+)
+def test_an_error_counts_once_whether_a_task_told_it_or_only_its_workflow(
+    buffer: Path, fails: Collection[str], errors: int
+) -> None:
+    def fail_at(place: str) -> None:
+        if place in fails:
+            raise ValueError(place)
+
+    with suppress(ValueError), flowprov.campaign("c"), flowprov.workflow("outer"):
+        with suppress(ValueError), flowprov.workflow("attempt"):
+            fail_at("caught")
+        with flowprov.workflow("inner"):
+            fail_at("inner")
+        with flowprov.task_scope("step"):
+            fail_at("task")
+        fail_at("workflow")
+    assert flowprov.campaigns()["errors"].tolist() == [errors]

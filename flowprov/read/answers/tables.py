@@ -15,8 +15,9 @@ from flowprov.read.answers.resumes import Chains
 from flowprov.read.answers.run_search import Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, summary_of, values_of
 from flowprov.read.labels import ITERATION
+from flowprov.read.rows import Row
 from flowprov.read.value_paths import is_scalar, value_paths
-from flowprov.records import Error, Status, Task
+from flowprov.records import Error, Status, Task, Workflow
 
 Line: TypeAlias = dict[str, Any]
 
@@ -114,10 +115,24 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
         "duration": _seconds(started, max(ends, default=None)),
         "runs": len(runs_with_attempts(contents, attempts=False)),
         "tasks": len(tasks) + counts.tasks,
-        "errors": sum(row.status == Status.ERROR.value for row in tasks) + counts.errors,
+        "errors": max(sum(map(_failed, tasks)) + counts.errors, _failed_workflows(contents)),
         "size": size,
         "status": status,
     }
+
+
+def _failed_workflows(contents: Contents) -> int:
+    """Return how many workflows failed: of one that failed with one inside, the inner.
+
+    What ends a task often ends its workflow, too, and is one error then.
+    """
+    failed = [row for row in contents.rows if isinstance(row, Workflow) and _failed(row)]
+    outer = {row.parent_workflow_id for row in failed}
+    return sum(row.workflow_id not in outer for row in failed)
+
+
+def _failed(row: Row) -> bool:
+    return row.status == Status.ERROR.value
 
 
 def runs_with_attempts(contents: Contents, *, attempts: bool) -> list[list[Run]]:
