@@ -35,6 +35,7 @@ from tests.values.secret_samples import INNOCENT, SAMPLES
 
 _MAX_LINE = 65_536 + 4_096  # a record's budget, and the fields that are no values
 _MAX_CALL_CPU_S = 0.5  # of a value whose capture ends after a millisecond, with whatever is loaded by it
+_PLAYS = 3  # of a round in which a call took longer: on a machine with other work the next play may be quick
 _TEXTS = (
     "", "loss", "x" * 10,
     "y" * 999, "z" * 1_001, "\ud800", "caf\udce9", "a\0b", "\u202e", "\x1b[2J", "{", '"',
@@ -97,6 +98,17 @@ class ValueTarget:
 
     def play(self, rng: Random) -> None:
         """Play one round: a program of a few calls in a buffer of its own."""
+        state = rng.getstate()
+        slow: list[str] = []
+        while len(slow) < _PLAYS:
+            rng.setstate(state)
+            if (found := self._play_once(rng)) is None:
+                return
+            slow.append(found)
+        raise AssertionError("; then ".join(slow))
+
+    def _play_once(self, rng: Random) -> str | None:
+        """Play a round; return which of its calls took too long, if one did."""
         with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
             runtime.reset()
             flowprov.configure(journal={"path": folder})
@@ -113,6 +125,7 @@ class ValueTarget:
                 logging.disable(logging.NOTSET)
             assert errors == {}, errors
             program.check(Path(folder))
+            return program.slow
 
 
 class _Program:
@@ -120,6 +133,7 @@ class _Program:
         self._rng, self._kinds = rng, kinds
         self._secrets: list[str] = []
         self._calls = 0
+        self.slow: str | None = None
 
     def run(self) -> None:
         """Run the calls in a workflow."""
@@ -132,7 +146,8 @@ class _Program:
                 before = time.thread_time()
                 self._calls += way(self, value, other)
                 spent = time.thread_time() - before
-                assert spent < _MAX_CALL_CPU_S, f"{way.__name__} took {spent:.2f} s"
+                if spent >= _MAX_CALL_CPU_S:
+                    self.slow = f"{way.__name__} took {spent:.2f} s"
 
     def check(self, folder: Path) -> None:
         """Check what is in the journal."""
