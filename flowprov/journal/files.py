@@ -87,7 +87,7 @@ def create_beside(path: Path, campaign_id: str, hostname: str, journal_id: str, 
     return _create_in(path.parents[2], campaign_id, hostname, journal_id, mode)
 
 
-_TRIES = 20  # as many files and folders as a process that removes a buffer may be ahead of this one
+_TRIES = 200  # a process that removes a buffer again and again was ahead of this one 20 times in a row
 UNWRITTEN = ".unwritten"
 """The suffix of the empty file that stands for a journal that could not be written."""
 
