@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -445,7 +446,7 @@ def test_where_no_thread_can_start_nobody_waits_for_a_digest(
 
     monkeypatch.setattr(digester, "start_thread", refuse)
     with flowprov.workflow("w"):
-        digester.DIGESTER._threads = []
+        wait_until(lambda: not any(thread.is_alive() for thread in digester.DIGESTER._threads))
         artifact = flowprov.log_artifact(file)
         assert artifact.digest == sha256(b"content")  # read here, as it is asked for
     assert only(_artifacts(buffer)).role == "generated"
@@ -469,6 +470,31 @@ def test_many_threads_log_at_once(buffer: Path, tmp_path: Path) -> None:
     numbers = [line.number for line in _artifacts(buffer)]
     assert len(set(numbers)) == 80
     assert set(_digests(buffer)) == set(numbers)
+
+
+def test_threads_that_log_at_once_start_no_thread_that_is_not_listed(buffer: Path, file: Path) -> None:
+    meeting = threading.Barrier(2)
+
+    class Ended(threading.Thread):
+        def is_alive(
+            self,
+        ) -> bool:  # both look at the list in the same moment, if nothing holds one of them up
+            with contextlib.suppress(threading.BrokenBarrierError):
+                meeting.wait(0.3)
+            return False
+
+    def running() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "flowprov-digester"}
+
+    wait_until(lambda: not running())
+    digester.DIGESTER._threads = [Ended()]
+    with flowprov.workflow("w"):
+        both = [threading.Thread(target=flowprov.log_artifact, args=(file,)) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert running() <= set(digester.DIGESTER._threads)
 
 
 def test_a_record_of_many_tensors_and_members_is_whole(buffer: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Digester:
     def _begin(self) -> None:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._starting = threading.RLock()
         self._pending: dict[Job, None] = {}
         self._writing = threading.RLock()
         self._stopping = False
@@ -116,8 +117,10 @@ class Digester:
         self._start(active.settings.artifacts.threads)
 
     def _start(self, most: int) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) < min(most, len(self._pending)):
+        with self._starting:  # a thread that is not listed would be one too many, and never end
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) >= min(most, len(self._pending)):
+                return
             thread = threading.Thread(target=self._run, name="flowprov-digester", daemon=True)
             self._threads.append(thread)
             try:
