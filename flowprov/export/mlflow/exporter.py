@@ -142,6 +142,7 @@ class _ExperimentExport:
         self._report = ExperimentReport(name)
         self._steps: dict[str, StoredRun] = {}
         self._runs: dict[str, StoredRun] = {}
+        self._runs_of_steps: dict[str | None, list[StoredRun]] = {}
         self._experiment_id = ""
 
     def export(self, runs: Sequence[RunExport]) -> ExperimentReport:
@@ -159,6 +160,8 @@ class _ExperimentExport:
         else:
             self._experiment_id = found.experiment_id
             self._runs, self._steps = runs_and_steps(self._store, found.experiment_id)
+            for stored in self._runs.values():
+                self._runs_of_steps.setdefault(stored.tags.get(_PARENT), []).append(stored)
         self._report.experiment_id = self._experiment_id
         for step, of_step in by_step.items():
             self._export_step(step, of_step)
@@ -190,11 +193,8 @@ class _ExperimentExport:
     def _others(self, parent: StoredRun, runs: Sequence[RunExport]) -> list[StoredRun]:
         """Return the runs of a step that MLflow holds and that are not exported this time."""
         exported = {run.run_id for run in runs}
-        return [
-            stored
-            for run_id, stored in self._runs.items()
-            if run_id not in exported and stored.tags.get(_PARENT) == parent.mlflow_id
-        ]
+        held = self._runs_of_steps.get(parent.mlflow_id, [])
+        return [stored for stored in held if stored.tags[RUN_ID] not in exported]
 
     def _names(self, runs: Sequence[RunExport], taken: set[str]) -> dict[str, str]:
         """Return the name of each run in MLflow; of those that begin in the same second, the later is -2."""

@@ -37,6 +37,8 @@ from flowprov.read.value_paths import as_float, value_paths
 from flowprov.records import Status
 
 COMMIT = "mlflow.source.git.commit"
+"""The tag by which MLflow shows the commit of a run."""
+
 RUN_ID = "flowprov.run_id"
 """The tag by which a run is found again; MLflow chooses its ids itself."""
 
