@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprov.read.answers.sql import TIMES, cell, distinct_names, quoted_name, time_text
-from flowprov.read.answers.statements import memory_error, run_interruptibly, statement_error
+from flowprov.read.answers.statements import memory_error, reason_of, run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 from flowprov.read.frames import COLUMNS
 from flowprov.read.in_place import JournalInPlace, tasks_in_journals
@@ -201,10 +201,10 @@ class DuckTables:
             self._lock()
             columns, rows = run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
         except self._duckdb.OutOfMemoryException as error:  # rows in Python would take more
-            raise memory_error(str(error).split("\n", 1)[0]) from error
+            raise memory_error(reason_of(error)) from error
         except (self._duckdb.Error, ValueError) as error:
             self._raise_if_unreadable(error)
-            raise statement_error(str(error).split("\n", 1)[0], self._names) from error
+            raise statement_error(reason_of(error), self._names) from error
         return columns, [tuple(map(_plain, row)) for row in rows]
 
     def _raise_if_unreadable(self, error: Exception) -> None:
@@ -229,7 +229,7 @@ class DuckTables:
         try:
             statements = self._duckdb.extract_statements(statement)
         except (self._duckdb.Error, ValueError) as error:
-            raise statement_error(str(error).split("\n", 1)[0], self._names) from error
+            raise statement_error(reason_of(error), self._names) from error
         if any(one.type != self._duckdb.StatementType.SELECT for one in statements) or len(statements) > 1:
             raise statement_error("it may only read", self._names)
         return bool(statements)

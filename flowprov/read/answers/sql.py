@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowprov.read.answers.statements import run_interruptibly, statement_error
+from flowprov.read.answers.statements import reason_of, run_interruptibly, statement_error
 from flowprov.read.answers.tables import Line
 
 TIMES = ("submitted_at", "started_at", "ended_at", "at")
@@ -67,7 +67,7 @@ class Tables:
         try:
             return run_interruptibly(lambda: self._fetch(statement), self._connection.interrupt)
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            reason = "it may only read" if "not authorized" in str(error) else str(error)
+            reason = "it may only read" if "not authorized" in str(error) else reason_of(error)
             raise statement_error(reason, self._names) from error
 
     def _fetch(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -42,10 +42,15 @@ def run_interruptibly(run: Callable[[], T], interrupt: Callable[[], object]) -> 
             raise
 
 
+def reason_of(error: Exception) -> str:
+    """Return the first line of what a database says, without the mark at its end."""
+    return str(error).split("\n", 1)[0].rstrip(".!")
+
+
 def statement_error(reason: str, tables: Iterable[str]) -> UsageError:
     """Return the error for a statement that is wrong, or that would do anything but read."""
     return UsageError(
-        f"flowprov cannot run this query: {reason.rstrip('.!')}. It takes one SELECT over the tables "
+        f"flowprov cannot run this query: {reason}. It takes one SELECT over the tables "
         f'{", ".join(tables)}; names with dots stand in quotes ("params.lr").'
     )
 
@@ -53,6 +58,6 @@ def statement_error(reason: str, tables: Iterable[str]) -> UsageError:
 def memory_error(reason: str) -> UsageError:
     """Return the error for a statement that takes more memory than there is."""
     return UsageError(
-        f"flowprov cannot run this query, as the memory does not suffice: {reason.rstrip('.!')}. Select "
-        "fewer columns, let the statement sum up (count, avg, group by), or ask for one campaign."
+        f"flowprov cannot run this query, as the memory does not suffice: {reason}. Select fewer columns, "
+        "let the statement sum up (count, avg, group by), or ask for one campaign."
     )
