@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import gc
 import logging
+import resource
 import string
 import tempfile
 import time
@@ -35,7 +36,6 @@ from tests.values.secret_samples import INNOCENT, SAMPLES
 
 _MAX_LINE = 65_536 + 4_096  # a record's budget, and the fields that are no values
 _MAX_CALL_CPU_S = 0.5  # of a value whose capture ends after a millisecond, with whatever is loaded by it
-_PLAYS = 3  # of a round in which a call took longer: on a machine with other work the next play may be quick
 _TEXTS = (
     "", "loss", "x" * 10,
     "y" * 999, "z" * 1_001, "\ud800", "caf\udce9", "a\0b", "\u202e", "\x1b[2J", "{", '"',
@@ -98,17 +98,6 @@ class ValueTarget:
 
     def play(self, rng: Random) -> None:
         """Play one round: a program of a few calls in a buffer of its own."""
-        state = rng.getstate()
-        slow: list[str] = []
-        while len(slow) < _PLAYS:
-            rng.setstate(state)
-            if (found := self._play_once(rng)) is None:
-                return
-            slow.append(found)
-        raise AssertionError("; then ".join(slow))
-
-    def _play_once(self, rng: Random) -> str | None:
-        """Play a round; return which of its calls took too long, if one did."""
         with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
             runtime.reset()
             flowprov.configure(journal={"path": folder})
@@ -125,7 +114,6 @@ class ValueTarget:
                 logging.disable(logging.NOTSET)
             assert errors == {}, errors
             program.check(Path(folder))
-            return program.slow
 
 
 class _Program:
@@ -133,7 +121,6 @@ class _Program:
         self._rng, self._kinds = rng, kinds
         self._secrets: list[str] = []
         self._calls = 0
-        self.slow: str | None = None
 
     def run(self) -> None:
         """Run the calls in a workflow."""
@@ -143,11 +130,10 @@ class _Program:
                 way = self._rng.choice(ways)
                 value, other = self.value(4), self.value(2)
                 gc.collect(0)
-                before = time.thread_time()
+                usage, before = resource.getrusage(resource.RUSAGE_THREAD), time.thread_time()
                 self._calls += way(self, value, other)
                 spent = time.thread_time() - before
-                if spent >= _MAX_CALL_CPU_S:
-                    self.slow = f"{way.__name__} took {spent:.2f} s"
+                assert spent < _MAX_CALL_CPU_S, f"{way.__name__} took {spent:.2f} s: {_since(usage)}"
 
     def check(self, folder: Path) -> None:
         """Check what is in the journal."""
@@ -316,6 +302,16 @@ def _generator(program: _Program, value: Any, other: Any) -> int:
         steps.send(other)
     assert end.value.value is other
     return 1
+
+
+def _since(earlier: resource.struct_rusage) -> str:
+    """Return what this thread did since: whether a call took the time, or the machine."""
+    now = resource.getrusage(resource.RUSAGE_THREAD)
+    return (
+        f"{now.ru_utime - earlier.ru_utime:.2f} s of user time, "
+        f"{now.ru_stime - earlier.ru_stime:.2f} s of system time, {now.ru_minflt - earlier.ru_minflt} page "
+        f"faults, another thread took its place {now.ru_nivcsw - earlier.ru_nivcsw} times"
+    )
 
 
 def _loop(program: _Program, value: Any, other: Any) -> int:
