@@ -48,9 +48,8 @@ class Notebook:
         self.manager, self.client = start_new_kernel(
             cwd=str(folder), env=program_environment(**environment), startup_timeout=60
         )
-        self.manager.shutdown_wait_time = (
-            60  # Jupyter waits 5 s, which a busy machine may take to end a process
-        )
+        # Jupyter waits 5 s before it ends a kernel, which a busy machine may need to stop by itself.
+        self.manager.shutdown_wait_time = 60
         self.cell(_SETUP)
 
     def cell(self, code: str, *, interrupt_at: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_what_dvcignore_names_is_left_out_as_dvc_leaves_it_out(tmp_path: Path) -
     (outside / ".dvcignore").write_text("a\n")
     (outside / "data" / "a").write_text("a")
     assert dvc_digest(outside / "data").nfiles == 1  # that is no repository of DVC
+
+
+def test_a_pattern_of_dvcignore_that_python_warns_of_warns_no_program(tmp_path: Path) -> None:
+    for folder in (".dvc", "data"):
+        (tmp_path / folder).mkdir()
+    for name in "[ab":
+        (tmp_path / "data" / name).write_text(name)
+    (tmp_path / ".dvcignore").write_text("[[a]\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dvc_digest(tmp_path / "data").nfiles == 1
 
 
 @pytest.mark.soak
