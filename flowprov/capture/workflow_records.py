@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +38,7 @@ from flowprov.environment.program import script_path
 from flowprov.environment.repository import describe_repository
 from flowprov.ids import new_id
 from flowprov.journal import Journal
+from flowprov.locks import create_lock
 from flowprov.records import Status
 from flowprov.runtime import context, launch, propagation, runtime
 from flowprov.runtime.context import HeldScope, Scope
@@ -279,7 +279,7 @@ def new_workflow_id(campaign_id: str, name: str) -> str:
     return launch.workflow_id(campaign_id, name, _ordinals[name] - 1) or new_id()
 
 
-_implicit_lock = threading.RLock()
+_implicit_lock = create_lock()
 _ordinals: Counter[str] = Counter()
 
 

@@ -7,7 +7,6 @@ parameters, values and intermediate values. A trial that was pruned did not fail
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from flowprov.capture.workflow import workflow
 from flowprov.capture.workflow_records import add_to_workflow, new_workflow_id, write_ending, write_opening
 from flowprov.errors import MissingExtraError
 from flowprov.integrations.run import callback
+from flowprov.locks import create_lock
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
@@ -46,7 +46,7 @@ class FlowprovCallback:
 
     def __init__(self) -> None:
         self._tracked: dict[tuple[str, int], Scope] = {}
-        self._lock = threading.Lock()
+        self._lock = create_lock()
 
     def track(self, objective: F) -> F:
         """Return an objective each call of which is the workflow of its trial.

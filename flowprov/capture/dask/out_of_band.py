@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,11 +19,12 @@ from flowprov.capture.dask import _dask_private, guest, origin, submission
 from flowprov.capture.dask._dask_private import dumps
 from flowprov.capture.dask.execution import Execution
 from flowprov.capture.dask.fetch.worker import announce_journal
+from flowprov.locks import create_lock
 from flowprov.runtime import context, runtime
 from flowprov.runtime.by_value import loads_or, reduce_by_value
 
 _SERVERS = ("dask_worker", "dask_scheduler")  # parameters by which a function asks for the server it runs on
-_install_lock = threading.Lock()
+_install_lock = create_lock()
 
 
 def install() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from flowprov.capture.dask import _dask_private
 from flowprov.capture.dask.arrival import SILENT_TOPIC
 from flowprov.capture.dask.fetch.protocol import TOPIC, JournalNotice, SilentNotice
 from flowprov.clock import clock
+from flowprov.locks import create_lock
 from flowprov.records import DaskWorker
 from flowprov.runtime.context import Scope
 
@@ -51,7 +51,7 @@ class Participants:
         self._workflow_id = scope.workflow_id
         # Only a weak reference: a campaign that is over lets go of its journal.
         self._journal = weakref.ref(scope.journal)
-        self._lock = threading.RLock()
+        self._lock = create_lock()
         self._named: set[str] = set()
 
     def add_silent(self, notice: SilentNotice) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 import weakref
 from typing import Any
 
@@ -24,6 +23,7 @@ import msgspec
 from flowprov import guard
 from flowprov.capture.dask import _dask_private, current_task, origin
 from flowprov.clock import clock
+from flowprov.locks import create_lock
 from flowprov.runtime import context, inheritance
 from flowprov.runtime.context import Scope
 
@@ -38,7 +38,7 @@ class ClientWorkflow:
 
 
 client_workflows: list[ClientWorkflow] = []
-_install_lock = threading.Lock()
+_install_lock = create_lock()
 
 
 def install() -> bool:

@@ -12,7 +12,6 @@ for the others, and not for long.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 from flowprov import guard
 from flowprov.capture.torch.modes import suspended_modes
 from flowprov.journal import Journal
+from flowprov.locks import create_lock
 from flowprov.records import Record
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
@@ -40,7 +40,7 @@ class _PendingCopy(NamedTuple):
 
 
 _pending: deque[_PendingCopy] = deque()
-_lock = threading.RLock()
+_lock = create_lock()
 _fork_hook_registered = False
 
 
@@ -165,6 +165,4 @@ def _register_flushes() -> None:
 
 def _clear_after_fork() -> None:
     """In a forked child: leave pending copies to the parent, which writes them."""
-    global _lock  # noqa: PLW0603 - another thread may have held it at the fork
-    _lock = threading.RLock()
     _pending.clear()

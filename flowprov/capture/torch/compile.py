@@ -21,7 +21,6 @@ import functools
 import gc
 import importlib.machinery
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -44,13 +43,14 @@ from flowprov.capture.torch.hook_registration import register_hooks
 from flowprov.capture.torch.hooks import ForwardHook, ForwardPreHook, captured_modules_of
 from flowprov.capture.torch.selection import is_optimized_module
 from flowprov.capture.torch.tracing import is_compiling
+from flowprov.locks import create_lock
 from flowprov.runtime.context import Scope
 
 _REASON = "the module was called through torch.compile"
 _WRAPPED = "__flowprov__"
 
 _optimized_modules: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
-_lock = threading.RLock()
+_lock = create_lock()
 
 
 class CompiledCapture(CapturedModule):

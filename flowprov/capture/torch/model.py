@@ -12,7 +12,6 @@ import functools
 import itertools
 import multiprocessing
 import os
-import threading
 import weakref
 from collections import defaultdict
 from typing import Any
@@ -27,6 +26,7 @@ from flowprov.capture.workflow_records import write_addition, write_ending, writ
 from flowprov.environment import launchers
 from flowprov.ids import new_id
 from flowprov.journal import Journal
+from flowprov.locks import create_lock
 from flowprov.runtime import context, launch, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
 from flowprov.values import as_dict, as_id, as_name
@@ -155,7 +155,7 @@ class Model:
         self._campaign_id = as_id(options.campaign_id)
         self._parent_workflow_id = as_id(options.parent_workflow_id)
         self._registers_workflow = registers_workflow
-        self.first_forward_lock = threading.RLock()
+        self.first_forward_lock = create_lock()
         self.captured_children: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
         self._has_profile = has_profile
         self._flops: dict[str, Any] = {}

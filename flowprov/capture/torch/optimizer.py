@@ -32,6 +32,7 @@ from flowprov.capture.torch._torch_private import GRAD_SCALER, GRADIENT_SCALE, L
 from flowprov.capture.torch.async_values import defer, flush_ready, is_on_host
 from flowprov.capture.torch.modes import is_computable, suspended_modes
 from flowprov.capture.torch.tracing import is_compiling
+from flowprov.locks import create_lock
 from flowprov.records import Correction
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope, parent_fields_of
@@ -42,7 +43,7 @@ _get_frame = sys._getframe  # noqa: SLF001 - the only way to tell one call from 
 _MAX_GROUPS = 100  # whose learning rates are recorded
 _MAX_FRAMES_TO_SCALER = 6  # the scaler's own frames, and those of a scheduler that wraps the step
 _installed = False
-_lock = threading.RLock()
+_lock = create_lock()
 
 
 class _Step(NamedTuple):
