@@ -14,8 +14,6 @@ from __future__ import annotations
 import itertools
 import os
 
-import msgspec
-
 from flowprov import guard, records
 from flowprov.ids import new_journal_id
 from flowprov.journal import files
@@ -23,7 +21,6 @@ from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.end import End, create_footer
 from flowprov.journal.event_counts import EventCounts, holds_line, may_be_uncounted
 from flowprov.journal.files import Fate, JournalFile, fate_of
-from flowprov.journal.format import RESERVED_SLOT
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.left_file import LeftFile, holding_others
@@ -75,8 +72,7 @@ class FileSuccession(LineAppender):
 
     def _left_writers(self) -> list[Writer]:
         """Return the writers of files that were left, or that are being created."""
-        next_file = self._next
-        return [left.opened.writer for left in self._left] + ([] if next_file is None else [next_file.writer])
+        return [left.opened.writer for left in self._left] + [one.writer for one in (self._next,) if one]
 
     # -- going on in a next file -------------------------------------------------------------------------
 
@@ -236,14 +232,24 @@ class FileSuccession(LineAppender):
                 if removed or fate == "closed":
                     lost = self.counts()[1] if removed else 0
                     warn_gone(self.path, fate or "removed", lost, goes_on=False)
-                if not removed:
-                    self._writer.limits = self._writer.limits._replace(roll_bytes=None)
-                    self._end = self._write_footer()
-                    self._size = self._writer.end()
-                self.closed = True
-                if self.settings.sync != "off" and not removed:
-                    self._writer.sync()
+                try:
+                    if not removed:
+                        self._writer.limits = self._writer.limits._replace(roll_bytes=None)
+                        self._write_end(self._writer)
+                finally:
+                    self.closed = True
             self._writer.close()
+
+    def _write_end(self, writer: Writer) -> None:
+        """Write the footer; once more, if another thread appended an event behind it meanwhile."""
+        for _ in range(2):
+            self._hold_back_others()
+            self._end = self._write_footer()
+            self._size = writer.end()
+            if self.settings.sync != "off":
+                writer.sync()
+            if writer.end() == self._size:
+                break
 
     def _write_footer(self) -> End | None:
         footer = create_footer(self.counts(), self.open_scopes)
@@ -256,11 +262,12 @@ class FileSuccession(LineAppender):
         return End(self._opened.path, self._opened.file, footer)
 
     def _write_to_slot(self, record: records.Heartbeat | records.Footer) -> bool:
-        line = records.encode(record)
-        if len(line) >= RESERVED_SLOT:
-            line = records.encode(msgspec.structs.replace(record, internal_errors=None))
         with self._lock:  # a late heartbeat must not overwrite the footer
-            return not self.closed and self._opened is not None and self._opened.reserved_slot.write(line)
+            return (
+                not self.closed
+                and self._opened is not None
+                and self._opened.reserved_slot.write_record(record)
+            )
 
     # -- what befalls the file ---------------------------------------------------------------------------
 
@@ -273,8 +280,7 @@ class FileSuccession(LineAppender):
         def look() -> Fate:
             return fate_of(opened.path, opened.file) or ("cut" if writer.is_cut() else None)
 
-        fate: Fate = writer.run(look) if isinstance(writer, QueuedWriter) else look()
-        return fate
+        return writer.run(look) if isinstance(writer, QueuedWriter) else look()
 
     def check_file(self) -> None:
         """Go on in another file if somebody has removed, moved, cut or closed the present one.
@@ -345,11 +351,10 @@ class FileSuccession(LineAppender):
         is_mapped = isinstance(writer, MmapWriter)
         if not is_mapped:
             writer.close()  # else other threads would append by it, beside the one that is created here
-        if not opened.file.reopen():
-            return False
-        if not is_mapped:
+        is_open = opened.file.reopen()
+        if is_open and not is_mapped:
             self._writer = create_writer(self.settings, opened, self.limits())
-        return True
+        return is_open
 
     def append_opening(self, workflow_id: str, line: bytes) -> None:
         """Append the opening of a workflow, and keep it for as long as the workflow is open."""

@@ -16,6 +16,8 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from flowprov import guard
 from flowprov.journal.folders import (
     OTHERS_WRITE,
@@ -30,6 +32,7 @@ from flowprov.journal.format import RESERVED_SLOT, journal_path, padding_line
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.liveness import hold_lock
 from flowprov.journal.own_file import FileTaken, OwnFile
+from flowprov.records import Footer, Heartbeat, encode
 
 
 class JournalFile(NamedTuple):
@@ -214,6 +217,13 @@ class ReservedSlot:
         self._path = path
         self._offset = offset
         self._file = file
+
+    def write_record(self, record: Heartbeat | Footer) -> bool:
+        """Write a record into the slot, without the faults of ours if it does not fit; as :meth:`write`."""
+        line = encode(record)
+        if len(line) >= RESERVED_SLOT:
+            line = encode(msgspec.structs.replace(record, internal_errors=None))
+        return self.write(line)
 
     def write(self, line: bytes) -> bool:
         """Write a line into the slot, over the line that is there; return whether that worked."""

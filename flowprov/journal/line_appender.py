@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flowprov import guard
 from flowprov.ids import new_journal_id
-from flowprov.journal.event_counts import Counts, EventCounts, holds_line
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line, may_be_uncounted
 from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import OwnSignal, pass_on
@@ -298,6 +298,12 @@ class LineAppender:
         if self._maintenance is not None and not self._watched:
             self._maintenance.watch(self)
             self._watched = True
+
+    def _hold_back_others(self) -> None:
+        """Have other threads wait for the lock with their next events; what they append now is counted."""
+        self.fast_append = raise_not_open
+        if may_be_uncounted(in_event=False):
+            self._counts.distrust()
 
     def _append_and_sync(self, line: bytes) -> None:
         current_writer = self._writer
