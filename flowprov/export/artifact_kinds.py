@@ -17,8 +17,12 @@ _HASH = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}")
 
 
 def is_model(sightings: Iterable[Sighting]) -> bool:
-    """Whether an artifact is a model: a program called it one, or it holds weights."""
-    return any(one.record.kind in _MODEL_KINDS or one.weights is not None for one in sightings)
+    """Whether an artifact is a model: a program called it one, or it holds weights and is not called data."""
+    group = list(sightings)
+    kinds = {one.record.kind for one in group}
+    if kinds & _MODEL_KINDS:
+        return True
+    return not kinds & _DATASET_KINDS and any(one.weights is not None for one in group)
 
 
 def is_dataset(sightings: Iterable[Sighting]) -> bool:

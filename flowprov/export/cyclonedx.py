@@ -166,13 +166,17 @@ class _Bill:
             return None
         used = list(dict.fromkeys(one for node in nodes for one in self._sources.get(node, ())))
         datasets = [{"ref": self._ref(node)} for node in used if not is_model(self._artifacts[node])]
-        metrics = [
-            {"type": name, "value": _text(value)} for name, value in flat_values(made.metrics()).items()
-        ]
+        at_end = flat_values(made.metrics())
+        measured = at_end if made.metrics_then is None else flat_values(made.metrics_then)
+        metrics = [{"type": name, "value": _text(value)} for name, value in measured.items()]
+        later = {name: value for name, value in at_end.items() if _text(value) != _text(measured.get(name))}
         return _known(
             modelParameters=_known(datasets=datasets),
             quantitativeAnalysis=_known(performanceMetrics=metrics),
-            properties=_properties(flat_values(made.parameters()), "flowprov:parameter:"),
+            properties=[
+                *_properties(flat_values(made.parameters()), "flowprov:parameter:"),
+                *_properties(later, "flowprov:metric_at_end:"),
+            ],
         )
 
     def _component(self, node: str) -> _Object:

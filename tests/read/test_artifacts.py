@@ -238,6 +238,73 @@ def test_a_use_between_two_generations_comes_from_the_first(buffer: Path, tmp_pa
     assert (likely[first.workflow_id], likely[again.workflow_id]) == (True, False)
 
 
+def test_a_stage_that_is_repeated_with_the_same_result_is_not_made_of_what_came_of_it(
+    buffer: Path, tmp_path: Path
+) -> None:
+    def generate(name: str) -> None:
+        (tmp_path / name).write_bytes(name.encode())
+        flowprov.log_artifact(tmp_path / name).wait()
+
+    with flowprov.workflow("pipeline"):
+        with flowprov.task_scope("prepare"):
+            generate("data")
+        with flowprov.task_scope("train"):
+            flowprov.use_artifact(tmp_path / "data").wait()
+            generate("model")
+        with flowprov.task_scope("evaluate"):
+            flowprov.use_artifact(tmp_path / "model").wait()
+        with flowprov.task_scope("prepare"):
+            generate("data")
+    data, model = sha256(b"data"), sha256(b"model")
+    up = flowprov.whence(tmp_path / "model", buffer)
+    down = flowprov.lineage(tmp_path / "data", buffer, up=False, down=True)
+    assert up is not None
+    derived = {edge for edge in _edges(up) | _edges(down) if edge[1] == "wasDerivedFrom"}
+    assert derived == {(model, "wasDerivedFrom", data)}
+    assert "of it was made:" in str(down)
+    assert "see above" not in str(up)
+
+
+def test_each_checkpoint_has_the_metrics_of_its_own_epoch(buffer: Path, tmp_path: Path) -> None:
+    with flowprov.workflow("training"):
+        loop = flowprov.EpochLoop(3)
+        for epoch in loop:
+            flowprov.log_metrics(lr=0.1 / (epoch + 1))
+            (tmp_path / f"{epoch}.bin").write_bytes(b"epoch %d" % epoch)
+            flowprov.log_artifact(tmp_path / f"{epoch}.bin").wait()
+            loop.end_iter(val_loss=1 / (epoch + 1))
+        (tmp_path / "last.bin").write_bytes(b"after the loop")
+        flowprov.log_artifact(tmp_path / "last.bin").wait()
+        flowprov.log_metrics(test_loss=0.5)
+    stories = {
+        path.name: [
+            line.strip() for line in str(flowprov.whence(path, buffer)).splitlines() if "metric" in line
+        ]
+        for path in tmp_path.glob("*.bin")
+    }
+    at_end = "metrics of the run at its end: lr 0.0333333, test_loss 0.5, val_loss 0.333333"
+    assert stories == {
+        "0.bin": ["metrics: lr 0.1, val_loss 1", at_end],
+        "1.bin": ["metrics: lr 0.05, val_loss 0.5", at_end],
+        "2.bin": ["metrics: lr 0.0333333, val_loss 0.333333", at_end],
+        "last.bin": ["metrics: lr 0.0333333, val_loss 0.333333", at_end],
+    }
+
+
+def test_a_checkpoint_of_an_attempt_that_was_repeated_has_the_metrics_of_that_attempt(
+    buffer: Path, tmp_path: Path
+) -> None:
+    for attempt in range(2):
+        with flowprov.workflow("training", workflow_id="w"):
+            loop = flowprov.EpochLoop(1)
+            for _ in loop:
+                (tmp_path / f"{attempt}.bin").write_bytes(b"attempt %d" % attempt)
+                flowprov.log_artifact(tmp_path / f"{attempt}.bin").wait()
+                loop.end_iter(loss=1 + attempt)
+    assert "metrics: loss 1\n" in str(flowprov.whence(tmp_path / "0.bin", buffer))
+    assert "metrics: loss 2\n" in str(flowprov.whence(tmp_path / "1.bin", buffer)) + "\n"
+
+
 def test_artifacts_among_values_are_uses_too(buffer: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"data")
 

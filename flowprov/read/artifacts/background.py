@@ -1,24 +1,26 @@
 """What is known of the tasks and workflows of a graph beside their artifacts: names, parameters, metrics.
 
 Flows in: sources and the campaigns of a graph. Flows out: a description for each task and workflow, with the
-code and the data on which it ran.
+code and the data on which it ran; of what generated an artifact, with the metrics of that moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.contents import Contents, read_contents, read_runs
 from flowprov.read.answers.kept_versions import KeptVersion, Versions, version_at_start
-from flowprov.read.answers.tables import Line, run_lines
-from flowprov.read.artifacts.catalog import Sighting
+from flowprov.read.answers.run_search import TaskTree
+from flowprov.read.answers.series import Value, values_of
+from flowprov.read.answers.tables import Line, run_lines, runs_with_attempts
+from flowprov.read.artifacts.catalog import GENERATED, Sighting
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.labels import ITERATION
 from flowprov.read.source import Source
-from flowprov.records import Task, Version, Workflow
+from flowprov.records import Campaign, Task, Version, Workflow
 
 _CODE = ("commit", "branch", "remote")
 _DATA = ("path", "md5", "state")
@@ -36,6 +38,8 @@ class Description(msgspec.Struct):
         The name of its campaign, the record of its workflow, and on which version that ran.
     run
         The line of its run: parameters and metrics.
+    metrics_then
+        The metrics of its run when it generated an artifact; None if it used it, or if they are not known.
     """
 
     name: str | None = None
@@ -46,6 +50,7 @@ class Description(msgspec.Struct):
     workflow: Workflow | None = None
     kept_version: KeptVersion | None = None
     run: Line | None = None
+    metrics_then: Line | None = None
 
     @property
     def version(self) -> Version | None:
@@ -61,7 +66,7 @@ class Description(msgspec.Struct):
         return self._of_run("params.")
 
     def metrics(self) -> Line:
-        """Return the metrics of its run, of each the last value."""
+        """Return the metrics of its run, of each the last value at its end."""
         found = self._of_run("metrics.")
         return {name: value for name, value in found.items() if not name.endswith((".min", ".max"))}
 
@@ -114,6 +119,7 @@ class Background:
         for run_id in (*sighting.around, sighting.workflow_id):
             if run_id in campaign.runs:
                 described.run = campaign.runs[run_id]
+                described.metrics_then = campaign.metrics_then(run_id, sighting)
                 break
         return described
 
@@ -149,11 +155,14 @@ class _Campaign:
         self.workflows: dict[str, Workflow] = {}
         self.runs: dict[str, Line] = {}
         self.versions: Versions = {}
+        self._whole: Contents | None = None
+        self._values: dict[str, list[Value]] = {}
         if not journals:
             return
         campaign = campaign_of(journals)
         self.name = campaign.name
         contents = _contents(campaign, journals)
+        self._whole = contents if _are_read_whole(journals) else None
         self.versions = contents.versions
         for row in contents.rows:
             if isinstance(row, Task):
@@ -162,10 +171,39 @@ class _Campaign:
                 self.workflows[row.workflow_id] = row
         self.runs = {str(line["run_id"]): line for line in run_lines(contents)}
 
+    def metrics_then(self, run_id: str, sighting: Sighting) -> Line | None:
+        """Return the metrics of a run when an artifact was generated in it; None if they are not known.
 
-def _contents(campaign: Any, journals: Sequence[JournalSummary]) -> Contents:
+        An iteration says what it measured after its checkpoint as a rule, and that counts. Of other metrics
+        the last value before the artifact counts.
+        """
+        if sighting.role != GENERATED or self._whole is None:
+            return None
+        around = (one for one in sighting.around if one in self.tasks)
+        iteration = next((one for one in around if self.tasks[one].subtype == ITERATION), None)
+        then: Line = {}
+        for value in self._values_of(run_id, self._whole):
+            is_of_it = iteration is not None and value.task_id == iteration
+            if is_of_it or (value.at or 0) <= sighting.at:
+                then[value.name] = value.value
+        return {name: then[name] for name in sorted(then)}
+
+    def _values_of(self, run_id: str, contents: Contents) -> list[Value]:
+        """Return the values of all attempts of a run in the order of their times."""
+        if not self._values:
+            tree = TaskTree(contents)
+            for group in runs_with_attempts(contents, attempts=False):
+                values = [value for run in group for value in values_of([run], tree)]
+                self._values[group[0].run_id] = sorted(values, key=lambda value: value.at or 0)
+        return self._values.get(run_id, [])
+
+
+def _contents(campaign: Campaign, journals: Sequence[JournalSummary]) -> Contents:
+    return (read_contents if _are_read_whole(journals) else read_runs)(campaign, journals)
+
+
+def _are_read_whole(journals: Sequence[JournalSummary]) -> bool:
     try:
-        size = sum(journal.path.stat().st_size for journal in journals)
+        return sum(journal.path.stat().st_size for journal in journals) < _MANY_BYTES
     except OSError:  # one went away meanwhile
-        size = 0
-    return read_contents(campaign, journals) if size < _MANY_BYTES else read_runs(campaign, journals)
+        return True

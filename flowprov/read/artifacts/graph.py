@@ -5,7 +5,8 @@ relations.
 
 Of what an artifact was made, a program does not say. It is what was used before, in the innermost scope
 around the generation in which anything was used, and by the tasks around it: a task that loads the data
-stands beside the one that saves the model, as a rule.
+stands beside the one that saves the model, as a rule. Where a workflow generates the same content again, only
+what was used inside its tasks counts: the content was there before all else, which may be made of it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,12 @@ class Tracer:
         self.identities = Identities(catalog.sightings)
         self._parents = parents or {}
         self._of_workflow: dict[tuple[str, str], list[Sighting]] = {}
+        self._first_at: dict[tuple[str, str], int] = {}  # when a workflow generated an artifact first
         for sighting in catalog.sightings:
             self._of_workflow.setdefault((sighting.workflow_id, sighting.role), []).append(sighting)
+            if sighting.role == GENERATED:
+                first = self.identities.node_of(sighting), sighting.workflow_id
+                self._first_at[first] = min(sighting.at, self._first_at.get(first, sighting.at))
         self._inputs: dict[int, list[Sighting]] = {}
 
     def trace(
@@ -194,6 +199,7 @@ class Tracer:
         workflow_id: str | None = generation.workflow_id
         seen = set()
         own = self.identities.node_of(generation)
+        is_first = generation.at <= self._first_at[own, generation.workflow_id]
         while workflow_id is not None and workflow_id not in seen:
             seen.add(workflow_id)
             uses = [
@@ -202,18 +208,19 @@ class Tracer:
                 if use.at <= generation.at and self.identities.node_of(use) != own
             ]
             if uses:
-                return _innermost(generation.around, uses)
+                inside = _innermost(generation.around, uses)
+                return inside or (uses if is_first else [])
             workflow_id = self._parents.get(workflow_id)
         return []
 
 
 def _innermost(around: list[str], uses: list[Sighting]) -> list[Sighting]:
-    """Return the uses in the innermost scope that has any, and those of the tasks around."""
+    """Return the uses in the innermost task that has any, and those of the tasks around; none if none has."""
     direct = {id(use) for use in uses if use.task_id is None or use.task_id in around}
     for task_id in around:
         if inside := {id(use) for use in uses if task_id in use.around}:
             return [use for use in uses if id(use) in inside or id(use) in direct]
-    return uses
+    return []
 
 
 def likely_producer(generations: list[Sighting], use: Sighting | None) -> Sighting | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowprov.read.answers.tables import Line
 from flowprov.read.artifacts.background import Background, Description
-from flowprov.read.artifacts.catalog import GENERATED, Sighting
+from flowprov.read.artifacts.catalog import GENERATED, USED, Sighting
 from flowprov.read.artifacts.graph import USES, WAS_DERIVED_FROM, WAS_GENERATED_BY, Graph
 from flowprov.read.labels import format_duration
 
@@ -188,13 +188,16 @@ class _Story:
         data = described.data()
         yield from (f"{pad}data: {one}" for one in data[:_MAX_SHOWN])
         yield from _more(len(data), level)
-        parameters, metrics = map(_listed, (described.parameters(), described.metrics()))
+        parameters = _listed(described.parameters())
         if parameters:
             # Stages of a pipeline have the same ones, and there may be many.
             yield f"{pad}parameters: {'as above' if parameters in self._parameters else parameters}"
             self._parameters.add(parameters)
-        if metrics:
-            yield f"{pad}metrics: {metrics}"
+        then, last = map(_listed, (described.metrics_then or {}, described.metrics()))
+        if then:
+            yield f"{pad}metrics: {then}"
+        if last and last != then:
+            yield f"{pad}{'metrics' if one.role == USED else 'metrics of the run at its end'}: {last}"
 
 
 def _circumstances(one: Sighting, described: Description) -> str:
