@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.cli.support import flowprov
-from tests.contents.files import sha256
+from tests.contents.files import random_tensors, sha256, write_torch_zip
+from tests.support import run
 
 
 def _dataset(folder: Path, campaign: str, output: Path) -> dict[str, Any]:
@@ -33,6 +34,19 @@ def test_the_data_that_a_campaign_used_are_files_with_their_digests(trained: Pat
         assert (one["sha256"], one["contentSize"]) == (sha256(content), f"{len(content)} B")
     assert files["raw.csv"]["encodingFormat"] == "text/csv"
     assert files["images/a b/1.png"]["encodingFormat"] == "image/png"
+
+
+def test_tensors_that_a_program_calls_a_data_set_are_data(tmp_path: Path) -> None:
+    write_torch_zip(tmp_path / "data.pt", random_tensors(2))
+    code = """
+        import flowprov
+        with flowprov.campaign("c", campaign_id="c"), flowprov.workflow("w"):
+            flowprov.use_artifact("data.pt", kind="dataset").wait()
+    """
+    run(code, tmp_path)
+    assert [one["name"] for one in _dataset(tmp_path, "c", tmp_path / "data.json")["distribution"]] == [
+        "data.pt"
+    ]
 
 
 def test_a_campaign_without_data_is_told_how_to_have_some(recorded: Path, tmp_path: Path) -> None:

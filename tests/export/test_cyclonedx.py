@@ -11,6 +11,7 @@ import pytest
 from tests.cli.support import flowprov
 from tests.contents.files import sha256
 from tests.export.conftest import HOSTILE
+from tests.support import run
 
 
 def _bill(folder: Path, file: str | Path) -> dict[str, Any]:
@@ -48,6 +49,25 @@ def test_a_model_has_its_digest_its_data_its_parameters_and_its_metrics(
     metrics = {one["type"]: one["value"] for one in card["quantitativeAnalysis"]["performanceMetrics"]}
     assert metrics == {"loss": "0.25", "gap": "nan"}
     assert _properties(card) == {"parameter:lr": "0.5", "parameter:optimizer.name": "sgd"}
+
+
+def test_an_early_checkpoint_has_the_metrics_of_its_epoch_and_what_the_run_came_to(tmp_path: Path) -> None:
+    code = """
+        from pathlib import Path
+        import flowprov
+        with flowprov.workflow("w"):
+            loop = flowprov.EpochLoop(2)
+            for epoch in loop:
+                Path(f"{epoch}.bin").write_bytes(b"weights of epoch %d" % epoch)
+                flowprov.log_artifact(f"{epoch}.bin", kind="checkpoint").wait()
+                loop.end_iter(loss=1 / (epoch + 1), bias=0.5)
+    """
+    run(code, tmp_path)
+    card = _bill(tmp_path, "0.bin")["metadata"]["component"]["modelCard"]
+    metrics = {one["type"]: one["value"] for one in card["quantitativeAnalysis"]["performanceMetrics"]}
+    assert metrics == {"bias": "0.5", "loss": "1.0"}
+    assert _properties(card)["metric_at_end:loss"] == "0.5"
+    assert "metric_at_end:bias" not in _properties(card)
 
 
 def test_what_a_model_was_made_of_is_there_down_to_the_first_data(
