@@ -175,6 +175,7 @@ class AttemptIndex:
     def __init__(self, attempts: Sequence[Sequence[ProcessRun]]) -> None:
         self._all: _Begun = ([min(r.period.start for r in runs) for runs in attempts], [])
         self._all[1].extend(range(1, len(attempts) + 1))
+        self._ends = [max((run.period.end for run in runs), default=_NEVER) for runs in attempts]
         self._by_journal: dict[str, _Begun] = {}
         for number, runs in enumerate(attempts, 1):
             for run in runs:
@@ -186,6 +187,11 @@ class AttemptIndex:
     def last(self) -> int:
         """The number of the last attempt."""
         return len(self._all[1])
+
+    def end_of(self, number: int) -> int | None:
+        """Return when an attempt ended, or its processes recorded last; None while one of them lives."""
+        end = self._ends[number - 1]
+        return None if end == _NEVER else end
 
     def find(self, header: Header, at: int | None) -> int:
         """Return the attempt to which a record belongs.

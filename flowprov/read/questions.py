@@ -62,7 +62,8 @@ def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bo
     -------
     pandas.DataFrame
         ``run_id``, ``name``, ``campaign_id``, ``campaign``, ``workflow_id``, ``status``, ``started_at`` and
-        ``ended_at`` (``datetime64[ns, UTC]``), ``duration`` (seconds), ``hostname``, ``git_commit``,
+        ``ended_at`` (``datetime64[ns, UTC]``), ``duration`` (seconds, of all attempts; one that was
+        interrupted counts up to the last record of its processes), ``hostname``, ``git_commit``,
         ``git_dirty``, ``user``, ``tags``, ``error``, ``attempts``. Then ``params.<key>``: the scalars of what
         the run used, nested keys joined by dots; a task's own are above those of its workflow. Then
         ``metrics.<key>``, the last value, and ``metrics.<key>.min`` and ``.max``.
@@ -143,9 +144,10 @@ def campaigns(source: Sources = None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``campaign_id``, ``name``, ``started_at``, ``duration`` (seconds, up to the latest end), ``runs``,
-        ``tasks`` (without iterations), ``errors`` (tasks that ended with one), ``size`` (bytes of the
-        journals), ``status``: RUNNING, COMPLETE or INCOMPLETE, as ``flowprov verify`` says.
+        ``campaign_id``, ``name``, ``started_at``, ``duration`` (seconds, up to the latest end, or the last
+        record of what was interrupted), ``runs``, ``tasks`` (without iterations), ``errors`` (tasks that
+        ended with one), ``size`` (bytes of the journals), ``status``: RUNNING, COMPLETE or INCOMPLETE, as
+        ``flowprov verify`` says.
 
     Raises
     ------
@@ -171,10 +173,10 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
     Returns
     -------
     Difference
-        Parameters, settings, code, environment, the artifacts that were used, metrics (the last value, the
-        smallest, the largest, and the step from which the curves part), the last weights and durations. It
-        prints as a table; ``to_dict()`` returns all of it, ``beyond(1e-5)`` leaves out metrics that are
-        nearly the same, and ``with_phases()`` adds what the steps are made of.
+        How they ended, parameters, settings, code, environment, the artifacts that were used, metrics (the
+        last value, the smallest, the largest, and the step from which the curves part), the last weights and
+        durations. It prints as a table; ``to_dict()`` returns all of it, ``beyond(1e-5)`` leaves out metrics
+        that are nearly the same, and ``with_phases()`` adds what the steps are made of.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.attempts import AttemptIndex
+from flowprov.read.attempts import AttemptIndex, attempt_key
 from flowprov.read.dask_tasks import number_attempts, resolve_dependencies
 from flowprov.read.decoding import complete_record
 from flowprov.read.energy import WorkflowCounters
@@ -48,10 +48,22 @@ _NO_TIME = sys.maxsize  # rows without any time come last
 
 
 class FoldedCampaign(NamedTuple):
-    """The rows of a campaign, sorted by their start, and what finds the attempts of each workflow."""
+    """The rows of a campaign, sorted by their start.
+
+    Attributes
+    ----------
+    rows
+        The rows.
+    attempts
+        What finds the attempts of each workflow.
+    known_until
+        When the processes of what has no end, and is no longer running, recorded last: by the key of the
+        attempt of a workflow, and by the id of a task.
+    """
 
     rows: list[Row]
     attempts: dict[str, AttemptIndex]
+    known_until: dict[str, int]
 
 
 class FoldedInOrder(NamedTuple):
@@ -64,13 +76,14 @@ class FoldedInOrder(NamedTuple):
     firsts
         For each, which of all messages of tasks and openings of workflows was its first one. Rows of tasks
         that have no message come behind all others.
-    attempts
-        What finds the attempts of each workflow.
+    attempts, known_until
+        As those of :class:`FoldedCampaign`.
     """
 
     rows: list[Row]
     firsts: Sequence[int]
     attempts: dict[str, AttemptIndex]
+    known_until: dict[str, int]
 
 
 def fold(journals: Iterable[tuple[JournalSummary, Iterable[Record]]], *, merge: bool = False) -> list[Row]:
@@ -91,7 +104,7 @@ def fold_campaign(
         Whether to merge the messages of a task into one row.
     """
     folded = fold_in_order(journals, merge=merge)
-    return FoldedCampaign(sorted(folded.rows, key=sort_time), folded.attempts)
+    return FoldedCampaign(sorted(folded.rows, key=sort_time), folded.attempts, folded.known_until)
 
 
 def fold_in_order(
@@ -106,7 +119,7 @@ def fold_in_order(
     if merge:
         rows, firsts = merge_tasks(rows)
     rows = number_attempts(resolve_dependencies(rows, folding.left_out))
-    return FoldedInOrder(rows, firsts, folding.attempts)
+    return FoldedInOrder(rows, firsts, folding.attempts, folding.known_until)
 
 
 class _Folding:
@@ -124,6 +137,7 @@ class _Folding:
         self._process: tuple[JournalSummary, JournalTelemetry, int] | None = None
         self._counters = WorkflowCounters()
         self.attempts: dict[str, AttemptIndex] = {}
+        self.known_until: dict[str, int] = {}
         self.left_out: list[LeftOut] = []
 
     def add(self, journal: JournalSummary, records: Iterable[Record]) -> None:
@@ -228,6 +242,7 @@ class _Folding:
             if task_id not in ends and not journal.alive:
                 index = starts[task_id]
                 rows[index] = msgspec.structs.replace(rows[index], status=Status.INTERRUPTED.value)
+                self.known_until[task_id] = max(journal.last_at, rows[index].started_at or 0)
         self._correct(rows, {**starts, **ends})
         return rows
 
@@ -250,12 +265,19 @@ class _Folding:
         energies = self._counters.energies(folded, self.attempts)
         self._assign_attempts({name: index for name, index in self.attempts.items() if index.last > 1})
         for workflow_id, (position, _) in self._workflows.items():
+            self._note_ends(workflow_id, folded[workflow_id])
             rows = [
                 with_exact_energy(with_energy(row, energies.get((workflow_id, number))))
                 for number, row in enumerate(folded[workflow_id], 1)
             ]
             self._rows[position] = rows[0]
             self._rows += rows[1:]
+
+    def _note_ends(self, workflow_id: str, attempts: Sequence[Workflow]) -> None:
+        """Note until when the attempts of a workflow are known that have no end."""
+        for number, row in enumerate(attempts, 1):
+            if row.ended_at is None and (end := self.attempts[workflow_id].end_of(number)) is not None:
+                self.known_until[attempt_key(workflow_id, number)] = end
 
     def _assign_attempts(self, indices: dict[str, AttemptIndex]) -> None:
         """Set the attempt of the tasks of some workflows: those that have more than one."""

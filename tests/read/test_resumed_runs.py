@@ -12,6 +12,10 @@ import pytest
 import flowprov
 from flowprov import records
 from flowprov.read.answers.resumes import Chains, Resume, resume_of
+from flowprov.read.compaction import compact
+from flowprov.read.parquet_files import digests_of
+from flowprov.read.parquet_writer import ParquetWriter
+from flowprov.read.source import Source
 from tests.support import run
 
 pd = pytest.importorskip("pandas")
@@ -90,6 +94,32 @@ def test_metrics_of_a_killed_and_resumed_training_equal_the_uninterrupted_ones(
         ["first", "INTERRUPTED", 1],
         ["second", "FINISHED", 2],
     ]
+
+
+def test_the_time_of_a_resumed_run_counts_the_killed_attempt(tmp_path: Path) -> None:
+    program = TRAINING.replace("SAVE_EVERY", "4").replace("BY_CHECKPOINT", "True")
+    run(program, tmp_path, "first", "7", status=None)
+    buffer = tmp_path / "flowprov_buffer"
+    killed = flowprov.runs(buffer).iloc[0]
+    (journal,) = Source(buffer).summaries()
+    known = (journal.last_at - killed["started_at"].value) / 1e9
+    assert killed["status"] == "INTERRUPTED"
+    assert pd.isna(killed["ended_at"])
+    assert killed["duration"] == known > 0
+    assert flowprov.campaigns(buffer)["duration"][0] >= known
+    run(program, tmp_path, "second", "0", "first")
+    first, second = flowprov.runs(buffer, attempts=True)["duration"]
+    (whole,) = flowprov.runs(buffer)["duration"]
+    assert first == known
+    assert whole == pytest.approx(first + second)
+    run(program, tmp_path, "other", "0")
+    told = flowprov.diff("first", "other", buffer).to_dict()
+    assert told["durations"]["duration"][0] == whole
+    journals = Source(buffer).summaries()
+    compact(journals, {}, writer := ParquetWriter())
+    writer.close()
+    assert len(digests_of([journal.path for journal in journals])) == len(journals)
+    assert flowprov.runs(buffer, attempts=True)["duration"][0] == known
 
 
 def test_a_third_attempt_goes_on_from_the_second(buffer: Path) -> None:

@@ -19,6 +19,7 @@ from flowprov.read.answers.extract import Counts, Extract, extract_of, unanswere
 from flowprov.read.answers.file_extracts import file_extracts
 from flowprov.read.answers.kept_versions import KeptVersion, Versions, by_workflow
 from flowprov.read.answers.resumes import resume_of
+from flowprov.read.attempts import attempt_key
 from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
 from flowprov.read.labels import ITERATION
@@ -56,6 +57,9 @@ class Contents(NamedTuple):
         The names of all campaigns whose rows these are, by their ids, if there are several.
     versions
         The versions on which its workflows ran.
+    known_until
+        When the processes of what was interrupted recorded last: by the key of the attempt of a workflow, and
+        by the id of a task.
     """
 
     campaign: Campaign
@@ -65,6 +69,14 @@ class Contents(NamedTuple):
     left_out: Counts
     campaign_names: Mapping[str | None, str | None] = MappingProxyType({})
     versions: Versions = MappingProxyType({})
+    known_until: Mapping[str, int] = MappingProxyType({})
+
+    def end_of(self, row: Row) -> int | None:
+        """Return when a row ended, or when what was interrupted was last known of; None while it runs."""
+        if row.ended_at is not None:
+            return row.ended_at
+        key = str(row.task_id) if isinstance(row, Task) else attempt_key(row.workflow_id, row.attempt)
+        return self.known_until.get(key)
 
 
 def read_contents(campaign: Campaign, journals: Iterable[JournalSummary]) -> Contents:
@@ -171,7 +183,15 @@ def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents
     restarted = any(index.last > 1 for index in folded.attempts.values()) or any(
         isinstance(row, Workflow) and resume_of(row) is not None for row in folded.rows
     )
-    return Contents(campaign, folded.rows, logged, restarted, left_out, versions=by_workflow(versions))
+    return Contents(
+        campaign,
+        folded.rows,
+        logged,
+        restarted,
+        left_out,
+        versions=by_workflow(versions),
+        known_until=folded.known_until,
+    )
 
 
 def _rows_only(

@@ -12,9 +12,9 @@ import msgspec
 
 from flowprov.errors import UnknownIdError
 from flowprov.read.answers.contents import Contents
-from flowprov.read.answers.run_search import Run, TaskTree
+from flowprov.read.answers.run_search import Run, TaskTree, worst
 from flowprov.read.answers.series import Value, values_of
-from flowprov.read.answers.tables import runs_with_attempts
+from flowprov.read.answers.tables import error_text, runs_with_attempts, seconds_of
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import JsonObject, Task, Workflow
 
@@ -36,6 +36,8 @@ class Item(msgspec.Struct):
         Its task, if it is one.
     values
         What it measured; of a campaign nothing.
+    run
+        Its attempts in their order, if it is a run.
     """
 
     contents: Contents
@@ -45,6 +47,7 @@ class Item(msgspec.Struct):
     workflows: list[Workflow]
     task: Task | None
     values: list[Value] = []
+    run: Sequence[Run] = ()
 
     @property
     def used(self) -> JsonObject:
@@ -55,12 +58,40 @@ class Item(msgspec.Struct):
         return used
 
     @property
+    def outcome(self) -> JsonObject:
+        """What became of it: of a campaign the worst of its workflows, of a run its latest attempt."""
+        records = self._latest
+        status = self.run[-1].status if self.run else worst([one.status for one in records])
+        of_status = [one for one in records if one.status == status] or records
+        return {
+            "status": status,
+            "error": next((error_text(one.error) for one in of_status if one.error is not None), None),
+            "ended_by": next(filter(None, map(_ended_by, of_status)), None),
+            "attempts": self._attempts,
+        }
+
+    @property
     def seconds(self) -> float | None:
         """How long it took; None if that is not known."""
+        if self.run:
+            return seconds_of(self.contents, self.run)
         records: Sequence[Task | Workflow] = self.workflows if self.task is None else [self.task]
         starts = [one.started_at for one in records if one.started_at is not None]
-        ends = [one.ended_at for one in records if one.ended_at is not None]
+        ends = [end for one in records if (end := self.contents.end_of(one)) is not None]
         return (max(ends) - min(starts)) / 1e9 if starts and len(ends) == len(records) else None
+
+    @property
+    def _latest(self) -> Sequence[Task | Workflow]:
+        """Its own records: of each workflow the latest attempt."""
+        if self.task is not None:
+            return [self.task]
+        return list({one.workflow_id: one for one in self.workflows}.values())
+
+    @property
+    def _attempts(self) -> int:
+        if self.run or self.kind != "workflow":
+            return len(self.run) or 1
+        return self.workflows[-1].attempt or 1
 
 
 def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
@@ -102,6 +133,11 @@ def describe_several(wanted: str, matches: Sequence[Item]) -> str:
     return f"{wanted!r} may mean {', '.join(listed[:_MAX_LISTED])}{more}. Give the id of one."
 
 
+def _ended_by(record: Task | Workflow) -> str | None:
+    name = (record.custom_metadata or {}).get("ended_by")
+    return name if isinstance(name, str) else None  # whatever a journal holds
+
+
 def _items_of(contents: Contents) -> Iterator[Item]:
     tree = TaskTree(contents)
     for group in runs_with_attempts(contents, attempts=False):
@@ -127,4 +163,5 @@ def _task_items(contents: Contents, workflows: dict[str, list[Workflow]]) -> Ite
 def _run_item(contents: Contents, group: Sequence[Run], tree: TaskTree) -> Item:
     last = group[-1]
     workflows = [] if last.workflow is None else [last.workflow]
-    return Item(contents, "run", group[0].run_id, last.name, workflows, last.task, values_of(group, tree))
+    values = values_of(group, tree)
+    return Item(contents, "run", group[0].run_id, last.name, workflows, last.task, values, group)

@@ -50,8 +50,10 @@ def groups_of(found: Sequence[Contents]) -> list[list[int]]:
 
 def _join(parts: Sequence[Contents]) -> Contents:
     counts = Counts()
+    known_until: dict[str, int] = {}
     for part in parts:
         counts.add(part.left_out)
+        known_until.update(part.known_until)
     return Contents(
         parts[0].campaign,
         sorted((row for part in parts for row in part.rows), key=sort_time),
@@ -60,4 +62,5 @@ def _join(parts: Sequence[Contents]) -> Contents:
         left_out=counts,
         campaign_names={part.campaign.campaign_id: part.campaign.name for part in parts},
         versions=by_workflow(one for part in parts for kept in part.versions.values() for one in kept),
+        known_until=known_until,
     )

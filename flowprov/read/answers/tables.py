@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.kept_versions import version_at_start
@@ -55,6 +55,13 @@ CAMPAIGN_COLUMNS = (
 )
 
 _NS = 1_000_000_000
+
+
+class Failures(NamedTuple):
+    """How many tasks, iterations not among them, and how many workflows ended with an error."""
+
+    tasks: int
+    workflows: int
 
 
 def run_lines(contents: Contents, *, attempts: bool = False) -> list[Line]:
@@ -107,6 +114,7 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
     counts = contents.left_out
     starts = [row.started_at for row in (*contents.rows, counts) if row.started_at is not None]
     ends = [row.ended_at for row in (*contents.rows, counts) if row.ended_at is not None]
+    ends += [end for row in contents.rows if (end := _known_end(contents, row)) is not None]
     started = min(starts, default=contents.campaign.started_at)
     return {
         "campaign_id": contents.campaign.campaign_id,
@@ -115,20 +123,27 @@ def campaign_line(contents: Contents, size: int, status: str) -> Line:
         "duration": _seconds(started, max(ends, default=None)),
         "runs": len(runs_with_attempts(contents, attempts=False)),
         "tasks": len(tasks) + counts.tasks,
-        "errors": max(sum(map(_failed, tasks)) + counts.errors, _failed_workflows(contents)),
+        "errors": max(failures_in(contents)),
         "size": size,
         "status": status,
     }
 
 
-def _failed_workflows(contents: Contents) -> int:
-    """Return how many workflows failed: of one that failed with one inside, the inner.
+def _known_end(contents: Contents, row: Row) -> int | None:
+    """Return when a workflow ended, or was last known of; of a task nothing, as its process may live on."""
+    return contents.end_of(row) if isinstance(row, Workflow) else None
+
+
+def failures_in(contents: Contents) -> Failures:
+    """Return what failed in a campaign: of a workflow that failed with another one inside, the inner.
 
     What ends a task often ends its workflow, too, and is one error then.
     """
-    failed = [row for row in contents.rows if isinstance(row, Workflow) and _failed(row)]
-    outer = {row.parent_workflow_id for row in failed}
-    return sum(row.workflow_id not in outer for row in failed)
+    failed = [row for row in contents.rows if _failed(row)]
+    tasks = sum(isinstance(row, Task) and row.subtype != ITERATION for row in failed)
+    workflows = [row for row in failed if isinstance(row, Workflow)]
+    outer = {row.parent_workflow_id for row in workflows}
+    return Failures(tasks + contents.left_out.errors, sum(row.workflow_id not in outer for row in workflows))
 
 
 def _failed(row: Row) -> bool:
@@ -174,9 +189,6 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
     workflow, record = last.workflow, last.record
     campaign_id = (first.record and first.record.campaign_id) or contents.campaign.campaign_id
     starts = [run.record.started_at for run in group if run.record and run.record.started_at is not None]
-    seconds = [
-        _seconds(run.record.started_at, run.record.ended_at) for run in group if run.record is not None
-    ]
     line: Line = {
         "run_id": first.run_id,
         "name": last.name,
@@ -186,12 +198,12 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
         "status": last.status,
         "started_at": min(starts, default=None),
         "ended_at": None if record is None else record.ended_at,
-        "duration": sum(filter(None, seconds)) if seconds and seconds[-1] is not None else None,
+        "duration": seconds_of(contents, group),
         "hostname": None if record is None else record.hostname,
         **_git_of(contents, last),
         "user": None if workflow is None else workflow.user,
         "tags": _tags_of(last),
-        "error": None if record is None else _error_text(record.error),
+        "error": None if record is None else error_text(record.error),
         "attempts": last.attempt if attempts else len(group),
     }
     for run in group:
@@ -199,6 +211,13 @@ def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attem
             line.update(params_of({} if holder is None else holder.used or {}))
     line.update(_summaries(values_of(group, tree)))
     return line
+
+
+def seconds_of(contents: Contents, group: Sequence[Run]) -> float | None:
+    """Return how long the attempts of a run took; None if that is not known of the latest one."""
+    records = [run.record for run in group if run.record is not None]
+    seconds = [_seconds(record.started_at, contents.end_of(record)) for record in records]
+    return sum(filter(None, seconds)) if seconds and seconds[-1] is not None else None
 
 
 def _git_of(contents: Contents, run: Run) -> Line:
@@ -222,7 +241,8 @@ def _tags_of(run: Run) -> list[str] | None:
     return [str(tag) for tag in tags] if isinstance(tags, list) else None  # whatever a journal holds
 
 
-def _error_text(error: Error | None) -> str | None:
+def error_text(error: Error | None) -> str | None:
+    """Return the type and the message of an error as one text."""
     if error is None:
         return None
     return f"{error.type}: {error.message}" if error.message else error.type
