@@ -37,6 +37,23 @@ def printable_json(text: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
+def cut_apart(a: str, b: str, most: int) -> tuple[str, str]:
+    """Return two texts of at most so many characters in which their first difference is seen.
+
+    Both begin at the same place, and a mark says where one is cut.
+    """
+    chars = enumerate(zip(a, b, strict=False))
+    differs_at = next((index for index, (one, other) in chars if one != other), min(len(a), len(b)))
+    before, behind = most // 3, most // 6  # characters around the difference
+    begin = 0 if max(len(a), len(b)) <= most or differs_at + behind < most else differs_at - before
+    return _cut(a, begin, most), _cut(b, begin, most)
+
+
+def _cut(text: str, begin: int, most: int) -> str:
+    rest = f"…{text[begin:]}" if begin else text
+    return rest if len(rest) <= most else f"{rest[: most - 1]}…"
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 run``, ``2,000 runs``."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"

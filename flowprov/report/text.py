@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowprov.display import printable
+from flowprov.display import cut_apart, printable
 from flowprov.read.value_paths import as_float
 
 UNKNOWN = "\N{EN DASH}"
@@ -26,6 +26,15 @@ def shown(value: Any, most: int = 80) -> str:
     """Return a recorded value as text of one line, of a long one the beginning."""
     text = value if isinstance(value, str) else _plain(value)
     return printable(text) if len(text) <= most else f"{printable(text[: most - 1])}…"
+
+
+def shown_apart(a: Any, b: Any, most: int = 80) -> tuple[str, str]:
+    """Return two recorded values that differ as texts in which that is seen."""
+    one, other = (value if isinstance(value, str) else _plain(value) for value in (a, b))
+    if one == other:  # rounded, or a text and a number
+        one, other = (UNKNOWN if value is None else repr(value) for value in (a, b))
+    first, second = cut_apart(one, other, most)
+    return printable(first), printable(second)
 
 
 def _plain(value: Any) -> str:

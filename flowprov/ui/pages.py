@@ -24,7 +24,7 @@ from flowprov.records import Error
 from flowprov.report.collect import collect
 from flowprov.report.page import render_page, to_html
 from flowprov.report.parts import Fact
-from flowprov.report.text import format_duration, format_time, short_id, shown
+from flowprov.report.text import format_duration, format_time, short_id, shown, shown_apart
 
 _MAX_PAGES = 12  # that are kept
 _MAX_TEXT = 20_000  # characters of a value of a record
@@ -162,7 +162,8 @@ def _leaves(values: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
         for key, value in values.items():
             yield from _leaves(value, f"{name} {key}".strip())
     elif isinstance(values, (list, tuple)) and len(values) == 2:
-        yield shown(name, 80), shown(values[0], _MAX_CELL), shown(values[1], _MAX_CELL)
+        if repr(values[0]) != repr(values[1]):
+            yield shown(name, 80), *shown_apart(values[0], values[1], _MAX_CELL)
     else:
         yield shown(name, 80), shown(values, _MAX_CELL), ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import subprocess
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flowprov
+from flowprov.display import cut_apart
 from flowprov.errors import UnknownIdError, UsageError
 from flowprov.read.answers.changed_files import changed_files
+from flowprov.read.answers.difference import Difference
 
 pytest.importorskip("pandas")
 
@@ -57,6 +62,128 @@ def test_what_is_equal_is_left_out(ids: list[str]) -> None:
     assert not same
     assert same.to_dict() == {}
     assert str(same).endswith("nothing that is recorded of them differs")
+
+
+def _cells(difference: Difference) -> dict[str, list[str]]:
+    """Return the values of each row of a printed difference, by its label."""
+    rows = (line.split("  ") for line in str(difference).splitlines()[1:])
+    return {label: [cell.strip() for cell in cells if cell.strip()] for label, *cells in rows}
+
+
+def _end(name: str, error: BaseException | None = None, **resume: Any) -> None:
+    """Record a campaign whose workflow ends in some way."""
+    with (
+        contextlib.suppress(RuntimeError, SystemExit),
+        flowprov.campaign(campaign_id=f"campaign-{name}"),
+        flowprov.workflow(name, workflow_id=f"id-{name}"),
+    ):
+        if resume:
+            flowprov.resume_from(**resume)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("kind", ["id", "campaign"])
+def test_how_two_ended_is_told_first(buffer: Path, kind: str) -> None:
+    _end("good")
+    _end("bad", RuntimeError("boom"))
+    found = flowprov.diff(f"{kind}-good", f"{kind}-bad")
+    assert next(iter(found.to_dict().items())) == (
+        "outcome",
+        {"status": ["FINISHED", "ERROR"], "error": [None, "RuntimeError: boom"]},
+    )
+    assert str(found).splitlines()[1].split() == ["outcome.status", "FINISHED", "ERROR"]
+
+
+def test_what_ended_a_run_and_its_attempts_are_told(buffer: Path) -> None:
+    _end("good")
+    _end("left", SystemExit(0))
+    _end("cut", RuntimeError("boom"))
+    _end("resumed", step=0, workflow_id="id-cut")
+    assert flowprov.diff("id-good", "id-left").to_dict()["outcome"] == {"ended_by": [None, "SystemExit"]}
+    assert flowprov.diff("id-good", "id-cut").to_dict()["outcome"] == {"attempts": [1, 2]}
+
+
+def test_a_task_that_failed_is_told(buffer: Path) -> None:
+    @flowprov.task
+    def step(*, fails: bool) -> None:
+        if fails:
+            raise ValueError("no")
+
+    with flowprov.workflow("w"):
+        step(fails=False)
+        with contextlib.suppress(ValueError):
+            step(fails=True)
+    ids = flowprov.read_buffer()["task_id"].dropna()
+    assert flowprov.diff(*ids).to_dict()["outcome"]["error"] == [None, "ValueError: no"]
+
+
+def test_values_that_begin_alike_are_shown_where_they_differ(buffer: Path) -> None:
+    long = "/data/w/somewhere/with/a/long/path/campaign_runs/01a22cf4-4911-75a1-8f"
+    values: list[dict[str, Any]] = [
+        {"path": f"{long}{end}/checkpoint.pt", "lr": lr, "size": size, "flag": flag}
+        for end, lr, size, flag in (("aa", 0.1, "1", None), ("bb", 0.100000000001, 1, "-"))
+    ]
+    for number, used in enumerate(values):
+        with flowprov.campaign(campaign_id=f"c{number}"), flowprov.workflow("w", used=used):
+            pass
+    found = flowprov.diff("c0", "c1")
+    cells = _cells(found)
+    first, second = cells["params.path"]
+    assert first.startswith("…")
+    assert first.endswith("8faa/checkpoint.pt")
+    assert second.endswith("8fbb/checkpoint.pt")
+    assert cells["params.lr"] == ["0.1", "0.100000000001"]
+    assert cells["params.size"] == ["'1'", "1"]
+    assert cells["params.flag"] == ["-", "'-'"]
+    assert found.to_dict()["params"] == {name: [one[name] for one in values] for name in values[0]}
+
+
+@given(st.text("ab", max_size=90), st.text("ab", max_size=90), st.text("ab", max_size=90))
+def test_texts_that_differ_are_cut_so_that_it_is_seen(head: str, a: str, b: str) -> None:
+    texts = cut_apart(head + a, head + b, 60)
+    assert (texts[0] == texts[1]) == (a == b)
+    assert all(len(text) <= 60 for text in texts)
+
+
+def test_of_a_metric_the_values_that_are_equal_are_left_out_of_the_table(ids: list[str]) -> None:
+    found = flowprov.diff(ids[0], ids[1])
+    assert found.to_dict()["metrics"]["loss"]["max"] == [3.0, 3.0]
+    assert _cells(found)["metrics.loss min"] == ["2", "1"]
+    assert "metrics.loss max" not in _cells(found)
+
+
+def test_data_that_both_miss_is_no_difference(
+    buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in (("a", "x"), ("b", "x"), ("c", "y")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        with flowprov.workflow(name):
+            flowprov.use_artifact("no_such_file.csv", kind="dataset").wait()
+    (tmp_path / "x" / "no_such_file.csv").write_text("1")
+    monkeypatch.chdir(tmp_path / "x")
+    with flowprov.workflow("d"):
+        flowprov.use_artifact("no_such_file.csv", kind="dataset").wait()
+    assert "data" not in flowprov.diff("a", "b").to_dict()
+    (pair,) = flowprov.diff("a", "c").to_dict()["data"].values()
+    assert pair == [f"missing: {tmp_path}/{folder}/no_such_file.csv" for folder in "xy"]
+    (pair,) = flowprov.diff("a", "d").to_dict()["data"].values()
+    assert pair == ["missing", sha256(b"1").hexdigest()[:16]]
+
+
+def test_weights_of_one_place_are_told_by_their_digests(
+    buffer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        torch.save({"a": torch.arange(1000.0) + number}, "model.pt")
+        with flowprov.workflow(f"w{number}"):
+            flowprov.log_artifact("model.pt").wait()
+    first, second = flowprov.diff("w0", "w1").to_dict()["weights"]["last"]
+    assert len(first) == len(second) == 16
+    assert first != second
 
 
 def test_it_prints_as_a_table_and_escapes_what_it_shows(buffer: Path) -> None:

@@ -19,7 +19,7 @@ from flowprov.report.run_table import differing_params, run_table
 from flowprov.report.scales import Axis, round_values
 from flowprov.report.task_answers import FailedTask
 from flowprov.report.telemetry import Telemetry
-from flowprov.report.text import format_duration, format_number, shown
+from flowprov.report.text import UNKNOWN, format_duration, format_number, shown, shown_apart
 from flowprov.report.timeline import timeline_of
 from tests.journal.support import header, write
 from tests.read.samples import gpu, ns, sample
@@ -28,6 +28,13 @@ from tests.read.samples import gpu, ns, sample
 def _line(number: int, **values: Any) -> dict[str, Any]:
     own = dict.fromkeys(("campaign_id", "campaign", "started_at", "duration", "error"), None)
     return {"run_id": f"r-{number}", "name": "train", "status": "FINISHED", **own, **values}
+
+
+def test_two_values_that_differ_are_never_shown_alike() -> None:
+    assert shown_apart(0.123456, 0.123457) == ("0.123456", "0.123457")
+    assert shown_apart("x" * 100 + "a", "x" * 100 + "b", 40) == (f"…{'x' * 13}a", f"…{'x' * 13}b")
+    assert shown_apart(1, 2) == ("1", "2")
+    assert shown_apart(None, "text") == (UNKNOWN, "text")
 
 
 def test_a_thinned_curve_keeps_its_ends_and_its_extremes() -> None:

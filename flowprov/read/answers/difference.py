@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flowprov.display import printable
+from flowprov.display import cut_apart, printable
 from flowprov.errors import UsageError
 from flowprov.read.answers.changed_files import changed_files
 from flowprov.read.answers.compared_artifacts import inputs_that_differ, weights_that_differ
@@ -25,9 +25,10 @@ from flowprov.read.labels import format_duration
 from flowprov.read.value_paths import value_paths
 
 _MAX_SHOWN = 60  # characters of a value in a table
+_NOTHING = "-"
 _CODE = ("commit", "dirty", "changed", "diff_sha256", "submodules")
 _PARTS = (
-    *("params", "settings", "code", "environment", "data", "metrics", "weights"),
+    *("outcome", "params", "settings", "code", "environment", "data", "metrics", "weights"),
     *("phases", "durations", "forwards"),
 )
 
@@ -55,6 +56,7 @@ class Difference:
         self._items = a, b
         self._read_whole = read_whole
         self._parts: dict[str, dict[str, Any]] = {
+            "outcome": _pairs(a.outcome, b.outcome),
             "params": _pairs(dict(value_paths(a.used)), dict(value_paths(b.used))),
             "settings": _pairs(_settings(a), _settings(b)),
             "code": _code(_repository(a), _repository(b)),
@@ -72,15 +74,17 @@ class Difference:
         Returns
         -------
         dict
-            ``params``, ``settings``, ``code``, ``environment``, ``data``, ``metrics``, ``weights``,
-            ``phases``, ``durations`` (seconds) and ``forwards``. A leaf is ``[a, b]``, None for what only the
-            other one has; nested names are joined by dots. Each of the ``data`` is two digests: those that
-            DVC declared when the workflows began, and the beginnings of those of artifacts that were used.
-            Each metric is ``{last, min, max, parts_at}``: the last values, the smallest, the
-            largest, and the first step at which the two differ. ``weights`` are those that were logged last:
-            ``last``, where they are, and ``equal tensors``, how many of them are the same. Each of the
-            ``phases``, which :meth:`with_phases` adds, is ``{count, seconds}``. ``forwards`` is the first
-            module call whose inputs agree and whose outputs differ: ``{module_path, ordinal, step, epoch}``.
+            ``outcome``, ``params``, ``settings``, ``code``, ``environment``, ``data``, ``metrics``,
+            ``weights``, ``phases``, ``durations`` (seconds) and ``forwards``. A leaf is ``[a, b]``, None for
+            what only the other one has; nested names are joined by dots. ``outcome`` is ``status``,
+            ``error``, ``ended_by`` and ``attempts``. Each of the ``data`` is two digests: those that DVC
+            declared when the workflows began, and the beginnings of those of artifacts that were used; or
+            what became of the digest, as in ``missing``. Each metric is ``{last, min, max, parts_at}``: the
+            last values, the smallest, the largest, and the first step at which the two differ. ``weights``
+            are those that were logged last: ``last``, where they are (or their digests, if that is the same
+            place), and ``equal tensors``, how many of them are the same. Each of the ``phases``, which
+            :meth:`with_phases` adds, is ``{count, seconds}``. ``forwards`` is the first module call whose
+            inputs agree and whose outputs differ: ``{module_path, ordinal, step, epoch}``.
         """
         return {name: self._parts[name] for name in _PARTS if self._parts.get(name)}
 
@@ -143,9 +147,7 @@ class Difference:
             for name, pair in differences.items():
                 label = printable(f"{part}.{name}")
                 if isinstance(pair, list):
-                    shown = format_duration if part == "durations" else _text
-                    first, second = ("-" if one is None else shown(one) for one in pair)
-                    yield label, first, second
+                    yield label, *_texts(pair, _duration if part == "durations" else _text)
                     continue
                 if isinstance(pair, str):
                     yield label, pair, ""
@@ -153,8 +155,8 @@ class Difference:
                 for kind, values in pair.items():
                     if kind == "parts_at":
                         yield f"{label} parts at step", str(values), ""
-                    else:
-                        yield f"{label} {kind}", _text(values[0]), _text(values[1])
+                    elif not _same(*values):
+                        yield f"{label} {kind}", *_texts(values, _text)
 
 
 def _call(forward: Mapping[str, Any]) -> str:
@@ -168,11 +170,23 @@ def _title(item: Item) -> str:
     return printable(" ".join(filter(None, [item.kind, item.name, item.id])))
 
 
+def _texts(pair: Sequence[Any], shown: Callable[[Any], str]) -> tuple[str, str]:
+    """Return two values that differ as texts in which that is seen."""
+    a, b = map(shown, pair)
+    if a == b:  # rounded, or a text and a number
+        a, b = (_NOTHING if one is None else repr(one) for one in pair)
+    first, second = cut_apart(a, b, _MAX_SHOWN)
+    return printable(first), printable(second)
+
+
+def _duration(seconds: float | None) -> str:
+    return _NOTHING if seconds is None else format_duration(seconds)
+
+
 def _text(value: object) -> str:
     if value is None:
-        return "-"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return printable(text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…")
+        return _NOTHING
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _of_workflow(item: Item, field: str) -> dict[str, Any]:
