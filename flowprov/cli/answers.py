@@ -10,11 +10,11 @@ import io
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from flowprov.cli.columns import describe_unknown_column, find_column, head_of, short_names
 from flowprov.cli.compact_later import compact_later
 from flowprov.cli.completion import complete_campaigns, complete_ids
 from flowprov.cli.output import (
@@ -28,7 +28,8 @@ from flowprov.cli.output import (
 from flowprov.cli.progress import progress
 from flowprov.cli.tables import fit_columns
 from flowprov.display import format_size
-from flowprov.read.answers.sql import TIMES, Tables, quote_dotted
+from flowprov.errors import UsageError
+from flowprov.read.answers.sql import TIMES, Tables, dotted_names, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
 from flowprov.read.labels import format_duration
 from flowprov.read.questions import campaign_table, run_table
@@ -38,6 +39,7 @@ from flowprov.read.sql_query import query_rows, with_more
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MAX_CELL = 60  # characters
 _MAX_PARAMS = 6  # of runs that differ in none
+_NO_COLUMN = "no such column: "  # what SQLite says
 
 
 @click.command()
@@ -46,7 +48,7 @@ _MAX_PARAMS = 6  # of runs that differ in none
 def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
     """List the campaigns: name, start, duration, runs, tasks, errors, size, whether the record is complete.
 
-    Running ones come first, then the latest.
+    Running ones come first, then the latest. Iterations of loops are not counted as tasks.
     """
     spare_collector()
     with progress("reading"):
@@ -64,7 +66,7 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 @click.option(
     "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
 )
-@click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "params.lr < 0.1".')
+@click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "lr < 0.1".')
 @click.option("--sort", metavar="COLUMN", help="Sort by a column; with a minus before it, the largest first.")
 @click.option("--columns", metavar="A,B", help="The columns to show.")
 @click.option("--attempts", is_flag=True, help="Show each attempt of a run.")
@@ -83,7 +85,8 @@ def runs(
     """List the runs, with their parameters and the last values of their metrics.
 
     A run is what contains a training loop, else a workflow. Without --columns the parameters in which runs
-    differ are shown, and as many columns as the terminal has room for.
+    differ are shown, and as many columns as the terminal has room for. Columns may be named without params.
+    and metrics. before them.
     """
     spare_collector()
     with progress("reading"):
@@ -99,7 +102,7 @@ def runs(
         return
     shown = _chosen(columns, known) if columns else _telling_columns(known, lines)
     if lines:
-        print_answer(shown, lines)
+        print_answer(shown, lines, known)
 
 
 @click.command()
@@ -169,9 +172,9 @@ def diff(
 ) -> None:
     """Show what differs between two runs, tasks, workflows or campaigns.
 
-    A and B are ids, beginnings of ids that fit only one, or names that only one has. Parameters, settings,
-    code, environment, the artifacts that were used, metrics, the last weights and durations are
-    compared; with --phases, what the steps are made of, too.
+    A and B are ids, beginnings of ids that fit only one, or names that only one has. How they ended,
+    parameters, settings, code, environment, the artifacts that were used, metrics, the last weights and
+    durations are compared; with --phases, what the steps are made of, too.
     """
     with progress("reading"):
         found = compare(a, b, sources or default, forwards=forwards).beyond(tolerance)
@@ -194,9 +197,24 @@ def _write_parquet(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: 
 
 
 def _filtered(lines: list[Line], columns: Sequence[str], condition: str) -> list[Line]:
+    text = condition.lower()
+    names = {short: whole for short, whole in short_names(columns).items() if short.lower() in text}
+    known = {name.lower() for name in (*columns, *names)}
+    for name in dotted_names(condition):  # of an unknown name in quotes SQLite makes a text
+        if name.lower() not in known:
+            hint = " (to divide, write spaces around the /)" if "/" in name else ""
+            raise Failure(describe_unknown_column(name, columns) + hint)
     tables = Tables()
-    tables.add("runs", columns, lines)
-    _, rows = tables.select(f"select rowid from runs where ({quote_dotted(condition)})")  # noqa: S608 - reads
+    cells = ({**line, **{short: line.get(whole) for short, whole in names.items()}} for line in lines)
+    tables.add("runs", [*columns, *names], cells)
+    try:
+        _, rows = tables.select(f"select rowid from runs where ({quote_dotted(condition)})")  # noqa: S608 - reads
+    except UsageError as error:
+        reason = str(error.__cause__)
+        if not reason.startswith(_NO_COLUMN):
+            raise
+        unknown = reason.removeprefix(_NO_COLUMN)
+        raise Failure(describe_unknown_column(unknown, columns)) from error
     return [lines[number - 1] for (number,) in rows]
 
 
@@ -220,11 +238,9 @@ def _chosen(names: str, columns: Sequence[str]) -> list[str]:
 
 
 def _column(name: str, columns: Sequence[str]) -> str:
-    for whole in (name, f"metrics.{name}", f"params.{name}"):
-        if whole in columns:
-            return whole
-    near = get_close_matches(name, columns, 3) or list(columns)[:8]
-    raise Failure(f"there is no column {name}; there is {', '.join(near)}")
+    if (found := find_column(name, columns)) is None:
+        raise Failure(describe_unknown_column(name, columns))
+    return found
 
 
 def _telling_columns(columns: Sequence[str], lines: Sequence[Line]) -> list[str]:
@@ -249,10 +265,19 @@ def _differs_among_runs_of_one_name(column: str, lines: Sequence[Line]) -> bool:
     return any(len(different) > 1 for different in values.values())
 
 
-def print_answer(columns: Sequence[str], lines: Sequence[Line]) -> None:
-    """Print lines as a table."""
-    heads = [name.removeprefix("params.").removeprefix("metrics.") for name in columns]
-    head = [name if heads.count(name) == 1 else whole for name, whole in zip(heads, columns, strict=True)]
+def print_answer(columns: Sequence[str], lines: Sequence[Line], known: Sequence[str] = ()) -> None:
+    """Print lines as a table.
+
+    Parameters
+    ----------
+    columns
+        The columns to print.
+    lines
+        The lines.
+    known
+        All columns that the lines may have; by default those.
+    """
+    head = [head_of(name, known or columns) for name in columns]
     rows = [[_cell(name, line.get(name)) for name in columns] for line in lines]
     print_lines(*fit_columns(table(head, rows)))
 

@@ -111,7 +111,14 @@ def test_two_runs_are_compared(recorded: Path) -> None:
         (("diff", "nowhere", "nowhere"), "no run, task, workflow or campaign 'nowhere'"),
         (("runs", "--sort", "val_los"), "there is metrics.val_loss"),
         (("runs", "--columns", "run_id,x"), "there is no column x"),
+        (
+            ("runs", "--sort", "accuracy"),
+            "there is metrics.acc, metrics.val_loss, params.lr, params.size, run_id,",
+        ),
         (("runs", "--where", "params.lr <"), "flowprov cannot run this query"),
+        (("runs", "--where", "val_los < 1"), "no column val_los; there is metrics.val_loss"),
+        (("runs", "--where", "params.l < 1"), "no column params.l; there is params.lr"),
+        (("runs", "--where", "lr/2 < 1"), "to divide, write spaces around the /"),
         (("runs", "--campaign", "nowhere"), "nowhere"),
         (("query", "drop table runs"), "it may only read"),
         (("query", "select 1 from runs", "--parquet", "no/such/file"), "no/such/file cannot be written"),
@@ -133,6 +140,57 @@ def test_a_killed_campaign_is_listed_with_what_it_measured(tmp_path: Path) -> No
     out = flowprov("runs", cwd=tmp_path).out
     assert column(out, "status") == ["INTERRUPTED"]
     assert column(out, "val_loss") == ["7"]
+
+
+_ODD_NAMES = """
+    import flowprov
+
+    @flowprov.task
+    def train(campaign_id, status, at, size):
+        loop = flowprov.EpochLoop(2)
+        for epoch in loop:
+            loop.end_iter(size=0.5)
+
+    with flowprov.campaign("odd"), flowprov.workflow("search"):
+        for number in range(2):
+            train(f"param-{number}", number, 10**18 + number, number)
+"""
+
+
+def test_a_head_is_short_only_if_one_can_ask_for_the_column_by_it(tmp_path: Path) -> None:
+    run(_ODD_NAMES, tmp_path)
+    out = flowprov("runs", cwd=tmp_path).out
+    assert column(out, "params.campaign_id") == ["param-0", "param-1"]
+    head = out.split("\n", 1)[0].split()
+    assert {"params.status", "params.size", "size", "at", "status"} <= set(head)
+    assert column(flowprov("runs", "--columns", "params.size", cwd=tmp_path).out, "params.size") == ["0", "1"]
+    assert column(flowprov("runs", "--columns", "size", cwd=tmp_path).out, "size") == ["0.5", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("lr < 0.3", 4),
+        ("val_loss.min < 0.1 and params.lr > 0.15", 2),
+        ('"LR" > 0.3', 2),
+        ("lr > 0.15 and campaign = 'first'", 2),
+    ],
+)
+def test_a_condition_takes_names_without_a_prefix(recorded: Path, condition: str, rows: int) -> None:
+    result = flowprov("runs", "--where", condition, "--json", cwd=recorded)
+    assert (result.status, result.err) == (0, "")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert len(lines) == rows
+    assert not {"lr", "val_loss.min"} & set(lines[0])
+
+
+def test_a_condition_takes_no_name_that_means_two_columns_or_another_one(tmp_path: Path) -> None:
+    run(_ODD_NAMES, tmp_path)
+    ambiguous = flowprov("runs", "--where", "size < 1", cwd=tmp_path)
+    assert (ambiguous.status, ambiguous.out) == (2, "")
+    assert "there is no column size; there is metrics.size, params.size" in ambiguous.err
+    assert flowprov("runs", "--where", "status = 'FINISHED'", "--json", cwd=tmp_path).out.count("\n") == 2
+    assert flowprov("runs", "--where", f"params.at > {10**18}", "--json", cwd=tmp_path).out.count("\n") == 1
 
 
 def test_an_empty_buffer_prints_nothing_and_says_so(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def quote_dotted(expression: str) -> str:
     return _TOKEN.sub(lambda match: match[0] if match[0][0] in "'\"" else quoted_name(match[0]), expression)
 
 
+def dotted_names(expression: str) -> list[str]:
+    """Return the names that :func:`quote_dotted` puts into quotes."""
+    return [match[0] for match in _TOKEN.finditer(expression) if match[0][0] not in "'\""]
+
+
 def _authorize(action: int, _: str | None, detail: str | None, *__: object) -> int:
     function = detail if action == sqlite3.SQLITE_FUNCTION else None
     allowed = action in _ALLOWED and (function or "").lower() != "load_extension"
