@@ -7,6 +7,7 @@ many runs, tasks or values some are shown, and the report says which.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,14 @@ from flowprov.errors import FlowprovError
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import TaskTree
 from flowprov.read.answers.series import values_of
-from flowprov.read.answers.tables import Line, campaign_line, run_lines, runs_with_attempts
+from flowprov.read.answers.tables import (
+    Failures,
+    Line,
+    campaign_line,
+    failures_in,
+    run_lines,
+    runs_with_attempts,
+)
 from flowprov.read.campaign_sources import CampaignSource, Sources
 from flowprov.read.parquet_files import has_duckdb
 from flowprov.read.questions import runs_of
@@ -51,9 +59,10 @@ _ENDED = {"ERROR": "failed"}
 
 @dataclass(frozen=True)
 class _ReadCampaign:
-    """What is known of a campaign: its line, its runs, and its part of the report."""
+    """What is known of a campaign: its line, what failed, its runs, and its part of the report."""
 
     line: Line
+    failed: Failures
     runs: list[Line]
     part: CampaignPart
     energy: float | None
@@ -98,9 +107,8 @@ def collect(
     ordered = in_order(lines, goal)
     chosen, why = best_run(ordered, goal)
     charts, notes = charts_of(measured, ordered, goal)
-    names = listed((shown(one.line["name"] or one.line["campaign_id"], 60) for one in found), 3)
     return Report(
-        title=shown(title, 120) if title else names,
+        title=shown(title, 120) if title else _names_of(found),
         status=worst_verdict([one.part.status for one in found]),
         made_at=format_time(time.time_ns()),
         version=__version__,
@@ -113,6 +121,16 @@ def collect(
         campaigns=[one.part for one in found],
         notes=notes,
     )
+
+
+def _names_of(found: Sequence[_ReadCampaign]) -> str:
+    """Return the names of some campaigns, each once."""
+    counts = Counter(str(one.line["name"] or one.line["campaign_id"]) for one in found)
+    names = (
+        shown(name, 60) if number == 1 else f"{shown(name, 60)} ({count(number, 'campaign')})"
+        for name, number in counts.items()
+    )
+    return listed(names, 3)
 
 
 def _campaign(subject: Subject, campaign: CampaignSource, number: int, measured: Measured) -> _ReadCampaign:
@@ -162,7 +180,7 @@ def _campaign(subject: Subject, campaign: CampaignSource, number: int, measured:
         check=check_of(checks, size, line["duration"], examined),
         notes=notes,
     )
-    return _ReadCampaign(line, runs, part, telemetry.energy, processes)
+    return _ReadCampaign(line, failures_in(contents), runs, part, telemetry.energy, processes)
 
 
 def _is_meant(line: Line, subject: Subject) -> bool:
@@ -217,30 +235,30 @@ def _facts(found: Sequence[_ReadCampaign], runs: Sequence[Line]) -> list[Fact]:
     spent = sum(line["duration"] or 0.0 for line in runs)
     wall = sum(one.line["duration"] or 0.0 for one in found)
     energies = [one.energy for one in found if one.energy is not None]
-    tasks, errors = (sum(one.line[name] for one in found) for name in ("tasks", "errors"))
     failed_runs = sum(name in ("ERROR", "INTERRUPTED") for name in statuses)
     facts = [
         Fact("runs", f"{len(runs):,}", f"{good:,} finished" + (f", {ended}" if ended else "")),
         Fact("time", format_duration(wall), f"{format_duration(spent)} of runs, {_processes(found)}"),
-        Fact(
-            "failed",
-            count(failed_runs, "run"),
-            _failure_note(found, errors, tasks),
-        ),
+        Fact("failed", count(failed_runs, "run"), _failure_note(found)),
     ]
     if energies:
         facts.append(Fact("energy of GPUs", format_energy(sum(energies)), "the whole devices"))
     return facts
 
 
-def _failure_note(found: Sequence[_ReadCampaign], errors: int, tasks: int) -> str:
-    """Return how many tasks failed, and the error that came most often."""
-    if not errors:
-        return f"none of {count(tasks, 'task')}"
+def _failure_note(found: Sequence[_ReadCampaign]) -> str:
+    """Return how many tasks failed, and workflows outside of any; and the error that came most often."""
+    of_tasks = count(sum(one.line["tasks"] for one in found), "task")
+    tasks = sum(one.failed.tasks for one in found)
+    workflows = sum(one.failed.workflows for one in found if one.failed.workflows > one.failed.tasks)
+    failed = [f"{tasks:,} of {of_tasks}"] if tasks else []
+    failed += [count(workflows, "workflow")] if workflows else []
+    if not failed:
+        return f"none of {of_tasks}"
     groups = [group for one in found for group in one.part.failures]
     often = max(groups, key=lambda group: group.times, default=None)
     named = "" if often is None else f", mostly {often.error} in {often.activity}"
-    return f"{errors:,} of {count(tasks, 'task')} ended with an error{named}"
+    return f"{' and '.join(failed)} ended with an error{named}"
 
 
 def _processes(found: Sequence[_ReadCampaign]) -> str:

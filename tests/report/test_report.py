@@ -224,6 +224,41 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [page, taken]
 
 
+_FAILING = """
+    import contextlib, sys
+    import flowprov
+
+    @flowprov.task
+    def step():
+        raise ValueError("in a task")
+
+    for number in range(int(sys.argv[1])):
+        with contextlib.suppress(ValueError), flowprov.campaign("d", campaign_id=f"c{number}"):
+            with flowprov.workflow("w"):
+                if number == 2:
+                    step()
+                raise ValueError("outside of tasks")
+"""
+
+
+@pytest.mark.parametrize(
+    ("campaigns", "said", "title"),
+    [
+        (1, "1 workflow ended with an error, mostly ValueError", "d"),
+        (2, "2 workflows ended with an error, mostly ValueError", "d (2 campaigns)"),
+        (3, "1 of 1 task and 2 workflows ended with an error, mostly ValueError", "d (3 campaigns)"),
+    ],
+)
+def test_workflows_that_failed_outside_of_tasks_are_counted_and_names_stand_once(
+    tmp_path: Path, campaigns: int, said: str, title: str
+) -> None:
+    run(_FAILING, tmp_path, str(campaigns))
+    report = collect([f"c{number}" for number in range(campaigns)], tmp_path / "flowprov_buffer")
+    (failed,) = (fact for fact in report.facts if fact.label == "failed")
+    assert str(failed.note).startswith(said)
+    assert report.title == title
+
+
 def test_a_campaign_that_runs_or_was_killed_says_so(tmp_path: Path) -> None:
     with start_endless(tmp_path) as process:
         running = collect(source=tmp_path / "flowprov_buffer")
