@@ -26,8 +26,9 @@ from flowprov.cli.output import (
     table,
 )
 from flowprov.cli.progress import progress
-from flowprov.cli.tables import fit_columns
-from flowprov.display import format_size
+from flowprov.cli.run_columns import columns_that_fit
+from flowprov.cli.tables import fit_columns, terminal_width
+from flowprov.display import count, format_size, printable
 from flowprov.errors import UsageError
 from flowprov.read.answers.sql import TIMES, Tables, dotted_names, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
@@ -101,7 +102,10 @@ def runs(
         print_answer_json(lines)
         return
     shown = _chosen(columns, known) if columns else _telling_columns(known, lines)
-    if lines:
+    if lines and columns is None and (width := terminal_width()) is not None:
+        by = None if sort is None else _column(sort.removeprefix("-"), known)
+        _print_what_fits(shown, lines, known, width, by)
+    elif lines:
         print_answer(shown, lines, known)
 
 
@@ -280,6 +284,23 @@ def print_answer(columns: Sequence[str], lines: Sequence[Line], known: Sequence[
     head = [head_of(name, known or columns) for name in columns]
     rows = [[_cell(name, line.get(name)) for name in columns] for line in lines]
     print_lines(*fit_columns(table(head, rows)))
+
+
+def _print_what_fits(
+    columns: Sequence[str], lines: Sequence[Line], known: Sequence[str], width: int, sort: str | None
+) -> None:
+    """Print lines as a table of whole columns; a line behind it names those for which there is no room."""
+    columns = [*columns, *([sort] if sort is not None and sort not in columns else [])]
+    heads = {name: head_of(name, known) for name in columns}
+    texts = {
+        name: [head, *(printable(_cell(name, line.get(name))) for line in lines)]
+        for name, head in heads.items()
+    }
+    shown = columns_that_fit(texts, width, sort=sort)
+    print_answer(shown, lines, known)
+    if left_out := [head for name, head in heads.items() if name not in shown]:
+        more = f"{count(len(left_out), 'more column')}: --columns {','.join(left_out)}"
+        print_lines(*fit_columns([more]), to_stderr=True)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flowprov.cli.completion import complete_campaigns, complete_files
-from flowprov.cli.tables import shown_width
+from flowprov.cli.tables import COLUMN_GAP, shown_width
 from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
 from flowprov.errors import FlowprovError
@@ -166,9 +166,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 
     """Return the lines of a table; its last ``numbers`` columns are aligned to the right."""
     lines = [head, *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(shown_width, column)) for column in zip(*lines, strict=True)]
-    texts = len(head) - numbers
+    texts, gap = len(head) - numbers, " " * COLUMN_GAP
     return [
-        "  ".join(
+        gap.join(
             _padded(cell, width, to_right=index >= texts)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()

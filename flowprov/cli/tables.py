@@ -13,15 +13,23 @@ from collections.abc import Iterable, Iterator
 from flowprov.cli.terminal import is_terminal
 from flowprov.display import printable
 
+COLUMN_GAP = 2
+"""How many spaces stand between two columns of a table."""
+
 _MIN_WIDTH = 20
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; None if the output goes to a file or a pipe."""
+    return max(_MIN_WIDTH, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else None
 
 
 def fit_columns(lines: Iterable[str]) -> Iterator[str]:
     """Yield lines that are no longer than the terminal is wide; a mark says where one is cut."""
-    if not is_terminal(sys.stdout):
+    width = terminal_width()
+    if width is None:
         yield from lines
         return
-    width = max(_MIN_WIDTH, shutil.get_terminal_size().columns)
     for line in map(printable, lines):
         yield line if shown_width(line) <= width else f"{_beginning(line, width - 1)}…"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -29,6 +30,21 @@ _PROGRAM = """
             except ValueError:
                 pass
 """
+_MANY_COLUMNS = """
+    import flowprov
+
+    @flowprov.task
+    def train(campaign_id, checkpoint_path, prompt, lr, size):
+        loop = flowprov.EpochLoop(2)
+        for epoch in loop:
+            loop.end_iter(acc=0.5, train_loss=2 * lr, val_loss=lr, **{f"extra_{n}": n for n in range(size)})
+
+    with flowprov.campaign("many"), flowprov.workflow("search"):
+        for lr, size in ((0.25, 9), (0.125, 10)):
+            folder = "/data/" + "folder/" * 8
+            campaign_id = f"01a22cf3-e155-7526-9ff8-590d4514dff{size}"
+            train(campaign_id, f"{folder}{lr}.pt", f"{'say ' * 9}{lr}", lr, size)
+"""
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _GREEN, _RED, _END = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
@@ -38,6 +54,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a campaign with three runs, one of which failed."""
     folder = tmp_path_factory.mktemp("recorded")
     run(_PROGRAM, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_many_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs with thirteen metrics, and parameters that are paths, ids and long texts."""
+    folder = tmp_path_factory.mktemp("many")
+    run(_MANY_COLUMNS, folder)
     return folder
 
 
@@ -52,6 +76,54 @@ def test_no_line_of_a_table_or_tree_is_longer_than_the_terminal_is_wide(recorded
         assert status == 0
         assert "…" in shown
         assert max(map(columns_of, shown.splitlines())) <= columns, shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_runs_show_what_sorts_them_and_whole_columns_of_metrics_and_parameters(
+    with_many_columns: Path, columns: int
+) -> None:
+    status, shown = run_in_terminal(
+        "runs", "--sort", "val_loss", cwd=with_many_columns, columns=columns, env={"NO_COLOR": "1"}
+    )
+    head, first, second, more = shown.splitlines()
+    assert status == 0
+    assert head.split()[:3] == ["name", "status", "val_loss"]
+    assert {"acc", "extra_0", "lr", "size"} <= set(head.split())
+    assert head.index("acc") < head.index("lr")
+    assert "checkpoint_path" not in head
+    assert (first.split()[2], second.split()[2]) == ("0.125", "0.25")
+    assert "…" not in head + first + second
+    assert max(map(len, shown.splitlines())) <= columns
+    left_out = re.match(r"(\d+) more columns: --columns ", more)
+    assert left_out is not None
+    in_a_pipe = flowprov("runs", "--sort", "val_loss", cwd=with_many_columns)
+    assert len(head.split()) + int(left_out[1]) == len(in_a_pipe.out.splitlines()[0].split())
+    assert in_a_pipe.err == ""
+
+
+def test_runs_show_a_column_that_sorts_them_and_is_not_shown_else(with_many_columns: Path) -> None:
+    _, shown = run_in_terminal("runs", "--sort", "-val_loss.min", cwd=with_many_columns, columns=80)
+    assert shown.split()[:3] == ["name", "status", "val_loss.min"]
+    in_a_pipe = flowprov("runs", "--sort", "-val_loss.min", cwd=with_many_columns).out
+    assert "val_loss.min" not in in_a_pipe
+
+
+def test_columns_that_were_asked_for_are_cut_at_the_width_of_the_terminal(with_many_columns: Path) -> None:
+    asked = ("runs", "--columns", "checkpoint_path,lr")
+    _, shown = run_in_terminal(*asked, cwd=with_many_columns, columns=30, env={"NO_COLOR": "1"})
+    assert [line[:10] for line in shown.splitlines()] == ["checkpoint", "/data/fold", "/data/fold"]
+    assert shown.count("…") == 3
+    assert "more column" not in shown
+
+
+def test_a_comparison_names_both_runs_whole_in_a_terminal_of_eighty_columns(recorded: Path) -> None:
+    runs = [json.loads(line)["run_id"] for line in flowprov("runs", "--json", cwd=recorded).out.splitlines()]
+    _, shown = run_in_terminal("diff", *runs[:2], cwd=recorded, columns=80, env={"NO_COLOR": "1"})
+    first, second, head, *rows = shown.splitlines()
+    assert (first, second) == (f"A  run train {runs[0]}", f"B  run train {runs[1]}")
+    assert head.split() == ["A", "B"]
+    (lr,) = [row for row in rows if row.startswith("params.lr")]
+    assert (lr.index("0.1"), lr.index("0.2")) == (head.index("A"), head.index("B"))
 
 
 def test_statuses_have_colors_and_recorded_texts_have_none(recorded: Path) -> None:

@@ -61,7 +61,8 @@ def test_what_is_equal_is_left_out(ids: list[str]) -> None:
     same = flowprov.diff(ids[0], ids[0])
     assert not same
     assert same.to_dict() == {}
-    assert str(same).endswith("nothing that is recorded of them differs")
+    title = f"run train {ids[0]}"
+    assert str(same) == f"A  {title}\nB  {title}\nnothing that is recorded of them differs"
 
 
 def _cells(difference: Difference) -> dict[str, list[str]]:
@@ -193,7 +194,8 @@ def test_it_prints_as_a_table_and_escapes_what_it_shows(buffer: Path) -> None:
         pass
     found = flowprov.diff("a", "b")
     lines = str(found).splitlines()
-    assert "campaign a" in lines[0]
+    assert lines[:2] == ["A  campaign a", "B  campaign b"]
+    assert lines[2].split() == ["A", "B"]
     assert any(line.split() == ["params.n", "1", "1.5"] for line in lines)
     assert "\x1b" not in str(found)
     assert "<i>" not in found._repr_html_()

@@ -125,11 +125,14 @@ class Difference:
     __repr__ = __str__
 
     def lines(self) -> list[str]:
-        """Return the table as lines of text."""
-        rows = [("", *map(_title, self._items)), *self._rows()]
+        """Return two lines that name the items whole, and the table, in which they are ``A`` and ``B``."""
+        titles = [f"{letter}  {_title(item)}" for letter, item in zip("AB", self._items, strict=True)]
+        if not self:
+            return [*titles, "nothing that is recorded of them differs"]
+        rows = [("", "A", "B"), *self._rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return lines if self else [*lines, "nothing that is recorded of them differs"]
+        table = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return [*titles, *table]
 
     def _repr_html_(self) -> str:
         cells = "".join(
