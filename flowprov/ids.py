@@ -1,4 +1,4 @@
-"""Ids: new ones of campaigns, workflows and journals; full ones of tasks.
+"""Ids: new ones of campaigns, workflows and journals; full ones of tasks; their short ends.
 
 Flows in: the time, or the number of a task in its journal. Flows out: an id; new ones sort by their time.
 """
@@ -10,6 +10,9 @@ import time
 from collections.abc import Sequence
 
 import uuid_utils
+
+MIN_END = 6
+"""How many characters of the end of an id mean it. Reports name runs by such ends, as ``6747-0``."""
 
 
 def new_id() -> str:
@@ -37,3 +40,8 @@ def full_id(
             if local >= first:
                 return f"{ancestor}-{local}"
     return f"{journal_id}-{local}"
+
+
+def is_end_of(text: str, identifier: str) -> bool:
+    """Whether a text is the end of an id, and long enough to mean it."""
+    return len(text) >= MIN_END and identifier.endswith(text)

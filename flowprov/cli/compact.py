@@ -48,9 +48,9 @@ def compact(
 ) -> None:
     """Write a Parquet file beside each closed journal, from which answers come faster.
 
-    CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has; without any, all are
-    compacted. The journals stay as they are and remain the truth: a file of which the journal has changed
-    since is not used, and to remove one loses nothing.
+    CAMPAIGNS are ids, beginnings or ends of ids that fit only one, or names that only one has; without any,
+    all are compacted. The journals stay as they are and remain the truth: a file of which the journal has
+    changed since is not used, and to remove one loses nothing.
     """
     if in_background:
         os.nice(19)

@@ -26,8 +26,8 @@ _Write: TypeAlias = Callable[[Sequence[ExportedCampaign], Path], int]
 
 _CAMPAIGNS = """
 
-CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has; by default the one with
-the latest record."""
+CAMPAIGNS are ids, beginnings or ends of ids that fit only one, or names that only one has; by default the
+one with the latest record."""
 
 
 def _command(name: str, write: _Write, text: str, noun: str | None = None) -> click.Command:

@@ -48,7 +48,7 @@ def export_mlflow(
 ) -> None:
     """Write campaigns as experiments of MLflow.
 
-    CAMPAIGNS are ids, beginnings of ids that fit only one, or names; by default all. A campaign is an
+    CAMPAIGNS are ids, beginnings or ends of ids that fit only one, or names; by default all. A campaign is an
     experiment. A step, which is what runs of one name do, is a run of it, and has a nested run for each of
     these. A second export writes what is new; what was deleted in MLflow stays deleted.
     """

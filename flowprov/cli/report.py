@@ -61,10 +61,10 @@ def report(
 ) -> None:
     """Write a report that one can send: a page that needs no network, or a card of one page.
 
-    WHAT are campaigns or runs: ids, beginnings of ids that fit only one, or names; by default the campaign
-    with the latest record. The page has the best run, a table of the runs, their metrics, parameters against
-    a metric, a timeline, the tree, where the time went, failures, code and machines, lineage, and how
-    complete the record is. Of large campaigns it shows a part, and says which.
+    WHAT are campaigns or runs: ids, beginnings or ends of ids that fit only one, or names; by default the
+    campaign with the latest record. The page has the best run, a table of the runs, their metrics,
+    parameters against a metric, a timeline, the tree, where the time went, failures, code and machines,
+    lineage, and how complete the record is. Of large campaigns it shows a part, and says which.
     """
     require_templates()
     spare_collector()

@@ -57,9 +57,10 @@ def rm(
 ) -> None:
     """Remove campaigns from a buffer folder.
 
-    CAMPAIGNS are ids, beginnings of ids that fit only one, or names that only one has. --older-than and
-    --keep choose among them, or among all if none is given. What still runs, or is not on the sinks of the
-    settings, is left and said; then the exit status is 1. Of MLflow it is asked whether it holds the runs.
+    CAMPAIGNS are ids, beginnings or ends of ids that fit only one, or names that only one has. --older-than
+    and --keep choose among them, or among all if none is given. What still runs, or is not on the sinks of
+    the settings, is left and said; then the exit status is 1. Of MLflow it is asked whether it holds the
+    runs.
     """
     place = Source(source or context.obj)
     if place.is_server or place.is_part():

@@ -66,8 +66,8 @@ def show(
 ) -> None:
     """Show the recorded tree: campaign, workflows, tasks; or one record in full, by its id.
 
-    SOURCE may also be the id or the name of a campaign, or the id of a run, a workflow or a task; the
-    beginning of an id is enough, where it fits only one.
+    SOURCE may also be the id or the name of a campaign, or the id of a run, a workflow or a task; a
+    beginning or an end of an id is enough, where it fits only one.
 
     Each line has a status and a duration; the rank; the first values that were used and generated, above all
     those in which siblings differ; the last metrics that were logged; and how it ended, if that was by an

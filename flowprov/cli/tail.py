@@ -49,9 +49,9 @@ def tail(
 ) -> None:
     """Print the latest records of a campaign, and with -f those that come.
 
-    CAMPAIGN is an id, the beginning of an id that fits only one, or a name that only one has; without it the
-    campaign with the latest record is taken. Tasks are printed when they end, workflows and Dask tasks also
-    when they begin. Times are in UTC.
+    CAMPAIGN is an id, a beginning or an end of an id that fits only one, or a name that only one has;
+    without it the campaign with the latest record is taken. Tasks are printed when they end, workflows and
+    Dask tasks also when they begin. Times are in UTC.
 
     With -f it goes on until Ctrl-C (exit status 130), also past the end of all processes: others may come. It
     ends by itself if nobody reads its output any more, and with status 2 if the campaign is removed.

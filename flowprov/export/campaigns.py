@@ -94,7 +94,7 @@ def exported_campaigns(source: Sources, wanted: Sequence[str]) -> list[ExportedC
     source
         As for :func:`flowprov.runs`.
     wanted
-        Ids, beginnings of ids that fit only one, or names that only one has.
+        Ids, beginnings or ends of ids that fit only one, or names that only one has.
 
     Raises
     ------

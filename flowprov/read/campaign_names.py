@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from flowprov.errors import UnknownIdError
+from flowprov.ids import is_end_of
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.decoding import records_of_kind
 from flowprov.read.unknown_ids import describe_unknown
@@ -32,7 +33,10 @@ def campaign_of(journals: Iterable[JournalSummary]) -> Campaign:
 
 
 def matching_campaigns(groups: Mapping[str, Sequence[JournalSummary]], wanted: str) -> list[str]:
-    """Return the ids of the campaigns that a person may mean; the parameters are those of find_campaign."""
+    """Return the ids of the campaigns with an id, with an id that begins so, or with a name.
+
+    Ends of ids are for :func:`find_campaign`: here a name of something else may end as the id of a campaign.
+    """
     if wanted in groups:
         return [wanted]
     return [
@@ -50,7 +54,7 @@ def find_campaign(groups: Mapping[str, Sequence[JournalSummary]], wanted: str, w
     groups
         The campaigns that there are, by id.
     wanted
-        An id, the beginning of an id that fits only one, or a name that only one has.
+        An id, a beginning or an end of an id that fits only one, or a name that only one has.
     where
         What was searched.
 
@@ -59,7 +63,7 @@ def find_campaign(groups: Mapping[str, Sequence[JournalSummary]], wanted: str, w
     UnknownIdError
         If it fits none, or several.
     """
-    matches = matching_campaigns(groups, wanted)
+    matches = matching_campaigns(groups, wanted) or [name for name in groups if is_end_of(wanted, name)]
     if not matches:
         names = {name: campaign_of(journals).name for name, journals in groups.items()}
         raise UnknownIdError(describe_unknown("campaign", wanted, where, names))

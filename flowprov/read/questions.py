@@ -163,7 +163,7 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
     Parameters
     ----------
     a, b
-        Their ids, or beginnings of these that fit only one, or names that only one has.
+        Their ids, or beginnings or ends of these that fit only one, or names that only one has.
     source
         As for :func:`runs`.
     forwards

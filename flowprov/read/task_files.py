@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from flowprov.ids import MIN_END
 from flowprov.read.digest import Digest
 from flowprov.read.parquet_files import connect, import_duckdb, parquet_path, raise_if_unreadable
 from flowprov.read.shared_values import SharedObjects
@@ -73,7 +74,11 @@ _ITERATIONS = f"""
     where line is null and subtype = 'iteration'
 """  # noqa: S608 - constants
 _FOUND = "select task_id from read_parquet($1) where line is null and ({}) limit $3"
-_MATCHES = "starts_with(task_id, $2) or activity_id = $2"
+_MATCHES = (
+    "task_id = $2",
+    "starts_with(task_id, $2) or activity_id = $2",
+    f"ends_with(task_id, $2) and len($2) >= {MIN_END}",
+)
 _ROWS = f"select {', '.join((*_PLAIN, *_JSON, 'error'))} from read_parquet($1) where line is null and "  # noqa: S608
 
 
@@ -168,10 +173,11 @@ class TaskFiles:
             )
 
     def matching(self, wanted: str, most: int) -> list[str]:
-        """Return the ids of some tasks that a person may mean by an id, its beginning, or a name."""
-        whole = self._execute(_FOUND.format("task_id = $2"), [list(self._names), wanted, 1])
-        found = whole or self._execute(_FOUND.format(_MATCHES), [list(self._names), wanted, most])
-        return [task_id for (task_id,) in found]
+        """Return the ids of some tasks that a person may mean by an id, its beginning, a name, or its end."""
+        for condition in _MATCHES:
+            if found := self._execute(_FOUND.format(condition), [list(self._names), wanted, most]):
+                return [task_id for (task_id,) in found]
+        return []
 
     def logged(self, task_ids: Collection[str]) -> dict[Path, list[bytes]]:
         """Return the lines of what was logged in some tasks and workflows, by journal, and a few others."""

@@ -65,8 +65,8 @@ def test_the_latest_records_of_the_latest_campaign_are_printed_in_their_order(re
     assert tail("-n", "0", source=recorded) == ""
 
 
-@pytest.mark.parametrize("wanted", ["first", "id-first", "id-f"])
-def test_a_campaign_is_chosen_by_name_id_or_beginning(recorded: Path, wanted: str) -> None:
+@pytest.mark.parametrize("wanted", ["first", "id-first", "id-f", "d-first"])
+def test_a_campaign_is_chosen_by_name_id_beginning_or_end(recorded: Path, wanted: str) -> None:
     assert tail(wanted, "-n", "1", source=recorded).endswith("  -> best=0.1\n")
 
 

@@ -215,6 +215,26 @@ def test_ids_may_be_cut_and_names_work(buffer: Path) -> None:
         flowprov.diff("one", "three")
 
 
+def test_ids_may_be_cut_to_an_end_of_six_characters_that_fits_only_one(ids: list[str]) -> None:
+    first, second = (identifier[-6:] for identifier in ids[:2])
+    assert flowprov.diff(first, second).to_dict()["params"]["lr"] == [0.1, 0.2]
+    with pytest.raises(UnknownIdError, match="holds no run, task, workflow or campaign"):
+        flowprov.diff(first, second[1:])
+    for name in ("one", "two"):
+        with flowprov.campaign(campaign_id=f"{name}-nightly"), flowprov.workflow(name):
+            pass
+    with pytest.raises(UnknownIdError, match="'nightly' may mean campaign one-nightly"):
+        flowprov.diff(first, "nightly")
+
+
+def test_a_name_is_meant_before_the_end_of_an_id(buffer: Path) -> None:
+    with flowprov.campaign(campaign_id="of-evaluation"), flowprov.workflow("training"):
+        pass
+    with flowprov.campaign(campaign_id="other"), flowprov.workflow("evaluation", used={"n": 1}):
+        pass
+    assert flowprov.diff("of-evaluation", "evaluation").to_dict()["params"] == {"n": [None, 1]}
+
+
 def test_settings_and_workflows_are_compared(tmp_path: Path) -> None:
     for number, depth in enumerate((1, 2)):
         flowprov.configure(

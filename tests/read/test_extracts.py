@@ -121,7 +121,7 @@ def test_metrics_and_differences_are_read_from_files_alone(
     expected = flowprov.metrics(tmp_path)
     runs = list(flowprov.runs(tmp_path)["run_id"])
     task = str(flowprov.read_buffer(tmp_path, campaign_id="campaign-000")["task_id"].dropna().iloc[7])
-    pairs = [(runs[0], runs[3]), (task, runs[1])]
+    pairs = [(runs[0], runs[3]), (task, runs[1]), (task[-12:], runs[1][-12:])]
     differences = [flowprov.diff(a, b, tmp_path).to_dict() for a, b in pairs]
     writer = ParquetWriter()
     for campaign in ("campaign-000", "campaign-001"):

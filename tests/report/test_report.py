@@ -18,6 +18,7 @@ from flowprov.read.questions import run_table
 from flowprov.report.collect import collect
 from flowprov.report.page import to_html, to_markdown
 from flowprov.report.parts import Report
+from flowprov.report.text import short_id
 from tests.cli.support import flowprov, start_endless
 from tests.report.buffers import IMAGE, Page, record
 from tests.support import run
@@ -200,6 +201,14 @@ def test_what_is_not_there_is_said_with_what_is(buffer: Path, tmp_path: Path) ->
         collect(source=buffer, metric="val_los")
     with pytest.raises(JournalError, match="holds no journal"):
         collect(source=tmp_path)
+
+
+def test_a_run_is_found_by_the_short_id_that_the_report_shows(buffer: Path, report: Report) -> None:
+    run_id = str(run_table(buffer)[1]["run_id"])
+    assert short_id(run_id) in to_markdown(report)
+    assert collect([short_id(run_id)], buffer).title == collect([run_id], buffer).title
+    found = flowprov("diff", short_id(run_id), run_id, "--source", buffer, cwd=buffer)
+    assert "nothing that is recorded of them differs" in found.out
 
 
 def test_the_command_writes_a_page_or_prints_a_card(buffer: Path, tmp_path: Path) -> None:

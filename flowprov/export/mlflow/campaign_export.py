@@ -41,7 +41,7 @@ def export_campaigns(
     source
         As for :func:`flowprov.runs`.
     campaigns
-        Ids, beginnings of ids that fit only one, or names; by default all.
+        Ids, beginnings or ends of ids that fit only one, or names; by default all.
     upload_bytes
         Files of at most so many bytes that runs generated are uploaded; 0 uploads none.
 

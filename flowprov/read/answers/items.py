@@ -1,7 +1,7 @@
 """Find what a person means by an id: a run, a task, a workflow or a campaign.
 
-Flows in: the contents of campaigns, and an id, its beginning, or a name. Flows out: one item, with all that a
-comparison asks of it.
+Flows in: the contents of campaigns, and an id, its beginning or end, or a name. Flows out: one item, with
+all that a comparison asks of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from flowprov.errors import UnknownIdError
+from flowprov.ids import is_end_of
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import Run, TaskTree, worst
 from flowprov.read.answers.series import Value, values_of
@@ -95,7 +96,7 @@ class Item(msgspec.Struct):
 
 
 def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
-    """Return the item with an id, with an id that begins so, or with a name.
+    """Return the item with an id, with an id that begins or ends so, or with a name.
 
     Raises
     ------
@@ -112,18 +113,21 @@ def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
 
 
 def find_items(found: Iterable[Contents], wanted: str) -> list[Item]:
-    """Return the item with an id; else those with an id that begins so, or with a name.
+    """Return the item with an id; else those with an id that begins so, or with a name; else that ends so.
 
     What is a run and a task or workflow, too, counts once, as a run: it knows what was measured.
     """
     matches: dict[str, Item] = {}
+    ending: dict[str, Item] = {}
     for contents in found:
         for item in _items_of(contents):
             if item.id == wanted:
                 return [item]
             if item.id.startswith(wanted) or item.name == wanted:
                 matches.setdefault(item.id, item)
-    return list(matches.values())
+            elif is_end_of(wanted, item.id):
+                ending.setdefault(item.id, item)
+    return list((matches or ending).values())
 
 
 def describe_several(wanted: str, matches: Sequence[Item]) -> str:
