@@ -1,8 +1,8 @@
 """Run an unchanged script inside a workflow.
 
 Flows in: a script or a module, and its arguments. Flows out: what the script does, its exit status, and a
-workflow with the arguments, the exit status and the end of the output. The script runs in this process, as
-``__main__``, so what it decorates is inside the workflow.
+workflow with the arguments (those that have a name by it, too), the exit status and the end of the output.
+The script runs in this process, as ``__main__``, so what it decorates is inside the workflow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 from flowprov.capture.workflow import workflow
 from flowprov.errors import UsageError
+from flowprov.runtime import runtime
+from flowprov.values.arguments import named_arguments
 
 _MAX_LINES, _MAX_LENGTH = 20, 200  # of the output that is recorded
 _CTRL_C = 130  # as a shell says it
@@ -72,6 +74,9 @@ def run_module(module: str, arguments: Sequence[str], *, name: str | None = None
 
 def _run(body: Callable[[], object], name: str, used: dict[str, Any]) -> int:
     """Run something in a workflow, and end as the interpreter would; return the exit status."""
+    runtime.get()  # from here on the settings say which names mean a secret
+    if named := named_arguments(used["arguments"]):
+        used["args"] = named
     output = _OutputEnd()
     error: BaseException | None = None
     opened = workflow(name, used=used, subtype="script").start()

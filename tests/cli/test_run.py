@@ -76,7 +76,9 @@ def test_a_script_is_recorded_with_arguments_status_and_output(scripts: Path) ->
     assert (result.status, result.out, result.err) == (0, "step 0\nstep 2\nstep 4\n", "done\n")
     (row,) = workflows(scripts)
     assert (row["name"], row["status"], row["subtype"]) == ("train", "FINISHED", "script")
-    assert row["used"] == {"script": "code/train.py", "arguments": ["--lr", "0.1"]}
+    assert row["used"] == {
+        "script": "code/train.py", "arguments": ["--lr", "0.1"], "args": {"lr": 0.1},
+    }  # fmt: skip
     assert row["generated"] == {"exit_status": 0, "output": ["step 0", "step 2", "step 4", "done"]}
     rows = package.read_buffer(scripts / "flowprov_buffer", return_df=False)
     assert sum(one["activity_id"] == "step" for one in rows) == 3
@@ -134,7 +136,8 @@ def test_a_module_is_run_as_python_does_and_the_workflow_may_be_named(scripts: P
     result = flowprov("run", "--name", "tooling", "-m", "package.tool", "--x", "1", cwd=scripts)
     assert result.out == "['--x', '1'] __main__ package\n"
     (row,) = workflows(scripts)
-    assert (row["name"], row["used"]) == ("tooling", {"module": "package.tool", "arguments": ["--x", "1"]})
+    assert row["name"] == "tooling"
+    assert row["used"] == {"module": "package.tool", "arguments": ["--x", "1"], "args": {"x": 1}}
 
 
 def test_settings_of_the_command_hold_for_the_script(scripts: Path) -> None:
@@ -149,6 +152,32 @@ def test_secrets_in_arguments_and_output_are_concealed(tmp_path: Path) -> None:
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
     assert b"exit_status" in content
     assert b"correct-horse" not in content
+
+
+def test_arguments_that_have_a_name_are_parameters_by_which_runs_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text("print('no word of flowprov')")
+    for lr in ("0.5", "0.25"):
+        flowprov("run", "plain.py", "--lr", lr, "--amp", "model.layers=2", cwd=tmp_path)
+    runs = package.runs(tmp_path / "flowprov_buffer").sort_values("params.args.lr")
+    assert list(runs["params.args.lr"]) == [0.25, 0.5]
+    assert runs["params.args.amp"].all()
+    assert list(runs["params.args.model.layers"]) == [2, 2]
+    shown = flowprov("runs", "--where", "params.args.lr < 0.3", "--columns", "args.lr", cwd=tmp_path)
+    assert shown.out.split() == ["args.lr", "0.25"]
+    first, second = runs["run_id"]
+    found = package.diff(first, second, tmp_path / "flowprov_buffer").to_dict()["params"]
+    assert found["args.lr"] == [0.25, 0.5]
+
+
+def test_secrets_in_named_arguments_are_concealed_by_the_rules_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "script.py").touch()
+    (tmp_path / "settings.yaml").write_text("privacy:\n  names: [plan]\ninstrumentation: {}\n")
+    line = "--plan hunter-1 -plan a=hunter-2 --password=hunter-3 token=hunter-4 --pin 77777 --lr 0.5"
+    flowprov("run", "script.py", *line.split(), cwd=tmp_path)
+    content = b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
+    assert b'"lr":0.5' in content
+    assert b"hunter-" not in content
+    assert b"77777" not in content
 
 
 @pytest.mark.parametrize(

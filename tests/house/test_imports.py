@@ -170,7 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"display", "errors", "journal", "read", "records", "version", "versioning"},
     "ui": {"display", "errors", "read", "records", "report"},
     "plan": {"settings"},
-    "script_run": {"capture", "errors"},
+    "script_run": {"capture", "errors", "runtime", "values"},
     "cli": {
         "contents",
         "display",
