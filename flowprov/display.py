@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 TRACEBACK = "flowprov_traceback"
 """The attribute of a log record with the text of a traceback, in place of the exception itself."""
+IN_LINES = "flowprov_in_lines"
+"""The attribute of a log record whose line breaks are ours."""
 
 
 def printable(text: str) -> str:
     """Return a text as one line, with line breaks, control characters and bidi marks escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() and char != "\\" else repr(char)[1:-1] for char in text)
 
 
 def printable_lines(text: str) -> str:
@@ -79,7 +83,8 @@ class EscapingFilter:
         except Exception:  # a message that does not fit its arguments: the handler reports that
             return True
         if not message.isprintable():
-            record.msg, record.args = printable(message), ()
+            shown_lines = printable_lines if getattr(record, IN_LINES, False) else printable
+            record.msg, record.args = shown_lines(message), ()
         if (shown := record.__dict__.get(TRACEBACK)) is not None:
             record.exc_text = "\n".join(f"  {printable(line)}" for line in str(shown).split("\n"))
         elif record.exc_info and record.exc_info[1] is not None and not record.exc_text:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from flowprov.asynchronous import came_from_outside
-from flowprov.display import TRACEBACK, EscapingFilter
+from flowprov.display import IN_LINES, TRACEBACK, EscapingFilter
 from flowprov.values.redaction import redactor
 
 try:
@@ -113,11 +113,24 @@ def pass_on(error: BaseException) -> None:
         raise error
 
 
-def warn_once(key: str, message: str, *arguments: object, error: BaseException | None = None) -> None:
+def warn_once(
+    key: str, message: str, *arguments: object, error: BaseException | None = None, in_lines: bool = False
+) -> None:
     """Log a warning for a person, once per process and key, without secrets.
 
     What could not be said, as the stack or the memory was exhausted or a log handler raised, is said the next
     time. A log handler that keeps raising is given up.
+
+    Parameters
+    ----------
+    key
+        What is said once.
+    message, *arguments
+        What is said. What it quotes is escaped.
+    error
+        The exception whose traceback is shown.
+    in_lines
+        Whether the line breaks are ours, as whatever is quoted has none any more.
     """
     with _lock:
         if key in _warned:  # or it is being said: a log handler may come here, too
@@ -127,10 +140,11 @@ def warn_once(key: str, message: str, *arguments: object, error: BaseException |
     try:
         text = redactor().text(message % arguments if arguments else message)
         shown = None if error is None else _traceback_of(error)
+        extra: dict[str, object] = {IN_LINES: True} if in_lines else {}
         if shown is None:
-            logger.warning("%s", text, exc_info=error)
+            logger.warning("%s", text, exc_info=error, extra=extra)
         else:
-            logger.warning("%s", text, extra={TRACEBACK: shown})
+            logger.warning("%s", text, extra={**extra, TRACEBACK: shown})
         said = True
     except Exception as failure:  # a broken log handler of the program must not become an internal error
         pass_on(failure)

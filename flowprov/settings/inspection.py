@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,9 +55,7 @@ def inspect_settings(
     settings: Settings | None = None
     with contextlib.suppress(SettingsError):  # the problems hold what it says
         settings = checker.settings(folder)
-    notes = [
-        f'{name}: flowprov reads no such variable; did you mean "{meant}"?' for name, meant in slips(environ)
-    ]
+    notes = list(_slip_notes(environ))
     for finding in findings(checker.valid_part()):
         location, hint = checker.locations.of(finding.path), finding.mend
         if any(map(problems.touch, (finding.path, *finding.because_of))):
@@ -69,9 +67,20 @@ def inspect_settings(
     return Inspection(settings, problems, notes)
 
 
+def _slip_notes(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what there is to say of variables that are nearly those of flowprov."""
+    for name, meant in slips(environ):
+        yield f'{name}: flowprov reads no such variable; did you mean "{meant}"?'
+
+
 def warn_of_findings(settings: Settings) -> None:
-    """Say once what the rules across keys find, in a program that records: they stop nothing there."""
+    """Say once, in a program that records, which variables nobody reads and what the rules across keys find.
+
+    They stop nothing there.
+    """
     with guard.guarded("checking the settings"):
+        for note in _slip_notes(os.environ):
+            guard.warn_once(note, "flowprov: %s", note)
         for finding in findings(settings):
             if finding.is_problem and not finding.said_elsewhere:
                 key = join_path(finding.path)

@@ -15,7 +15,7 @@ from flowprov import guard
 from flowprov.errors import SettingsError
 from flowprov.settings.locations import GIVEN_SETTINGS
 from flowprov.settings.origins import Origins
-from flowprov.settings.ownership import begins_with_mark, ownership
+from flowprov.settings.ownership import Ownership, begins_with_mark, ownership
 from flowprov.settings.paths import expand_variables
 from flowprov.settings.profiles import chosen_profile, names_profile, set_by_hand
 from flowprov.settings.report import (
@@ -34,6 +34,7 @@ from flowprov.settings.yaml_text import MAX_TEXT, parse_value
 
 PATH_VARIABLE = "FLOWPROV_SETTINGS_PATH"
 FILE_NAME = "settings.yaml"
+_MAX_SAID = 9  # lines of a warning about a file that may be another program's
 
 
 def load_settings(
@@ -180,7 +181,7 @@ def _local_file(problems: Problems, environ: Mapping[str, str], folder: Path | N
     owner = _owner(content)
     if owner is None:
         return None
-    if owner == "likely":
+    if owner != "marked":
         try:
             alone = Problems()
             layer = _file_layer(content, path, alone)
@@ -194,12 +195,12 @@ def _local_file(problems: Problems, environ: Mapping[str, str], folder: Path | N
 def is_used(path: str) -> bool:
     """Whether a file would be used as ``settings.yaml`` of the current folder, if all in it is valid."""
     try:
-        return _owner(read_file(path)) is not None
+        return _owner(read_file(path)) in ("marked", "likely")
     except (OSError, ValueError):
         return False
 
 
-def _owner(content: bytes) -> str | None:
+def _owner(content: bytes) -> Ownership:
     """Return how sure it is that a file in the current folder is flowprov's."""
     encoding = other_encoding(content)
     text = content[:MAX_TEXT].decode(encoding or "utf-8-sig", "replace").lstrip("\ufeff")
@@ -209,13 +210,17 @@ def _owner(content: bytes) -> str | None:
 
 
 def _say_ignored(path: str, error: SettingsError) -> None:
+    lines = str(error).splitlines()
+    if len(lines) > _MAX_SAID:
+        lines[_MAX_SAID - 1 :] = ["  and more, which flowprov settings validate lists"]
     guard.warn_once(
         f"ignored {path}",
-        "flowprov does not use %s. Its keys are those of flowprov's settings, but not all of it is valid for "
-        "them, so it may be another program's. If it is flowprov's, write \"flowprov: 1\" as its first line, "
-        "and mend this: %s",
+        "flowprov does not use %s. It looks like flowprov's settings, but not all of it is valid for them: "
+        "it may be another program's. If it is flowprov's, write \"flowprov: 1\" as its first line, and mend "
+        "this: %s",
         escape(path),
-        error,
+        "\n".join(lines),
+        in_lines=True,  # an error escapes each of its lines
     )
 
 

@@ -1,7 +1,8 @@
 """Whose a ``settings.yaml`` in the current folder is: other programs have a file of that name too.
 
 Flows in: its text. Flows out: how sure it is that it is flowprov's. A file that says so has to be right. One
-that only looks like it is used if all of it is valid, and left alone otherwise.
+that only looks like it is used if all of it is valid, and left alone otherwise, which is said. That holds for
+one with a slip in a key, too: its other keys may be those of another program.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from typing import Literal, TypeAlias
 
 import yaml
 
+from flowprov.settings.report import closest
 from flowprov.settings.schema import Settings
 from flowprov.settings.sources import PROFILE_KEY, VERSION_KEY
 from flowprov.settings.yaml_text import YAML_ERRORS, parse_within_limits
 
-Ownership: TypeAlias = Literal["marked", "likely"] | None
+Ownership: TypeAlias = Literal["marked", "likely", "slip"] | None
 
+_CLOSE = 0.85
+# Sections that hardly any other program has.
+_CHARACTERISTIC = frozenset({"instrumentation", "telemetry_capture"})
+_HAS_CHARACTERISTIC = re.compile(rf"""^['"]?(?:{"|".join(sorted(_CHARACTERISTIC))})['"]?\s*:""", re.MULTILINE)
 # A version is a word. A mapping below the key, or nothing, is a section of another program's file.
 _BEGINS_WITH_MARK = re.compile(rf"""['"]?{VERSION_KEY}['"]?\s*:\s*[^\s{{\[#&*|>!]""")
 
@@ -29,24 +35,30 @@ def ownership(text: str) -> Ownership:
     -------
     str or None
         ``marked`` if the first key is the version key, with a version. ``likely`` if there are keys, and all
-        of them are keys of flowprov's settings. None for the file of another program, and for what is no YAML
-        and has no mark.
+        of them are keys of flowprov's settings. ``slip`` if others are among them, and one of flowprov's is
+        characteristic of it, or each of the others is nearly one of flowprov's. None for the file of another
+        program, and for what is no YAML and has no mark.
     """
     if begins_with_mark(text):
         return "marked"
     known_keys = {*Settings.key_names(), VERSION_KEY, PROFILE_KEY}
-    count = 0
+    has_characteristic = _HAS_CHARACTERISTIC.search(text) is not None
+    count = unknown = 0
     try:
         for key, value in _top_level_items(text):
             is_version = key == VERSION_KEY
-            if key not in known_keys or (is_version and not isinstance(value, yaml.ScalarEvent)):
+            if is_version and not isinstance(value, yaml.ScalarEvent):
                 return None
             if is_version and not count:
                 return "marked"
+            if key not in known_keys:
+                unknown += 1
+                if not has_characteristic and (key is None or not closest(key, known_keys, cutoff=_CLOSE)):
+                    return None
             count += 1
     except YAML_ERRORS:
         return None
-    return "likely" if count else None
+    return "slip" if unknown else "likely" if count else None
 
 
 def _top_level_items(text: str) -> Iterator[tuple[str | None, yaml.NodeEvent]]:

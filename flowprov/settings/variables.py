@@ -57,10 +57,14 @@ def variable_of(path: Iterable[str]) -> str:
 
 
 def slips(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield variables that flowprov does not read, each with the one that it probably means."""
+    """Yield variables that flowprov does not read, each with the one that it probably means.
+
+    An empty one counts as not set.
+    """
     known = {name.lower(): name for name in (*_OTHERS, *map(variable_of, all_paths()))}
-    for name in environ:
-        if name.startswith(_PREFIX) and not name.startswith(ENVIRONMENT_PREFIX) and name.lower() not in known:
+    for name, value in environ.items():
+        is_ours = name.startswith(ENVIRONMENT_PREFIX) or name.lower() in known
+        if name.startswith(_PREFIX) and not is_ours and value.strip():
             meant = closest(name, known, cutoff=_CLOSE)
             if meant is not None:
                 yield name, known[meant]

@@ -45,7 +45,7 @@ seconds, sizes in bytes."""
 _MARK = """\
 Marks this file as flowprov's, because other programs have a settings.yaml too. Keep it as the first key. A
 file ./settings.yaml without it is used only if every line of it is valid here; else it is left alone, and
-that is said."""
+that is said if it looks like flowprov's."""
 
 
 def delivered_yaml() -> str:

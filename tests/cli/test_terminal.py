@@ -209,6 +209,22 @@ def test_texts_of_any_language_are_shown_as_they_are(text: str) -> None:
     assert printable_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
 
 
+def test_of_a_text_only_what_steers_a_terminal_is_escaped() -> None:
+    assert printable('flowprov\'s "x"\n\x1b[2J\\n') == r"""flowprov's "x"\n\x1b[2J\\n"""
+
+
+def test_a_warning_of_several_lines_is_shown_in_lines_that_are_escaped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = SettingsError('1 problem:\n  it\'s "x"\x1b[2J')
+    guard.warn_once("several lines", "flowprov's settings: %s", error, in_lines=True)
+    guard.warn_once("one line", "flowprov's settings: %s", 'a\n"b"')
+    assert [record.getMessage() for record in caplog.records] == [
+        "flowprov's settings: 1 problem:\n  it's \"x\"\\x1b[2J",
+        'flowprov\'s settings: a\\n"b"',
+    ]
+
+
 def test_escaped_json_is_the_same_json() -> None:
     text = "".join(map(chr, (*range(0x3000), 0xE000, 0xFEFF, 0x1F600, 0xE0001)))
     escaped = printable_json(json.dumps(text, ensure_ascii=False))

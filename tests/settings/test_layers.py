@@ -94,6 +94,51 @@ def test_a_file_of_another_program_in_the_current_folder_is_ignored(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("instrumentaton: {}\n", ':1: instrumentaton: unknown key; did you mean "instrumentation"?'),
+        (
+            "instrumentation: {}\ntelemetry_captur: {}\n",
+            ':2: telemetry_captur: unknown key; did you mean "telemetry_capture"?',
+        ),
+        ("journal: {}\nprivcy: {}\n", ':2: privcy: unknown key; did you mean "privacy"?'),
+        ("debug: true\n'telemetry_capture': {}\n", ":1: debug: unknown key; the keys here are "),
+    ],
+)
+def test_a_slip_in_a_key_of_a_file_that_looks_like_flowprovs_stops_nothing_and_is_said_once(
+    tmp_path: Path, text: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, text)
+    assert load(cwd=tmp_path) == load({}, cwd=tmp_path)
+    load(cwd=tmp_path)
+    (record,) = caplog.records
+    first, second = record.getMessage().splitlines()
+    assert first.startswith(f"flowprov does not use {path}. It looks like flowprov's settings")
+    assert first.endswith("mend this: 1 problem in the settings:")
+    assert second.startswith(f"  {path}{said}")
+
+
+@pytest.mark.parametrize("text", [*FOREIGN_FILES, "flowprov:\n  a: 1\ninstrumentation: {}", "policy: 1"])
+def test_of_a_file_that_looks_like_another_programs_nothing_is_said(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, text)
+    load(cwd=tmp_path)
+    assert not caplog.records
+
+
+def test_of_a_file_in_which_much_is_wrong_a_part_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "instrumentation: {}\n" + "".join(f"key_{n}: 1\n" for n in range(50)))
+    load(cwd=tmp_path)
+    lines = caplog.records[0].getMessage().splitlines()
+    assert lines[0].endswith("mend this: 50 problems in the settings:")
+    assert lines[1].startswith(f"  {path}:2: key_0: unknown key")
+    assert (len(lines), lines[-1]) == (9, "  and more, which flowprov settings validate lists")
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"flowprov: 1\njournal: [",

@@ -119,12 +119,28 @@ def test_a_variable_that_is_nearly_one_of_flowprovs_is_a_note() -> None:
         "FLOWPROV_HOME": "theirs",
         "FLOWPROV_TEST_REDIS_URI": "theirs",
         "FLOWPROV_DISABLED": "",
+        "FLOWPROV_SETTING_PATH": "",
         "FLOWPROV__JOURNAL__SYNC": "off",
     }
     assert inspect({}, **environ).notes == [
         'FLOWPROV_PROFIL: flowprov reads no such variable; did you mean "FLOWPROV_PROFILE"?',
         'FLOWPROV_JOURNAL__PATH: flowprov reads no such variable; did you mean "FLOWPROV__JOURNAL__PATH"?',
     ]
+
+
+def test_a_program_is_told_once_of_a_variable_that_is_nearly_one_of_flowprovs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLOWPROV_SETTINGS", "nope.yaml")
+    monkeypatch.setenv("FLOWPROV_HOME", "theirs")
+    for _ in range(2):
+        flowprov.configure(journal={"path": str(tmp_path)})
+    with flowprov.workflow("W"):
+        pass
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        'flowprov: FLOWPROV_SETTINGS: flowprov reads no such variable; did you mean "FLOWPROV_SETTINGS_PATH"?'
+    )
 
 
 def test_a_rule_says_nothing_about_a_key_that_is_wrong_by_itself() -> None:
