@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from difflib import get_close_matches
+from collections.abc import Mapping
 from keyword import iskeyword
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -25,30 +25,17 @@ from flowprov.errors import FlowprovError
 from flowprov.version import __version__
 
 _CTRL_C = 130  # as a shell says it
-_MAX_NAME = 50  # characters of a name that is compared with those of commands
 
 
 class CommandGroup(LazyGroup):
     """Finds commands by their names, and prints what goes wrong as one message, without a traceback."""
 
     commands_by_name = COMMANDS
+    meant: ClassVar[Mapping[str, str]] = {"metrics": 'flowprov query "select * from metrics"'}
 
     def function_name(self, cmd_name: str) -> str:
         """Return the name of the function of a command."""
         return f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of a call, or say which ones have a similar name."""
-        name = args[0][:_MAX_NAME]  # click takes it out of the list if it looks like an option
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = get_close_matches(name, COMMANDS)
-            if not near or "Did you mean" in error.message:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {' or '.join(near)}?", ctx) from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands and options that begin so; no command is imported for that."""

@@ -13,9 +13,10 @@ import click
 
 from flowprov.cli.commands import CommandInfo
 from flowprov.cli.debug import add_debug
+from flowprov.cli.suggestions import SuggestingGroup
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """Finds commands by their names.
 
     Attributes

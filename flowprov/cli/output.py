@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -22,12 +23,14 @@ from flowprov.cli.completion import complete_campaigns, complete_files
 from flowprov.cli.tables import COLUMN_GAP, shown_width
 from flowprov.cli.terminal import write
 from flowprov.display import printable, printable_json
-from flowprov.errors import FlowprovError
+from flowprov.errors import FlowprovError, SettingsError
 
 if TYPE_CHECKING:
     from flowprov.records import Campaign
 
 _MAX_LINE = 4_000  # characters of a line for people
+_OVERRIDE = re.compile(r"^  override: ", re.MULTILINE)
+_PROFILE_OVERRIDE = re.compile(r"^  override: profile: ", re.MULTILINE)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,7 +47,14 @@ class Failure(click.ClickException):
     exit_code = 2
 
     def __init__(self, reason: FlowprovError | str) -> None:
-        super().__init__(printable(reason) if isinstance(reason, str) else str(reason))
+        text = printable(reason) if isinstance(reason, str) else str(reason)
+        super().__init__(_with_options(text) if isinstance(reason, SettingsError) else text)
+
+
+def _with_options(report: str) -> str:
+    """Return a report on settings in which overrides have the names of the options that give them here."""
+    report = _PROFILE_OVERRIDE.sub("  --profile: ", report)
+    return _OVERRIDE.sub("  --set ", report)
 
 
 def campaign_option(command: _Command) -> _Command:

@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 import msgspec
 
 from flowprov.cli.completion import complete_profiles
 from flowprov.cli.output import Failure, print_all, print_json, print_lines, table
+from flowprov.cli.suggestions import SuggestingGroup
 from flowprov.cli.tables import fit_columns
 from flowprov.errors import SettingsError
 from flowprov.settings import Settings, load_settings, parse_assignment
@@ -33,7 +34,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _EXPERT = "expert"
 
 
-@click.group()
+class _SettingsGroup(SuggestingGroup):
+    meant: ClassVar[Mapping[str, str]] = {"check": "validate"}
+
+
+@click.group(cls=_SettingsGroup)
 def settings() -> None:
     """Write, show, check and explain settings.
 

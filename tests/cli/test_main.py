@@ -180,6 +180,22 @@ def test_a_command_that_is_not_there_has_the_nearest_named() -> None:
         assert result.stderr.rstrip().endswith(said)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (("metrics",), 'flowprov query "select * from metrics"'),
+        (("settings", "check"), "validate"),
+        (("export", "trase"), "trace"),
+    ],
+)
+def test_a_name_that_is_no_command_leads_to_what_serves_its_purpose(
+    typed: tuple[str, ...], meant: str
+) -> None:
+    result = CliRunner().invoke(main, typed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.rstrip().endswith(f"No such command {typed[-1]!r}. Did you mean {meant}?")
+
+
 def test_a_command_that_looks_like_an_option_is_named_as_none(tmp_path: Path) -> None:
     result = flowprov("--", "-01a2", cwd=tmp_path)
     assert result.status == 2

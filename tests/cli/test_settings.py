@@ -189,6 +189,19 @@ def test_validate_reports_everything_at_once_with_status_2(
     assert json.loads(result.stdout)["valid"] is False
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("settings", "validate", "--profile", "gpu"), '--profile: found "gpu", expected one of cpu_only'),
+        (("settings", "show", "--set", "privacy.redact=3"), "--set privacy.redact: found 3, expected true"),
+        (("--set", "journal.hartbeat=3", "ls"), "--set journal.hartbeat: unknown key"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_reported_by_its_name(arguments: tuple[str, ...], said: str) -> None:
+    report = call(*arguments, status=2).stderr
+    assert report.startswith(f"Error: 1 problem in the settings:\n  {said}")
+
+
 def test_validate_says_what_it_checked_and_notes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("settings", "validate").stdout == "the defaults: nothing is wrong; the profile is cpu_only\n"
     (folder / "mine.yaml").write_text("sinks: {redis: {maxlen: 3}}\n")
