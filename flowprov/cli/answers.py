@@ -177,8 +177,8 @@ def diff(
     """Show what differs between two runs, tasks, workflows or campaigns.
 
     A and B are ids, beginnings or ends of ids that fit only one, or names that only one has. How they
-    ended, parameters, settings, code, environment, the artifacts that were used, metrics, the last weights and
-    durations are compared; with --phases, what the steps are made of, too.
+    ended, parameters, settings, code, environment, the artifacts that were used, metrics, the last weights
+    and durations are compared; with --phases, what the steps are made of, too.
     """
     with progress("reading"):
         found = compare(a, b, sources or default, forwards=forwards).beyond(tolerance)
