@@ -22,7 +22,7 @@ from flowprov.read.automatic_compaction import compact_folder
 from flowprov.read.campaign_names import campaign_of, find_campaign
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_writer import ParquetWriter
-from flowprov.read.source import Source
+from flowprov.read.source import Source, buffer_to_change
 
 
 @click.command()
@@ -56,7 +56,7 @@ def compact(
         os.nice(19)
         compact_folder(Path(str(source)))
         return
-    place = Source(source or default)
+    place = Source(source or buffer_to_change(default, "--source "))
     if place.is_server:
         raise Failure(
             "flowprov compact takes a buffer folder: on a server there are no files to write beside"

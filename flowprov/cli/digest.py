@@ -24,7 +24,7 @@ from flowprov.journal.format import SUFFIX
 from flowprov.journal.liveness import host_name
 from flowprov.read.artifacts.catalog import Sighting
 from flowprov.read.artifacts.pending import find_pending, read_pending
-from flowprov.read.source import Source, default_folder
+from flowprov.read.source import Source, buffer_to_change
 from flowprov.records import encode
 from flowprov.runtime.launch import identity
 from flowprov.settings import load_settings
@@ -44,10 +44,11 @@ def digest(default: str | None, source: str | None, campaign: str | None, *, as_
     before they were read. What changed since then is recorded as changed. Exit status 1: some are left, as
     their program still runs, or as they lie on another machine.
     """
-    place = Source(source or default)
+    chosen = source or str(buffer_to_change(default, ""))
+    place = Source(chosen)
     if place.is_server or place.is_part():
         raise Failure("flowprov digest takes a buffer folder: it writes into it")
-    buffer = Path(source or default or default_folder())
+    buffer = Path(chosen)
     reading = Reading(weights=load_settings().artifacts.weights)
     counts: Counter[str] = Counter()
     journals: dict[str, Journal] = {}

@@ -18,7 +18,7 @@ from flowprov.cli.commands import COMMANDS, help_page
 from flowprov.cli.completion import complete_files
 from flowprov.cli.debug import is_debug, set_debug
 from flowprov.cli.lazy_group import LazyGroup
-from flowprov.cli.output import Failure, print_lines
+from flowprov.cli.output import Failure, print_lines, warnings_once
 from flowprov.cli.terminal import OutputError, end_line
 from flowprov.display import printable_lines
 from flowprov.errors import FlowprovError
@@ -60,7 +60,8 @@ class CommandGroup(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Call a command."""
         try:
-            return super().invoke(ctx)
+            with warnings_once():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             end_line(sys.stderr)
             sys.exit(_CTRL_C)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +57,26 @@ def _with_options(report: str) -> str:
     """Return a report on settings in which overrides have the names of the options that give them here."""
     report = _PROFILE_OVERRIDE.sub("  --profile: ", report)
     return _OVERRIDE.sub("  --set ", report)
+
+
+@contextmanager
+def warnings_once() -> Iterator[None]:
+    """Create a context in which a warning is said once, however often a command reads the same source."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in said and not record.exc_info:
+            return False
+        said.add(message)
+        return True
+
+    logger = logging.getLogger("flowprov")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def campaign_option(command: _Command) -> _Command:

@@ -27,7 +27,7 @@ from flowprov.read import digest_file, merged_file
 from flowprov.read.campaign_names import campaign_of, find_campaign
 from flowprov.read.grouping import by_campaign
 from flowprov.read.parquet_files import parquet_path
-from flowprov.read.source import Source
+from flowprov.read.source import Source, buffer_to_change
 from flowprov.read.verify import verify
 
 _MAX_LISTED = 20
@@ -62,7 +62,8 @@ def rm(
     the settings, is left and said; then the exit status is 1. Of MLflow it is asked whether it holds the
     runs.
     """
-    place = Source(source or context.obj)
+    folder = source or str(buffer_to_change(context.obj, "--source "))
+    place = Source(folder)
     if place.is_server or place.is_part():
         raise Failure("flowprov rm takes a buffer folder or a campaign folder")
     if not campaigns and older_than is None and keep is None:
@@ -71,7 +72,7 @@ def rm(
     named = [find_campaign(groups, one, str(place)) for one in campaigns]
     chosen = list(dict.fromkeys(named)) if campaigns else list(groups)
     chosen = _narrowed(groups, chosen, older_than, keep)
-    refused = {} if force else dict(_refusals(context, groups, chosen, source))
+    refused = {} if force else dict(_refusals(context, groups, chosen, folder))
     for name, reason in refused.items():
         print_lines(f"{_title(groups[name])} {reason}; --force removes it", to_stderr=True)
     chosen = [name for name in chosen if name not in refused]
@@ -99,19 +100,19 @@ def _narrowed(
 
 
 def _refusals(
-    context: click.Context, groups: Mapping[str, _Journals], chosen: Sequence[str], source: str | None
+    context: click.Context, groups: Mapping[str, _Journals], chosen: Sequence[str], folder: str
 ) -> Iterator[tuple[str, str]]:
     with closing(open_probes(context, (), from_server=False)) as probes:
         for name in chosen:
             if any(journal.alive for journal in groups[name]):
                 yield name, "still runs"
-            elif any(probes) and _is_waiting(source or context.obj, name, probes):
+            elif any(probes) and _is_waiting(folder, name, probes):
                 yield name, "is not delivered"
 
 
-def _is_waiting(source: str | None, campaign_id: str, probes: Probes) -> bool:
+def _is_waiting(folder: str, campaign_id: str, probes: Probes) -> bool:
     """Whether a sink does not hold all of a campaign, or cannot be asked."""
-    result = verify(source, campaign_id=campaign_id, sinks=probes.lines, run_sinks=probes.runs)
+    result = verify(folder, campaign_id=campaign_id, sinks=probes.lines, run_sinks=probes.runs)
     return bool(result.undelivered)
 
 

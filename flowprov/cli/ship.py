@@ -16,6 +16,7 @@ import click
 from flowprov.cli.output import Failure, print_json, print_lines
 from flowprov.cli.terminal import is_terminal
 from flowprov.read.automatic_compaction import compact_folder
+from flowprov.read.source import buffer_to_change
 from flowprov.settings import Settings, load_settings, parse_assignment, redact_source, settings_from_json
 from flowprov.shipping.retries import silence_stamina
 from flowprov.shipping.service import ShipmentThread, follow_buffer, start_shipments
@@ -78,10 +79,7 @@ def ship(
         raise Failure(
             "there is no sink: give --to URI, or set sinks.redis.uri, sinks.mongodb.uri or sinks.mlflow.uri"
         )
-    folder = Path(source or settings.journal.path).absolute()
-    if not folder.exists():
-        name = redact_source(source) if source else folder
-        raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
+    folder = _folder(source, settings)
     if not following:
         status = deliver(folder, targets, settings, as_json=as_json)
         if status == 0 and settings.journal.compact != "off":
@@ -98,6 +96,17 @@ def ship(
     if status == 0 and settings.journal.compact == "always":
         compact_folder(folder)
     sys.exit(status)
+
+
+def _folder(source: str | None, settings: Settings) -> Path:
+    """Return the buffer that is delivered; raise if it does not exist."""
+    if source is None:
+        return buffer_to_change(settings.journal.path, "").absolute()
+    folder = Path(source).absolute()
+    if not folder.exists():
+        name = redact_source(source)
+        raise Failure(f"{name} does not exist: give the buffer folder of the run (its journal.path)")
+    return folder
 
 
 def deliver(folder: Path, uris: Sequence[str], settings: Settings, *, as_json: bool = False) -> int:

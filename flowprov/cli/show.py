@@ -194,12 +194,12 @@ def _item(text: str, default: str | None) -> Item | None:
     UnknownIdError
         If it may be several things, or nothing that is known.
     """
-    if _is_source(text):
+    if _is_source(text) or os.sep in text:
         return None
     try:
-        with progress("reading"):
-            place = Source(default)
-            found = list(all_contents(default, None)) if place.summaries() else []
-    except (FlowprovError, OSError):
+        place = Source(default)
+    except FlowprovError:
         return None  # then the text is taken for a source, and said to be none
-    return find_item(found, text, str(place)) if found and os.sep not in text else None
+    with progress("reading"):
+        found = list(all_contents(default, None)) if place.summaries() else []
+    return find_item(found, text, str(place)) if found else None

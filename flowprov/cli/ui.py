@@ -43,7 +43,7 @@ def ui(default: str | None, folder: str | None, port: int, *, open_browser: bool
     chosen = folder or default
     if chosen is not None and "://" in chosen:
         raise Failure("flowprov ui shows a buffer folder; of a server, flowprov report writes a page")
-    Source(chosen)  # says what is wrong with it
+    Source(chosen).all_paths()  # says what is wrong with it
     try:
         server = Server(Pages(chosen), port)
     except OSError as error:

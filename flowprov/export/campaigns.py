@@ -15,7 +15,7 @@ from flowprov.export.row_stream import RowStream
 from flowprov.journal.summary import JournalSummary
 from flowprov.read.artifacts.catalog import Catalog
 from flowprov.read.campaign_names import campaign_of, find_campaign
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, describe_sources
 from flowprov.read.rows import Row
 from flowprov.records import Campaign, Header
 from flowprov.versioning.pending import finish_pending
@@ -114,6 +114,6 @@ def exported_campaigns(source: Sources, wanted: Sequence[str]) -> list[ExportedC
 
 def _ids(found: Sequence[CampaignSource], wanted: Sequence[str]) -> Iterator[str]:
     groups = {one.campaign_id: one.journals for one in found}
-    places = ", ".join(sorted({str(place) for one in found for place, _ in one.sources}))
+    places = describe_sources(None, found)
     for word in wanted:
         yield find_campaign(groups, word, places)

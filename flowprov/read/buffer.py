@@ -63,7 +63,8 @@ class Buffer:
     Raises
     ------
     JournalError
-        If the path does not exist, or the URI is of a kind that this version cannot read.
+        If the path does not exist, or is a file that is no journal, or the URI is of a kind that this version
+        cannot read. By every method that reads, if the folder cannot be listed.
     MissingExtraError
         If the client library of the server is not installed.
     UnknownIdError

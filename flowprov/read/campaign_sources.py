@@ -111,6 +111,12 @@ def _say_if_slow(found: Iterable[CampaignSource]) -> None:
         )
 
 
+def describe_sources(source: Sources, found: Iterable[CampaignSource]) -> str:
+    """Return the names of the sources that hold some campaigns; if there are none, of all that were given."""
+    names = {str(place) for one in found for place, _ in one.sources}
+    return ", ".join(sorted(names or {str(Source(one)) for one in each_source(source)}))
+
+
 def each_source(source: Sources) -> list[_OneSource]:
     """Return one source or several as a list."""
     if source is None or isinstance(source, (str, os.PathLike)):

@@ -31,7 +31,7 @@ from flowprov.read.artifacts.catalog import Catalog
 from flowprov.read.artifacts.counts import catalog_of
 from flowprov.read.artifacts.resumed_from import resolve_checkpoints
 from flowprov.read.campaign_names import campaign_of
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, size_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, describe_sources, size_of
 from flowprov.read.digest import Digest, create_digest
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.values import as_id
@@ -123,13 +123,14 @@ def metrics(
     chosen = None if names is None else list(names)
     lines: list[Line] = []
     known: dict[str, str | None] = {}
-    for contents in all_runs(source, campaign_id, every_iteration=True):
+    found = campaigns_of(source, campaign_id)
+    for contents in runs_of(found, every_iteration=True):
         if wanted is not None:
             groups = runs_with_attempts(contents, attempts=attempts)
             known.update({group[0].run_id: group[-1].name for group in groups})
         lines += metric_lines(contents, run_id=wanted, names=chosen, attempts=attempts)
     if wanted is not None and wanted not in known:
-        raise UnknownIdError(describe_unknown("run", wanted, "what was read", known))
+        raise UnknownIdError(describe_unknown("run", wanted, describe_sources(source, found), known))
     return answer_frame(lines, METRIC_COLUMNS)
 
 
@@ -188,12 +189,13 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
     wanted = as_id(a) or "", as_id(b) or ""
     finish_pending()
     found, items = campaigns_of(source, None), None
+    where = describe_sources(source, found)
     if found and not forwards:
         compacted = [CompactedCampaign(one.journals, one.digests()) for one in found]
         items = items_in_files(compacted, wanted)
     if items is None:
         contents = contents_of(found)
-        items = [find_item(contents, one, "what was read") for one in wanted]
+        items = [find_item(contents, one, where) for one in wanted]
     theirs = {
         name for item in items for name in (item.contents.campaign.campaign_id, *item.contents.campaign_names)
     }
@@ -202,7 +204,7 @@ def diff(a: str, b: str, source: Sources = None, *, forwards: bool = False) -> D
 
     def read_whole() -> list[Item]:
         contents = contents_of(campaigns)
-        return [find_item(contents, item.id, "what was read") for item in items]
+        return [find_item(contents, item.id, where) for item in items]
 
     return Difference(*items, forwards=forwards, artifacts=artifacts, read_whole=read_whole)
 

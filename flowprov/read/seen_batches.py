@@ -16,9 +16,9 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.contents import Contents
 from flowprov.read.answers.run_search import Run, TaskTree
 from flowprov.read.answers.tables import runs_with_attempts
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, describe_sources
 from flowprov.read.decoding import records_of
-from flowprov.read.questions import all_runs, contents_of
+from flowprov.read.questions import contents_of, runs_of
 from flowprov.read.run_samples import Limit, Samples, SavedCheckpoint, SeenBatch
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Artifact, Batch, Digest, Header, LoaderPass, Task
@@ -46,13 +46,14 @@ def samples(run_id: str, source: Sources = None) -> Samples:
     """
     wanted = as_id(run_id) or ""
     known: dict[str, str | None] = {}
-    for contents in all_runs(source, None):
+    found = campaigns_of(source, None)
+    for contents in runs_of(found):
         for group in runs_with_attempts(contents, attempts=False):
             known[group[0].run_id] = group[-1].name
             if group[0].run_id == wanted:
                 names = contents.campaign_names or (contents.campaign.campaign_id,)
-                return _read(wanted, [one for one in campaigns_of(source, None) if one.campaign_id in names])
-    raise UnknownIdError(describe_unknown("run", wanted, "what was read", known))
+                return _read(wanted, [one for one in found if one.campaign_id in names])
+    raise UnknownIdError(describe_unknown("run", wanted, describe_sources(source, found), known))
 
 
 def _read(run_id: str, campaigns: Sequence[CampaignSource]) -> Samples:

@@ -19,13 +19,14 @@ from pathlib import Path
 
 from flowprov.errors import JournalError, UnknownIdError
 from flowprov.journal import folders
-from flowprov.journal.format import SUFFIX, folder_names, scan_journals
-from flowprov.journal.reader import header_from_path
+from flowprov.journal.format import SUFFIX, find_journals, folder_names, scan_journals
+from flowprov.journal.reader import header_from_path, read_head
 from flowprov.journal.summary import JournalSummary, summarize
 from flowprov.read.digest import Digest
 from flowprov.read.grouping import by_campaign, choose_campaign, without_copies
 from flowprov.read.mirror import Mirror
 from flowprov.read.parquet_files import digests_of
+from flowprov.read.source_errors import describe_missing_path, describe_unlisted_folder
 from flowprov.read.successions import with_followers
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.settings import (
@@ -40,7 +41,6 @@ from flowprov.values import as_id
 logger = logging.getLogger("flowprov")
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_MAX_LISTED = 8
 
 
 class Source:
@@ -54,7 +54,8 @@ class Source:
     Raises
     ------
     JournalError
-        If the path does not exist, or the URI names no server that can be read.
+        If the path does not exist, or is a file that is no journal, or the URI names no server that can be
+        read. By every method that reads, if the folder itself cannot be listed.
     SinkError
         If the server cannot be reached, when it is read.
 
@@ -72,6 +73,7 @@ class Source:
     def __init__(self, source: str | os.PathLike[str] | None = None) -> None:
         self._path: Path | None = None
         self._mirror: Mirror | None = None
+        self._read: Path | None = None  # of a process, as the last look found it: it may be the last resort
         self.unreadable: dict[Path, str] = {}
         self._unlisted: dict[Path, str] = {}
         self.copies: dict[Path, Path] = {}
@@ -83,7 +85,12 @@ class Source:
             return
         self._path = Path(expand_existing(os.fspath(source)))
         if not self._path.exists():
-            raise JournalError(_describe_missing_path(self._path, str(source)))
+            raise JournalError(describe_missing_path(self._path, str(source)))
+        if self._path.is_file() and self._path.suffix != SUFFIX and not _has_header(self._path):
+            raise JournalError(
+                f"{redact_source(str(source))} is no journal: its first line is no header of flowprov. "
+                f"Give a {SUFFIX} journal, a buffer folder or the URI of a server."
+            )
 
     def is_part(self) -> bool:
         """Whether the source is a part of a campaign by its form: a journal, or the folder of a host."""
@@ -121,7 +128,9 @@ class Source:
     def all_paths(self) -> list[Path]:
         """Return all journals that are there now, without a look at them; of a server they are fetched."""
         if self._mirror is None:
-            return self._journal_paths()
+            paths = self._journal_paths()
+            self._report_unlisted()
+            return paths
         groups = by_campaign(self.summaries())
         return [path for campaign_id in groups for path in self._mirror.fetch(campaign_id)]
 
@@ -143,7 +152,7 @@ class Source:
             self._journal_paths() if self._mirror is None else self._mirror.fetch_ends()
         )
         if not (summaries or self.unreadable) and self._path is not None and self._path.is_file():
-            # A file that is named as the source is reported even if it is no journal.
+            # A file that is named as the source, and like a journal, is reported even if it is none.
             header = header_from_path(self._path)
             return [JournalSummary(self._path, header, None, None, alive=False, last_at=0, header_lost=True)]
         return summaries
@@ -169,18 +178,22 @@ class Source:
             for folder in self._folders():
                 found = self._summarize_all(self._find_in_campaign_folder(folder, campaign_id))
                 if journals := choose_campaign(by_campaign(found), campaign_id):
+                    self._read = folder
                     return journals
         paths = self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
         return choose_campaign(by_campaign(self._summarize_all(paths)), campaign_id)
 
     def _summarize_all(self, paths: list[Path]) -> list[JournalSummary]:
-        self.unreadable, self._unlisted = self._unlisted, {}
-        for folder, reason in self.unreadable.items():
-            logger.warning("flowprov cannot list %s (%s): what lies in it is missing here.", folder, reason)
+        self._report_unlisted()
         self.digests = digests_of(paths) if self._mirror is None else {}
         summaries = [summary for path in paths if (summary := self._summary_of(path)) is not None]
         summaries, self.copies = without_copies(summaries)
         return with_followers(summaries) if self._mirror is None else summaries
+
+    def _report_unlisted(self) -> None:
+        self.unreadable, self._unlisted = self._unlisted, {}
+        for folder, reason in self.unreadable.items():
+            logger.warning("flowprov cannot list %s (%s): what lies in it is missing here.", folder, reason)
 
     def _summary_of(self, path: Path) -> JournalSummary | None:
         digest = self.digests.get(path)
@@ -198,7 +211,11 @@ class Source:
     def _journal_paths(self) -> list[Path]:
         if self._path is None:
             return self._journals_of_this_process()
-        return self._find(self._path) if self._path.is_dir() else [self._path]
+        if not self._path.is_dir():
+            return [self._path]
+        journals = self._find(self._path)
+        self._require_listed(self._path)
+        return journals
 
     def _find(self, folder: Path) -> list[Path]:
         journals, unlisted = scan_journals(folder)
@@ -213,25 +230,35 @@ class Source:
         """
         journals: list[Path] = []
         for name in folder_names(campaign_id):
-            found = self._find(buffer / name) if (buffer / name).is_dir() else []
+            is_folder = os.path.isdir(buffer / name)  # noqa: PTH112 - pathlib raises where the buffer is closed
+            found = self._find(buffer / name) if is_folder else []
             if any(path.parent.parent != buffer / name for path in found):
                 return []
             journals += found
         return journals
 
     def _journals_of_this_process(self) -> list[Path]:
-        folder = default_folder()
-        if journals := self._find(folder):
-            return journals
-        fallback = folders.fallback_folder()
-        if folders.is_own(fallback) and (journals := self._find(fallback)):
-            logger.warning(
-                "flowprov found no records in %s. It reads %s instead, to which records go when the first "
-                "folder cannot be written.",
-                folder,
-                fallback,
-            )
+        folder, last_resort = default_folder(), folders.fallback_folder()
+        journals = self._find(folder)
+        if not journals and folders.is_own(last_resort) and (journals := self._find(last_resort)):
+            if self._read != last_resort:
+                reason = self._unlisted.pop(folder, None)
+                logger.warning(
+                    "flowprov %s. It reads %s instead, to which records go when the first folder cannot be "
+                    "written.",
+                    f"found no records in {folder}" if reason is None else f"cannot list {folder} ({reason})",
+                    last_resort,
+                )
+            self._read = last_resort
+        else:
+            self._require_listed(folder)
+            self._read = folder
         return journals
+
+    def _require_listed(self, folder: Path) -> None:
+        """Raise if the folder that is the source could not be listed: nothing is known of what it holds."""
+        if (reason := self._unlisted.pop(folder, None)) is not None:
+            raise JournalError(describe_unlisted_folder(folder, reason))
 
     def misplaced(self, journals: Iterable[JournalSummary]) -> list[Path]:
         """Return the journals of a campaign that lie outside its folder, where nobody looks for it."""
@@ -278,13 +305,42 @@ class Source:
         return self._path is None and self._mirror is None
 
     def __str__(self) -> str:
-        return str(self._path or ("the server" if self._mirror else default_folder()))
+        return str(self._path or ("the server" if self._mirror else self._read or default_folder()))
 
 
 def default_folder() -> Path:
     """Return the buffer folder of this process: the one it was configured with, else that of the settings."""
     settings = active_settings() or load_settings()
     return Path(settings.journal.path)
+
+
+def buffer_to_change(given: str | None, argument: str) -> Path:
+    """Return the buffer folder that a command changes if a person names none, and never that of last resort.
+
+    Parameters
+    ----------
+    given
+        The folder of the settings that the command was given; None: that of this process.
+    argument
+        What stands before a folder that a person names: ``"--source "``, or nothing.
+
+    Raises
+    ------
+    JournalError
+        If there is no such folder.
+    """
+    folder = default_folder() if given is None else Path(given)
+    if folder.exists():
+        return folder
+    last_resort = folders.fallback_folder()
+    if folders.is_own(last_resort) and find_journals(last_resort):
+        raise JournalError(
+            f"{folder} does not exist. Records of programs that could not write their own folder are in "
+            f"{last_resort}: give {argument}{last_resort} if you mean those."
+        )
+    raise JournalError(
+        f"{folder} does not exist: give {argument}FOLDER, the buffer folder of the run (its journal.path)."
+    )
 
 
 def is_capture_off() -> bool:
@@ -295,19 +351,9 @@ def is_capture_off() -> bool:
     return settings is not None and not settings.instrumentation.enabled
 
 
-def _describe_missing_path(path: Path, source: str) -> str:
-    nearest = path.absolute().parent
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+def _has_header(path: Path) -> bool:
+    """Whether a file begins as a journal does, or cannot be read: that is said by whoever reads it."""
     try:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in nearest.iterdir())
-    except OSError as error:
-        names, holds = [], f"cannot be listed ({error.strerror})"
-    else:
-        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-        holds = f"holds {', '.join(names[:_MAX_LISTED])}{more}" if names else "is empty"
-    return (
-        f"{redact_source(source)} does not exist; {nearest} {holds}. Give a buffer folder (journal.path of "
-        "the run), a campaign folder, a host folder or one .jsonl journal, or the URI of a server. Without "
-        "a source, the buffer folder of the settings is read."
-    )
+        return read_head(path).header is not None
+    except OSError:
+        return True

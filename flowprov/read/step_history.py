@@ -17,7 +17,7 @@ from flowprov.read.answers.kept_versions import START, KeptVersion, Versions, ve
 from flowprov.read.answers.tables import Line
 from flowprov.read.artifacts.catalog import Catalog, Sighting
 from flowprov.read.campaign_names import campaign_of
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of
+from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, describe_sources
 from flowprov.read.unknown_ids import describe_unknown
 from flowprov.records import Workflow
 from flowprov.versioning.pending import finish_pending
@@ -60,8 +60,7 @@ def history_table(source: Sources = None, step: str | None = None) -> list[Line]
     lines = [line for one in found for line in _executions(one, touched)]
     known = {str(line["step"]): None for line in lines}
     if step is not None and step not in known:
-        places = {str(place) for one in found for place, _ in one.sources}
-        raise UnknownIdError(describe_unknown("step", step, ", ".join(sorted(places)) or "the buffer", known))
+        raise UnknownIdError(describe_unknown("step", step, describe_sources(source, found), known))
     chosen = [line for line in lines if step is None or line["step"] == step]
     return sorted(chosen, key=lambda line: line["started_at"] or 0)
 

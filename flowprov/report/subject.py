@@ -12,7 +12,13 @@ from flowprov.errors import UnknownIdError
 from flowprov.read.answers.items import Item, describe_several, find_items
 from flowprov.read.answers.tables import run_lines
 from flowprov.read.campaign_names import campaign_of, matching_campaigns
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, each_source
+from flowprov.read.campaign_sources import (
+    CampaignSource,
+    Sources,
+    campaigns_of,
+    describe_sources,
+    each_source,
+)
 from flowprov.read.questions import runs_of
 from flowprov.read.source import Source
 from flowprov.read.unknown_ids import describe_unknown
@@ -56,7 +62,7 @@ def find_subject(wanted: Sequence[str], source: Sources = None) -> Subject:
             chosen.campaigns[campaign_id] = None
             chosen.whole.add(campaign_id)
         else:
-            _add_item(chosen, _item(text, list(found.values())))
+            _add_item(chosen, _item(text, list(found.values()), describe_sources(source, found.values())))
     campaigns = [found[name] for name in chosen.campaigns if name in found]
     if not chosen.runs and not chosen.workflows:
         return Subject(campaigns)
@@ -69,7 +75,7 @@ def _campaign_id(found: dict[str, CampaignSource], text: str) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _item(text: str, found: Sequence[CampaignSource]) -> Item:
+def _item(text: str, found: Sequence[CampaignSource], where: str) -> Item:
     """Return the run, workflow or campaign that a text means alone."""
     contents = runs_of(found)
     matches = find_items(contents, text)
@@ -84,7 +90,7 @@ def _item(text: str, found: Sequence[CampaignSource]) -> Item:
         )
     names = {str(line["run_id"]): line["name"] for one in contents for line in run_lines(one)}
     names |= {one.campaign_id: campaign_of(one.journals).name for one in found}
-    raise UnknownIdError(describe_unknown("campaign or run", text, "what was read", names))
+    raise UnknownIdError(describe_unknown("campaign or run", text, where, names))
 
 
 def _add_item(chosen: _Chosen, item: Item) -> None:

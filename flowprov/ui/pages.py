@@ -111,7 +111,8 @@ class Pages:
         return hashlib.sha256(repr(sorted(known)).encode()).hexdigest()[:16]
 
     def _campaigns(self, state: str) -> str:
-        lines = campaign_table(self._folder)[::-1] if Source(self._folder).summaries() else []
+        source = Source(self._folder)
+        lines = campaign_table(self._folder)[::-1] if source.summaries() else []
         lines.sort(key=lambda line: line["status"] != "RUNNING")
         rows = [
             {
@@ -126,7 +127,7 @@ class Pages:
             }
             for line in lines
         ]
-        return render_page("campaigns.html", state=state, place=str(Source(self._folder)), lines=rows)
+        return render_page("campaigns.html", state=state, place=str(source), lines=rows)
 
     def _find(self, wanted: str) -> Response:
         item = self._item(wanted)

@@ -19,7 +19,13 @@ from flowprov.export.mlflow.store import Store
 from flowprov.journal.folders import PRIVATE, open_no_link
 from flowprov.read.artifacts.catalog import Catalog, Sighting
 from flowprov.read.campaign_names import campaign_of, find_campaign
-from flowprov.read.campaign_sources import CampaignSource, Sources, campaigns_of, each_source
+from flowprov.read.campaign_sources import (
+    CampaignSource,
+    Sources,
+    campaigns_of,
+    describe_sources,
+    each_source,
+)
 from flowprov.read.questions import runs_of, with_resumed
 from flowprov.read.source import default_folder
 from flowprov.versioning.pending import finish_pending
@@ -53,7 +59,7 @@ def export_campaigns(
     finish_pending()
     with _sole_export(source):
         found = campaigns_of(source, None)
-        wanted = {one.campaign_id for one in _chosen(found, list(campaigns))}
+        wanted = {one.campaign_id for one in _chosen(source, found, list(campaigns))}
         # A run that was resumed in another campaign is one run, whichever of the two is asked for.
         read = found if len(wanted) == len(found) else with_resumed(found, wanted)
         exports = [one.run for one in exported_runs(read) if one.campaigns & wanted]
@@ -92,13 +98,13 @@ def exported_runs(found: Sequence[CampaignSource]) -> Iterator[ExportedRun]:
             yield ExportedRun(run, frozenset(ids or {contents.campaign.campaign_id}))
 
 
-def _chosen(found: Sequence[CampaignSource], wanted: Sequence[str]) -> list[CampaignSource]:
+def _chosen(source: Sources, found: Sequence[CampaignSource], wanted: Sequence[str]) -> list[CampaignSource]:
     """Return the campaigns that are meant: of a name all that have it."""
     if not wanted:
         return list(found)
     names = {one.campaign_id: campaign_of(one.journals).name for one in found}
     groups = {one.campaign_id: one.journals for one in found}
-    places = ", ".join(sorted({str(place) for one in found for place, _ in one.sources})) or "the buffer"
+    places = describe_sources(source, found)
     chosen: set[str] = set()
     for word in wanted:
         named = [one for one, name in names.items() if word in (one, name)]

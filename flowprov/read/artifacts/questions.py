@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flowprov.contents.content import Content, printable_path
 from flowprov.contents.paths import read_path
 from flowprov.contents.reading import Reading
+from flowprov.display import count
 from flowprov.errors import UnknownIdError, UsageError
 from flowprov.read.answers.answer_frames import answer_frame
 from flowprov.read.answers.items import find_item
@@ -282,16 +283,19 @@ class _Library:
         known = self.catalog.sightings
         without = sum(one.sha256 is None for one in known)
         logger.warning(
-            "flowprov: nothing that is recorded knows %s (sha256 %s%s). It looked in %s: %d uses and "
-            "generations of artifacts in %d journals, by digest, as a member of a folder, by weights, by "
+            "flowprov: nothing that is recorded knows %s (sha256 %s%s). It looked in %s: %s of "
+            "artifacts in %s, by digest, as a member of a folder, by weights, by "
             "tensors, and by DVC's md5 among the data of workflows and in the history of git.%s",
             printable_path(path),
             content.sha256,
             "" if content.weights is None else f", weights {content.weights}",
             self,
-            len(known),
-            self.catalog.journals,
-            f" {without} of them have no digest; flowprov digest completes those pending." if without else "",
+            "1 use or generation" if len(known) == 1 else f"{len(known):,} uses and generations",
+            count(self.catalog.journals, "journal"),
+            f" {without} of them {'has' if without == 1 else 'have'} no digest; flowprov digest completes "
+            "those pending."
+            if without
+            else "",
         )
 
     def resolve(self, what: str) -> tuple[list[str], str | None]:
