@@ -19,7 +19,13 @@ _CUTOFF, _GENERATED_CUTOFF = 0.6, 0.9  # of difflib: 1 for equal texts
 _GENERATED = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?.*")
 
 
-def describe_unknown(kind: str, unknown: str, where: str, names: Mapping[str, str | None]) -> str:
+def describe_unknown(
+    kind: str,
+    unknown: str,
+    where: str,
+    names: Mapping[str, str | None],
+    *further: Mapping[str, str | None],
+) -> str:
     """Return the message for an id that is not there.
 
     Parameters
@@ -32,15 +38,22 @@ def describe_unknown(kind: str, unknown: str, where: str, names: Mapping[str, st
         What was searched.
     names
         The ids that are there, the latest last, each with the name of what it identifies.
+    further
+        Less likely ones: they are named where the others leave room.
     """
     message = f"{where} holds no {kind} {unknown!r}"
-    if not names:
+    groups = names, *further
+    known = {key: name for group in reversed(groups) for key, name in group.items()}  # the likeliest last
+    if not known:
         return f"{message}; it holds none."
-    if nearest := nearest_ids(unknown, names):
-        return f"{message}. Did you mean {' or '.join(_with_name(key, names) for key in nearest)}?"
-    listed = list(names)[-_MAX_NAMED:]
-    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
-    return f"{message}; it holds {', '.join(_with_name(key, names) for key in listed)}{more}."
+    if nearest := nearest_ids(unknown, known):
+        return f"{message}. Did you mean {' or '.join(_with_name(key, known) for key in nearest)}?"
+    listed: list[str] = []
+    for group in groups:
+        if len(listed) < _MAX_NAMED:
+            listed += list(group)[len(listed) - _MAX_NAMED :]
+    more = f" and {len(known) - len(listed)} more" if len(known) > len(listed) else ""
+    return f"{message}; it holds {', '.join(_with_name(key, known) for key in listed)}{more}."
 
 
 def nearest_ids(unknown: str, names: Mapping[str, str | None]) -> list[str]:
@@ -48,6 +61,8 @@ def nearest_ids(unknown: str, names: Mapping[str, str | None]) -> list[str]:
     wanted = unknown.casefold()
     latest_first = list(names)[: -_MAX_COMPARED - 1 : -1]
     named = [key for key in latest_first if (names[key] or "").casefold() == wanted]
+    if len(wanted) >= _MIN_PREFIX:
+        named += [key for key in latest_first if (names[key] or "").casefold().startswith(wanted)]
     beginning = [key for key in latest_first if _begins(wanted, key.casefold())]
     words = {word.casefold(): key for key in reversed(latest_first) for word in (names[key], key) if word}
     # Generated ids of about the same time are alike without being meant: only a slip or two makes one meant.

@@ -88,9 +88,9 @@ def _item(text: str, found: Sequence[CampaignSource], where: str) -> Item:
         raise UnknownIdError(
             f"{text!r} is a task, and a report is about campaigns or runs; flowprov show {text} shows it."
         )
-    names = {str(line["run_id"]): line["name"] for one in contents for line in run_lines(one)}
-    names |= {one.campaign_id: campaign_of(one.journals).name for one in found}
-    raise UnknownIdError(describe_unknown("campaign or run", text, where, names))
+    campaigns = {one.campaign_id: campaign_of(one.journals).name for one in found}
+    runs = {str(line["run_id"]): line["name"] for one in contents for line in run_lines(one)}
+    raise UnknownIdError(describe_unknown("campaign or run", text, where, campaigns, runs))
 
 
 def _add_item(chosen: _Chosen, item: Item) -> None:

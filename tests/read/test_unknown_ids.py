@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import flowprov
 from flowprov.errors import FlowprovError, JournalError, UnknownIdError
 from flowprov.read import Buffer, ancestors, children, read_buffer
 from flowprov.read.verify import verify
@@ -26,6 +27,18 @@ _PROGRAM = """
                 pass
             with flowprov.workflow("Evaluation", workflow_id=f"{name}-eval"):
                 pass
+"""
+
+_MANY_TASKS = """
+    import flowprov
+
+    @flowprov.task
+    def prepare(number):
+        return number
+
+    with flowprov.campaign("Suche nach lr", campaign_id="c1"), flowprov.workflow("train", workflow_id="w1"):
+        for number in range(30):
+            prepare(number)
 """
 
 CALLS: dict[str, Callable[[Path, str], Any]] = {
@@ -107,6 +120,23 @@ def test_an_unknown_workflow_is_an_error_that_names_the_nearest(wrong: str, fold
             read(folder, workflow_id=wrong)
         with pytest.raises(UnknownIdError, match=r"campaign search-wide in .*no workflow"):
             read(folder, campaign_id="search-wide", workflow_id="deep-training")
+
+
+def test_campaigns_and_runs_are_listed_before_tasks(tmp_path: Path) -> None:
+    run(_MANY_TASKS, tmp_path)
+    (tmp_path / "flowprov_buffer").rename(tmp_path / "runs")
+    with pytest.raises(UnknownIdError, match=r"'zzz'; it holds c1 \(Suche nach lr\), w1 \(train\), .*-"):
+        flowprov.diff("zzz", "c1", tmp_path / "runs")
+    result = command("report", "zzz", "--source", tmp_path / "runs", cwd=tmp_path)
+    assert f"{tmp_path / 'runs'} holds no campaign or run 'zzz'; it holds c1 (Suche nach lr), " in result.err
+
+
+@pytest.mark.parametrize("beginning", ["Suche", "suche n", "SUC"])
+def test_the_beginning_of_a_name_leads_to_it(beginning: str, tmp_path: Path) -> None:
+    run(_MANY_TASKS, tmp_path)
+    result = command("show", beginning, cwd=tmp_path)
+    assert result.status == 2
+    assert f"{beginning!r}. Did you mean c1 (Suche nach lr)" in result.err
 
 
 def test_a_workflow_of_which_only_tasks_are_left_is_known(tmp_path: Path) -> None:

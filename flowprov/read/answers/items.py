@@ -108,8 +108,7 @@ def find_item(found: Sequence[Contents], wanted: str, where: str) -> Item:
         return matches[0]
     if matches:
         raise UnknownIdError(describe_several(wanted, matches))
-    names = {item.id: item.name for contents in found for item in _items_of(contents)}
-    raise UnknownIdError(describe_unknown("run, task, workflow or campaign", wanted, where, names))
+    raise UnknownIdError(_describe_unknown(found, wanted, where))
 
 
 def find_items(found: Iterable[Contents], wanted: str) -> list[Item]:
@@ -140,6 +139,19 @@ def describe_several(wanted: str, matches: Sequence[Item]) -> str:
 def _ended_by(record: Task | Workflow) -> str | None:
     name = (record.custom_metadata or {}).get("ended_by")
     return name if isinstance(name, str) else None  # whatever a journal holds
+
+
+def _describe_unknown(found: Sequence[Contents], wanted: str, where: str) -> str:
+    """Return the message for an id that fits nothing: campaigns first, and tasks, which are many, last."""
+    campaigns: dict[str, str | None] = {}
+    runs: dict[str, str | None] = {}
+    tasks: dict[str, str | None] = {}
+    kinds = {"campaign": campaigns, "task": tasks}
+    for contents in found:
+        for item in _items_of(contents):
+            if item.kind != "task" or item.id not in runs:  # a run may be a task, too
+                kinds.get(item.kind, runs)[item.id] = item.name
+    return describe_unknown("run, task, workflow or campaign", wanted, where, campaigns, runs, tasks)
 
 
 def _items_of(contents: Contents) -> Iterator[Item]:
