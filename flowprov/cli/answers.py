@@ -16,9 +16,10 @@ import click
 
 from flowprov.cli.columns import describe_unknown_column, find_column, head_of, short_names
 from flowprov.cli.compact_later import compact_later
-from flowprov.cli.completion import complete_campaigns, complete_ids
+from flowprov.cli.completion import complete_ids
 from flowprov.cli.output import (
     Failure,
+    only_campaign_option,
     print_json,
     print_lines,
     sources_options,
@@ -32,6 +33,7 @@ from flowprov.display import count, format_size, printable
 from flowprov.errors import UsageError
 from flowprov.read.answers.sql import TIMES, Tables, dotted_names, quote_dotted
 from flowprov.read.answers.tables import CAMPAIGN_COLUMNS, RUN_COLUMNS, Line
+from flowprov.read.campaign_sources import find_campaign_id
 from flowprov.read.labels import format_duration
 from flowprov.read.questions import campaign_table, run_table
 from flowprov.read.questions import diff as compare
@@ -64,9 +66,7 @@ def ls(default: str | None, sources: tuple[str, ...], *, as_json: bool) -> None:
 
 @click.command()
 @sources_options
-@click.option(
-    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
-)
+@only_campaign_option
 @click.option("--where", metavar="CONDITION", help='A condition of SQL, as in "lr < 0.1".')
 @click.option("--sort", metavar="COLUMN", help="Sort by a column; with a minus before it, the largest first.")
 @click.option("--columns", metavar="A,B", help="The columns to show.")
@@ -91,7 +91,8 @@ def runs(
     """
     spare_collector()
     with progress("reading"):
-        lines = run_table(sources or default, campaign_id=campaign, attempts=attempts)
+        campaign_id = find_campaign_id(sources or default, campaign)
+        lines = run_table(sources or default, campaign_id=campaign_id, attempts=attempts)
     compact_later(sources or default)
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
@@ -112,9 +113,7 @@ def runs(
 @click.command()
 @click.argument("sql")
 @sources_options
-@click.option(
-    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
-)
+@only_campaign_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--parquet", metavar="FILE", help="Write a Parquet file.")
 @click.pass_obj
@@ -135,7 +134,8 @@ def query(
     """
     spare_collector()
     with progress("reading"):
-        columns, rows = query_rows(sql, sources or default, campaign_id=campaign)
+        campaign_id = find_campaign_id(sources or default, campaign)
+        columns, rows = query_rows(sql, sources or default, campaign_id=campaign_id)
     compact_later(sources or default)
     if parquet is not None:
         _write_parquet(columns, rows, parquet)

@@ -11,13 +11,21 @@ import sys
 import click
 
 from flowprov.cli.answers import print_answer, print_answer_json
-from flowprov.cli.completion import complete_campaigns, complete_files
-from flowprov.cli.output import Failure, print_json, print_lines, sources_options, spare_collector
+from flowprov.cli.completion import complete_files
+from flowprov.cli.output import (
+    Failure,
+    only_campaign_option,
+    print_json,
+    print_lines,
+    sources_options,
+    spare_collector,
+)
 from flowprov.cli.progress import progress
 from flowprov.read.artifacts.lineage import Lineage
 from flowprov.read.artifacts.questions import ARTIFACT_COLUMNS, artifact_table
 from flowprov.read.artifacts.questions import lineage as find_lineage
 from flowprov.read.artifacts.questions import whence as find_whence
+from flowprov.read.campaign_sources import find_campaign_id
 
 _SHOWN = ("role", "name", "kind", "size", "state", "digest", "at", "run_id", "path")
 _DIGEST_SHOWN = 16
@@ -81,15 +89,14 @@ def lineage(
 
 @click.command()
 @sources_options
-@click.option(
-    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
-)
+@only_campaign_option
 @click.pass_obj
 def artifacts(default: str | None, sources: tuple[str, ...], campaign: str | None, *, as_json: bool) -> None:
     """List the artifacts: each use and generation of a file, folder or object, in the order of time."""
     spare_collector()
     with progress("reading"):
-        lines = artifact_table(sources or default, campaign_id=campaign)
+        campaign_id = find_campaign_id(sources or default, campaign)
+        lines = artifact_table(sources or default, campaign_id=campaign_id)
     if as_json:
         print_answer_json([{name: line.get(name) for name in ARTIFACT_COLUMNS} for line in lines])
     elif lines:

@@ -13,8 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from flowprov.cli.completion import complete_campaigns
-from flowprov.cli.output import Failure, print_json, print_lines
+from flowprov.cli.output import Failure, only_campaign_option, print_json, print_lines
 from flowprov.cli.progress import progress
 from flowprov.contents.content import Content
 from flowprov.contents.digest_record import digest_record
@@ -24,6 +23,7 @@ from flowprov.journal.format import SUFFIX
 from flowprov.journal.liveness import host_name
 from flowprov.read.artifacts.catalog import Sighting
 from flowprov.read.artifacts.pending import find_pending, read_pending
+from flowprov.read.campaign_sources import find_campaign_id
 from flowprov.read.source import Source, buffer_to_change
 from flowprov.records import encode
 from flowprov.runtime.launch import identity
@@ -32,9 +32,7 @@ from flowprov.settings import load_settings
 
 @click.command()
 @click.argument("source", required=False)
-@click.option(
-    "--campaign", metavar="ID", shell_complete=complete_campaigns, help="Only this campaign; by default all."
-)
+@only_campaign_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def digest(default: str | None, source: str | None, campaign: str | None, *, as_json: bool) -> None:
@@ -54,7 +52,7 @@ def digest(default: str | None, source: str | None, campaign: str | None, *, as_
     journals: dict[str, Journal] = {}
     try:
         with progress("reading"):
-            for one, alive in find_pending(place, campaign):
+            for one, alive in find_pending(place, find_campaign_id(chosen, campaign)):
                 content = None if alive else read_pending(one, reading, host_name())
                 counts[_outcome(content, alive=alive)] += 1
                 if content is not None:

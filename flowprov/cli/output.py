@@ -81,12 +81,21 @@ def warnings_once() -> Iterator[None]:
 
 def campaign_option(command: _Command) -> _Command:
     """Add to a command the option that chooses a campaign."""
+    return _campaign_option("The campaign", "the one with the latest record")(command)
+
+
+def only_campaign_option(command: _Command) -> _Command:
+    """Add to a command that reads all campaigns the option that chooses one."""
+    return _campaign_option("Only this campaign", "all")(command)
+
+
+def _campaign_option(what: str, by_default: str) -> Callable[[_Command], _Command]:
     return click.option(
         "--campaign",
-        metavar="ID",
+        metavar="CAMPAIGN",
         shell_complete=complete_campaigns,
-        help="The campaign; by default the one with the latest record.",
-    )(command)
+        help=f"{what}, by its id, the beginning of it, or its name; by default {by_default}.",
+    )
 
 
 def spare_collector() -> None:

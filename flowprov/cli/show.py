@@ -26,6 +26,7 @@ from flowprov.read.answers.items import Item, find_item
 from flowprov.read.artifacts.counts import artifacts_inside, count_artifacts
 from flowprov.read.attempts import id_of_key
 from flowprov.read.campaign_names import campaign_of
+from flowprov.read.campaign_sources import find_campaign_id
 from flowprov.read.frames import as_datetime
 from flowprov.read.outline import Outline
 from flowprov.read.questions import all_contents
@@ -82,6 +83,8 @@ def show(
             _show_record(item, default, as_json=as_json)
             return
         source, campaign = default, item.id
+    else:
+        campaign = find_campaign_id(source or default, campaign)
     with progress("reading"):
         chosen = Source(source or default)  # copies of a server's journals exist only as long as their source
         journals = chosen.require_campaign(campaign)

@@ -19,6 +19,7 @@ from flowprov.cli.output import campaign_heading, print_all, print_json, source_
 from flowprov.cli.progress import progress
 from flowprov.cli.sink_probes import open_probes
 from flowprov.cli.verify_sinks import delivery_problems, delivery_state, delivery_table, run_lines
+from flowprov.read.campaign_sources import find_campaign_id
 from flowprov.read.journal_report import sum_internal_errors
 from flowprov.read.verify import JournalCheck, OpenItem, Verification
 from flowprov.read.verify import verify as verify_campaign
@@ -59,8 +60,9 @@ def verify(
     """
     probes = open_probes(context, uris, from_server="://" in (source or ""))
     with closing(probes), progress("reading"):
+        campaign_id = find_campaign_id(source or context.obj, campaign)
         result = verify_campaign(
-            source or context.obj, campaign_id=campaign, sinks=probes.lines, run_sinks=probes.runs
+            source or context.obj, campaign_id=campaign_id, sinks=probes.lines, run_sinks=probes.runs
         )
     command = shlex.join(["flowprov", "ship", *filter(None, [source])])
     problems = delivery_problems(result, command, named=bool(uris))

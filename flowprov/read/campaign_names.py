@@ -39,6 +39,8 @@ def matching_campaigns(groups: Mapping[str, Sequence[JournalSummary]], wanted: s
     """
     if wanted in groups:
         return [wanted]
+    if not wanted:  # every id begins with it
+        return []
     return [
         name
         for name, journals in groups.items()

@@ -13,8 +13,9 @@ from typing import NamedTuple, TypeAlias
 
 from flowprov.errors import FlowprovError
 from flowprov.journal.summary import JournalSummary
+from flowprov.read.campaign_names import find_campaign, matching_campaigns
 from flowprov.read.digest import Digest
-from flowprov.read.grouping import by_campaign
+from flowprov.read.grouping import by_campaign, choose_campaign
 from flowprov.read.parquet_files import has_duckdb
 from flowprov.read.source import Source
 from flowprov.read.verify import verify_journals
@@ -90,6 +91,36 @@ def campaigns_of(
     if not every_record:
         _say_if_slow(found.values())
     return sorted(found.values(), key=lambda one: max(journal.last_at for journal in one.journals))
+
+
+def find_campaign_id(source: Sources, wanted: str | None) -> str | None:
+    """Return the id of the campaign that a person means; None if no campaign was chosen.
+
+    Parameters
+    ----------
+    source
+        As for :func:`flowprov.runs`.
+    wanted
+        An id, the beginning of an id that fits only one, or a name that only one has.
+
+    Raises
+    ------
+    JournalError, UnknownIdError, SinkError
+        If a source cannot be read, or there is no such campaign, or there are several.
+    """
+    if wanted is None:
+        return None
+    opened = [Source(one) for one in each_source(source)]
+    for place in opened:
+        if journals := place.in_own_folder(wanted):
+            return journals[0].header.campaign_id
+    groups = by_campaign(journal for place in opened for journal in place.summaries())
+    if journals := choose_campaign(groups, wanted):
+        return journals[0].header.campaign_id
+    unreadable = [place for place in opened if place.unreadable]
+    if unreadable and not matching_campaigns(groups, wanted):
+        unreadable[0].require_campaign(wanted)  # says what cannot be read
+    return find_campaign(groups, wanted, ", ".join(map(str, opened)))
 
 
 def _say_if_slow(found: Iterable[CampaignSource]) -> None:

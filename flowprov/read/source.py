@@ -174,14 +174,19 @@ class Source:
             if self._mirror is None or not latest:
                 return latest
             campaign_id = latest[0].header.campaign_id
-        elif self._mirror is None and not everywhere:
-            for folder in self._folders():
-                found = self._summarize_all(self._find_in_campaign_folder(folder, campaign_id))
-                if journals := choose_campaign(by_campaign(found), campaign_id):
-                    self._read = folder
-                    return journals
+        elif not everywhere and (journals := self.in_own_folder(campaign_id)):
+            return journals
         paths = self._journal_paths() if self._mirror is None else self._mirror.fetch(campaign_id)
         return choose_campaign(by_campaign(self._summarize_all(paths)), campaign_id)
+
+    def in_own_folder(self, campaign_id: str) -> list[JournalSummary]:
+        """Return the journals in the folder of a campaign, which takes no look at the others; else none."""
+        for folder in self._folders() if self._mirror is None else ():
+            found = self._summarize_all(self._find_in_campaign_folder(folder, campaign_id))
+            if journals := choose_campaign(by_campaign(found), campaign_id):
+                self._read = folder
+                return journals
+        return []
 
     def _summarize_all(self, paths: list[Path]) -> list[JournalSummary]:
         self._report_unlisted()

@@ -207,6 +207,7 @@ def closed_buffer(last_resort: Path) -> Iterator[Path]:
         ("whence", "/etc/hostname"),
         ("lineage", "id-search"),
         ("query", "select * from runs"),
+        ("query", "select 1", "--campaign", "Search"),
         ("history",),
         ("diff", "a", "b"),
         ("report", "-o", "-"),
