@@ -1,6 +1,7 @@
 """What a shell completes: the names and ids of campaigns and runs.
 
 Flows in: the beginning of a word. Flows out: words. Whatever goes wrong, a shell gets no word and no message.
+A shell reads words and what is said of them line by line: neither may break a line, nor begin an option.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from flowprov.display import printable
 from flowprov.settings.profiles import PROFILES
 
 _MAX_BYTES = 20 << 20  # of journals, to look for runs: a person waits for the answer
@@ -89,9 +91,8 @@ def _candidates(context: click.Context, *, with_runs: bool) -> Iterator[_Candida
         size = sum(journal.path.stat().st_size for journals in groups.values() for journal in journals)
         if with_runs and not place.is_server and size <= _MAX_BYTES:
             for line in run_table(source):
-                yield _Candidate(
-                    str(line["run_id"]), line["name"], f"run of {line['campaign'] or 'a campaign'}"
-                )
+                campaign = printable(line["campaign"] or "a campaign")
+                yield _Candidate(str(line["run_id"]), line["name"], f"run of {campaign}")
 
 
 def _default(context: click.Context) -> str | None:
@@ -115,5 +116,12 @@ def _words(one: _Candidate, names: Mapping[str | None, int], incomplete: str) ->
 
 
 def _is_word(text: str) -> bool:
-    """Whether a shell takes a text as one word, as it stands."""
-    return text.isprintable() and not any(char in " \t'\"\\$`;|&<>()*?[]{}!#~" for char in text)
+    """Whether a shell takes a text as one word, as it stands, and a command as no option.
+
+    What click gives to fish ends a word at a comma.
+    """
+    return (
+        text.isprintable()
+        and not text.startswith("-")
+        and not any(char in " \t'\"\\$`;|&<>()*?[]{}!#~," for char in text)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,14 @@ _PROGRAM = """
             pass
     with flowprov.campaign("second", campaign_id="id-other"), flowprov.workflow("fit", workflow_id="run-1"):
         pass
+"""
+
+_ODD_PROGRAM = r"""
+    import flowprov
+    for number, name in enumerate(("mix\x1b[31m\u202e\n名", "x\nplain\n--yes", "--yes", "first,x")):
+        with flowprov.campaign(name, campaign_id=f"id-{number}"):
+            with flowprov.workflow(f"two words {number}", workflow_id=f"run-{number}"):
+                pass
 """
 
 
@@ -78,6 +87,35 @@ def test_nothing_is_said_where_there_is_nothing(
     assert completed("--settings", "missing.yaml", "rm", "f") == []
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with campaigns of odd names, and a run of each."""
+    folder = tmp_path_factory.mktemp("odd")
+    run(_ODD_PROGRAM, folder, env=WITHOUT_VERSIONS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("shell", "lines_of_item"), [("bash", 1), ("fish", 1), ("zsh", 3), ("powershell", 3)]
+)
+def test_no_name_steers_a_terminal_adds_a_word_or_is_taken_for_an_option(
+    odd: Path, shell: str, lines_of_item: int
+) -> None:
+    position = "" if shell == "fish" else "2"
+    done = subprocess.run(
+        [sys.executable, "-m", "flowprov"], cwd=odd, capture_output=True, text=True, check=True,
+        env=clean_environment(
+            _FLOWPROV_COMPLETE=f"{shell}_complete", COMP_WORDS="flowprov diff ", COMP_CWORD=position
+        ),
+    )  # fmt: skip
+    lines = done.stdout.removesuffix("\n").split("\n")
+    assert all(line.replace("\t", " ").isprintable() for line in lines)
+    items = ["\n".join(lines[at : at + lines_of_item]) for at in range(0, len(lines), lines_of_item)]
+    words = {re.split(r"[\n\t]", item.replace(",", "\n", 1))[1] for item in items}
+    assert words == {f"{kind}-{number}" for kind in ("id", "run") for number in range(4)}
+    assert shell == "bash" or r"run of x\nplain\n--yes" in done.stdout
 
 
 def test_commands_and_options_are_completed(completed: Completed) -> None:
