@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from flowprov.values.redaction import redactor
+
 State: TypeAlias = Literal["digested", "changed_while_read", "missing", "unreadable", "skipped"]
 
 TELLING_BYTES = 1024
@@ -95,13 +97,17 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.tensors is None else self.tensors.weights()
 
     def listed_members(self) -> list[tuple[str, int, str]] | None:
-        """Return the members as a record has them; None if there are none, or too many for one line."""
+        """Return the members as a record has them; None if there are none, or too many for one line.
+
+        Their names are without secrets. The digest of the manifest is that of the names as they are.
+        """
         members = self.members
         if members is None or len(members) > _MAX_MEMBERS:
             return None
         if sum(len(member.path) for member in members) > _MAX_MEMBER_BYTES:
             return None
-        return [(printable_path(path), size, sha256) for path, size, sha256 in members]
+        clean = redactor().text
+        return [(clean(printable_path(path)), size, sha256) for path, size, sha256 in members]
 
 
 def unite(tensors: Iterable[Tensors]) -> Tensors | None:

@@ -13,6 +13,7 @@ from flowprov.contents import folders, paths, reading
 from flowprov.contents.reading import Reading, StoppedError
 from flowprov.contents.stat_cache import STAT_CACHE
 from tests.contents.files import read, sha256
+from tests.values.secret_samples import SAMPLES
 
 
 def test_the_digest_of_a_file_is_that_of_sha256sum(tmp_path: Path) -> None:
@@ -59,6 +60,17 @@ def test_names_that_are_no_utf8_have_a_digest(tmp_path: Path) -> None:
     content = read(tmp_path)
     assert content.state == "digested"
     assert content.listed_members() == [("bad-\\xff.bin", 1, sha256(b"x"))]
+
+
+def test_a_secret_in_the_name_of_a_member_is_not_listed_and_the_digest_is_that_of_the_names(
+    tmp_path: Path,
+) -> None:
+    name = f"{SAMPLES['hugging-face']}.bin"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(b"x")
+    content = read(tmp_path / "folder")
+    assert content.listed_members() == [("***.bin", 1, sha256(b"x"))]
+    assert content.sha256 == sha256(f'[["{name}",1,"{sha256(b"x")}"]]'.encode())
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])

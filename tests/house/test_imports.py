@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "threads",
         "values",
     },
-    "contents": {"clock", "folder_listing", "journal", "records", "regular_files"},
+    "contents": {"clock", "folder_listing", "journal", "records", "regular_files", "values"},
     "telemetry": {"clock", "environment", "guard", "journal", "records", "settings", "threads", "values"},
     "sinks": {"errors", "ids", "records", "settings", "values"},
     # The launcher runs in the program and knows no sink. The service runs in the shipper and does.

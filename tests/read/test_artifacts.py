@@ -23,6 +23,7 @@ from flowprov.read.artifacts.graph import Tracer
 from flowprov.records import Artifact, Campaign, Digest, Footer, Workflow
 from tests.contents.files import random_tensors, sha256, write_safetensors, write_torch_zip
 from tests.journal.support import NS, header, step, write
+from tests.values.secret_samples import SAMPLES
 
 
 def _pipeline(folder: Path) -> dict[str, Any]:
@@ -180,6 +181,24 @@ def test_a_file_of_a_folder_is_found_as_its_member(buffer: Path, tmp_path: Path)
     assert found is not None
     assert found.found_by == "member"
     assert "summary.txt" in str(found.reason)
+    whole = flowprov.whence(folder, buffer)
+    assert whole is not None
+    assert whole.found_by == "digest"
+
+
+def test_a_member_whose_name_holds_a_secret_is_found_and_its_name_is_not_recorded(
+    buffer: Path, tmp_path: Path
+) -> None:
+    name = f"{SAMPLES['hugging-face']}.bin"
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / name).write_text("weights")
+    with flowprov.workflow("w"):
+        flowprov.log_artifact(folder).wait()
+    assert name.encode() not in b"".join(path.read_bytes() for path in buffer.rglob("*.jsonl"))
+    found = flowprov.whence(folder / name, buffer)
+    assert found is not None
+    assert (found.found_by, "***.bin" in str(found.reason)) == ("member", True)
     whole = flowprov.whence(folder, buffer)
     assert whole is not None
     assert whole.found_by == "digest"
