@@ -22,7 +22,7 @@ from flowprov.capture.function_spec import encode, generated_field, tags_and_met
 from flowprov.line_templates import ADDITION
 from flowprov.records import Correction
 from flowprov.runtime.context import Scope, is_open
-from flowprov.values.mappings import is_mapping
+from flowprov.values.mappings import entries_of_config, is_mapping
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +66,8 @@ def collect_values(call: str, given: object, values: dict[str, Any]) -> dict[str
 def _as_mapping(given: object) -> dict[Any, Any] | None:
     """Return named values as a dictionary; None if they have no names."""
     try:
+        if entries := entries_of_config(given):
+            return dict(entries)
         if is_mapping(given) or (given is not os.environ and hasattr(given, "keys")):
             return {name: given[name] for name in given.keys()}  # type: ignore[index, attr-defined]  # noqa: SIM118
         if isinstance(given, (list, tuple)) and given and all(_is_pair(pair) for pair in given):

@@ -204,10 +204,7 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
         if name == skipped:
             continue
         is_kwargs = parameter.kind is parameter.VAR_KEYWORD
-        if is_kwargs and positional:
-            items.append(f"**_flowprov_apart({name}, {name!r}, {positional!r})")
-        else:
-            items.append(f"**{name}" if is_kwargs else f"{name!r}: {name}")
+        items.append(_item_source(name, positional) if is_kwargs else f"{name!r}: {name}")
         is_variadic = is_kwargs or parameter.kind is parameter.VAR_POSITIONAL
         scalar_tests.append(f"not {name}" if is_variadic else _scalar_test(name, max_string))
     source = _ENCODER.format(
@@ -240,6 +237,19 @@ def encode_used({parameters}):
 """
 
 
+def _item_source(name: str, positional: tuple[str, ...]) -> str:
+    """Return the source of the items that ``**name`` takes, beside these positional-only parameters."""
+    source = f"_flowprov_hide({name}, {name!r})" if DEFAULT.secrecy(name) != NOT_SECRET else name
+    return f"**_flowprov_apart({source}, {name!r}, {positional!r})" if positional else f"**{source}"
+
+
+def _hide(keywords: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return keywords without their values, if the parameter that takes them is named like a secret."""
+    if redactor().secrecy(name) not in (TOKEN_LIKE, SECRET):
+        return keywords
+    return {key: value if value is None or type(value) is bool else HIDDEN for key, value in keywords.items()}
+
+
 def _apart(keywords: dict[str, Any], name: str, positional: tuple[str, ...]) -> dict[str, Any]:
     """Return keywords; those with the name of a positional-only parameter stand under a name of their own."""
     taken = {key: value for key, value in keywords.items() if key in positional}
@@ -249,6 +259,7 @@ def _apart(keywords: dict[str, Any], name: str, positional: tuple[str, ...]) -> 
 
 
 encoder_globals["_flowprov_apart"] = _apart
+encoder_globals["_flowprov_hide"] = _hide
 
 
 def _compile(source: str, function: Callable[..., Any]) -> CodeType:

@@ -6,10 +6,13 @@ Flows in: what the program gives as ``used``, ``generated`` or ``custom_metadata
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from flowprov.asynchronous import interrupted_reading
+from flowprov.values.omegaconf import config_pairs
+from flowprov.values.redaction import redactor
 
 
 def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
@@ -18,7 +21,8 @@ def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
     Parameters
     ----------
     values
-        A mapping, which is returned itself; pairs of names and values; or None for no values.
+        A mapping, which is returned itself, but for a configuration of OmegaConf, whose interpolations are
+        recorded as those of any value; pairs of names and values; or None for no values.
     name
         The name under which anything else is kept.
     """
@@ -27,7 +31,7 @@ def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
     try:
         cls = type(values)
         if is_mapping(values):
-            return values  # type: ignore[no-any-return]
+            return dict(entries_of_config(values)) or values
         if issubclass(cls, (list, tuple)) and all(type(pair) in (tuple, list) for pair in values):
             return dict(values)
     except BaseException as error:  # the code of its class, or a list that holds something else than pairs
@@ -40,6 +44,11 @@ def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
 def is_mapping(value: object) -> bool:
     """Whether a value is a mapping whose entries may be recorded. The environment never is, whole."""
     return issubclass(type(value), Mapping) and value is not os.environ
+
+
+def entries_of_config(value: object) -> list[tuple[Any, Any]]:
+    """Return the entries of a configuration of OmegaConf, as far as they may be resolved; none of others."""
+    return config_pairs(value, sys.maxsize, redactor().secrecy)
 
 
 def as_dict(values: Any, name: str) -> dict[Any, Any]:

@@ -4,7 +4,8 @@ Flows in: a ``DictConfig`` or ``ListConfig``. Flows out: its content. ``items()`
 that a configuration of a thousand entries takes 6 ms. So a plain value is taken from the node that holds it.
 OmegaConf itself is asked only for interpolations (``${lr}``), whose values depend on the rest, and for what
 is missing (``???``). What comes from the environment (``${oc.env:KEY}``) stays as it is written: the name of
-the entry does not tell whether the variable holds a secret.
+the entry does not tell whether the variable holds a secret. What refers to an entry that is named like a
+secret (``${db.password}``) is hidden.
 """
 
 from __future__ import annotations
@@ -12,20 +13,28 @@ from __future__ import annotations
 import functools
 import re
 import weakref
+from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowprov.values.classes import bases_of, dict_reader, package_of
 from flowprov.values.fields import keep_mapping
+from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import JSONable, type_name
 from flowprov.values.reading import read_or_mark, take
+from flowprov.values.secret_names import NOT_SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
 from flowprov.values.walker import Walker
 
 _MAX_CLASSES = 100
-_MAX_REFERENCES, _MAX_PARENTS, _MAX_NODES = 10, 100, 1_000
+_MAX_DEPTH, _MAX_PARENTS, _MAX_NODES = 10, 100, 1_000
+_MAX_REFERENCES = 100  # that one interpolation follows
 _ENVIRONMENT = re.compile(r"\$\{\s*(?:oc\.)?env\s*:")
-_RESOLVER = re.compile(r"\$\{[^{}]*:")
+_RESOLVER = re.compile(r"\$\{[^{}]*(?::|\$\{)")  # or a reference whose name is an interpolation itself
 _REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
+_ARGUMENT = re.compile(r"[\w.]+(?!\s*:|[\w.])")  # of a resolver: it may be the name of an entry
+_SEPARATOR = re.compile(r"[.\[\]]+")
+
+_Secrecy: TypeAlias = Callable[[str], int]
 
 
 def keep_config(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -38,21 +47,32 @@ def keep_config(walker: Walker, value: Any, depth: int) -> JSONable:
         limits = walker.limits
         count = limits.max_entries if len(content) <= limits.max_entries else limits.max_items
         nodes = take(content.items, count)
-        pairs = [(key, _content_of(value, key, node)) for key, node in nodes]
+        secrecy = walker.key_rules.secrecy
+        pairs = [(key, _content_of(value, key, node, secrecy)) for key, node in nodes]
         return walker.build_object(pairs, max(len(content), len(pairs)), level)
 
     return walker.build_container(value, depth, build)
 
 
-def config_pairs(value: Any, count: int) -> list[tuple[Any, Any]]:
-    """Return the first pairs of a `DictConfig`; none of anything else, or if all of it is missing."""
+def config_pairs(value: Any, count: int, secrecy: _Secrecy) -> list[tuple[Any, Any]]:
+    """Return the first pairs of a `DictConfig`; none of anything else, or if all of it is missing.
+
+    Parameters
+    ----------
+    value
+        Anything.
+    count
+        How many pairs.
+    secrecy
+        How far a name means a secret.
+    """
     cls = type(value)
     if not (id(cls) in _node_classes or _is_node_class(cls)):
         return []
     content = _attributes_of(value).get("_content")
     if type(content) is not dict:
         return []
-    return [(key, _content_of(value, key, node)) for key, node in take(content.items, count)]
+    return [(key, _content_of(value, key, node, secrecy)) for key, node in take(content.items, count)]
 
 
 def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -63,13 +83,14 @@ def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
 
     def build(_: Any, level: int) -> JSONable:
         nodes = list(islice(content, walker.limits.max_items))
-        items = [_content_of(value, index, node) for index, node in enumerate(nodes)]
+        secrecy = walker.key_rules.secrecy
+        items = [_content_of(value, index, node, secrecy) for index, node in enumerate(nodes)]
         return walker.build_list(items, max(len(content), len(items)), level)
 
     return walker.build_container(value, depth, build)
 
 
-def _content_of(config: Any, key: Any, node: Any) -> Any:
+def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy) -> Any:
     cls = type(node)
     if id(cls) in _node_classes or _is_node_class(cls):
         attributes = object.__getattribute__(node, "__dict__")
@@ -77,24 +98,61 @@ def _content_of(config: Any, key: Any, node: Any) -> Any:
             content = attributes["_val"]
             if type(content) is not str or not ("${" in content or content == "???"):
                 return content
-            if "${" in content and _comes_from_environment(config, content):
-                return content
+            if "${" in content:
+                followed = _follow(config, content)
+                if followed is None or _comes_from_environment(config, content, followed):
+                    return content
+                if any(_names_secret(reference, found, secrecy) for reference, found in followed):
+                    return HIDDEN
         elif type(attributes.get("_content")) in (dict, list):
             return node
     return read_or_mark(functools.partial(type(config).__getitem__, config, key))
 
 
-def _comes_from_environment(config: Any, text: str, depth: int = 0) -> bool:
+def _follow(config: Any, text: str) -> list[tuple[str, Any]] | None:
+    """Return what an interpolation refers to, itself and by what it refers to; None if that is too much.
+
+    Of each, the reference as it is written, and what stands there, not resolved.
+    """
+    followed: list[tuple[str, Any]] = []
+    waiting = [(config, text, 0)]
+    while waiting:
+        container, text, depth = waiting.pop()
+        references = _REFERENCE.findall(text)
+        if _RESOLVER.search(text):
+            references += _ARGUMENT.findall(text)
+        for reference in references:
+            if len(followed) >= _MAX_REFERENCES or depth > _MAX_DEPTH:
+                return None
+            node = _node_at(container, reference)
+            content = _raw_of(node)
+            followed.append((reference, content))
+            if type(content) is str and "${" in content:
+                waiting.append((_parent_of(node), content, depth + 1))
+    return followed
+
+
+def _comes_from_environment(config: Any, text: str, followed: list[tuple[str, Any]]) -> bool:
     """Whether an interpolation, or one to which it refers, asks for a variable of the environment."""
-    if _ENVIRONMENT.search(text) or depth >= _MAX_REFERENCES:  # in doubt it is not resolved
+    texts = [text, *(content for _, content in followed if type(content) is str)]
+    if any(map(_ENVIRONMENT.search, texts)):
         return True
-    if _RESOLVER.search(text) and _mentions_environment(_root_of(config)):
-        return True  # a resolver may take any entry as its argument
-    contents = (_raw_at(config, reference) for reference in _REFERENCE.findall(text))
-    return any(
-        type(content) is str and "${" in content and _comes_from_environment(config, content, depth + 1)
-        for content in contents
-    )
+    # A resolver may take any entry as its argument.
+    return any(map(_RESOLVER.search, texts)) and _mentions_environment(_root_of(config))
+
+
+def _names_secret(reference: str, content: Any, secrecy: _Secrecy) -> bool:
+    """Whether an interpolation refers to what is concealed under its own name."""
+    if content is None or type(content) is bool:
+        return False
+    for name in filter(None, _SEPARATOR.split(reference)):
+        level = secrecy(name)
+        if level == SERVICE:
+            if type(content) is str and looks_like_service_key(content):
+                return True
+        elif level != NOT_SECRET and not (level == TOKEN_LIKE and type(content) in (int, float)):
+            return True
+    return False
 
 
 def _mentions_environment(node: Any, depth: int = 0) -> bool:
@@ -103,18 +161,18 @@ def _mentions_environment(node: Any, depth: int = 0) -> bool:
     if type(content) is str:
         return _ENVIRONMENT.search(content) is not None
     nodes = list(content.values()) if type(content) is dict else content if type(content) is list else []
-    if len(nodes) > _MAX_NODES or depth > _MAX_REFERENCES:
+    if len(nodes) > _MAX_NODES or depth > _MAX_DEPTH:
         return True
     return any(_mentions_environment(inner, depth + 1) for inner in nodes)
 
 
-def _raw_at(config: Any, reference: str) -> Any:
-    """Return what stands where an interpolation refers to, not resolved; None if nothing does."""
+def _node_at(config: Any, reference: str) -> Any:
+    """Return the node to which an interpolation in a container refers; None if there is none."""
     dots = len(reference) - len(reference.lstrip("."))
     node = config if dots else _root_of(config)
     for _ in range(dots - 1):
         node = _parent_of(node)
-    for key in filter(None, re.split(r"[.\[\]]+", reference)):
+    for key in filter(None, _SEPARATOR.split(reference)):
         content = _attributes_of(node).get("_content")
         if type(content) is dict:
             node = content.get(key)
@@ -122,7 +180,7 @@ def _raw_at(config: Any, reference: str) -> Any:
             node = content[int(key)]
         else:
             return None
-    return _raw_of(node)
+    return node
 
 
 def _root_of(config: Any) -> Any:

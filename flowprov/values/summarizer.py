@@ -271,7 +271,8 @@ class Summarizer:
             if issubclass(type(mapping), dict):
                 pairs, total = dict_pairs(mapping, limit), dict.__len__(mapping)  # type: ignore[arg-type]
             else:
-                pairs = config_pairs(mapping, limit + 1) or first_pairs(mapping, mapping.items, limit + 1)
+                pairs = config_pairs(mapping, limit + 1, self.redactor.secrecy)
+                pairs = pairs or first_pairs(mapping, mapping.items, limit + 1)
                 total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
         except BaseException as error:  # a mapping of the user's may raise anything
             if interrupted_reading(error):

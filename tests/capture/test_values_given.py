@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import flowprov
 from flowprov import guard
@@ -115,6 +116,88 @@ def test_nothing_that_is_given_raises(value: Any) -> None:
     with flowprov.workflow("w"):
         for give in WAYS:
             give(value)
+
+
+def use_in_workflow(config: Any) -> Any:
+    with flowprov.workflow("inner", used=config):
+        pass
+
+
+def use_in_task_scope(config: Any) -> Any:
+    with flowprov.task_scope("step", used=config):
+        pass
+
+
+def describe_task_scope(config: Any) -> Any:
+    with flowprov.task_scope("step", custom_metadata=config):
+        pass
+
+
+@flowprov.task
+def take(config: Any) -> None:
+    """Take a configuration as an argument."""
+
+
+@pytest.mark.filterwarnings("ignore:register_new_resolver")  # its later name is not in every version
+@pytest.mark.parametrize(
+    "give",
+    [
+        *WAYS,
+        use_in_workflow,
+        use_in_task_scope,
+        describe_task_scope,
+        flowprov.log_params,
+        flowprov.log_config,
+        take,
+    ],
+)
+def test_a_configuration_of_omegaconf_is_recorded_without_the_environment_wherever_it_is_given(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, give: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("SOME_VARIABLE", "some-value-of-it")
+    calls: list[int] = []
+    OmegaConf.register_new_resolver("flowprov_called", lambda: calls.append(1), replace=True)
+    config = OmegaConf.create(
+        {
+            "env": "${oc.env:SOME_VARIABLE}",
+            "called": "${flowprov_called:}",
+            "db": {"password": "hunter2", "env": "${env}"},
+            "plain": "${db.password}",
+            "missing": "???",
+        }
+    )
+    with flowprov.workflow("w"):
+        give(config)
+    written = b"".join(path.read_bytes() for path in buffer.rglob("*.jsonl"))
+    assert b"some-value-of-it" not in written
+    assert b"hunter2" not in written
+    assert b'"env":"${oc.env:SOME_VARIABLE}"' in written or give is flowprov.log_config
+    assert b'"plain":{"$redacted":true}' in written
+    assert calls == []
+
+
+def test_keywords_are_concealed_if_the_parameter_that_takes_them_is_named_like_a_secret(buffer: Path) -> None:
+    @flowprov.task
+    def connect(host: Any, /, *passwords: Any, **secrets: Any) -> None:
+        """Take secrets under names of the caller's own."""
+
+    @flowprov.task
+    def fetch(host: Any, **credentials: Any) -> None:
+        """Take secrets without a parameter that is positional only."""
+
+    with flowprov.workflow("w"):
+        connect("h", "hunter2", x="hunter2", y=["hunter2"], z=None, host="hunter2")
+        fetch("h", x="hunter2")
+        fetch([1], x="hunter2")
+        fetch("h")
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in buffer.rglob("*.jsonl"))
+    hidden = {"$redacted": True}
+    assert [row["used"] for row in flowprov.read_buffer(buffer, return_df=False)[1:]] == [
+        {"host": "h", "passwords": hidden, "x": hidden, "y": hidden, "z": None, "**secrets": hidden},
+        {"host": "h", "x": hidden},
+        {"host": [1], "x": hidden},
+        {"host": "h"},
+    ]
 
 
 def test_end_iter_behind_its_loop_belongs_to_the_iteration_that_ended_last(buffer: Path) -> None:

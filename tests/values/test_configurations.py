@@ -376,6 +376,52 @@ def test_to_dict_of_data_is_never_called() -> None:
     assert "private" not in json.dumps(form)
 
 
+def test_what_refers_to_the_environment_from_another_level_stays_as_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOWPROV_NOT_SHOWN", "value-of-the-variable")
+    inner = {"first": "${.second}", "second": "${oc.env:FLOWPROV_NOT_SHOWN}"}
+    written = {"direct": "${inner.first}", "inner": inner, "by_name": "${inner.${name}}", "name": "first"}
+    assert recorded(OmegaConf.create(written)) == written
+
+
+def test_an_interpolation_that_refers_to_a_secret_is_concealed() -> None:
+    redacted = {"$redacted": True}
+    form = recorded(
+        OmegaConf.create(
+            {
+                "db": {"password": "hunter2", "host": "h", "token": 5, "sibling": "${.password}"},
+                "plain": "${db.password}",
+                "by_reference": "${plain}",
+                "within": ["${db.password}", "mysql://${db.password}@${db.host}", "${db.host}"],
+                "by_resolver": "${oc.select:db.password}",
+                "all": "${oc.dict.values:db}",
+                "number": "${db.token}",
+                "unset": "${auth}",
+                "auth": None,
+            }
+        )
+    )
+    assert form == {
+        "db": {"password": redacted, "host": "h", "token": 5, "sibling": redacted},
+        "plain": redacted,
+        "by_reference": redacted,
+        "within": [redacted, redacted, "h"],
+        "by_resolver": redacted,
+        "all": [redacted, "h", 5, redacted],
+        "number": 5,
+        "unset": None,
+        "auth": None,
+    }
+
+
+def test_references_without_end_cost_little() -> None:
+    chain = {f"k{number}": f"${{k{number + 1}}}" * 10 for number in range(100)}
+    circle = {"a": "${b}", "b": "${a}", "lr": 0.1}
+    assert len(recorded(OmegaConf.create(chain))) == 100
+    assert recorded(OmegaConf.create(circle))["lr"] == 0.1
+
+
 def test_what_comes_from_the_environment_stays_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWPROV_NOT_SHOWN", "value-of-the-variable")
     variable = "${oc.env:FLOWPROV_NOT_SHOWN}"
