@@ -8,6 +8,7 @@ object the type is kept, and what it stores in fields that it declares.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 import msgspec
 
@@ -151,8 +152,8 @@ def _find_handler(cls: type) -> Handler:
     for index, (base, package) in enumerate(zip(bases, packages, strict=True)):
         name = f"{package}:{qualname_of(base)}"
         handler = _HANDLER_BY_NAME.get(name)
-        if handler is scalars.keep_str and hides_itself(bases):
-            return scalars.keep_hidden_str
+        if handler is scalars.keep_str:
+            return _string_handler(bases)
         if handler is handlers.keep_tuple:
             names = _tuple_field_names(bases)
             return fields.named_tuple_handler(names) if names else handler
@@ -166,6 +167,12 @@ def _find_handler(cls: type) -> Handler:
         known = "ml_collections" in packages
         return fields.keep_mapping if known else asked_only(_asked_handler(fields.keep_mapping, packages))
     return _handler_by_attributes(bases, packages)
+
+
+def _string_handler(bases: tuple[type, ...]) -> Handler:
+    if any(base is Enum for base in bases):
+        return scalars.keep_str_of_enum
+    return scalars.keep_hidden_str if hides_itself(bases) else scalars.keep_str
 
 
 def _asked_handler(handler: Handler, packages: list[str]) -> Handler:

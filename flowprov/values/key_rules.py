@@ -91,10 +91,18 @@ class KeyRules:
 
     def hide_named_value(self, entries: dict[str, JSONable]) -> None:
         """Hide a value that the entry beside it names: ``{"name": "Authorization", "value": "Bearer x"}``."""
-        if "value" in entries and type(label := entries.get("name") or entries.get("key")) is str:
-            secrecy, is_number = self.secrecy(label), isinstance(entries["value"], (int, float, type(None)))
+        if "value" in entries:
+            self._hide_value(entries, "name", "key", "value")
+        if "Value" in entries:
+            self._hide_value(entries, "Name", "Key", "Value")
+        if "VALUE" in entries:
+            self._hide_value(entries, "NAME", "KEY", "VALUE")
+
+    def _hide_value(self, entries: dict[str, JSONable], name: str, key: str, value: str) -> None:
+        if type(label := entries.get(name) or entries.get(key)) is str:
+            secrecy, is_number = self.secrecy(label), isinstance(entries[value], (int, float, type(None)))
             if secrecy in (TOKEN_LIKE, SECRET) and not is_number:
-                entries["value"] = {"$redacted": True}
+                entries[value] = {"$redacted": True}
 
     def _is_secret_option(self, item: object) -> bool:
         name = key_name(item)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from flowprov.values.secret_names import NOT_SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
+from flowprov.values.secret_names import NOT_SECRET, SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
 from flowprov.values.url_credentials import REDACTED
 
 _NAME = r"[A-Za-z_][\w.-]{0,63}"
@@ -35,6 +35,15 @@ _BARE = re.compile(r"(?:[^\s,;)}\]]|[,;](?![\w. -]{1,64}[=:])(?=[^\s'\"])|[)}\]]
 _DEFAULT = re.compile(r"\s{1,2}=\s{1,2}(?=['\"])")
 _HEADER = re.compile(r"cookie|authorization", re.IGNORECASE)
 
+# A field, and in the line below what pydantic says of its value. The text may be cut there, and a group of
+# exceptions has a margin.
+_FIELD_INPUT = re.compile(
+    r"^(?P<margin>[ |]{0,20})(?P<name>[^\s\[\]=|]{1,200})\n"
+    r"(?P=margin) {2}(?=\S)[^\n]*?\binput_value=(?P<value>[^\n]*(?=, input_type=[\w.]+\]$)|[^\n]*)",
+    re.MULTILINE,
+)
+_ELEMENT = re.compile(r"<(?P<name>[A-Za-z_][\w.-]{0,63})(?:\s[^<>]{0,200})?>(?P<value>[^<]+)</(?P=name)\s*>")
+
 _REVEALS_NOTHING = frozenset(
     {"None", "True", "False", "null", "true", "false", "''", '""', REDACTED, f"'{REDACTED}'", f'"{REDACTED}"'}
 )
@@ -45,7 +54,15 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?")
 
 def may_hold_named(text: str) -> bool:
     """Whether a text has what stands between a name and its value."""
-    return "=" in text or ":" in text or "," in text or "--" in text or " -" in text or text.startswith("-")
+    return (
+        "=" in text
+        or ":" in text
+        or "," in text
+        or "--" in text
+        or " -" in text
+        or "</" in text
+        or text.startswith("-")
+    )
 
 
 def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
@@ -60,6 +77,10 @@ def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
     """
     if not may_hold_named(text):
         return text
+    if "</" in text:
+        text = _conceal_matches(_ELEMENT, text, secrecy)
+    if "input_value=" in text:
+        text = _conceal_matches(_FIELD_INPUT, text, secrecy)
     pieces: list[str] = []
     copied_to = 0
     candidate = _CANDIDATE.search(text)
@@ -74,6 +95,22 @@ def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
         return text
     pieces.append(text[copied_to:])
     return "".join(pieces)
+
+
+def _conceal_matches(pattern: re.Pattern[str], text: str, secrecy: Callable[[str], int]) -> str:
+    """Return a text with the ``value`` of each match concealed whose ``name`` means a secret."""
+
+    def conceal(match: re.Match[str]) -> str:
+        value = match["value"].strip()
+        level = max(map(secrecy, match["name"].split(".")))
+        if level not in (TOKEN_LIKE, SECRET) or not value or value in _REVEALS_NOTHING:
+            return match.group()
+        if level == TOKEN_LIKE and _NUMBER.fullmatch(value):
+            return match.group()
+        start, end = (place - match.start() for place in match.span("value"))
+        return match.group()[:start] + REDACTED + match.group()[end:]
+
+    return pattern.sub(conceal, text)
 
 
 def _end_of_secret(text: str, candidate: re.Match[str], secrecy: Callable[[str], int]) -> int:

@@ -14,7 +14,7 @@ from flowprov.values.named_secrets import conceal_literals, conceal_named, may_h
 from flowprov.values.patterns import compile_pattern
 from flowprov.values.secret_forms import MIN_LENGTH, Forms
 from flowprov.values.secret_names import NOT_SECRET, SECRET, TOKEN_LIKE, rate_name
-from flowprov.values.url_credentials import REDACTED, conceal_in_urls
+from flowprov.values.url_credentials import REDACTED, conceal_in_paths, conceal_in_urls
 
 _MAX_CACHED = 4096
 _MAX_CACHED_LENGTH = 200
@@ -99,7 +99,15 @@ class Redactor:
 
     def is_plain(self, text: str) -> bool:
         """Whether a text holds no secret; if it is short, it enters `plain_texts`."""
-        if "=" in text or ":" in text or "," in text or " " in text or "--" in text or self._patterns:
+        if (
+            "=" in text
+            or ":" in text
+            or "," in text
+            or " " in text
+            or "--" in text
+            or "</" in text
+            or self._patterns
+        ):
             if self._holds_secret(text):
                 return False
         elif len(text) >= MIN_LENGTH and self.enabled and self._forms.may_be(text):
@@ -113,7 +121,7 @@ class Redactor:
     def _holds_secret(self, text: str) -> bool:
         if not self.enabled:
             return False
-        if len(text) < MIN_LENGTH and not ("://" in text or " " in text or self._patterns):
+        if len(text) < MIN_LENGTH and not (":/" in text or " " in text or self._patterns):
             return conceal_named(text, self.secrecy) != text
         return self._may_hold_secret(text) and self._conceal(text) != text
 
@@ -161,7 +169,7 @@ class Redactor:
 
     def _conceal(self, text: str) -> str:
         text = self._forms.conceal(text, REDACTED)
-        text = conceal_in_urls(text, self._is_secret)
+        text = conceal_in_urls(conceal_in_paths(text), self._is_secret)
         text = conceal_named(text, self.secrecy)
         for pattern in self._patterns:
             text = pattern.sub(REDACTED, text)

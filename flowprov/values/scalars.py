@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from flowprov.values.classes import bases_of, dict_reader
+from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import JSONable, float_json, int_json, name_text, type_name
+from flowprov.values.secret_names import SECRET, TOKEN_LIKE
 from flowprov.values.tensors import MAX_FIELDS
 from flowprov.values.walker import TEXT_LOOKAHEAD, Walker
 
 _MAX_DIGEST_BYTES = 2**18  # of one value
 _MAX_VOID_BYTES = 1_000
+_MAX_NAME = 200  # characters of an enum member's name that are looked at
 _MAX_INT = 1_100  # bytes of JSON
 _MAX_INT_BITS = 2**16
 _MAX_DECIMAL_BYTES = 2_000
@@ -68,9 +71,23 @@ def keep_numpy_scalar(walker: Walker, value: Any, depth: int) -> JSONable:
     if dtype.kind == "V" and (value.nbytes > _MAX_VOID_BYTES or _count_fields(dtype) > MAX_FIELDS):
         return {"$type": type_name(type(value)), "nbytes": value.nbytes}
     item = value.item()
-    if type(item) is type(value):  # Python has no type for long doubles
+    if dtype.names:
+        item = _hide_fields(walker, dtype, item)
+    elif type(item) is type(value):  # Python has no type for long doubles
         item = complex(value) if dtype.kind == "c" else float(value)
     return walker.node(item, depth + 1)
+
+
+def _hide_fields(walker: Walker, dtype: Any, record: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the items of a record of numpy with `HIDDEN` for those whose field is named like a secret."""
+    shown: list[Any] = []
+    for name, item in zip(dtype.names, record, strict=True):
+        if walker.is_concealed(item, walker.key_rules.secrecy(name)):
+            shown.append(HIDDEN)
+        else:
+            inner = dtype[name]
+            shown.append(_hide_fields(walker, inner, item) if inner.names else item)
+    return tuple(shown)
 
 
 def keep_dtype(walker: Walker, value: Any, _depth: int) -> JSONable:
@@ -130,12 +147,32 @@ def keep_enum(walker: Walker, value: Any, depth: int) -> JSONable:
     attributes_of = dict_reader(bases_of(type(value)))
     attributes: dict[str, Any] = {} if attributes_of is None else attributes_of(value)
     label = type_name(type(value))
-    if type(attributes.get("_name_")) is str:  # a combination of flags may have no name
-        label += "." + attributes["_name_"]
-    return {
-        "$enum": name_text(label),
-        "value": walker.node(attributes.get("_value_"), depth + 1),
-    }
+    name, content = attributes.get("_name_"), attributes.get("_value_")
+    if type(name) is str:  # a combination of flags may have no name
+        label += "." + name
+    if type(name) is str and not _is_own_name(name, content):
+        return {"$enum": name_text(label), "value": walker.node_named(content, name, depth + 1)}
+    return {"$enum": name_text(label), "value": walker.node(content, depth + 1)}
+
+
+def keep_str_of_enum(walker: Walker, value: Any, depth: int) -> JSONable:
+    """Keep the text of an enum member that is a string, unless its name means a secret."""
+    attributes_of = dict_reader(bases_of(type(value)))
+    name = None if attributes_of is None else attributes_of(value).get("_name_")
+    if type(name) is str and not _is_own_name(name, str.__str__(value)):
+        secrecy = walker.key_rules.secrecy(name)
+        if secrecy in (TOKEN_LIKE, SECRET):
+            return {"$redacted": True}
+    return keep_str(walker, value, depth)
+
+
+def _is_own_name(name: str, content: object) -> bool:
+    """Whether the value of an enum member tells no more than its name, as in ``PASSWORD = "password"``."""
+    return type(content) is str and _bare(content) == _bare(name)
+
+
+def _bare(text: str) -> str:
+    return "".join(filter(str.isalnum, text[:_MAX_NAME].lower()))
 
 
 def keep_range(walker: Walker, value: Any, depth: int) -> JSONable:

@@ -16,6 +16,11 @@ _PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]{1,64})=([^&;#\s]+)")
 _SCHEME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
 _PARAMETER_NAMES = frozenset({"auth", "key", "sig"})  # secrets in a query (`?key=`), but ordinary elsewhere
 _AUTHORITY_END = re.compile(r"[/?#]|$")
+# A path with one slash of the two, as `pathlib` writes a URL. A digest behind "@" is that of an image.
+_ONE_SLASH = re.compile(
+    r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{1,20}:/)(?!/)"
+    r"[^\s/:@\"'<>]{0,100}:[^\s/@\"'<>]{1,200}@(?!sha\d+:)"
+)
 
 
 def conceal_in_urls(text: str, is_secret: Callable[[str], bool]) -> str:
@@ -65,6 +70,11 @@ def conceal_in_urls(text: str, is_secret: Callable[[str], bool]) -> str:
         separator = next_separator if next_separator >= 0 else text.find("://", end)
     pieces.append(text[copied_to:])
     return "".join(pieces)
+
+
+def conceal_in_paths(text: str) -> str:
+    """Return a text with `user:password` concealed in URLs of which a path has left one slash, `http:/`."""
+    return _ONE_SLASH.sub(rf"\1{REDACTED}@", text) if ":/" in text and "@" in text else text
 
 
 def _conceal_user(text: str, *, is_http: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowprov.values import Summarizer, is_secret_key, redact_urls
-from flowprov.values.redaction import Redactor
+from flowprov.values.redaction import Redactor, redactor
 from tests.values.support import ASKING, SUMMARIZER, recorded, words
 
 REDACTED = {"$redacted": True}
@@ -241,6 +242,8 @@ def test_what_stands_around_a_secret_stays() -> None:
         ("password", HUNTER),
         {b"password": HUNTER}, {("db", "password"): HUNTER}, [{"name": "DB_PASSWORD", "value": HUNTER}],
         {"key": "client_secret", "value": [HUNTER]}, ["--password", HUNTER, "-v"],
+        [{"Name": "DB_PASSWORD", "Value": HUNTER}], {"Key": "DB_PASSWORD", "Value": HUNTER},
+        {"NAME": "DB_PASSWORD", "VALUE": HUNTER}, {"KEY": "DB_PASSWORD", "VALUE": HUNTER},
         ["-v", "--api-key", HUNTER],
         ["prog", f"--password={HUNTER}"], {"headers": (("Cookie", HUNTER),)}, {"pin": 47110815},
     ],
@@ -250,6 +253,74 @@ def test_a_secret_that_the_value_beside_it_names_is_concealed(value: Any) -> Non
     assert "hunter2" not in form
     assert "47110815" not in form
     assert "redacted" in form or "***" in form
+
+
+def test_a_field_of_a_numpy_record_that_is_named_like_a_secret_is_concealed() -> None:
+    record = np.array(
+        [("bob", (HUNTER, 0.5), 7)],
+        dtype=[("user", "U5"), ("inner", [("password", "U40"), ("lr", "f8")]), ("token", "i8")],
+    )[0]
+    assert recorded(record) == ["bob", [REDACTED, 0.5], 7]
+
+
+class Login1(enum.Enum):
+    """Secrets by their names."""
+
+    PASSWORD = HUNTER
+    PIN = 47110815
+    HOST = "localhost"
+    API_KEY = "api-key"
+
+
+class Login2(str, enum.Enum):
+    """Secrets that are strings."""
+
+    PASSWORD = HUNTER
+    HOST = "localhost"
+    API_KEY = "api_key"
+
+
+def test_the_value_of_an_enum_member_that_is_named_like_a_secret_is_concealed() -> None:
+    values = {member.name: recorded(member)["value"] for member in Login1}
+    assert values == {"PASSWORD": REDACTED, "PIN": REDACTED, "HOST": "localhost", "API_KEY": "api-key"}
+    assert [recorded(member) for member in Login2] == [REDACTED, "localhost", "api_key"]
+
+
+def test_what_pydantic_says_of_a_field_that_is_named_like_a_secret_is_concealed() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    long = pydantic.Field(min_length=80)
+    inner = pydantic.create_model("Inner", api_key=(str, long), host=(str, long))
+    model = pydantic.create_model("Model", password=(str, long), inner=(inner, ...), lr=(float, ...))
+    given = {"password": f"a, input_type={HUNTER}", "inner": {"api_key": HUNTER, "host": "node-1"}, "lr": "x"}
+    with pytest.raises(ValueError, match="validation errors") as raised:
+        model(**given)
+    error = raised.value
+    margin = "  | " + str(error).replace("\n", "\n  | ")
+    cut = str(error).partition("hunter2")[0] + "hunter2"
+    for text in (str(error), margin, cut):
+        shown = redactor().text(text)
+        assert "hunter2" not in shown
+        assert "String should have at least 80 characters" in shown
+    for kept in ("input_value=***, input_type=str]", "input_value='node-1'", "input_value='x'"):
+        assert kept in redactor().text(str(error))
+
+
+def test_the_text_of_an_element_that_is_named_like_a_secret_is_concealed() -> None:
+    for text, expected in (
+        (f"<password>{HUNTER}</password>", "<password>***</password>"),
+        (f'<db.api_key kind="a">\n {HUNTER}\n</db.api_key>', '<db.api_key kind="a">***</db.api_key>'),
+        ("<name>bob</name><token>5</token>", "<name>bob</name><token>5</token>"),
+        ("<password></password>", "<password></password>"),
+        ("type <password> here, </b>", "type <password> here, </b>"),
+    ):
+        assert recorded(text) == expected
+
+
+def test_credentials_in_the_path_that_was_made_of_a_url_are_concealed() -> None:
+    assert recorded(Path(f"https://bob:{HUNTER}@host/x")) == "https:/***@host/x"
+    assert recorded(Path(f"/data/redis://:{HUNTER}@host/0")) == "/data/redis:/***@host/0"
+    for text in ("registry:/model:v2@sha256:0a1b", "C:/a:b@c", "file:/data/a:b@c", "volume:/data:ro"):
+        assert recorded(text) == text
 
 
 # -- hidden by their classes ---------------------------------------------------------------------------------
