@@ -121,5 +121,6 @@ HOSTILE = [
     "('password', ", "a=", "a:", "a-", "a_", "'", '\\"', "://", "a://b@", "http://?&a=", "?password=",
     "0a1b2c3d4e5f60718293a4b5c6d7e8f9-us", "M.", "123456789:", "=", ",", " ", "password=a,b=c",
     "x" * 64 + "=", "hooks.slack.com/services/", "sig=a", "\\", "cookie: ", "password => {", "key ",
-    "api key: ",
+    "api key: ", "<password>", "</password>", "<password", "</", "password\n  input_value=", "  | ", "\n",
+    ", input_type=a]", "ab:/", "ab:/a:b@",
 ]  # fmt: skip

@@ -146,6 +146,7 @@ _PIECES = st.sampled_from(
         ",",
         "\n",
     ]
+    + ["<password>", "</", ">", ":/", "\n  x input_value=", ", input_type=x]"]
     + ["Bearer ", "basic ", "eyJ", ".", "_", "-", "~", "A1b2C3d4E5f6", "0a1b2c3d4e5f60718293", "é", "\ud800"]
 )
 
