@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from flowprov import guard
 from flowprov.capture.loader_passes import PassRecorder, facts_of
 from flowprov.capture.loop_pass import LoopPass
@@ -18,6 +20,8 @@ from flowprov.capture.sampled import has_indices, is_loader, with_samples
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 from flowprov.values import as_name
+
+_SCALARS = frozenset({int, float, str, bool, type(None)})
 
 
 class EpochLoop(Loop[T]):
@@ -64,12 +68,15 @@ class EpochLoop(Loop[T]):
 
     def _open_iteration(self, parent: Scope, one_pass: LoopPass, position: int, item: T) -> Scope:
         settings = runtime.get().settings.instrumentation.torch
+        epoch: Any = item
+        if type(item) not in _SCALARS:  # only what is recorded is kept: the program may let go of the item
+            epoch = msgspec.Raw(runtime.get().summarizer.encode(item, key="epoch"))
         if settings.epoch_loop is None:
             scope = one_pass.scope = open_unrecorded_scope(parent)
         else:
             scope = super()._open_iteration(parent, one_pass, position, item)
         scope.forwards = position % settings.capture_epochs_at_every == 0
-        scope.epoch = item
+        scope.epoch = epoch
         return scope
 
 
