@@ -150,7 +150,7 @@ class _SampledLoader:
                 one_pass = PassRecorder(scope, facts_of(self), name=recorder.name, indexed=True)
         if one_pass is None or recorder.sampler.latest is None:
             return iterator
-        return _handed_out(iterator, recorder.sampler.latest, one_pass)
+        return _HandedOut(iterator, recorder.sampler.latest, one_pass)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _same, (self.__dict__[_RECORDER].original,)
@@ -222,15 +222,30 @@ def _class_above(cls: Any) -> Any:
     return type(cls.__name__, (_SampledLoader, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
-def _handed_out(iterator: Iterator[Any], drawn: Drawn, one_pass: PassRecorder) -> Iterator[Any]:
-    for batch in iterator:
+class _HandedOut:
+    """The batches of a loader, each recorded. No generator: a loader may go on behind a corrupt sample."""
+
+    def __init__(self, iterator: Iterator[Any], drawn: Drawn, one_pass: PassRecorder) -> None:
+        self._iterator, self._drawn, self._pass = iterator, drawn, one_pass
+
+    def __iter__(self) -> _HandedOut:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception:  # raised on: that batch was drawn, and is handed to nobody
+            self._drawn.next()
+            raise
         with guard.guarded("recording the samples of a batch"):
-            indices = drawn.next()
+            indices = self._drawn.next()
             if indices is not None:
-                one_pass.add(indices)
+                self._pass.add(indices)
             else:
                 _warn_not_known()
-        yield batch
+        return batch
 
 
 def _told(source: Iterator[Any], one_pass: PassRecorder) -> Iterator[Any]:
