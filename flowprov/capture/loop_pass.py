@@ -18,6 +18,7 @@ from flowprov import line_templates
 from flowprov.capture import failures
 from flowprov.capture.additions import add_generated, merge_objects
 from flowprov.capture.failures import close_all_abandoned, fail_start
+from flowprov.capture.loop_iterator import asking_frame
 from flowprov.capture.metrics import decode_fields
 from flowprov.capture.read_ahead import ReadAhead
 from flowprov.capture.task_records import (
@@ -66,6 +67,8 @@ class LoopPass:
         The scope of the iteration that ended last.
     generated
         What the current iteration generated so far, as a JSON object; None if nothing was given.
+    position
+        The position of the last item that was handed out.
     line_prefix
         The fields of a line that tell where the iterations belong and what they are.
     int_template, json_template
@@ -92,6 +95,7 @@ class LoopPass:
         "line_template",
         "open_template",
         "parent",
+        "position",
         "recomputed",
         "scope",
     )
@@ -116,6 +120,7 @@ class LoopPass:
         self.scope: Scope | None = None
         self.last: Scope | None = None
         self.generated: bytes | None = None
+        self.position = -1
         self._activity_field = b',"activity_id":' + msgspec.json.encode(activity_id)
         self._lightweight = lightweight
         if item_name.startswith("$"):  # it must not look like a marker: see values.markers
@@ -227,6 +232,10 @@ class LoopPass:
         self.scope = None
         fail_start(self.parent, previous, "recording the start of an iteration", error)
 
+    def skip(self) -> None:
+        """Count an iteration that is not recorded, as the one before it was just beginning or ending."""
+        self.parent.journal.drop("reentered")
+
     def close(self, scope: Scope, ended: int, **metadata: Any) -> None:
         """Close an iteration that has more to record than generated values, or that is not current.
 
@@ -286,7 +295,7 @@ class LoopPass:
             ended = ticks()
             parent = scope.parent
             if scope.recorded and parent is not None and scope.key is not None:
-                locations = _locations_of_loop(sys._getframe(2))  # noqa: SLF001 - there is no public way
+                locations = _locations_of_loop(asking_frame(sys._getframe(2)))  # noqa: SLF001 - there is no public way
                 note_left_early(parent, [*(scope.left_early or ()), LeftEarly(scope.key, locations)])
             self.close(scope, ended, left_early=True)
         except BaseException as fault:  # the guard; what came from outside passes on from there

@@ -3,13 +3,14 @@
 Flows in: any iterable, and the values that the program reports of an iteration (``end_iter``). Flows out: one
 task record per iteration that was entered, however the loop ends.
 
-A generator iterates the loop. Unlike an iterator class, a generator learns at once that its ``for`` was left.
-It gets GeneratorExit after ``break``, ``return`` and an exception alike.
+A generator records the iterations. Unlike an iterator class, a generator learns at once that its ``for`` was
+left. It gets GeneratorExit after ``break``, ``return`` and an exception alike. What the program gets is a
+:class:`~flowprov.capture.loop_iterator.LoopIterator`, which asks that generator.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import operator
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -22,6 +23,7 @@ from flowprov import guard
 from flowprov.capture import metrics, replay
 from flowprov.capture.additions import collect_values
 from flowprov.capture.copies import InertCopies
+from flowprov.capture.loop_iterator import LoopIterator, Steps, asking_frame, unrecorded
 from flowprov.capture.loop_pass import LoopPass
 from flowprov.capture.task_records import enclosing_scope, read_telemetry_at_start
 from flowprov.clock import clock, ticks
@@ -42,6 +44,7 @@ _get = context.current.get
 _set = context.current.set
 _SMALL = 1_000  # bytes of outputs that need no comparison with the budget of their record
 _INT_LIMIT = 1 << 63  # JSON readers lose digits of larger integers
+_LEAST_INT = -_INT_LIMIT
 
 
 class Loop(InertCopies, Generic[T]):
@@ -110,7 +113,9 @@ class Loop(InertCopies, Generic[T]):
         is_recomputed = self._enabled and replay.is_replayed()
         if not self._enabled or (is_recomputed and replay.is_traced()):
             return iter(self._items)
-        return self._iterate(iter(self._items), _get(), recomputed=is_recomputed)
+        source, begun = iter(self._items), []  # type: tuple[Iterator[T], list[Any]]
+        record = functools.partial(self._record, source, _get(), begun, recomputed=is_recomputed)
+        return LoopIterator(source, record, begun)
 
     def __len__(self) -> int:
         """Return the number of items.
@@ -174,24 +179,37 @@ class Loop(InertCopies, Generic[T]):
 
     # -- the iteration -----------------------------------------------------------------------------------
 
+    def _record(
+        self, source: Iterator[T], created_in: Scope | None, begun: list[LoopPass], *, recomputed: bool
+    ) -> Steps[T]:
+        """Return a generator that records the items of a source: in the pass that has begun, or a new one."""
+        if not begun:
+            parent = enclosing_scope(created_in if created_in is not None else _get())
+            if parent is None:
+                return unrecorded(source)
+            self._pass = self._create_pass(self._parent_of(parent), recomputed=recomputed)
+            begun.append(self._pass)
+        return self._iterate(source, begun[0])
+
     # The common case does not call _open_iteration, open_scope, close_task and journal.append: their work is
     # written out. What calling them costs, of 1.4 µs for an iteration (Python 3.11, 200 alternating rounds of
     # 2,000 integers): _open_iteration 4 %, open_scope 9 to 12 %, close_task 16 to 18 %, the last two together
     # 15 %, journal.append 3 %. With end_iter (2.1 µs) the two together cost 10 %.
 
-    def _iterate(self, source: Iterator[T], created_in: Scope | None, *, recomputed: bool) -> Iterator[T]:
-        """Iterate over one pass."""
-        parent = enclosing_scope(created_in if created_in is not None else _get())
-        if parent is None:
-            yield from itertools.chain(source)  # not from the source: `break` would close it
-            return
-        one_pass = self._pass = self._create_pass(self._parent_of(parent), recomputed=recomputed)
+    def _iterate(self, source: Iterator[T], one_pass: LoopPass) -> Steps[T]:
+        """Iterate over one pass, or over the rest of one that an exception of the source cut."""
+        position = one_pass.position
         try:
             parent, journal, forwards, epoch, prefix, int_template, template = one_pass.begin()
-            for position, item in enumerate(source):
+            while True:
+                try:
+                    item: Any = next(source)
+                except StopIteration as stop:
+                    return stop
+                position += 1
                 previous = _get()
                 try:
-                    if one_pass.fast and type(item) is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
+                    if one_pass.fast and type(item) is int and _LEAST_INT < item < _INT_LIMIT:
                         scope: Scope = HeldScope(
                             journal, journal.next_number(), parent.workflow_id, prefix,
                             int_template % (position, item), 0, 0, previous, parent, False, forwards, epoch,
@@ -203,24 +221,25 @@ class Loop(InertCopies, Generic[T]):
                         scope = self._open_iteration(parent, one_pass, position, item)
                 except BaseException as error:  # the guard: the loop goes on
                     one_pass.fail_start(previous, error)
-                    yield item
+                    yield (item, item := None)[0]
                     continue
                 try:
-                    yield item
+                    yield (item, item := None)[0]  # the program alone holds it
                 except BaseException as error:  # recorded, and raised on unchanged
                     one_pass.close_left(scope, error)
                     raise
                 try:
                     ended = ticks()
-                    if scope.extras is not None or not scope.recorded or scope.exact or _get() is not scope:
+                    key: Any = scope.key
+                    if (
+                        scope.extras is not None or not scope.recorded or scope.exact or _get() is not scope
+                        or key < journal.own_from
+                    ):  # fmt: skip
                         one_pass.close(scope, ended)
                         parent, journal, forwards, epoch, prefix, int_template, template = one_pass.shared()
                         continue
                     _set(scope.previous)
-                    key, offset, generated = cast("int", scope.key), clock.offset, one_pass.generated
-                    if key < journal.own_from:
-                        one_pass.scope = None
-                        continue  # the process from which this one was forked opened it, and records it
+                    offset, generated = clock.offset, one_pass.generated
                     outputs = b"" if generated is None else b',"generated":' + generated
                     line = template % (key, scope.started + offset, scope.used, ended + offset, outputs)
                     try:
@@ -232,6 +251,7 @@ class Loop(InertCopies, Generic[T]):
                 except BaseException as error:  # the guard; what came from outside passes on from there
                     one_pass.close_after_fault(scope, error)
         finally:
+            one_pass.position = position
             one_pass.end()
 
     def _create_pass(self, parent: Scope, *, recomputed: bool) -> LoopPass:
@@ -265,7 +285,7 @@ class Loop(InertCopies, Generic[T]):
         The journal lists the pass and not each iteration: that is why this does not call ``open_scope``.
         """
         # type(), as `__class__` may be code of the program
-        if type(item) is int and -_INT_LIMIT < item < _INT_LIMIT:  # type: ignore[operator]
+        if type(item) is int and _LEAST_INT < item < _INT_LIMIT:  # type: ignore[operator]
             used = one_pass.int_template % (position, item)
         else:
             used = one_pass.json_template % (
@@ -294,7 +314,7 @@ def _asking_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no public way
     while frame is not None and frame.f_code is not Loop._iterate.__code__:  # noqa: SLF001 - of this module
         frame = frame.f_back
-    return None if frame is None else frame.f_back
+    return None if frame is None else asking_frame(frame.f_back)
 
 
 def _as_items(items: Any) -> Any:

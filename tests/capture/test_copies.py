@@ -275,7 +275,7 @@ def test_a_bound_function_that_replaced_its_function_is_pickled_by_name(
     assert _through_cloudpickle(bound)(5) == 5
 
 
-def test_a_running_iterator_is_a_generator_and_cannot_be_pickled(buffer: Path) -> None:
+def test_a_running_iterator_holds_a_generator_and_cannot_be_pickled(buffer: Path) -> None:
     with flowprov.workflow("W"):
         iterator = iter(flowprov.Loop(3))
         next(iterator)
