@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,12 @@ def run(
     if status is not None:
         assert ended == status, stderr
     return stdout, stderr
+
+
+def printed_without_carets(error: BaseException) -> str:
+    """Return what Python prints of an exception, without the lines that point at parts of others."""
+    text = "".join(traceback.format_exception(error))
+    return re.sub(r"^[ |]* {4}[~^]+\n", "", text, flags=re.MULTILINE)
 
 
 def start_command(

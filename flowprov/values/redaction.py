@@ -18,6 +18,7 @@ from flowprov.values.url_credentials import REDACTED, conceal_in_paths, conceal_
 
 _MAX_CACHED = 4096
 _MAX_CACHED_LENGTH = 200
+_MAX_CACHED_FRAME = 400  # its file and its line of source
 _LOOKAHEAD = 4_096  # characters that are read beyond a cut, for a secret that begins before it
 _MARGIN = 64  # so many at least, and then to the end of a word
 _WHITE_SPACE = re.compile(r"\s")
@@ -52,6 +53,7 @@ class Redactor:
         "_forms",
         "_names",
         "_patterns",
+        "_plain_frames",
         "_secrecy",
         "enabled",
         "has_own_rules",
@@ -73,6 +75,7 @@ class Redactor:
         self._allowed = frozenset(map(_bare, allow))
         self._forms = Forms(allow)
         self._secrecy: dict[str, int] = {}
+        self._plain_frames: set[str] = set()
         self.plain_texts: set[str] = set()
         self.has_own_rules = enabled and bool(self._names or self._patterns)
 
@@ -162,10 +165,33 @@ class Redactor:
         window = text[-longest:]
         if len(window) < len(text):
             window = window[window.find("\n") + 1 :]  # from a whole line on
-        if self.enabled:
-            window = _SOURCE_LINE.sub(lambda line: conceal_literals(line.group(), self.secrecy), window)
-            window = self.text(window)
-        return window[-limit:]
+        return self._conceal_in_traceback(window)[-limit:]
+
+    def _conceal_in_traceback(self, text: str) -> str:
+        if not self.enabled:
+            return text
+        text = _SOURCE_LINE.sub(lambda line: conceal_literals(line.group(), self.secrecy), text)
+        return self._conceal(text) if self._may_hold_secret(text) else text
+
+    def is_plain_frame(self, text: str) -> bool:
+        """Whether the text of a frame holds no secret; if so, it is remembered."""
+        if text in self._plain_frames:
+            return True
+        if not self.is_plain_part(text):
+            return False
+        if len(text) <= _MAX_CACHED_FRAME:
+            if len(self._plain_frames) >= _MAX_CACHED:
+                self._plain_frames.clear()
+            self._plain_frames.add(text)
+        return True
+
+    def is_plain_part(self, text: str) -> bool:
+        """Whether a part of a traceback holds no secret: whole lines, from a frame to what follows it.
+
+        If all of its parts are plain, so is a traceback.
+        """
+        # A pattern of the settings may match over several parts.
+        return not self._patterns and self._conceal_in_traceback(text) == text
 
     def _conceal(self, text: str) -> str:
         text = self._forms.conceal(text, REDACTED)

@@ -7,21 +7,16 @@ out once for each function, and not where it is decorated.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import linecache
-import tokenize
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from flowprov.regular_files import read_at_once
+from flowprov.source_lines import source_lines
 from flowprov.values import as_name
 
 _MAX_FUNCTIONS = 1_000
-_MAX_BYTES = 16 << 20
 _new: deque[tuple[str, CodeType]] = deque(maxlen=_MAX_FUNCTIONS)
 _known: dict[str, dict[str, Any]] = {}
 
@@ -36,7 +31,7 @@ def function_sources() -> dict[str, dict[str, Any]]:
     """Return ``file``, ``line`` and ``sha256`` of the source of each function, by its qualified name."""
     while _new:
         name, code = _new.popleft()
-        lines = _lines_of(code.co_filename)
+        lines = source_lines(code.co_filename)
         if lines:
             source = "".join(lines[code.co_firstlineno - 1 : _last_line(code, lines)])
             _known[as_name(name, "")] = {
@@ -45,22 +40,6 @@ def function_sources() -> dict[str, dict[str, Any]]:
                 "sha256": hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest(),
             }
     return dict(_known)
-
-
-def _lines_of(filename: str) -> Sequence[str]:
-    """Return the lines of a source file, or of a notebook's cell; none if they cannot be had.
-
-    ``linecache`` would open the file for longer than is safe beside the program; see ``read_at_once``.
-    """
-    cached = linecache.cache.get(filename)
-    if cached is not None and len(cached) > 1:
-        return cached[2]
-    try:
-        content = read_at_once(Path(filename), _MAX_BYTES)
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        return io.TextIOWrapper(io.BytesIO(content), encoding).readlines()
-    except (OSError, ValueError, SyntaxError):  # there is no such file, or it is no source
-        return []
 
 
 def _last_line(code: CodeType, lines: Sequence[str]) -> int:

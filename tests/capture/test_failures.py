@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import flowprov
 from flowprov.capture.error_description import describe_exception
 from flowprov.runtime import context
-from tests.support import tasks
+from tests.support import printed_without_carets, tasks
 
 
 class Own(BaseException):
@@ -95,7 +94,7 @@ def _raised(error: Exception) -> Exception:
 @pytest.mark.parametrize("explicit", [True, False])
 def test_the_traceback_is_what_python_prints(buffer: Path, *, explicit: bool) -> None:
     error = _raised(_chained(3, explicit=explicit))
-    assert describe_exception(error).traceback == "".join(traceback.format_exception(error))
+    assert describe_exception(error).traceback == printed_without_carets(error)
 
 
 @pytest.mark.parametrize("kind", [ValueError, Own])
@@ -123,7 +122,7 @@ def test_a_group_shows_its_exceptions(buffer: Path) -> None:
     if group is None:
         pytest.skip("Python 3.10 has no groups")
     error = _raised(group("several", [_chained(1), KeyError("other")]))
-    assert describe_exception(error).traceback == "".join(traceback.format_exception(error))
+    assert describe_exception(error).traceback == printed_without_carets(error)
 
 
 class UnprintableError(Exception):

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "file_marks": set(),
     "regular_files": {"file_marks"},
     "folder_listing": {"regular_files"},
+    "source_lines": {"regular_files"},
     "threads": set(),
     "version": set(),
     "asynchronous": set(),
@@ -44,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "lazy_imports",
         "regular_files",
         "settings",
+        "source_lines",
         "values",
     },
     "journal": {
@@ -95,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "regular_files",
         "runtime",
         "settings",
+        "source_lines",
         "threads",
         "values",
         "versioning",
