@@ -104,6 +104,8 @@ class AppendWriter:
         self._cut_torn_line()
         try:
             written = os.write(number, line)
+            if written != len(line):  # asked for the rest, the system says why
+                written += os.write(number, line[written:])
         except OSError as error:
             pass_on(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -6,6 +6,7 @@ a warning that says so; another one when the shortage has passed. The program go
 
 from __future__ import annotations
 
+import errno
 import time
 
 from flowprov import guard
@@ -35,6 +36,11 @@ _CAUSES = {
     "max_bytes": "journal.max_bytes is reached",
     "queue_full": "its file system does not answer, and the queue in memory is full",
     "closed": "it was closed before, at the end of the process",
+}
+# Limits that count as a full disk.
+_LIMITS = {
+    errno.EFBIG: "the limit of this process on the size of a file is reached (ulimit -f)",
+    errno.EDQUOT: "the disk quota is reached",
 }
 
 
@@ -92,7 +98,7 @@ class Stoppage:
             "flowprov stops recording in %s: %s. The program goes on; from now on its events are counted as "
             "dropped (%s). %sRecords written so far are safe.",
             path,
-            _CAUSES.get(self.reason, f"writing fails ({error})"),
+            _limit_of(error) or _CAUSES.get(self.reason, f"writing fails ({error})"),
             self.reason,
             again,
         )
@@ -107,6 +113,12 @@ class Stoppage:
                 dropped - self.dropped_before,
                 self.reason,
             )
+
+
+def _limit_of(error: BaseException) -> str | None:
+    """Return which limit stopped a journal; None if it was none."""
+    cause = error.__cause__ if isinstance(error, JournalFull) else None
+    return _LIMITS.get(cause.errno or 0) if isinstance(cause, OSError) else None
 
 
 def warn_gone(path: object, how: str, lost: int, *, goes_on: bool) -> None:

@@ -16,7 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowprov import guard
@@ -121,14 +121,14 @@ def with_variables(env: Any) -> Any:
     """Return an environment with the propagated variables added.
 
     An environment whose ``PATH`` is not that of this process was built from nothing on purpose: it stays as
-    it is.
+    it is. So does what is no environment: the function that is called says so itself.
     """
     variables = inheritance.variables(runtime.peek())
     if not variables:
         return env
     if env is None:
         env = os.environ
-    elif env.get("PATH") != os.environ.get("PATH"):
+    elif not isinstance(env, Mapping) or env.get("PATH") != os.environ.get("PATH"):
         return env
     # What this process inherited may be over: a child gets all of it from here, or nothing.
     others = {name: value for name, value in env.items() if name not in inheritance.NAMES}

@@ -130,6 +130,33 @@ def test_a_program_that_is_given_an_environment_gets_nothing_added_to_it(tmp_pat
     run(code, tmp_path)
 
 
+def test_what_is_no_environment_is_refused_by_the_function_alone(tmp_path: Path) -> None:
+    code = """
+        import os, subprocess, flowprov
+
+        def refused(start):
+            errors = []
+            for env in (7, [("PATH", os.environ["PATH"])], "PATH"):
+                try:
+                    start(env)
+                except Exception as error:
+                    errors.append((type(error), str(error)))
+            return errors
+
+        starts = [
+            lambda env: subprocess.run(["true"], env=env),
+            lambda env: os.posix_spawn("/bin/true", ["true"], env),
+            lambda env: os.execve("/bin/true", ["true"], env),
+        ]
+        before = [refused(start) for start in starts]
+        with flowprov.workflow("W"):
+            assert [refused(start) for start in starts] == before
+        assert all(len(errors) == 3 for errors in before)
+    """
+    _, stderr = run(code, tmp_path)
+    assert not stderr
+
+
 def test_scopes_that_were_open_at_a_fork_are_recorded_once_and_by_the_parent(tmp_path: Path) -> None:
     code = """
         import os, sys

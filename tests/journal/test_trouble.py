@@ -10,7 +10,7 @@ import pytest
 
 from flowprov import records
 from flowprov.read.verify import verify
-from tests.support import lines, of_type, only, run, tasks
+from tests.support import WITHOUT_VERSIONS, lines, of_type, only, run, tasks
 
 _PROGRAM = """
     import sys
@@ -63,6 +63,15 @@ def test_a_disk_that_is_full_from_the_start_does_not_stop_the_program(
     assert printed.split()[:2] == ["12", "0"]
     assert "('disk_full', 12)" in printed
     assert warnings.count("flowprov stops recording") == 1
+
+
+def test_the_limit_on_the_size_of_a_file_is_named(tmp_path: Path, writer: str) -> None:
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+    env = {"FLOWPROV__JOURNAL__WRITER": writer, **WITHOUT_VERSIONS}
+    printed, warnings = run(limited + textwrap.dedent(_PROGRAM), tmp_path, "1000", env=env)
+    assert "'disk_full'" in printed
+    assert "the limit of this process on the size of a file is reached (ulimit -f)" in warnings
+    assert "the disk is full" not in warnings
 
 
 def test_max_bytes_stops_the_journal_and_not_the_program(tmp_path: Path, writer: str) -> None:
