@@ -1,6 +1,7 @@
 """``bind``: a function that carries the current task into another thread.
 
-Flows in: a function, and the current scope. Flows out: the function, in whose calls that scope is current.
+Flows in: a function, and the current scope. Flows out: the function, in whose calls that scope is current,
+and in the steps of the coroutines and generators that it creates.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import functools
 import operator
 import sys
 from collections.abc import Callable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, ParamSpec, TypeVar
 
 from flowprov.capture import replay
+from flowprov.capture.bound_steps import wrap_steps
+from flowprov.capture.wrapping import look_like
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
 
@@ -32,6 +35,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     -------
     callable
         A wrapper of the function. What is recorded inside belongs to the task in which ``bind`` was called.
+        That holds for the body of an ``async`` function and of a generator, too, whoever runs it.
 
     Notes
     -----
@@ -58,12 +62,22 @@ class BoundFunction:
     __qualname__: str
 
     def __init__(self, function: Callable[..., Any], scope: Scope) -> None:
-        functools.update_wrapper(self, function)  # before the attributes: it copies those of the function
+        look_like(self, function)  # before the attributes: it copies those of the function
         self._function = function
         self._scope = scope
+        self._stepwise = wrap_steps(function, scope)
+        if self._stepwise is not None:
+            self._look_like(self._stepwise)
+
+    def _look_like(self, function: FunctionType) -> None:
+        """Have ``inspect`` say what a call creates: it reads these of whatever looks like a function."""
+        for name in ("__name__", "__code__", "__defaults__", "__kwdefaults__", "__annotations__"):
+            setattr(self, name, getattr(function, name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in its scope."""
+        if self._stepwise is not None:
+            return self._stepwise(*args, **kwargs)
         previous = context.current.get()
         context.current.set(self._scope)
         try:

@@ -20,7 +20,9 @@ from typing import Any
 
 import msgspec
 
+from flowprov import guard
 from flowprov.capture import metrics, replay
+from flowprov.capture.wrapping import attribute_of, is_kind
 from flowprov.runtime import runtime
 from flowprov.runtime.context import CoroutineScope, GeneratorScope, Scope
 from flowprov.runtime.encoders import encoder_globals
@@ -68,7 +70,7 @@ class FunctionSpec:
         custom_metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.function = function
-        own_name = as_name(getattr(function, "__name__", None), type(function).__name__)
+        own_name = as_name(attribute_of(function, "__name__"), type(function).__name__)
         self.activity_id = as_name(activity_id) or own_name
         self.output_names = tuple(as_names(output_names))
         self.subtype = as_name(subtype)
@@ -169,10 +171,10 @@ def tags_and_metadata_fields(
 
 
 def _scope_kind(function: Callable[..., Any]) -> type[Scope]:
-    if inspect.iscoroutinefunction(function):
+    if is_kind(inspect.iscoroutinefunction, function):
         return CoroutineScope
-    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    return GeneratorScope if is_generator else Scope
+    generators = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return GeneratorScope if any(is_kind(test, function) for test in generators) else Scope
 
 
 def generated_field(outputs: Mapping[str, Any] | None, used: bytes | None = None) -> bytes:
@@ -190,7 +192,8 @@ def _generate_encoder(function: Callable[..., Any]) -> Callable[..., bytes]:
     """Generate a function with the signature of ``function`` that encodes its arguments by name."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some callables of C have no signature
+    except Exception as error:  # callables of C may have no signature; others say it by code of the program
+        guard.pass_on(error)
         return _encode_by_position
     if not all(parameter.name.isidentifier() for parameter in parameters):
         return _encode_by_position
@@ -268,8 +271,8 @@ def _compile(source: str, function: Callable[..., Any]) -> CodeType:
     ``linecache`` keeps the source under that name. The same source for a function of the same name keeps one
     entry: a function that is unpickled again and again does not make the cache grow.
     """
-    qualname = getattr(function, "__qualname__", type(function).__qualname__)
-    qualified = f"{getattr(function, '__module__', None)}.{qualname}"
+    qualname = as_name(attribute_of(function, "__qualname__"), type(function).__qualname__)
+    qualified = f"{as_name(attribute_of(function, '__module__'))}.{qualname}"
     lines = source.splitlines(keepends=True)
     count = 0
     while True:
@@ -325,7 +328,7 @@ def _format_parameters(parameters: list[inspect.Parameter]) -> str:
 
 def _self_parameter(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> str | None:
     """Return the name of the parameter that takes a method's object or class, which is no input to record."""
-    qualified: str = getattr(function, "__qualname__", "")
+    qualified = as_name(attribute_of(function, "__qualname__"), "")
     owner = qualified.rpartition(".")[0]
     if parameters and parameters[0].name in ("self", "cls") and owner and not owner.endswith("<locals>"):
         return parameters[0].name

@@ -12,15 +12,26 @@ two steps nothing here refers to a value: what the program lets go of is freed, 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
+import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from flowprov.capture.suspended_scope import SuspendedScope
+from flowprov.capture.wrapping import wraps
+
+
+def can_be_awaited(function: Any) -> bool:
+    """Whether ``types.coroutine`` marked a generator function: its generators are awaited."""
+    while isinstance(function, (functools.partial, types.MethodType)):
+        function = function.func if isinstance(function, functools.partial) else function.__func__
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
-    """Return a generator function that records each generator.
+    """Return a generator function that records each generator. They can be awaited if the function's can.
 
     Parameters
     ----------
@@ -30,7 +41,7 @@ def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
         Creates the scope of one generator. It can be pickled.
     """
 
-    @functools.wraps(function)
+    @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         steps = GeneratorSteps(create())
         try:
@@ -46,15 +57,27 @@ def wrap_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
             steps.fail(error)
             raise
 
-    return wrapper
+    return types.coroutine(wrapper) if can_be_awaited(function) else wrapper
 
 
-def wrap_async_generator(function: Any, create: Callable[[], SuspendedScope]) -> Any:
-    """Return an asynchronous generator function that records each generator; see :func:`wrap_generator`."""
+def wrap_async_generator(
+    function: Any,
+    create: Callable[[], SuspendedScope],
+    kind: Callable[[SuspendedScope], AsyncGeneratorSteps] | None = None,
+) -> Any:
+    """Return an asynchronous generator function that records each generator.
 
-    @functools.wraps(function)
+    Parameters
+    ----------
+    function, create
+        As for :func:`wrap_generator`.
+    kind
+        The class of the steps of one generator, if it is another one than :class:`AsyncGeneratorSteps`.
+    """
+
+    @wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps = AsyncGeneratorSteps(create())
+        steps = (kind or AsyncGeneratorSteps)(create())
         try:
             steps.start(function, args, kwargs)
             del args, kwargs

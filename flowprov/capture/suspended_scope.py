@@ -6,6 +6,7 @@ let go in the middle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flowprov import guard
@@ -116,7 +117,7 @@ class GeneratorTask(SuspendedScope):
             return
         try:
             ended = ticks()
-            outputs = {"yielded": self.yielded, **(spec.name_outputs(result) or {})}
+            outputs = self._outputs(result)
             metadata = {**spec.custom_metadata, "left_early": True} if left_early else spec.custom_metadata
             close_task(scope, ended, *encode_outputs_and_extras(scope, outputs, spec.tags, metadata))
         except BaseException as error:  # the guard; what came from outside passes on from there
@@ -126,3 +127,13 @@ class GeneratorTask(SuspendedScope):
         """Record that an exception ended the generator, unless it has its record."""
         if self.scope is not None and self.is_open():
             end_with_error(self.scope, error, self._spec.tags, self._spec.custom_metadata)
+
+    def _outputs(self, result: Any) -> Mapping[str, Any] | None:
+        return {"yielded": self.yielded, **(self._spec.name_outputs(result) or {})}
+
+
+class AwaitedTask(GeneratorTask):
+    """The scope of a generator that is awaited: what it yields is for the event loop, and no output."""
+
+    def _outputs(self, result: Any) -> Mapping[str, Any] | None:
+        return self._spec.name_outputs(result)

@@ -15,14 +15,15 @@ from typing import Any, ParamSpec, TypeVar, overload
 from flowprov.capture import replay
 from flowprov.capture.failures import close_left_open
 from flowprov.capture.function_spec import FunctionSpec
-from flowprov.capture.generators import wrap_async_generator, wrap_generator
-from flowprov.capture.suspended_scope import GeneratorTask
+from flowprov.capture.generators import can_be_awaited, wrap_async_generator, wrap_generator
+from flowprov.capture.suspended_scope import AwaitedTask, GeneratorTask
 from flowprov.capture.task_records import (
     end_call,
     end_with_error,
     start_call,
     undo_returned_start,
 )
+from flowprov.capture.wrapping import is_kind, is_no_function, wraps
 from flowprov.errors import UsageError
 from flowprov.runtime import context, runtime
 from flowprov.values import as_name
@@ -51,8 +52,8 @@ def task(
 def task(function: Any = None, /, **options: Any) -> Any:
     """Record each call of a function as a task.
 
-    The decorator takes functions, methods, ``async`` functions, generators and asynchronous generators. What
-    it returns has the same signature.
+    The decorator takes functions, methods, ``async`` functions and those of ``types.coroutine``, generators
+    and asynchronous generators. What it returns has the same signature.
 
     Parameters
     ----------
@@ -67,13 +68,16 @@ def task(function: Any = None, /, **options: Any) -> Any:
     Raises
     ------
     UsageError
-        When it decorates: for an unknown option, and for what is no function.
+        When it decorates: for an unknown option, and for what is no function, as a class is none.
 
     Notes
     -----
     ``used`` holds the arguments by parameter name, defaults included, as they were before the call. It leaves
     out the object of a method (``self``, ``cls``). An exception passes through unchanged and is recorded with
     its traceback. Under ``FLOWPROV_DISABLED=1`` the decorator returns the function itself.
+
+    Any other object that can be called becomes a function, which has the object as ``__wrapped__`` and the
+    attributes of its ``__dict__``. Over ``functools.lru_cache`` it has the methods of the cache, too.
     """
     for name in options:
         if name not in _OPTIONS:
@@ -95,7 +99,7 @@ def _describe_unknown_option(name: str) -> str:
 
 
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
-    if not callable(function) and not isinstance(function, classmethod):
+    if is_no_function(function):
         hint = f" Write @flowprov.task(activity_id={function!r})." if isinstance(function, str) else ""
         raise UsageError(f"flowprov.task decorates functions; it was given {as_name(function)}.{hint}")
     if runtime.disabled():
@@ -104,17 +108,18 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return type(function)(_decorate(function.__func__, options))
     spec = FunctionSpec(function, **options)
     note_function(function)
-    if inspect.isasyncgenfunction(function):
+    if is_kind(inspect.isasyncgenfunction, function):
         return wrap_async_generator(function, functools.partial(GeneratorTask, spec))
-    if inspect.iscoroutinefunction(function):
+    if is_kind(inspect.iscoroutinefunction, function):
         return _wrap_coroutine(function, spec)
-    if inspect.isgeneratorfunction(function):
-        return wrap_generator(function, functools.partial(GeneratorTask, spec))
+    if is_kind(inspect.isgeneratorfunction, function):
+        kind = AwaitedTask if can_be_awaited(function) else GeneratorTask
+        return wrap_generator(function, functools.partial(kind, spec))
     return _wrap_function(function, spec)
 
 
 def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
-    @functools.wraps(function)
+    @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             scope = start_call(spec, args, kwargs)
@@ -139,7 +144,7 @@ def _wrap_function(function: Any, spec: FunctionSpec) -> Any:
 
 
 def _wrap_coroutine(function: Any, spec: FunctionSpec) -> Any:
-    @functools.wraps(function)
+    @wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             scope = start_call(spec, args, kwargs)

@@ -27,6 +27,7 @@ from flowprov.capture.workflow_records import (
     new_workflow_id,
     write_opening,
 )
+from flowprov.capture.wrapping import attribute_of, is_kind, is_no_function, wraps
 from flowprov.errors import UsageError
 from flowprov.ids import new_id
 from flowprov.runtime import context, runtime
@@ -251,12 +252,18 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             raise
 
     def __call__(self, function: F) -> F:
-        """Decorate a function. Each call is a workflow of its own."""
-        if not callable(function) and not isinstance(function, classmethod):
+        """Decorate a function. Each call is a workflow of its own.
+
+        Raises
+        ------
+        UsageError
+            For what is no function, as a class is none.
+        """
+        if is_no_function(function):
             raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
         if self._is_copy:
             return function
-        name = self.name or as_name(getattr(function, "__name__", None))
+        name = self.name or as_name(attribute_of(function, "__name__"))
         return cast("F", _decorate(function, name, self._options))
 
     def __repr__(self) -> str:
@@ -268,20 +275,20 @@ def _decorate(function: Any, name: str | None, options: dict[str, Any]) -> Any:
         return function
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, name, options))
-    if inspect.isasyncgenfunction(function):
+    if is_kind(inspect.isasyncgenfunction, function):
         return wrap_async_generator(function, functools.partial(_GeneratorWorkflow, name, options))
-    if inspect.isgeneratorfunction(function):
+    if is_kind(inspect.isgeneratorfunction, function):
         return wrap_generator(function, functools.partial(_GeneratorWorkflow, name, options))
-    if inspect.iscoroutinefunction(function):
+    if is_kind(inspect.iscoroutinefunction, function):
 
-        @functools.wraps(function)
+        @wraps(function)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             with workflow(name, **options):
                 return await function(*args, **kwargs)
 
     else:
 
-        @functools.wraps(function)
+        @wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             with workflow(name, **options):
                 return function(*args, **kwargs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Coroutine, Iterator
@@ -128,6 +129,12 @@ def source_of(body: list[str], *, asynchronous: bool) -> str:
     return "\n".join([head, *_indent(["log(('begins', a, b))", *lines, "if False: yield"])])
 
 
+def coroutine_source_of(body: list[str]) -> str:
+    """Return the source of an asynchronous function with this body: it awaits what a generator yields."""
+    source = source_of(body, asynchronous=False).replace("if False: yield", "pass")
+    return re.sub(r"yield (\d)", r"await Pause(\1)", f"async {source}")
+
+
 def build(source: str, log: Callable[[Any], None], handle: list[Any], **names: Any) -> Callable[..., Any]:
     """Return the generator function; ``handle`` will hold the generator that it created."""
 
@@ -226,7 +233,8 @@ def drive(function: Callable[..., Any], handle: list[Any], log: Observed, operat
     with _unraisable(observed):
         generator = function(1)
         handle[:] = [generator]
-        observed.append((generator.__name__, inspect.isgenerator(generator), inspect.isasyncgen(generator)))
+        kinds = (inspect.isgenerator, inspect.isasyncgen, inspect.isawaitable)
+        observed.append((generator.__name__, *(is_kind(generator) for is_kind in kinds)))
         for operation in operations:
             observed.append((operation[0], perform(generator, operation)))
         observed.append(_state(generator))
@@ -240,6 +248,8 @@ def drive(function: Callable[..., Any], handle: list[Any], log: Observed, operat
 def _state(generator: Any) -> tuple[Any, ...]:
     if inspect.isasyncgen(generator):
         return (generator.ag_running, generator.ag_frame is None)
+    if inspect.iscoroutine(generator):
+        return (inspect.getcoroutinestate(generator), generator.cr_running)
     return (inspect.getgeneratorstate(generator), generator.gi_running, generator.gi_yieldfrom)
 
 
@@ -251,6 +261,8 @@ def _perform(generator: Any, operation: tuple[Any, ...]) -> tuple[Any, ...]:
         return _observed(lambda: generator.throw(*_to_throw(*operation[1])))
     if kind == "send":
         return _observed(lambda: generator.send(operation[1]))
+    if kind == "next" and inspect.iscoroutine(generator):
+        return _observed(lambda: generator.send(None))
     return _observed(lambda: next(generator) if kind == "next" else generator.close())
 
 

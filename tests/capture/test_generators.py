@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from hypothesis import assume, given, note, settings
 import flowprov
 from flowprov.runtime import context
 from tests.capture import generator_programs as programs
-from tests.capture.generator_programs import async_drives, bodies, source_of, sync_drives
+from tests.capture.generator_programs import (
+    async_drives,
+    bodies,
+    coroutine_source_of,
+    source_of,
+    sync_drives,
+)
 from tests.support import only, tasks
 
 
@@ -65,27 +72,39 @@ def _capture(state: str, tmp_path: Path) -> Iterator[None]:
             assert not left, "a scope of a generator stays open"
 
 
-def _run(source: str, decorate: Any, operations: Any, *, captured: bool) -> list[Any]:
+def _run(
+    source: str, decorate: Any, operations: Any, *, captured: bool, mark: Callable[[Any], Any] = _plain
+) -> list[Any]:
     log: list[Any] = []
     handle: list[Any] = []
     scope: Any = flowprov.task_scope if captured else contextlib.nullcontext
     function = programs.build(source, log.append, handle, step=step if captured else lambda n: n, scope=scope)
-    return programs.drive(decorate(function), handle, log, operations)
+    return programs.drive(decorate(mark(function)), handle, log, operations)
 
 
 def _play_twice(
-    body: list[str], operations: Any, kind: str, *, asynchronous: bool
+    body: list[str],
+    operations: Any,
+    kind: str,
+    *,
+    asynchronous: bool,
+    mark: Callable[[Any], Any] = _plain,
 ) -> tuple[list[Any], list[Any]]:
     """Return what a program sees of the captured generator, and of the plain one."""
-    source = source_of(body, asynchronous=asynchronous)
+    return _compare(source_of(body, asynchronous=asynchronous), operations, CAPTURES[kind], mark)
+
+
+def _compare(
+    source: str, operations: Any, capture: Callable[[Any], Any], mark: Callable[[Any], Any] = _plain
+) -> tuple[list[Any], list[Any]]:
     try:
         compile(source, "body", "exec")
     except SyntaxError:
         assume(False)
-    plain = _run(source, _plain, operations, captured=False)
+    plain = _run(source, _plain, operations, captured=False, mark=mark)
     around = context.current.get()
     before = set(around.journal.open_scopes) if around is not None else set()
-    captured = _run(source, CAPTURES[kind], operations, captured=True)
+    captured = _run(source, capture, operations, captured=True, mark=mark)
     if isinstance(plain[-1], tuple) and plain[-1][0] == "unraisable":
         # It was let go and did not end: the interpreter says so. The inner generator is then let go, too, and
         # may say so once more. What the body opened meanwhile nobody closes before its workflow ends.
@@ -113,6 +132,21 @@ def test_a_captured_generator_does_what_the_plain_one_does(
         compare()
 
 
+@pytest.mark.parametrize("kind", CAPTURES)
+def test_a_captured_generator_that_can_be_awaited_does_what_the_plain_one_does(
+    tmp_path: Path, kind: str
+) -> None:
+    @settings(max_examples=60)
+    @given(body=bodies, operations=sync_drives)
+    def compare(body: list[str], operations: Any) -> None:
+        note(source_of(body, asynchronous=False))
+        captured, plain = _play_twice(body, operations, kind, asynchronous=False, mark=types.coroutine)
+        assert captured == plain
+
+    with _capture("on", tmp_path):
+        compare()
+
+
 @pytest.mark.parametrize(("state", "examples"), STATES)
 @pytest.mark.parametrize("kind", CAPTURES)
 def test_a_captured_asynchronous_generator_does_what_the_plain_one_does(
@@ -126,6 +160,29 @@ def test_a_captured_asynchronous_generator_does_what_the_plain_one_does(
         assert captured == plain
 
     with _capture(state, tmp_path):
+        compare()
+
+
+BOUND: dict[str, tuple[Callable[[list[str]], str], Any]] = {
+    "generator": (lambda body: source_of(body, asynchronous=False), sync_drives),
+    "asynchronous generator": (lambda body: source_of(body, asynchronous=True), async_drives),
+    "coroutine": (coroutine_source_of, sync_drives),
+}
+
+
+@pytest.mark.parametrize("kind", BOUND)
+def test_a_bound_generator_or_coroutine_does_what_the_plain_one_does(tmp_path: Path, kind: str) -> None:
+    to_source, drives = BOUND[kind]
+
+    @settings(max_examples=60)
+    @given(body=bodies, operations=drives)
+    def compare(body: list[str], operations: Any) -> None:
+        source = to_source(body)
+        note(source)
+        captured, plain = _compare(source, operations, flowprov.bind)
+        assert captured == plain
+
+    with _capture("on", tmp_path):
         compare()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import inspect
 import linecache
 import math
 import pickle
-from collections.abc import AsyncIterator, Iterator
+import types
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +257,45 @@ def test_a_cancelled_coroutine_is_an_error(buffer: Path) -> None:
     asyncio.run(main())
     assert last(buffer).error is not None
     assert "CancelledError" in last(buffer).error.type  # type: ignore[union-attr]
+
+
+def test_a_generator_that_types_coroutine_marked_is_awaited_and_is_one_task(buffer: Path) -> None:
+    @flowprov.task
+    @types.coroutine
+    def fetch(n: int) -> Generator[Any, Any, int]:
+        yield from asyncio.sleep(0).__await__()
+        add(n)
+        return n
+
+    async def main() -> list[int]:
+        return [*await asyncio.gather(*(fetch(n) for n in range(3))), await fetch(3), await delegate()]
+
+    @types.coroutine
+    def delegate() -> Generator[Any, Any, int]:
+        return (yield from fetch(4))
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+    fetched = {task.task_id: task for task in tasks(buffer) if task.activity_id == "fetch"}
+    inner = [task for task in tasks(buffer) if task.activity_id == "add"]
+    assert [task.generated for task in fetched.values()] == [{"result": n} for n in range(5)]
+    assert len(inner) == 5
+    for task in inner:
+        assert task.used is not None
+        assert task.parent_task_id is not None
+        assert fetched[task.parent_task_id].used == {"n": task.used["x"]}
+
+
+def test_a_partial_of_a_generator_that_types_coroutine_marked_is_awaited(buffer: Path) -> None:
+    @types.coroutine
+    def fetch(n: int) -> Generator[Any, Any, int]:
+        yield from asyncio.sleep(0).__await__()
+        return n
+
+    async def main() -> int:
+        return await flowprov.task(functools.partial(fetch, 5))()
+
+    assert asyncio.run(main()) == 5
+    assert last(buffer).generated == {"result": 5}
 
 
 def test_a_generator_is_one_task_and_current_only_while_its_body_runs(buffer: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import types
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,20 @@ def test_what_the_body_does_belongs_to_the_workflow(buffer: Path, collect: Any) 
     assert _workflow_of_tasks(buffer) == {"stream": [0, 1, 2]}
     last = max(task.ended_at or 0 for task in tasks(buffer))
     assert only([wf for wf in of_type(lines(buffer), records.Workflow) if wf.ended_at]).ended_at >= last
+
+
+def test_one_that_types_coroutine_marked_is_awaited(buffer: Path) -> None:
+    @flowprov.workflow("stream")
+    @types.coroutine
+    def fetch(n: int) -> Generator[Any, Any, int]:
+        yield from asyncio.sleep(0).__await__()
+        return step(n)
+
+    async def main() -> int:
+        return await fetch(7)
+
+    assert asyncio.run(main()) == 7
+    assert _workflow_of_tasks(buffer) == {"stream": [7]}
 
 
 def test_it_opens_at_the_first_step(buffer: Path) -> None:

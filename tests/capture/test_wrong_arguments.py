@@ -47,7 +47,7 @@ def test_an_unknown_option_of_task_is_named_with_those_that_there_are(
 
 
 @pytest.mark.parametrize("decorator", [flowprov.task, flowprov.task(), flowprov.workflow("W")])
-@pytest.mark.parametrize("thing", ["a name", 5, {"a": 1}, property(), None])
+@pytest.mark.parametrize("thing", ["a name", 5, {"a": 1}, property(), None, dict, Path])
 def test_what_is_no_function_cannot_be_decorated(decorator: Any, thing: Any) -> None:
     if thing is None and decorator is flowprov.task:
         return  # task() is given its function later
