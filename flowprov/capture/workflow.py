@@ -19,6 +19,7 @@ from flowprov.capture.additions import collect_values
 from flowprov.capture.copies import InertCopies
 from flowprov.capture.failures import as_exception
 from flowprov.capture.generators import wrap_async_generator, wrap_generator
+from flowprov.capture.handles import WorkflowHandle
 from flowprov.capture.suspended_scope import SuspendedScope
 from flowprov.capture.task_records import close_with_holder
 from flowprov.capture.workflow_records import (
@@ -32,7 +33,7 @@ from flowprov.errors import UsageError
 from flowprov.ids import new_id
 from flowprov.runtime import context, runtime
 from flowprov.runtime.context import Scope
-from flowprov.values import as_dict, as_id, as_mapping, as_name
+from flowprov.values import as_dict, as_id, as_mapping, as_name, as_names
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -108,6 +109,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         self._ended: Scope | None = None
         self._resources = contextlib.ExitStack()
         self._generated: dict[str, Any] = {}
+        self._tags: list[str] = []
 
     def _state_of_copy(self) -> dict[str, Any]:
         # A copy has the name and the ids.
@@ -118,6 +120,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             "_ended": None,
             "_resources": resources,
             "_generated": {},
+            "_tags": [],
         }
 
     @property
@@ -155,6 +158,17 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
                 self._generated.update(given)
             else:
                 add_to_workflow(scope, generated=given)
+
+    @replay.compiled_as(replay.not_recorded)
+    def add_tags(self, *tags: str) -> None:
+        """Add tags. They are in the journal at once, or as soon as the workflow opens."""
+        scope = self._scope or self._ended
+        if scope is not None:
+            WorkflowHandle(scope).add_tags(*tags)
+            return
+        with guard.guarded("adding tags"):
+            names = [name for tag in tags for name in as_names(tag)]
+            self._tags.extend(name for name in names if name not in self._tags)
 
     def start(self) -> Self:
         """Open the workflow, where a ``with`` block does not fit."""
@@ -198,6 +212,7 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         context.current.set(scope)
         if self._generated:
             add_to_workflow(scope, generated=self._generated)
+        WorkflowHandle(scope).add_tags(*self._tags)
 
     def stop(self, error: BaseException | None = None) -> None:
         """Close the workflow. The last open one of a process waits a little for delivery to the sinks.

@@ -27,7 +27,7 @@ _NO_SERVER = "no server is needed: the journal in the buffer folder is the messa
 _NO_BUFFER = "each record is in a file before the call returns; there is no buffer to flush"
 _WITHOUT: dict[str, str] = {
     "flowcept_version": "",
-    "project.debug": "give your workflows a tag: flowprov.current_workflow().add_tags(…)",
+    "project.debug": "give your workflows a tag: with flowprov.workflow(…) as run: run.add_tags(…)",
     "project.json_serializer": "any value can be recorded",
     "project.replace_non_json_serializable": "any value can be recorded",
     "project.performance_logging": "docs/how-to/measure-cost.md says how to measure what capture costs",

@@ -149,6 +149,28 @@ def test_the_current_workflow_has_a_handle(buffer: Path) -> None:
     assert (ended.generated, ended.custom_metadata) == ({"best": 1}, {"note": "x"})
 
 
+def test_a_workflow_takes_tags_before_it_opens_while_it_is_open_and_behind_its_end(buffer: Path) -> None:
+    wf = flowprov.workflow("W")
+    wf.add_tags("early")
+    with wf:
+        wf.add_tags("first try", "baseline")
+    wf.add_tags("best")
+    row = only([row for row in flowprov.read_buffer(buffer, merge=True, return_df=False) if row["name"]])
+    assert row["custom_metadata"] == {"tags": ["early", "first try", "baseline", "best"]}
+
+
+def test_tags_of_a_workflow_are_taken_where_nothing_is_recorded(tmp_path: Path) -> None:
+    code = """
+        import flowprov
+
+        with flowprov.workflow("W") as wf:
+            wf.add_tags("first try")
+        print(flowprov.current_workflow())
+    """
+    for environment in ({"FLOWPROV_DISABLED": "1"}, {"FLOWPROV__INSTRUMENTATION__ENABLED": "false"}):
+        assert run(code, tmp_path, env=environment) == ("None\n", "")
+
+
 def test_a_workflow_that_is_open_when_the_process_ends_has_no_end_and_is_in_the_footer(
     tmp_path: Path,
 ) -> None:
