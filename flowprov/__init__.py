@@ -1,6 +1,7 @@
 """flowprov records the provenance of PyTorch and Dask campaigns.
 
-The import has no effect and is fast: each public name is loaded when it is first used.
+The import has no effect and is fast: each public name is loaded when it is first used. With the first that
+records, all are loaded that a program calls while it runs.
 """
 
 from __future__ import annotations
@@ -82,6 +83,24 @@ _MODULE_OF = {
     "workflow": "flowprov.capture.workflow",
 }
 
+# Later the files of the package may be gone or of another version, or no descriptor may be left to read them.
+_LOADED_TOGETHER = (
+    "BatchLoop",
+    "EpochLoop",
+    "Loop",
+    "bind",
+    "campaign",
+    "configured",
+    "current_task",
+    "current_workflow",
+    "log_metrics",
+    "log_params",
+    "sampled",
+    "task",
+    "task_scope",
+    "workflow",
+)
+
 __all__ = [
     "BatchLoop",
     "Buffer",
@@ -133,8 +152,20 @@ def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'flowprov' has no attribute {name!r}")
-    value = getattr(import_lazily(module), name)
-    globals()[name] = value
+    if not module.startswith("flowprov.capture."):
+        return _load(name)
+    for other in _LOADED_TOGETHER:
+        if other not in globals():
+            _load(other)
+    stand_in = import_lazily("flowprov.capture.unloaded").stand_in
+    try:
+        return globals()[name] if name in globals() else _load(name)
+    except Exception as error:  # the guard: the program goes on, and the next use tries again
+        return stand_in(name, error)
+
+
+def _load(name: str) -> Any:
+    value = globals()[name] = getattr(import_lazily(_MODULE_OF[name]), name)
     return value
 
 
