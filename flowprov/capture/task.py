@@ -101,6 +101,7 @@ def _describe_unknown_option(name: str) -> str:
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if is_no_function(function):
         hint = f" Write @flowprov.task(activity_id={function!r})." if isinstance(function, str) else ""
+        hint = " Decorate the methods of a class." if isinstance(function, type) else hint
         raise UsageError(f"flowprov.task decorates functions; it was given {as_name(function)}.{hint}")
     if runtime.disabled():
         return function

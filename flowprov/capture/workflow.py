@@ -275,7 +275,8 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             For what is no function, as a class is none.
         """
         if is_no_function(function):
-            raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}")
+            hint = ". Decorate the methods of a class" if isinstance(function, type) else ""
+            raise UsageError(f"flowprov.workflow(...) decorates functions; it was given {function!r}{hint}")
         if self._is_copy:
             return function
         name = self.name or as_name(attribute_of(function, "__name__"))

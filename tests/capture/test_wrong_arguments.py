@@ -51,8 +51,9 @@ def test_an_unknown_option_of_task_is_named_with_those_that_there_are(
 def test_what_is_no_function_cannot_be_decorated(decorator: Any, thing: Any) -> None:
     if thing is None and decorator is flowprov.task:
         return  # task() is given its function later
-    with pytest.raises(UsageError, match="decorates functions"):
+    with pytest.raises(UsageError, match="decorates functions") as caught:
         decorator(thing)
+    assert ("Decorate the methods of a class" in str(caught.value)) is isinstance(thing, type)
 
 
 def test_a_name_in_the_place_of_the_function_says_where_it_belongs() -> None:
