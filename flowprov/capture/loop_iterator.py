@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import FrameType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
@@ -22,6 +23,7 @@ from flowprov import guard
 T = TypeVar("T")
 
 Steps = Generator[T, None, "StopIteration | None"]
+_MAX_MISSED = 100_000  # while a pass begins: the file of a journal is created meanwhile
 _REFUSAL = ("generator already executing",)
 
 
@@ -48,14 +50,15 @@ class LoopIterator(Generic[T]):
 
     # Nothing to which the generator refers may refer to this: `for` lets go of this, and the generator must
     # learn at once that the loop was left.
-    __slots__ = ("_begun", "_is_creating", "_record", "_source", "_steps")
+    __slots__ = ("_begun", "_is_creating", "_missed", "_record", "_source", "_steps")
 
-    def __init__(self, source: Iterator[T], record: Callable[[], Steps[T]], begun: list[Skips]) -> None:
+    def __init__(self, source: Iterator[T], record: Callable[[], Steps[T]], begun: Sequence[Skips]) -> None:
         self._source = source
         self._record = record
         self._begun = begun
         self._steps: Any = _ENDED  # a generator
         self._is_creating = False
+        self._missed: deque[None] = deque(maxlen=_MAX_MISSED)  # one for each iteration not recorded
 
     def __iter__(self) -> LoopIterator[T]:
         return self
@@ -109,7 +112,7 @@ class LoopIterator(Generic[T]):
 
     def _go_on(self) -> T:
         """Return the next item where no generator has begun, or the last one has ended, or runs."""
-        source, begun = self._source, self._begun
+        source, begun, missed = self._source, self._begun, self._missed
         try:
             if self._steps.gi_frame is None and not self._is_creating:
                 self._create_steps()
@@ -118,8 +121,8 @@ class LoopIterator(Generic[T]):
             del self  # as above
         item = next(source)
         with guard.guarded("counting an iteration"):
-            for one_pass in begun:
-                one_pass.skip()
+            missed.append(None)
+            _count(missed, begun)
         return item
 
     def _create_steps(self) -> None:
@@ -128,6 +131,8 @@ class LoopIterator(Generic[T]):
             self._steps = self._record()
         finally:
             self._is_creating = False
+        with guard.guarded("counting an iteration"):
+            _count(self._missed, self._begun)
 
     def _leave(self, error: BaseException) -> None:
         """Have the generator see an exception from outside that came just behind its step."""
@@ -155,6 +160,14 @@ def asking_frame(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_globals is globals():
         frame = frame.f_back
     return frame
+
+
+def _count(missed: deque[None], begun: Sequence[Skips]) -> None:
+    """Count iterations that were not recorded, also those from before the pass had begun."""
+    while begun and missed:
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            missed.pop()
+            begun[0].skip()
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,8 @@ class Scripted:
         return self
 
     def __next__(self) -> Any:
+        act: str
+        given_to_it: Any
         act, given_to_it = self.script.pop(0) if self.script else ("stop", None)
         self.log.append(act)
         if act == "ask again":  # as a signal handler does in the middle of it
@@ -148,7 +150,7 @@ def drive(source: Scripted, iterator: Any, operations: list[tuple[str, int]]) ->
                 break
         return taken
 
-    def delegate() -> Iterator[Any]:
+    def delegate() -> Generator[Any, None, Any]:
         return (yield from iterator)
 
     acts: dict[str, Callable[[int], Any]] = {
