@@ -6,15 +6,11 @@ What arrives from outside while that code runs reaches the program all the same.
 from __future__ import annotations
 
 import _thread
-import contextlib
-import ctypes
 import functools
 import inspect
 import queue
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -273,36 +269,3 @@ def test_what_a_tracer_raises_reaches_the_program(buffer: Path) -> None:
             _fail_in_task(RejectedError)
         finally:
             sys.settrace(before)
-
-
-def test_what_another_thread_sends_while_errors_are_described_passes_on(buffer: Path) -> None:
-    arrived = []
-    ready = threading.Event()
-
-    @flowprov.task
-    def fail() -> None:
-        raise ValueError("no")
-
-    def work() -> None:
-        try:
-            ready.set()
-            until = time.monotonic() + 20
-            while time.monotonic() < until:
-                with contextlib.suppress(ValueError):
-                    fail()
-        except Deadline:
-            arrived.append(True)
-
-    with flowprov.workflow("w"):
-        for _ in range(50):
-            ready.clear()
-            thread = threading.Thread(target=work, daemon=True)
-            thread.start()
-            assert ready.wait(20)
-            while not ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Deadline)
-            ):
-                assert thread.is_alive()
-            thread.join(30)
-            assert not thread.is_alive()
-    assert len(arrived) == 50, "none was kept"
