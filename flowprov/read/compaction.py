@@ -72,8 +72,8 @@ def compact(
     extracts = {name: known[journal.path].extract() for name, journal in by_id.items()}
     # What one journal says of tasks of another one belongs to the digest of that one.
     while asked := unanswered(extracts):
-        for home, task_ids in asked.items():
-            digest = writer.write(by_id[home], task_ids)
+        for home, wanted in asked.items():
+            digest = writer.write(by_id[home], wanted)
             if digest is None:  # it has changed meanwhile
                 return result
             known[by_id[home].path] = digest

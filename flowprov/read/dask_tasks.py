@@ -28,7 +28,7 @@ _MAX_EXPANDED = 5_000_000
 
 _Producer: TypeAlias = "str | LeftOut"  # a task id, or a task that was left out
 _Executions: TypeAlias = list[tuple[int, _Producer]]  # the end and the producer, sorted by end
-_Submission: TypeAlias = tuple[str | None, str, int | None]  # workflow id, key, time of submission
+Submission: TypeAlias = tuple[str | None, str, int | None]  # workflow id, key, time of submission
 
 
 def resolve_dependencies(
@@ -56,9 +56,9 @@ def resolve_dependencies(
 
 def number_attempts(rows: Sequence[Task | Workflow]) -> list[Task | Workflow]:
     """Return rows with the number of the attempt in the ``custom_metadata`` of each Dask task."""
-    started: dict[_Submission, dict[str, int]] = {}
+    started: dict[Submission, dict[str, int]] = {}
     for row in rows:
-        submission = _submission_of(row)
+        submission = submission_of(row)
         if submission is not None and isinstance(row, Task):
             started.setdefault(submission, {})[str(row.task_id)] = row.started_at or 0
     numbers: dict[str, int] = {}
@@ -156,13 +156,13 @@ def _end_time(execution: tuple[int, _Producer]) -> int:
 
 
 def _with_attempt(row: Task | Workflow, numbers: dict[str, int]) -> Task | Workflow:
-    if not isinstance(row, Task) or str(row.task_id) not in numbers or _submission_of(row) is None:
+    if not isinstance(row, Task) or str(row.task_id) not in numbers or submission_of(row) is None:
         return row
     metadata = {**(row.custom_metadata or {}), "attempt": numbers[str(row.task_id)]}
     return msgspec.structs.replace(row, custom_metadata=metadata)
 
 
-def _submission_of(row: Task | Workflow) -> _Submission | None:
+def submission_of(row: Task | Workflow) -> Submission | None:
     """Return which submission of a key a Dask task belongs to; None for other rows."""
     if not isinstance(row, Task) or row.subtype != "dask_task":
         return None

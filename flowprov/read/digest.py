@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ import msgspec
 from flowprov.journal.liveness import is_gone_for_sure
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import Counts, Extract, ExtractBuilder, finish
+from flowprov.read.answers.extract import NOTHING, Counts, Extract, Wanted
+from flowprov.read.answers.extract_builder import ExtractBuilder, finish
+from flowprov.read.answers.failed_tasks import FailedNames
 from flowprov.read.decoding import decode_restored
 from flowprov.read.journal_report import JournalReport, report_on
 from flowprov.read.open_records import OpenRecordFilter
@@ -44,7 +46,7 @@ from flowprov.records import (
 )
 from flowprov.regular_files import end_of_data, open_regular
 
-VERSION = 2  # to be raised whenever the same journal gives another digest
+VERSION = 3  # to be raised whenever the same journal gives another digest
 _MAX_FOOTER = 64 * 1024
 _MAX_PADDING = 64 << 20  # bytes behind the last line of a mapped file
 _MAX_DIGEST = 1 << 30  # bytes
@@ -79,7 +81,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
         How many lines the Parquet file holds of tasks that are no columns there.
     telemetry
         Whether it holds samples, or readings of tasks.
-    counts, elsewhere, asked, kept
+    counts, elsewhere, failed, asked, kept
         Its extract, with the lines of the records.
     """
 
@@ -105,7 +107,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: bool
     counts: Counts
     elsewhere: set[str]
-    asked: frozenset[str]
+    failed: FailedNames
+    asked: Wanted
     kept: list[msgspec.Raw]
 
     def fits(self, path: Path) -> bool:
@@ -167,7 +170,9 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(record, Task) and isinstance(record.task_id, int):
                 kept.add_number("", record.task_id)
         left_out = recorded.without(kept)
-        return Extract(records, self.counts, self.elsewhere, set(), self.asked, left_out=left_out)
+        return Extract(
+            records, self.counts, self.elsewhere, set(), self.failed, self.asked, left_out=left_out
+        )
 
     def workflows(self) -> Iterator[bytes]:
         """Yield the lines of workflows."""
@@ -200,7 +205,7 @@ def decode_digest(data: bytes) -> Digest | None:
         return None
 
 
-def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[Digest, Extract] | None:
+def create_digest(journal: JournalSummary, wanted: Wanted = NOTHING) -> tuple[Digest, Extract] | None:
     """Read a journal that never changes any more, and return its digest and its extract.
 
     Parameters
@@ -208,7 +213,7 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
     journal
         The journal.
     wanted
-        Its tasks that extracts of other journals name.
+        What extracts of other journals name of it.
 
     Returns
     -------
@@ -247,6 +252,7 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
         telemetry=reading.telemetry,
         counts=extract.counts,
         elsewhere=extract.elsewhere,
+        failed=extract.failed,
         asked=extract.asked,
         kept=list(map(msgspec.Raw, lines_at(journal, [position for position, _ in extract.records]))),
     )
@@ -256,7 +262,7 @@ def create_digest(journal: JournalSummary, wanted: Iterable[str] = ()) -> tuple[
 class _DigestParts:
     """Collects what a digest holds, in one reading of a journal, as a rule."""
 
-    def __init__(self, journal: JournalSummary, wanted: Iterable[str]) -> None:
+    def __init__(self, journal: JournalSummary, wanted: Wanted) -> None:
         self._journal = journal
         self._builder = ExtractBuilder(journal.header, wanted)
         self.tasks = TaskReferences()

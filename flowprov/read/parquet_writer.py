@@ -15,7 +15,7 @@ import logging
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from flowprov.errors import FlowprovError
 from flowprov.ids import new_journal_id
 from flowprov.journal.reader import JournalReader
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import Extract
+from flowprov.read.answers.extract import NOTHING, Extract, Wanted
 from flowprov.read.digest import Digest, create_digest, encode_digest
 from flowprov.read.parquet_files import (
     METADATA_KEY,
@@ -71,7 +71,7 @@ class ParquetWriter:
         """Close duckdb."""
         self.connection.close()
 
-    def write(self, journal: JournalSummary, wanted: Iterable[str] = ()) -> Digest | None:
+    def write(self, journal: JournalSummary, wanted: Wanted = NOTHING) -> Digest | None:
         """Write the Parquet file of a journal, and return its digest.
 
         Parameters
@@ -79,7 +79,7 @@ class ParquetWriter:
         journal
             The journal.
         wanted
-            Its tasks that other journals name.
+            What other journals name of it.
 
         Returns
         -------

@@ -45,8 +45,9 @@ def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bo
     """Return the runs of a buffer as a DataFrame: one row per run, in the order of their starts.
 
     A run is what contains a training loop: the outermost task in which a loop ran or metrics were logged,
-    else the workflow in which that was. A workflow without any of these is a run, too. The ranks of a job are
-    one run.
+    else the workflow in which that was. A workflow without any of these is a run, too, and so is a task that
+    failed before its loop, where another task of its name and workflow is a run. The ranks of a job are one
+    run.
 
     Parameters
     ----------
@@ -55,8 +56,8 @@ def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bo
     campaign_id
         Only this campaign; by default all.
     attempts
-        Whether each attempt of a run has a row. By default they are one: with the ``run_id`` and the start of
-        the first, and the status of the latest.
+        Whether each attempt of a run has a row, of a workflow or a Dask task. By default they are one: with
+        the ``run_id`` and the start of the first, and the status of the latest.
 
     Returns
     -------

@@ -73,6 +73,11 @@ _ITERATIONS = f"""
     from read_parquet($1)
     where line is null and subtype = 'iteration'
 """  # noqa: S608 - constants
+_FAILED_NAMED = """
+    select task_id from read_parquet($1)
+    where line is null and status in (select unnest($2::varchar[])) and subtype is distinct from 'iteration'
+        and activity_id in (select unnest($3::varchar[]))
+"""
 _FOUND = "select task_id from read_parquet($1) where line is null and ({}) limit $3"
 _MATCHES = (
     "task_id = $2",
@@ -178,6 +183,11 @@ class TaskFiles:
             if found := self._execute(_FOUND.format(condition), [list(self._names), wanted, most]):
                 return [task_id for (task_id,) in found]
         return []
+
+    def failed_named(self, names: Collection[str], statuses: Collection[str]) -> list[str]:
+        """Return the ids of the tasks with some names that ended with one of some statuses; no iterations."""
+        arguments = [list(self._names), list(statuses), list(names)]
+        return [task_id for (task_id,) in self._execute(_FAILED_NAMED, arguments)]
 
     def logged(self, task_ids: Collection[str]) -> dict[Path, list[bytes]]:
         """Return the lines of what was logged in some tasks and workflows, by journal, and a few others."""

@@ -74,7 +74,7 @@ def spans_of(groups: Iterable[Sequence[Run]], run_ids: Collection[str]) -> list[
         if group[0].run_id not in run_ids:
             continue
         for run in group:
-            record = run.record
+            record = run.record if run.iterations else None
             if record is not None and record.workflow_id is not None:
                 began, ended = record.started_at or 0, record.ended_at
                 pid = None if run.task is None else run.task.pid

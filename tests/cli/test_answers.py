@@ -77,6 +77,38 @@ def test_runs_are_filtered_and_sorted_and_show_in_what_they_differ(recorded: Pat
     assert "\x1b" not in whole
 
 
+_SEARCH = """
+    from contextlib import suppress
+    import flowprov
+
+    @flowprov.task
+    def train(lr, nhead):
+        if 8 % nhead:
+            raise ValueError(f"8 is not divisible by {nhead}")
+        loop = flowprov.EpochLoop(2)
+        for epoch in loop:
+            loop.end_iter(val_loss=lr)
+
+    with flowprov.campaign("search"), flowprov.workflow("search"):
+        for nhead in (2, 5, 4):
+            with suppress(ValueError):
+                train(0.1 * nhead, nhead)
+"""
+
+
+def test_a_configuration_that_failed_before_its_first_epoch_is_listed_with_its_error(tmp_path: Path) -> None:
+    run(_SEARCH, tmp_path)
+    out = flowprov("runs", "--columns", "lr,nhead,val_loss,error", cwd=tmp_path).out
+    assert column(out, "nhead") == ["2", "5", "4"]
+    assert column(out, "val_loss") == ["0.2", "-", "0.4"]
+    assert column(out, "error") == ["-", "ValueError: 8 is not divisible by 5", "-"]
+    assert column(flowprov("runs", cwd=tmp_path).out, "status") == ["FINISHED", "ERROR", "FINISHED"]
+    (campaign,) = map(json.loads, flowprov("ls", "--json", cwd=tmp_path).out.splitlines())
+    assert (campaign["runs"], campaign["errors"]) == (3, 1)
+    card = flowprov("report", "--format", "md", "--output", "-", cwd=tmp_path).out
+    assert "The best of 3 runs" in card
+
+
 def test_runs_as_json_keep_what_is_no_finite_number(recorded: Path) -> None:
     first = json.loads(flowprov("runs", "--json", cwd=recorded).out.splitlines()[0])
     assert first["metrics.acc"] == "NaN"

@@ -26,6 +26,17 @@ def total(items: list[int], *more: int, **named: int) -> dict[str, int]:
     return {"total": sum(items) + sum(more) + sum(named.values())}
 
 
+def fit(lr: float, marker: str | None = None) -> None:
+    """Train, unless the learning rate is wrong; at the first call with a marker, the memory is full."""
+    if lr < 0:
+        raise ValueError("lr is below zero")
+    if marker is not None and not Path(marker).exists():
+        Path(marker).touch()
+        raise MemoryError
+    for _ in flowprov.EpochLoop(1):
+        flowprov.log_metrics(loss=lr)
+
+
 def fail(message: str) -> None:
     """Raise ValueError."""
     raise ValueError(message)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dask.delayed import delayed
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, LocalCluster, as_completed, wait
 
 import flowprov
 from flowprov import Buffer, records
@@ -107,6 +107,21 @@ def test_attempts_at_one_submission_are_numbered(client: Any, buffer: Path, tmp_
     assert attempts[:2] == [("fail_once", "ERROR", 1), ("fail_once", "FINISHED", 2)]
     assert attempts[2:] == [("add", "FINISHED", 1)] * 2
     assert [metadata(row, "dask_key") for row in rows[2:]] == ["mine"] * 2
+
+
+def test_a_search_has_a_run_for_each_configuration_however_often_it_was_tried(
+    client: Any, buffer: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pandas")
+    marker = str(tmp_path / "marker")
+    with flowprov.workflow("search", dask_client=client):
+        futures = [client.submit(steps.fit, lr, pure=False) for lr in (0.1, -1.0, -2.0)]
+        futures.append(client.submit(steps.fit, 0.4, marker, retries=1))
+        wait(futures)
+    runs = flowprov.runs(buffer).sort_values("params.lr").set_index("params.lr")
+    assert runs["status"].to_dict() == {-2.0: "ERROR", -1.0: "ERROR", 0.1: "FINISHED", 0.4: "FINISHED"}
+    assert runs["attempts"].tolist() == [1, 1, 1, 2]
+    assert runs["error"].dropna().tolist() == ["ValueError: lr is below zero"] * 2
 
 
 def test_results_are_described_and_never_copied(threads: Any, buffer: Path) -> None:

@@ -71,6 +71,34 @@ def test_campaigns_of_one_name_are_one_experiment_with_a_run_for_each_step(store
     assert [len(store.children(step)) for step in store.steps()] == [2, 2, 2, 3]
 
 
+_SEARCH = """
+    import contextlib, flowprov
+
+    @flowprov.task
+    def trial(nhead):
+        assert 8 % nhead == 0, "no divisor"
+        for _ in flowprov.EpochLoop(2):
+            flowprov.log_metrics(acc=nhead)
+
+    with flowprov.campaign("heads"), flowprov.workflow("Search"):
+        for nhead in (2, 5):
+            with contextlib.suppress(AssertionError):
+                trial(nhead)
+"""
+
+
+def test_a_trial_that_failed_before_its_loop_is_a_failed_run(tmp_path: Path) -> None:
+    run(_SEARCH, tmp_path)
+    store = MemoryStore()
+    export_campaigns(store, tmp_path / "flowprov_buffer")
+    children = store.children("trial")
+    assert [(child.status, child.params["nhead"]) for child in children] == [
+        ("FINISHED", "2"),
+        ("FAILED", "5"),
+    ]
+    assert children[1].tags["flowprov.error"] == "AssertionError: no divisor"
+
+
 def test_a_child_is_named_by_its_time_and_tells_whose_it_is(
     store: MemoryStore, recorded: tuple[Path, str]
 ) -> None:

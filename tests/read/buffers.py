@@ -40,7 +40,7 @@ _value = st.one_of(
     st.sampled_from([{"$float": "nan"}, {"$float": "inf"}, True, "text", None, [1.0]]),
 )
 _values = st.none() | st.dictionaries(st.sampled_from(["loss", "x", "a/loss"]), _value, max_size=2)
-_statuses = st.sampled_from([*["FINISHED"] * 3, "ERROR", "RUNNING", "SUBMITTED", None, "odd"])
+_statuses = st.sampled_from([*["FINISHED"] * 3, "ERROR", "INTERRUPTED", "RUNNING", "SUBMITTED", None, "odd"])
 _error = st.none() | st.just(Error(type="ValueError", message="no"))
 
 

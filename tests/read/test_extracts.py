@@ -15,7 +15,7 @@ from flowprov.journal.format import find_journals
 from flowprov.read.answers.compared import CompactedCampaign, items_in_files
 from flowprov.read.answers.contents import read_contents, read_runs
 from flowprov.read.answers.difference import Difference
-from flowprov.read.answers.extract import extract_of
+from flowprov.read.answers.extract_builder import extract_of
 from flowprov.read.answers.items import find_item
 from flowprov.read.answers.tables import campaign_line, metric_lines, run_lines
 from flowprov.read.campaign_names import campaign_of

@@ -175,8 +175,9 @@ def _tags_of(contents: Contents, line: Line, group: Sequence[Run]) -> dict[str, 
     last = group[-1]
     workflow = last.workflow
     repository = {} if workflow is None else workflow.code_repository or {}
-    workflow_id = None if workflow is None else workflow.workflow_id
-    version = version_at_start(contents.versions, workflow_id, last.attempt)
+    version = None
+    if workflow is not None:
+        version = version_at_start(contents.versions, workflow.workflow_id, workflow.attempt)
     code = {**repository, **((None if version is None else version.record.code) or {})}
     tags = {
         "flowprov.workflow_id": line["workflow_id"],

@@ -15,11 +15,13 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import Counts, Extract, extract_of, unanswered
+from flowprov.read.answers.extract import Counts, Extract, unanswered
+from flowprov.read.answers.extract_builder import extract_of
 from flowprov.read.answers.file_extracts import file_extracts
 from flowprov.read.answers.kept_versions import KeptVersion, Versions, by_workflow
 from flowprov.read.answers.resumes import resume_of
 from flowprov.read.attempts import attempt_key
+from flowprov.read.dask_tasks import Submission, submission_of
 from flowprov.read.decoding import records_of
 from flowprov.read.digest import Digest
 from flowprov.read.labels import ITERATION
@@ -147,16 +149,18 @@ def _extracts_of(
     }
     by_id = {journal.header.journal_id: journal for journal in journals}
     while asked := unanswered(extracts):
-        for home, task_ids in asked.items():
-            extracts[home] = extract_of(by_id[home], task_ids, every_iteration=every_iteration)
+        for home, wanted in asked.items():
+            extracts[home] = extract_of(by_id[home], wanted, every_iteration=every_iteration)
     return list(extracts.values())
 
 
 def _depends_on_steps(contents: Contents) -> bool:
     """Whether one value of a metric may replace another one of the same step."""
     numbered = {name for one in contents.logged if one.record.step is not None for name in one.record.values}
-    if contents.restarted or not numbered:
-        return contents.restarted
+    if contents.restarted or _is_measured_again(contents):
+        return True
+    if not numbered:
+        return False
     counted = [one.record.values for one in contents.logged if one.record.step is None]
     counted += [
         row.generated
@@ -165,6 +169,26 @@ def _depends_on_steps(contents: Contents) -> bool:
     ]
     names = {name for values in counted for name, value in values.items() if is_number(value)}
     return any(name.rpartition("/")[2] in names or name in names for name in numbered)
+
+
+def _is_measured_again(contents: Contents) -> bool:
+    """Whether several attempts of a Dask task measured something."""
+    tasks = {str(row.task_id): row for row in contents.rows if isinstance(row, Task)}
+    inside = [task.parent_task_id for task in tasks.values() if task.subtype == ITERATION]
+    inside += [one.record.task_id for one in contents.logged]
+    visited: set[str] = set()
+    measured: set[Submission] = set()
+    for task_id in inside:
+        around = tasks.get(str(task_id))
+        while around is not None and str(around.task_id) not in visited:
+            visited.add(str(around.task_id))
+            submission = submission_of(around)
+            if submission in measured:
+                return True
+            if submission is not None:
+                measured.add(submission)
+            around = tasks.get(str(around.parent_task_id))
+    return False
 
 
 def _fold(campaign: Campaign, journals: _Journals, left_out: Counts) -> Contents:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from flowprov.journal.summary import JournalSummary
-from flowprov.read.answers.extract import Counts, Extract
+from flowprov.read.answers.extract import Counts, Extract, Wanted
+from flowprov.read.answers.failed_tasks import FAILED
 from flowprov.read.decoding import decode_restored
 from flowprov.read.digest import Digest
 from flowprov.read.parquet_files import UnreadableFilesError, report_unusable
@@ -51,7 +54,11 @@ def _extracts(digests: Mapping[Path, Digest], wanted: Collection[str]) -> dict[s
         digest.header.journal_id: list(map(decode_restored, lines[path])) for path, digest in digests.items()
     }
     tasks: dict[str, Task] = {str(task.task_id): task for task in files.iterations()}
+    names: set[str] = set()
+    for digest in digests.values():
+        names |= digest.failed.considered
     missing = set(wanted)
+    missing.update(files.failed_named(names, FAILED) if names else ())
     missing.update(_named(tasks.values()))
     for digest in digests.values():
         missing.update(_measured_in(digest, records[digest.header.journal_id]))
@@ -63,13 +70,26 @@ def _extracts(digests: Mapping[Path, Digest], wanted: Collection[str]) -> dict[s
         missing = _named(found.values())
     for task_id, task in tasks.items():
         records[task_id.rpartition("-")[0]].append(task)
-    named = _named(tasks.values()) | asked
+    elsewhere = (_named(tasks.values()) | asked) - tasks.keys()
     return {
-        journal_id: Extract(
-            list(enumerate(of_journal)), Counts(), named - tasks.keys(), set(), _of(journal_id, asked)
+        digest.header.journal_id: _extract_of(
+            digest, records[digest.header.journal_id], elsewhere, asked, names
         )
-        for journal_id, of_journal in records.items()
+        for digest in digests.values()
     }
+
+
+def _extract_of(
+    digest: Digest, records: Sequence[Record], elsewhere: set[str], asked: set[str], names: set[str]
+) -> Extract:
+    return Extract(
+        list(enumerate(records)),
+        Counts(),
+        elsewhere,
+        set(),
+        msgspec.structs.replace(digest.failed, considered=names),
+        Wanted(_of(digest.header.journal_id, asked), frozenset(names)),
+    )
 
 
 def _named(tasks: Iterable[Task]) -> set[str]:

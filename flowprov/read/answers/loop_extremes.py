@@ -54,6 +54,10 @@ class Loops:
         extremes.add(position, record)
         return is_new
 
+    def parents(self) -> Iterator[Key]:
+        """Yield the tasks and iterations in which the loops ran."""
+        yield from (loop.parent for loop in self._loops if loop.parent is not None)
+
     def add_around(self, key: Key, loop: LoopKey, position: int, task: Task) -> None:
         """Add an iteration that has something inside it."""
         self.around[key] = position, task

@@ -6,6 +6,9 @@ A run is what contains a training loop: the outermost task in which a loop ran o
 the workflow in which that was. A workflow of the program without any of these is a run, too. A workflow whose
 tasks are runs is one only if it has metrics of its own. Iterations do not count as tasks here.
 
+A task that failed before its loop began is a run beside another one of its name: the outermost task of a
+workflow, on the rank on which the other one ran.
+
 The ranks of a job are one run: the k-th run of a name on each rank. Its values are those of the lowest rank.
 """
 
@@ -17,6 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from flowprov.read.answers.contents import Contents, LoggedMetrics
+from flowprov.read.answers.failed_tasks import has_failed
 from flowprov.read.answers.resumes import Resume, resume_of
 from flowprov.read.labels import ITERATION
 from flowprov.read.value_paths import is_number
@@ -151,6 +155,7 @@ class _Search:
             task_id = logged.record.task_id
             outermost = None if task_id is None else self._tree.outermost(str(task_id))
             self._run((logged.record.workflow_id, logged.attempt, outermost)).logged.append(logged)
+        self._add_failed()
         with_tasks = {key[:2] for key in self._runs if key[2] is not None}
         for key in [key for key in self._runs if key[2] is None and key[:2] in with_tasks]:
             if not self._runs[key].has_metrics():
@@ -159,6 +164,25 @@ class _Search:
             if (workflow_id, attempt) not in with_tasks and workflow.subtype != _MODEL:
                 self._run((workflow_id, attempt, None))
         return list(self._runs.values())
+
+    def _add_failed(self) -> None:
+        """Add the tasks that failed before a loop began in them, and are runs as others of their name are."""
+        runs = [(key[0], run.task) for key, run in self._runs.items() if run.task is not None]
+        names = {
+            (workflow_id, task.activity_id, task.rank)
+            for workflow_id, task in runs
+            if workflow_id == task.workflow_id and task.activity_id is not None
+        }
+        known = {task.task_id for _, task in runs}
+        for row in self._contents.rows if names else ():
+            if (
+                isinstance(row, Task)
+                and has_failed(row)
+                and (row.workflow_id, row.activity_id, row.rank) in names
+                and row.task_id not in known
+                and self._tree.outermost(str(row.task_id)) == row.task_id
+            ):
+                self._run((row.workflow_id, row.attempt or 1, str(row.task_id)))
 
     def _run(self, key: _Key) -> Run:
         if key not in self._runs:

@@ -14,6 +14,7 @@ from flowprov.read.answers.kept_versions import version_at_start
 from flowprov.read.answers.resumes import Chains
 from flowprov.read.answers.run_search import Run, TaskTree, find_runs
 from flowprov.read.answers.series import Value, summary_of, values_of
+from flowprov.read.dask_tasks import Submission, submission_of
 from flowprov.read.labels import ITERATION
 from flowprov.read.rows import Row
 from flowprov.read.value_paths import is_scalar, value_paths
@@ -162,12 +163,18 @@ def _group_attempts(contents: Contents) -> list[list[Run]]:
     restarted = {run.workflow.workflow_id for run in runs if run.workflow and run.attempt > 1}
     joined = chains.joined()
     restarted = {chains.first(one) for one in restarted} | joined
-    in_workflow = Counter(run.workflow.workflow_id for run in runs if run.workflow is not None)
+    distinct = {(run.workflow.workflow_id, _submitted(run) or run.run_id) for run in runs if run.workflow}
+    in_workflow = Counter(workflow_id for workflow_id, _ in distinct)
     # Of a killed attempt the task that trained may have left no record: then its workflow is the run.
     several = {chains.first(one) for one, count in in_workflow.items() if count > 1}
     groups: dict[tuple[str, ...], list[Run]] = {}
     seen: Counter[tuple[str, ...]] = Counter()
+    submitted: dict[Submission, tuple[str, ...]] = {}
     for run in runs:
+        submission = _submitted(run)
+        if submission is not None and submission in submitted:  # Dask tried again
+            groups[submitted[submission]].append(run)
+            continue
         own = None if run.workflow is None else run.workflow.workflow_id
         workflow_id = None if own is None else chains.first(own)
         key: tuple[str, ...] = (run.run_id,)
@@ -177,11 +184,17 @@ def _group_attempts(contents: Contents) -> list[list[Run]]:
             in_attempt = (str(workflow_id), str(run.name), str(own), str(run.attempt))
             seen[in_attempt] += 1
             key = (*in_attempt[:2], str(seen[in_attempt]))
+        if submission is not None:
+            submitted[submission] = key
         groups.setdefault(key, []).append(run)
     for group in groups.values():
         for number, run in enumerate(group, 1):
             run.attempt = max(number, run.attempt)
     return list(groups.values())
+
+
+def _submitted(run: Run) -> Submission | None:
+    return None if run.task is None else submission_of(run.task)
 
 
 def _run_line(contents: Contents, group: Sequence[Run], tree: TaskTree, *, attempts: bool) -> Line:
@@ -225,7 +238,7 @@ def _git_of(contents: Contents, run: Run) -> Line:
     workflow = run.workflow
     if workflow is None:
         return {"git_commit": None, "git_dirty": None}
-    version = version_at_start(contents.versions, workflow.workflow_id, run.attempt)
+    version = version_at_start(contents.versions, workflow.workflow_id, workflow.attempt)
     known = (None if version is None else version.record.code) or {}
     commit = known.get("commit") or (workflow.code_repository or {}).get("commit")
     return {"git_commit": commit, "git_dirty": _as_bool(known.get("dirty"))}
