@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +164,21 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
     def extract(self) -> Extract:
         """Return the extract of the journal."""
         records = list(enumerate(self.records()))
-        recorded, kept = TaskIds(), TaskIds()
-        recorded.add_numbers("", self.recorded.numbers)
-        for _, record in records:
-            if isinstance(record, Task) and isinstance(record.task_id, int):
-                kept.add_number("", record.task_id)
-        left_out = recorded.without(kept)
+        left_out = self.without([record for _, record in records])
         return Extract(
             records, self.counts, self.elsewhere, set(), self.failed, self.asked, left_out=left_out
         )
+
+    def without(self, records: Iterable[Record]) -> TaskIds:
+        """Return the numbers of the tasks of the journal that are not among some of its records."""
+        recorded, kept = TaskIds(), TaskIds()
+        recorded.add_numbers("", self.recorded.numbers)
+        for record in records:
+            if isinstance(record, Task):
+                kept.add(self.header.full_id(record.task_id))
+        others = TaskIds()
+        others.add_numbers("", kept.numbers(self.header.journal_id))
+        return recorded.without(others)
 
     def workflows(self) -> Iterator[bytes]:
         """Yield the lines of workflows."""

@@ -25,6 +25,8 @@ from flowprov.read.parquet_files import parquet_path
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
 from flowprov.read.verify import verify_journals
+from flowprov.records import Task
+from tests.journal.support import step
 from tests.read.buffers import Journals, campaigns, write_campaign
 
 pytest.importorskip("duckdb")
@@ -101,6 +103,24 @@ def test_answers_are_the_same_from_extracts_and_from_digests(journals: Journals)
 @given(campaigns)
 def test_answers_are_the_same_from_extracts_and_from_digests_in_many_buffers(journals: Journals) -> None:
     check(journals)
+
+
+def test_a_task_that_is_recorded_as_interrupted_is_open_for_digests_too() -> None:
+    check([([step(number, status="INTERRUPTED", activity_id="fit") for number in range(2)], True, None)])
+
+
+def test_a_task_in_a_file_around_a_loop_that_is_read_from_its_journal_is_found() -> None:
+    outer = Task(task_id=1, workflow_id="w", activity_id="train", status="FINISHED")
+    epoch = Task(
+        task_id=0,
+        workflow_id="w",
+        parent_task_id=f"{0:032x}-1",
+        activity_id="epoch_iteration",
+        subtype="iteration",
+        generated={"loss": 0.5},
+    )
+    of_dask = step(1, subtype="dask_task", activity_id="load", workflow_id="w")
+    check([([outer], True, None), ([epoch, of_dask], True, None)])
 
 
 def test_an_extract_does_not_grow_with_the_epochs(tmp_path: Path) -> None:

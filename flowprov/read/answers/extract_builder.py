@@ -197,8 +197,10 @@ class ExtractBuilder:
         key = self._key(failed.parent)
         if not isinstance(key, int):
             return False
-        is_iteration = self._iterations.has_number("", key)
-        return self._known_tasks.has_number("", key) or (self._is_left_out(key) and not is_iteration)
+        if self._is_left_out(key):
+            return not self._iterations.has_number("", key)
+        may_be_kept = key in self._wanted or key in self._special
+        return self._known_tasks.has_number("", key) and not may_be_kept
 
     def _leave_out_failed(self, failed: FailedTask) -> None:
         self._leave_out_task(failed.key, failed.task, failed.earlier)  # type: ignore[arg-type]

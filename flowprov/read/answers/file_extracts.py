@@ -89,6 +89,7 @@ def _extract_of(
         set(),
         msgspec.structs.replace(digest.failed, considered=names),
         Wanted(_of(digest.header.journal_id, asked), frozenset(names)),
+        left_out=digest.without(records),
     )
 
 
