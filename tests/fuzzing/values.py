@@ -38,6 +38,7 @@ from tests.values.kinds_of_packages import kinds_of_packages
 from tests.values.secret_samples import INNOCENT, SAMPLES
 
 _MAX_LINE = 65_536 + 4_096  # a record's budget, and the fields that are no values
+_MAX_TIME = 0.0011  # nearly the usual limit on a record, which the tests of this repository lift
 _MAX_CALL_CPU_S = 0.5  # of a value whose capture ends after a millisecond, with whatever is loaded by it
 _TEXTS = (
     "", "loss", "x" * 10,
@@ -103,7 +104,7 @@ class ValueTarget:
         """Play one round: a program of a few calls in a buffer of its own."""
         with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
             runtime.reset()
-            flowprov.configure(journal={"path": folder})
+            flowprov.configure(journal={"path": folder}, values={"max_time": _MAX_TIME})
             program = _Program(rng, self._kinds)
             logging.disable(logging.CRITICAL)  # what is said is not looked at here
             # The collector looks through what the packages of all kinds hold for as long as a call may take.
