@@ -83,6 +83,7 @@ _MODULE_OF = {
     "workflow": "flowprov.capture.workflow",
 }
 
+_STAND_INS = "flowprov.capture.unloaded"
 # Later the files of the package may be gone or of another version, or no descriptor may be left to read them.
 _LOADED_TOGETHER = (
     "BatchLoop",
@@ -154,14 +155,25 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'flowprov' has no attribute {name!r}")
     if not module.startswith("flowprov.capture."):
         return _load(name)
-    for other in _LOADED_TOGETHER:
-        if other not in globals():
-            _load(other)
-    stand_in = import_lazily("flowprov.capture.unloaded").stand_in
+    _load_together()
     try:
         return globals()[name] if name in globals() else _load(name)
     except Exception as error:  # the guard: the program goes on, and the next use tries again
-        return stand_in(name, error)
+        return import_lazily(_STAND_INS).stand_in(name, error)
+
+
+def _load_together() -> None:
+    """Load what a program calls while it runs; what cannot be loaded is tried again at its own first use."""
+    for name in _LOADED_TOGETHER:
+        if name not in globals():
+            try:
+                _load(name)
+            except Exception:  # noqa: S112 - the guard: another name was asked for
+                continue
+    try:
+        import_lazily(_STAND_INS)
+    except Exception:  # the guard
+        return
 
 
 def _load(name: str) -> Any:
