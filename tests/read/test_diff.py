@@ -93,7 +93,7 @@ def test_how_two_ended_is_told_first(buffer: Path, kind: str) -> None:
         "outcome",
         {"status": ["FINISHED", "ERROR"], "error": [None, "RuntimeError: boom"]},
     )
-    assert str(found).splitlines()[1].split() == ["outcome.status", "FINISHED", "ERROR"]
+    assert str(found).splitlines()[3].split() == ["outcome.status", "FINISHED", "ERROR"]
 
 
 def test_what_ended_a_run_and_its_attempts_are_told(buffer: Path) -> None:
