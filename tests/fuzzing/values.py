@@ -37,6 +37,7 @@ from tests.values.kinds import KINDS
 from tests.values.kinds_of_packages import kinds_of_packages
 from tests.values.secret_samples import INNOCENT, SAMPLES
 
+_COLLECTED_EVERY = 50  # rounds; a whole collection takes as long as some of them
 _MAX_LINE = 65_536 + 4_096  # a record's budget, and the fields that are no values
 _MAX_TIME = 0.0011  # nearly the usual limit on a record, which the tests of this repository lift
 _MAX_CALL_CPU_S = 0.5  # of a value whose capture ends after a millisecond, with whatever is loaded by it
@@ -99,6 +100,7 @@ class ValueTarget:
         for reaches_our_secrets in ("all objects", "frame", "modules"):
             del kinds[f"library: {reaches_our_secrets}"]
         self._kinds = list(kinds.values())
+        self._rounds = itertools.count(1)
 
     def play(self, rng: Random) -> None:
         """Play one round: a program of a few calls in a buffer of its own."""
@@ -113,6 +115,10 @@ class ValueTarget:
                 program.run()
             finally:
                 gc.unfreeze()
+                if (
+                    next(self._rounds) % _COLLECTED_EVERY == 0
+                ):  # few come by themselves
+                    gc.collect()
                 errors = guard.internal_errors()
                 runtime.reset()
                 logging.disable(logging.NOTSET)
