@@ -115,9 +115,7 @@ class ValueTarget:
                 program.run()
             finally:
                 gc.unfreeze()
-                if (
-                    next(self._rounds) % _COLLECTED_EVERY == 0
-                ):  # few come by themselves
+                if next(self._rounds) % _COLLECTED_EVERY == 0:  # few come by themselves
                     gc.collect()
                 errors = guard.internal_errors()
                 runtime.reset()
