@@ -9,9 +9,7 @@ counts as an internal error.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import faulthandler
 import gc
 import itertools
 import logging
@@ -20,7 +18,7 @@ import string
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -138,13 +136,10 @@ class _Program:
                 way = self._rng.choice(ways)
                 value, other = self.value(4), self.value(2)
                 gc.collect(0)
-                with _stacks_of_slow_calls() as stacks:
-                    usage, before = resource.getrusage(resource.RUSAGE_THREAD), time.thread_time()
-                    self._calls += way(self, value, other)
-                    spent = time.thread_time() - before
-                assert spent < _MAX_CALL_CPU_S, (
-                    f"{way.__name__} took {spent:.2f} s: {_since(usage)}; {_last_frames(stacks)}"
-                )
+                usage, before = resource.getrusage(resource.RUSAGE_THREAD), time.thread_time()
+                self._calls += way(self, value, other)
+                spent = time.thread_time() - before
+                assert spent < _MAX_CALL_CPU_S, f"{way.__name__} took {spent:.2f} s: {_since(usage)}"
 
     def check(self, folder: Path) -> None:
         """Check what is in the journal."""
@@ -323,28 +318,6 @@ def _since(earlier: resource.struct_rusage) -> str:
         f"{now.ru_stime - earlier.ru_stime:.2f} s of system time, {now.ru_minflt - earlier.ru_minflt} page "
         f"faults, another thread took its place {now.ru_nivcsw - earlier.ru_nivcsw} times"
     )
-
-
-@contextlib.contextmanager
-def _stacks_of_slow_calls() -> Iterator[list[str]]:
-    """Yield a list that holds in the end where each thread was, again and again, if it takes long."""
-    found: list[str] = []
-    with tempfile.TemporaryFile("w+") as file:
-        faulthandler.dump_traceback_later(_MAX_CALL_CPU_S / 3, repeat=True, file=file)
-        try:
-            yield found
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        file.seek(0)
-        found += file.read().splitlines()
-
-
-def _last_frames(stacks: list[str]) -> str:
-    """Return where this thread, the last in each look, was at the first looks: the innermost frames."""
-    ends = [number for number, line in enumerate(stacks) if line.startswith("Timeout")] + [len(stacks)]
-    looks = [stacks[begin:end] for begin, end in itertools.pairwise(ends)]
-    own = [look[max(n for n, line in enumerate(look) if line.startswith("Thread")) + 1 :] for look in looks]
-    return " | ".join(" < ".join(line.strip() for line in frames[:8]) for frames in own[:3])
 
 
 def _loop(program: _Program, value: Any, other: Any) -> int:
