@@ -11,8 +11,8 @@ from flowprov.journal.summary import JournalSummary
 from flowprov.read.answers.extract import NO_TASKS, NOTHING, Counts, Extract, Wanted
 from flowprov.read.answers.failed_tasks import (
     FailedNames,
-    FailedTask,
     FailedTasks,
+    HeldTask,
     has_failed,
     names_of_runs,
 )
@@ -173,7 +173,7 @@ class ExtractBuilder:
                 self._keep(place, record)  # type: ignore[arg-type]
             self._keep(position, task)
         elif has_failed(task):
-            self._add_failed(FailedTask(key, position, task, earlier or []))
+            self._add_failed(HeldTask(key, position, task, earlier or []))
         else:
             self._leave_out_task(key, task, earlier)  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ class ExtractBuilder:
         self._counts.tasks += 1
         self._counts.errors += task.status == Status.ERROR.value
 
-    def _add_failed(self, failed: FailedTask) -> None:
+    def _add_failed(self, failed: HeldTask) -> None:
         """Hold a failed task until it is known whether it counts."""
         if self._lies_in_task(failed):
             self._leave_out_failed(failed)
@@ -190,7 +190,7 @@ class ExtractBuilder:
         for released in self._failed.add(failed):
             self._leave_out_failed(released)
 
-    def _lies_in_task(self, failed: FailedTask) -> bool:
+    def _lies_in_task(self, failed: HeldTask) -> bool:
         """Whether a failed task lies in another one that is left out: then it is no run."""
         if failed.parent is None:
             return False
@@ -202,7 +202,7 @@ class ExtractBuilder:
         may_be_kept = key in self._wanted or key in self._special
         return self._known_tasks.has_number("", key) and not may_be_kept
 
-    def _leave_out_failed(self, failed: FailedTask) -> None:
+    def _leave_out_failed(self, failed: HeldTask) -> None:
         self._leave_out_task(failed.key, failed.task, failed.earlier)  # type: ignore[arg-type]
 
     def _choose_failed(self) -> None:

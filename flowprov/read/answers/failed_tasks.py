@@ -53,8 +53,8 @@ def has_failed(task: Task) -> bool:
     return task.status in FAILED and task.subtype != ITERATION
 
 
-class FailedTask(NamedTuple):
-    """A task that failed: the position and the record of its end, and what came before."""
+class HeldTask(NamedTuple):
+    """A failed task that is held back: the position and the record of its end, and what came before."""
 
     key: Key
     position: int
@@ -95,9 +95,9 @@ class FailedTasks:
         self.left_out: set[str] | None = set()
         self.keys: set[Key] = set()
         self._names = None if names is None else frozenset(names)
-        self._held: dict[str, list[FailedTask]] = {}
+        self._held: dict[str, list[HeldTask]] = {}
 
-    def add(self, failed: FailedTask) -> list[FailedTask]:
+    def add(self, failed: HeldTask) -> list[HeldTask]:
         """Add a task; return those that are not held, or not any more."""
         name = failed.name
         if name is None or not self._may_matter(name):
@@ -123,7 +123,7 @@ class FailedTasks:
         unknown = set(names).difference(self._names or ())
         return bool(unknown) and (self.left_out is None or not self.left_out.isdisjoint(unknown))
 
-    def release(self) -> list[FailedTask]:
+    def release(self) -> list[HeldTask]:
         """Return what is held, and hold nothing any more."""
         held, self._held = self._held, {}
         self.keys.clear()

@@ -161,8 +161,8 @@ class _Campaign:
             return
         campaign = campaign_of(journals)
         self.name = campaign.name
-        contents = _contents(campaign, journals)
-        self._whole = contents if _are_read_whole(journals) else None
+        contents, is_whole = _contents(campaign, journals)
+        self._whole = contents if is_whole else None
         self.versions = contents.versions
         for row in contents.rows:
             if isinstance(row, Task):
@@ -198,12 +198,10 @@ class _Campaign:
         return self._values.get(run_id, [])
 
 
-def _contents(campaign: Campaign, journals: Sequence[JournalSummary]) -> Contents:
-    return (read_contents if _are_read_whole(journals) else read_runs)(campaign, journals)
-
-
-def _are_read_whole(journals: Sequence[JournalSummary]) -> bool:
+def _contents(campaign: Campaign, journals: Sequence[JournalSummary]) -> tuple[Contents, bool]:
+    """Read a campaign; return what it holds, and whether that is all of it."""
     try:
-        return sum(journal.path.stat().st_size for journal in journals) < _MANY_BYTES
+        is_whole = sum(journal.path.stat().st_size for journal in journals) < _MANY_BYTES
     except OSError:  # one went away meanwhile
-        return True
+        is_whole = True
+    return (read_contents if is_whole else read_runs)(campaign, journals), is_whole
