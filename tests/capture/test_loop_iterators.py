@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import flowprov
 from flowprov.runtime import context, runtime
+from tests.capture.capture_states import STATES, capture_in
 from tests.interrupting import Interruption
 from tests.support import tasks
 
@@ -30,7 +31,6 @@ LOOPS: dict[str, Callable[..., Any]] = {
     "EpochLoop": flowprov.EpochLoop,
     "BatchLoop": flowprov.BatchLoop,
 }
-STATES = ("on", "muted", "off", "not enabled", "batches off")
 
 
 class Own(BaseException):
@@ -50,22 +50,6 @@ KINDS: dict[str, type[BaseException]] = {
 @flowprov.task
 def step(n: int) -> int:
     return n
-
-
-@contextlib.contextmanager
-def _capture(state: str, buffer: Path) -> Iterator[dict[str, Any]]:
-    instrumentation: dict[str, Any] = {"enabled": state != "off"}
-    if state == "batches off":
-        instrumentation["torch"] = {"batch_loop": None, "epoch_loop": None}
-    flowprov.configure(journal={"path": str(buffer)}, instrumentation=instrumentation)
-    with flowprov.workflow("w"):
-        scope = context.current.get()
-        if scope is not None:
-            scope.muted = state == "muted"
-        yield {"capture_enabled": False} if state == "not enabled" else {}
-        assert context.current.get() is scope
-        if scope is not None:
-            assert set(scope.journal.open_scopes) == {scope.workflow_id}
 
 
 # -- random sources ----------------------------------------------------------------------------------------
@@ -176,7 +160,7 @@ def test_the_iterator_of_a_loop_does_what_its_source_does(tmp_path: Path, loop: 
         expected = drive(plain, plain, operations)
         assert drive(captured, iter(LOOPS[loop](captured, **options)), operations) == expected
 
-    with _capture(state, tmp_path / "buffer") as options:
+    with capture_in(state, tmp_path / "buffer") as options:
         compare()
 
 
@@ -391,7 +375,7 @@ def test_an_exception_that_the_program_keeps_keeps_no_iteration_open(buffer: Pat
 
 @pytest.mark.parametrize("state", STATES)
 def test_an_iterator_knows_how_many_items_are_left(buffer: Path, state: str) -> None:
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
         iterator = iter(flowprov.Loop([1, 2, 3], **options))
         assert operator.length_hint(iterator) == 3
         next(iterator)
@@ -436,7 +420,7 @@ def test_a_generator_that_delegates_to_a_loop_reaches_a_generator_behind_it(buff
         outer.close()
         return [*log, list(source)]
 
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
         assert run(lambda source: flowprov.Loop(source, **options)) == run(iter)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import flowprov
-from flowprov.runtime import context
+from tests.capture.capture_states import STATES, capture_in
 
 LOOPS: dict[str, Callable[..., Any]] = {
     "plain for": lambda items, **_: items,
@@ -18,20 +18,6 @@ LOOPS: dict[str, Callable[..., Any]] = {
     "EpochLoop": flowprov.EpochLoop,
     "BatchLoop": flowprov.BatchLoop,
 }
-STATES = ("on", "muted", "off", "not enabled", "batches off")
-
-
-@contextlib.contextmanager
-def _capture(state: str, buffer: Path) -> Iterator[dict[str, Any]]:
-    instrumentation: dict[str, Any] = {"enabled": state != "off"}
-    if state == "batches off":
-        instrumentation["torch"] = {"batch_loop": None, "epoch_loop": None}
-    flowprov.configure(journal={"path": str(buffer)}, instrumentation=instrumentation)
-    with flowprov.workflow("w"):
-        scope = context.current.get()
-        if scope is not None:
-            scope.muted = state == "muted"
-        yield {"capture_enabled": False} if state == "not enabled" else {}
 
 
 def numbers(log: list[str]) -> Iterator[int]:
@@ -64,7 +50,7 @@ class Reader:
 def test_the_program_goes_on_reading_its_generator_after_a_break(buffer: Path, loop: str, state: str) -> None:
     log: list[str] = []
     source = numbers(log)
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
         for item in LOOPS[loop](source, **options):
             if item == 1:
                 break
@@ -79,7 +65,7 @@ def test_the_program_goes_on_reading_its_generator_after_a_break(buffer: Path, l
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_break_closes_no_iterator_of_the_program(buffer: Path, loop: str, state: str) -> None:
     reader = Reader()
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
 
         def first() -> Any:
             for item in LOOPS[loop](reader, **options):
@@ -97,7 +83,7 @@ def test_a_generator_that_only_the_loop_holds_is_closed_by_a_break(
     buffer: Path, loop: str, state: str
 ) -> None:
     log: list[str] = []
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
         for _ in LOOPS[loop](numbers(log), **options):
             break
         assert log == ["closed"]
@@ -110,7 +96,7 @@ def test_a_captured_generator_that_is_left_can_be_read_on(buffer: Path, loop: st
     def stream() -> Iterator[int]:
         yield from range(4)
 
-    with _capture(state, buffer) as options:
+    with capture_in(state, buffer) as options:
         source = stream()
         for _ in LOOPS[loop](source, **options):
             break
