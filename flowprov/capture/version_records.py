@@ -15,9 +15,9 @@ import os
 import sys
 import threading
 import time
-import weakref
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -44,7 +44,8 @@ _BETWEEN_TICKS_S = 1.0  # waiting for a tick happens no more often
 _VOLATILE = ("took_ns", "at", "moment", "reason")
 
 
-class _Asked(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Asked:
     """A workflow whose version is to be found out."""
 
     journal: Journal
@@ -63,8 +64,8 @@ class VersionRecorder:
         self.process = os.getpid()
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
-        self._current: list[_Asked] = []
-        self._given_up: weakref.WeakSet[Journal] = weakref.WeakSet()
+        self._answering = threading.RLock()  # held while a record is written, never while one is found out
+        self._unanswered: dict[_Asked, None] = {}
         self._running = False
         self._hurry = False
         self._finish_by = float("inf")
@@ -76,6 +77,7 @@ class VersionRecorder:
         """Have a version found out; return at once."""
         with self._changed:
             self._waiting.append(asked)
+            self._unanswered[asked] = None
             if self._running:
                 return
             self._running = True
@@ -99,14 +101,13 @@ class VersionRecorder:
 
     def give_up(self, journal: Journal) -> None:
         """Record as unknown what is not found out yet for a journal that is about to be closed."""
-        with self._changed:
-            asked = [one for one in (*self._waiting, *self._current) if one.journal is journal]
-            self._waiting = [one for one in self._waiting if one.journal is not journal]
-        for one in asked:
+        for one in [one for one in self._unanswered.copy() if one.journal is journal]:
             if one.moment == "start":
-                self._write(one, examine(one.where, one.settings, time.monotonic()))
-        self._given_up.add(journal)
-        self._found = {key: digest for key, digest in self._found.items() if key[0] is not journal}
+                self._answer(one, examine(one.where, one.settings, time.monotonic()))
+            else:
+                self._claim(one)
+        with self._answering:  # what another thread writes to it just now comes before its end
+            self._found = {key: digest for key, digest in self._found.items() if key[0] is not journal}
 
     def is_busy(self) -> bool:
         """Whether something is being found out, or waits for it."""
@@ -153,9 +154,8 @@ class VersionRecorder:
 
     def _work_off(self, asked: list[_Asked], deadline: float) -> None:
         """Examine what was asked, all that is the same only once."""
-        self._current = asked
         groups: dict[Any, list[_Asked]] = {}
-        for one in asked:
+        for one in filter(self._unanswered.__contains__, asked):
             groups.setdefault((one.moment, one.where, one.settings), []).append(one)
         if asked:
             deadline = min(deadline, time.monotonic() + asked[0].settings.timeout)
@@ -167,30 +167,38 @@ class VersionRecorder:
                 found = examine(first.where, first.settings, deadline, moment=earliest, buffer=buffer)
             except Exception as error:  # the guard: each workflow of the group has lost its record
                 for one in group:
-                    one.journal.drop("version")
+                    if self._claim(one):
+                        one.journal.drop("version")
                 guard.report_internal_error("finding out the version of code and data", error)
                 continue
             for one in group:
-                self._write(one, found)
-        self._current = []
+                self._answer(one, found)
 
-    def _write(self, asked: _Asked, found: Examination) -> None:
-        """Write a version record; that of an end only if it says something new."""
-        if asked.journal in self._given_up:
-            return
+    def _claim(self, asked: _Asked) -> bool:
+        """Whether nobody has answered this before; from now on somebody has."""
+        return self._unanswered.pop(asked, self) is None
+
+    def _answer(self, asked: _Asked, found: Examination) -> None:
+        """Write a version record, once, if nobody has yet; that of an end only if it says something new."""
         key = (asked.journal, asked.workflow_id)
         fields = dict(found.fields)
         digest = _digest(fields)
-        if asked.moment == "start":
-            self._found[key] = digest
-        elif self._found.pop(key, None) == digest:
-            return
-        with guard.guarded("keeping the list of packages"):
-            _keep(asked.journal, found, fields)
-        record = records.Version(
-            workflow_id=asked.workflow_id, moment=asked.moment, at=asked.asked_at, **fields
-        )
-        asked.journal.append_addition(records.encode(record))
+        is_new = asked.moment == "start" or self._found.get(key) != digest
+        if is_new and asked in self._unanswered:
+            with guard.guarded("keeping the list of packages"):
+                _keep(asked.journal, found, fields)
+        with self._answering:
+            if not self._claim(asked):
+                return
+            if asked.moment == "start":
+                self._found[key] = digest
+            else:
+                self._found.pop(key, None)
+            if is_new:
+                record = records.Version(
+                    workflow_id=asked.workflow_id, moment=asked.moment, at=asked.asked_at, **fields
+                )
+                asked.journal.append_addition(records.encode(record))
 
 
 def note_opening(journal: Journal, workflow_id: str, repository: Repository | None) -> None:

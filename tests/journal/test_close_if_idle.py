@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import flowprov
 from flowprov import guard, records
+from flowprov.capture import version_records
+from flowprov.journal import Journal
 from flowprov.journal.format import find_journals
 from flowprov.read.verify import verify
 from flowprov.runtime import runtime
 from tests.journal.support import open_journal
-from tests.support import lines, lines_of, of_type, only, tasks
+from tests.support import PATIENCE_S, lines, lines_of, of_type, only, tasks
 
 LINE = b'{"type":"task","task_id":0}\n'
 
@@ -107,3 +111,40 @@ def test_a_late_event_of_a_campaign_that_was_over_is_recorded(buffer: Path) -> N
 @flowprov.task
 def _step() -> None:
     """Do nothing, as a task."""
+
+
+@pytest.mark.parametrize("before", ["keeping", "writing"])
+def test_a_journal_that_closes_while_a_version_is_written_has_it_once(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The program gets on while the thread of versions is just before a step: it may be in no next file."""
+    begun, closed = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        if threading.current_thread().name == "flowprov-versions":
+            begun.set()
+            closed.wait(0.5)  # the journal may rather wait for the record
+
+    def keep(*args: Any) -> None:
+        if before == "keeping":
+            pause()
+        _keep(*args)
+
+    def append(journal: Journal, line: bytes) -> None:
+        if before == "writing":
+            pause()
+        append_addition(journal, line)
+
+    _keep, append_addition = version_records._keep, Journal.append_addition
+    monkeypatch.setattr(version_records, "_keep", keep)
+    monkeypatch.setattr(Journal, "append_addition", append)
+    with flowprov.workflow(campaign_id="over"):
+        pass
+    assert begun.wait(PATIENCE_S)
+    for number in range(10):
+        with flowprov.workflow(campaign_id=f"c{number}"):
+            pass
+    closed.set()
+    runtime.shutdown()
+    written = only([path for path in find_journals(buffer) if path.parent.parent.name == "over"])
+    assert only(of_type(lines_of(written), records.Version)).moment == "start"
