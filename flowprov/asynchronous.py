@@ -144,6 +144,8 @@ def _codes_of_handlers() -> set[CodeType]:
     codes = set()
     for number in _signal.valid_signals():
         handler: Any = _signal.getsignal(number)
+        if type(handler) is int:  # the default, or none
+            continue
         while hasattr(handler, "func"):  # functools.partial
             handler = handler.func
         handler = getattr(handler, "__func__", handler)

@@ -17,7 +17,7 @@ from flowprov.environment import code
 from flowprov.environment.repository import Repository
 from flowprov.runtime import encoders, runtime
 from flowprov.settings import Settings
-from flowprov.values import Limits
+from flowprov.values import Limits, mappings
 from tests.servers import own_mongodb, own_redis, shared_mongodb, shared_redis
 from tests.support import REPOSITORY
 
@@ -89,6 +89,7 @@ def _never_cut_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(encoders, "limits_of", limits_of)
+    monkeypatch.setattr(mappings, "_TIME_TO_RESOLVE", None)
 
 
 @pytest.fixture

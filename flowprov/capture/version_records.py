@@ -27,6 +27,7 @@ from flowprov.environment import code, launchers
 from flowprov.environment.repository import Repository
 from flowprov.journal import Journal
 from flowprov.journal.object_store import keep_object
+from flowprov.locks import create_lock
 from flowprov.runtime import runtime
 from flowprov.settings import VersionSettings
 from flowprov.threads import start_thread
@@ -64,7 +65,7 @@ class VersionRecorder:
         self.process = os.getpid()
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
-        self._answering = threading.RLock()  # held while a record is written, never while one is found out
+        self._answering = create_lock()  # held while a record is written, never while one is found out
         self._unanswered: dict[_Asked, None] = {}
         self._running = False
         self._hurry = False

@@ -14,6 +14,7 @@ import msgspec
 _LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
 _TIME_OF_BYTE = 100  # nanoseconds, on a slow machine
 _BYTES_OF_CONTAINER = 120  # that take as long as to open an object or a container
+_PART_APART = 0.5  # of the time, besides
 _MAX_DIGESTS = 2**18  # bytes of which digests are made
 _NEVER = -sys.maxsize
 
@@ -91,6 +92,8 @@ class Budget:
         What was over at any time; None if nothing was.
     started
         When the clock was read first, in nanoseconds of processor time; None if it was not.
+    apart
+        Nanoseconds of processor time that were spent apart: they have a part of their own.
     nodes, entries
         How many values there were, without the scalars of mappings and objects; and how many of these.
     """
@@ -98,8 +101,10 @@ class Budget:
     __slots__ = (
         "_digested",
         "_finished",
+        "_longest_apart",
         "_look_below",
         "_short_below",
+        "apart",
         "cut_by",
         "entries",
         "left",
@@ -114,6 +119,7 @@ class Budget:
         self.left = max_bytes
         self.over: str | None = None
         self.cut_by: str | None = None
+        self.apart = self._longest_apart = 0
         self.nodes = 0
         self.entries = 0
         self._finished = 0  # values before this one
@@ -135,7 +141,7 @@ class Budget:
             now = thread_time_ns()  # a thread that waits for a processor spends none of it
             if self.started is None:  # what was spent before took time, too
                 spent = self._look_below + _LOOK_EVERY - self.left
-                self.started = now - max(spent, 0) * _TIME_OF_BYTE
+                self.started = now - max(spent, 0) * _TIME_OF_BYTE - self.apart
             elif now - self.started - self.credit() > limit * 1e9:
                 self.over = self.cut_by = "time"
         if self.left <= 0 and self.over is None:
@@ -161,8 +167,21 @@ class Budget:
         return thread_time_ns() - self.started - self.credit() > part * limit * 1e9
 
     def credit(self) -> int:
-        """Return nanoseconds that do not count: what is done once and not again."""
-        return 0
+        """Return nanoseconds that do not count: what is spent apart, and what is done once and not again."""
+        return self.apart
+
+    def may_spend_apart(self) -> bool:
+        """Whether foreign code may run: once, and again if all of it keeps within a part of its own."""
+        limit = self.limits.max_seconds
+        if limit is None or not self.apart or self.apart + self._longest_apart <= _PART_APART * limit * 1e9:
+            return True
+        self.cut_by = "time"
+        return False
+
+    def spend_apart(self, nanoseconds: int) -> None:
+        """Count the time that foreign code took: none of it is taken from the values."""
+        self.apart += nanoseconds
+        self._longest_apart = max(self._longest_apart, nanoseconds)
 
     def next_value(self, share: int | None = None) -> None:
         """Begin another value of several: the limits on numbers of values hold for each by itself.

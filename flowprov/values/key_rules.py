@@ -50,7 +50,9 @@ class KeyRules:
 
     def is_safe(self, key: object) -> bool:
         """Whether a short key is written as it is and names no secret; if so, it enters `safe_keys`."""
-        if type(key) is not str or self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
+        if type(key) is not str or len(key) > self._max_length:
+            return False
+        if self.escaped_key(key) is not key or self.secrecy(key) != NOT_SECRET:
             return False
         if len(_encode(key)) > self._max_length + 2:  # such keys are counted one by one
             return False

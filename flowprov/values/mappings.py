@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowprov.asynchronous import interrupted_reading
-from flowprov.values.omegaconf import config_pairs
+from flowprov.values.budget import Budget, Limits
+from flowprov.values.omegaconf import config_entries
 from flowprov.values.redaction import redactor
+
+_TIME_TO_RESOLVE = 0.0005  # seconds of processor time, for the interpolations of one configuration
 
 
 def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
@@ -47,8 +50,10 @@ def is_mapping(value: object) -> bool:
 
 
 def entries_of_config(value: object) -> list[tuple[Any, Any]]:
-    """Return the entries of a configuration of OmegaConf, as far as they may be resolved; none of others."""
-    return config_pairs(value, sys.maxsize, redactor().secrecy)
+    """Return the entries of a configuration of OmegaConf, resolved while there is time; none of others."""
+    budget = Budget(Limits(max_seconds=_TIME_TO_RESOLVE), sys.maxsize)
+    entries, _ = config_entries(value, sys.maxsize, redactor().secrecy, budget)
+    return list(entries)
 
 
 def as_dict(values: Any, name: str) -> dict[Any, Any]:

@@ -21,6 +21,7 @@ _CANDIDATE = re.compile(
 )
 _PAIR_START = re.compile(r"[(\[]\s{0,2}b?\\*['\"]\Z")
 _PAIR_END = re.compile(r",?\s{0,2}[)\]]")
+_NAMES_WITH_OWNERS = frozenset({"key", "keys", "string"})
 _OWNER_OF_KEY = re.compile(r"(access|account|api|connection|private|secret|signing)\s\Z", re.IGNORECASE)
 
 _WORD = re.compile(r"['\"]?([A-Za-z0-9]{32,64})(?![\w-])")
@@ -86,7 +87,11 @@ def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
     candidate = _CANDIDATE.search(text)
     while candidate is not None:
         start = candidate.end()
-        end = _end_of_secret(text, candidate, secrecy)
+        name = candidate["option"] or candidate["assigned"] or candidate["first"]
+        level = secrecy(name)
+        if level == NOT_SECRET and name.lower() in _NAMES_WITH_OWNERS:
+            level = _secrecy_with_owner(text, candidate.start(), name, secrecy)
+        end = 0 if level == NOT_SECRET else _end_of_secret(text, candidate, name, level)
         if end > start:
             pieces += (text[copied_to:start], REDACTED)
             copied_to = end
@@ -113,15 +118,16 @@ def _conceal_matches(pattern: re.Pattern[str], text: str, secrecy: Callable[[str
     return pattern.sub(conceal, text)
 
 
-def _end_of_secret(text: str, candidate: re.Match[str], secrecy: Callable[[str], int]) -> int:
-    """Return where the value behind a name ends that is to be concealed; 0 if none is."""
-    name = candidate["option"] or candidate["assigned"] or candidate["first"]
+def _secrecy_with_owner(text: str, name_start: int, name: str, secrecy: Callable[[str], int]) -> int:
+    """Return how far a name means a secret with the word before it, as in ``API key``."""
+    owner = _OWNER_OF_KEY.search(text, max(0, name_start - 11), name_start)
+    return secrecy(owner[1] + name) if owner else NOT_SECRET
+
+
+def _end_of_secret(text: str, candidate: re.Match[str], name: str, level: int) -> int:
+    """Return where the value behind the name of a secret ends that is to be concealed; 0 if none is."""
     name_start, start = candidate.start(), candidate.end()
-    level = secrecy(name)
-    if level == NOT_SECRET and name.lower() in ("key", "keys", "string"):
-        owner = _OWNER_OF_KEY.search(text, max(0, name_start - 11), name_start)
-        level = secrecy(owner[1] + name) if owner else NOT_SECRET
-    if level == NOT_SECRET or text.startswith("://", max(0, name_start - 3)):
+    if text.startswith("://", max(0, name_start - 3)):
         return 0
     if candidate["option"] and text.startswith("-", start):
         return 0  # the next option: this one is a flag

@@ -1,11 +1,12 @@
 """The handlers of OmegaConf's containers, without importing OmegaConf.
 
 Flows in: a ``DictConfig`` or ``ListConfig``. Flows out: its content. ``items()`` checks and copies so much
-that a configuration of a thousand entries takes 6 ms. So a plain value is taken from the node that holds it.
-OmegaConf itself is asked only for interpolations (``${lr}``), whose values depend on the rest, and for what
-is missing (``???``). What comes from the environment (``${oc.env:KEY}``) stays as it is written: the name of
-the entry does not tell whether the variable holds a secret. What refers to an entry that is named like a
-secret (``${db.password}``) is hidden.
+that a configuration of a thousand entries takes 6 ms. So a plain value is taken from the node that holds it,
+and so is that to which an interpolation leads (``${lr}``, ``${root}/${name}``). OmegaConf itself, which takes
+a quarter of a millisecond for each, is asked only for other interpolations, and for what is missing
+(``???``); these stay as they are written once the time of the record is over. So does what comes from the
+environment (``${oc.env:KEY}``): the name of the entry does not tell whether the variable holds a secret. What
+refers to an entry that is named like a secret (``${db.password}``) is hidden.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import functools
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
+from time import thread_time_ns
 from typing import Any, TypeAlias
 
+from flowprov.values.budget import Budget
 from flowprov.values.classes import bases_of, dict_reader, package_of
 from flowprov.values.fields import keep_mapping
 from flowprov.values.hidden import HIDDEN
@@ -31,10 +34,17 @@ _MAX_REFERENCES = 100  # that one interpolation follows
 _ENVIRONMENT = re.compile(r"\$\{\s*(?:oc\.)?env\s*:")
 _RESOLVER = re.compile(r"\$\{[^{}]*(?::|\$\{)")  # or a reference whose name is an interpolation itself
 _REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
+_PLAIN_REFERENCE = re.compile(r"\$\{([\w.\[\]-]+)\}")  # which means the same to OmegaConf
+_IN_TEXT = (str, int, float, bool, type(None))
 _ARGUMENT = re.compile(r"[\w.]+(?!\s*:|[\w.])")  # of a resolver: it may be the name of an entry
 _SEPARATOR = re.compile(r"[.\[\]]+")
 
+_ENTRIES_A_LOOK = 50  # after which the clock is read
+_TIME_FOR_ENTRIES = 0.25  # of the time: the rest is for what is done with them
+_UNRESOLVED = object()
+
 _Secrecy: TypeAlias = Callable[[str], int]
+_Followed: TypeAlias = list[tuple[str, Any]]
 
 
 def keep_config(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -48,31 +58,47 @@ def keep_config(walker: Walker, value: Any, depth: int) -> JSONable:
         count = limits.max_entries if len(content) <= limits.max_entries else limits.max_items
         nodes = take(content.items, count)
         secrecy = walker.key_rules.secrecy
-        pairs = [(key, _content_of(value, key, node, secrecy)) for key, node in nodes]
-        return walker.build_object(pairs, max(len(content), len(pairs)), level)
+        pairs = ((key, _content_of(value, key, node, secrecy, walker)) for key, node in nodes)
+        return walker.build_object(pairs, max(len(content), len(nodes)), level)
 
     return walker.build_container(value, depth, build)
 
 
-def config_pairs(value: Any, count: int, secrecy: _Secrecy) -> list[tuple[Any, Any]]:
-    """Return the first pairs of a `DictConfig`; none of anything else, or if all of it is missing.
+def config_entries(
+    value: Any, count: int, secrecy: _Secrecy, budget: Budget
+) -> tuple[Iterator[tuple[Any, Any]], int]:
+    """Return the first entries of a `DictConfig`, one by one, and how many it has.
+
+    There are none of anything else, or if all of it is missing.
 
     Parameters
     ----------
     value
         Anything.
     count
-        How many pairs.
+        How many entries are returned.
     secrecy
         How far a name means a secret.
+    budget
+        Tells whether there is time left to resolve interpolations.
     """
     cls = type(value)
-    if not (id(cls) in _node_classes or _is_node_class(cls)):
-        return []
-    content = _attributes_of(value).get("_content")
+    is_config = id(cls) in _node_classes or _is_node_class(cls)
+    content = _attributes_of(value).get("_content") if is_config else None
     if type(content) is not dict:
-        return []
-    return [(key, _content_of(value, key, node, secrecy)) for key, node in take(content.items, count)]
+        return iter(()), 0
+    nodes = take(content.items, count)
+    return ((key, _content_of(value, key, node, secrecy, budget)) for key, node in nodes), len(content)
+
+
+def first_entries(entries: Iterator[tuple[Any, Any]], budget: Budget) -> list[tuple[Any, Any]]:
+    """Return entries of a configuration, as many as a quarter of the time allows."""
+    first: list[tuple[Any, Any]] = []
+    for entry in entries:
+        first.append(entry)
+        if len(first) % _ENTRIES_A_LOOK == 0 and budget.has_spent(_TIME_FOR_ENTRIES):
+            break
+    return first
 
 
 def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -84,37 +110,101 @@ def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
     def build(_: Any, level: int) -> JSONable:
         nodes = list(islice(content, walker.limits.max_items))
         secrecy = walker.key_rules.secrecy
-        items = [_content_of(value, index, node, secrecy) for index, node in enumerate(nodes)]
+        items = [_content_of(value, index, node, secrecy, walker) for index, node in enumerate(nodes)]
         return walker.build_list(items, max(len(content), len(items)), level)
 
     return walker.build_container(value, depth, build)
 
 
-def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy) -> Any:
+def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Budget) -> Any:
     cls = type(node)
+    text = ""
     if id(cls) in _node_classes or _is_node_class(cls):
         attributes = object.__getattribute__(node, "__dict__")
         if "_val" in attributes:
-            content = attributes["_val"]
-            if type(content) is not str or not ("${" in content or content == "???"):
-                return content
-            if "${" in content:
-                followed = _follow(config, content)
-                if followed is None or _comes_from_environment(config, content, followed):
-                    return content
-                if any(_names_secret(reference, found, secrecy) for reference, found in followed):
-                    return HIDDEN
+            text = attributes["_val"]
+            if not _is_unresolved(text):
+                return text
+            if not budget.may_spend_apart():
+                return text
         elif type(attributes.get("_content")) in (dict, list):
             return node
-    return read_or_mark(functools.partial(type(config).__getitem__, config, key))
+    begun = thread_time_ns()
+    try:
+        return _value_of(config, key, node, text, secrecy)
+    finally:
+        budget.spend_apart(thread_time_ns() - begun)
 
 
-def _follow(config: Any, text: str) -> list[tuple[str, Any]] | None:
+def _is_unresolved(content: Any) -> bool:
+    """Whether what a node holds is no value, but an interpolation or the sign of what is missing."""
+    return type(content) is str and ("${" in content or content == "???")
+
+
+def _value_of(config: Any, key: Any, node: Any, text: str, secrecy: _Secrecy) -> Any:
+    """Return the value of an interpolation: `HIDDEN`, if it is a secret.
+
+    Of what is missing or cannot be resolved, an `UnreadableAttribute` is returned.
+    """
+    value = _UNRESOLVED
+    if "${" in text:
+        followed: _Followed = []
+        value = _resolved(config, node, followed)
+        if value is _UNRESOLVED:
+            if (all_of_them := _follow(config, text)) is None:
+                return text
+            followed = all_of_them
+            if _comes_from_environment(config, text, followed):
+                return text
+        if any(_names_secret(reference, found, secrecy) for reference, found in followed):
+            return HIDDEN
+    if value is _UNRESOLVED:
+        return read_or_mark(functools.partial(type(config).__getitem__, config, key))
+    return value
+
+
+def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) -> Any:
+    """Return what a node holds, with plain references resolved as OmegaConf does; else `_UNRESOLVED`.
+
+    Parameters
+    ----------
+    container, node
+        The node, and what it is in.
+    followed
+        Takes what is referred to, as :func:`_follow` returns it.
+    depth
+        How many references led here.
+    """
+    content = _raw_of(node)
+    if not _is_unresolved(content):
+        return _UNRESOLVED if type(content) in (dict, list) else content
+    texts = _PLAIN_REFERENCE.split(content)  # every second one is a reference
+    converts = type(node).__name__ != "AnyNode"  # to the type that it declares
+    if depth > _MAX_DEPTH or converts or "\\" in content or any("${" in text for text in texts[::2]):
+        return _UNRESOLVED
+    found = [_referred(container, reference, followed, depth) for reference in texts[1::2]]
+    if len(found) == 1 and not any(texts[::2]):
+        return found[0]
+    if not found or any(type(each) not in _IN_TEXT for each in found):
+        return _UNRESOLVED
+    texts[1::2] = map(str, found)
+    return "".join(texts)
+
+
+def _referred(container: Any, reference: str, followed: _Followed, depth: int) -> Any:
+    node = _node_at(container, reference)
+    if node is None or len(followed) >= _MAX_REFERENCES:
+        return _UNRESOLVED
+    followed.append((reference, _raw_of(node)))
+    return _resolved(_parent_of(node), node, followed, depth + 1)
+
+
+def _follow(config: Any, text: str) -> _Followed | None:
     """Return what an interpolation refers to, itself and by what it refers to; None if that is too much.
 
     Of each, the reference as it is written, and what stands there, not resolved.
     """
-    followed: list[tuple[str, Any]] = []
+    followed: _Followed = []
     waiting = [(config, text, 0)]
     while waiting:
         container, text, depth = waiting.pop()
@@ -132,7 +222,7 @@ def _follow(config: Any, text: str) -> list[tuple[str, Any]] | None:
     return followed
 
 
-def _comes_from_environment(config: Any, text: str, followed: list[tuple[str, Any]]) -> bool:
+def _comes_from_environment(config: Any, text: str, followed: _Followed) -> bool:
     """Whether an interpolation, or one to which it refers, asks for a variable of the environment."""
     texts = [text, *(content for _, content in followed if type(content) is str)]
     if any(map(_ENVIRONMENT.search, texts)):

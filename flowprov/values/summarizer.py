@@ -19,7 +19,7 @@ from flowprov.values.handler_table import HANDLER_TABLE
 from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
 from flowprov.values.key_rules import MAX_SAFE_KEYS, KeyRules
 from flowprov.values.markers import INT_MAX, INT_MIN, JSONable, type_name
-from flowprov.values.omegaconf import config_pairs
+from flowprov.values.omegaconf import config_entries, first_entries
 from flowprov.values.reading import exception_text
 from flowprov.values.redaction import DEFAULT, Redactor
 from flowprov.values.reentry import read_once
@@ -250,7 +250,7 @@ class Summarizer:
             redactor=self.redactor,
         )
         if before is not None:  # which did not keep within the budget: the time goes on
-            walker.started = before.started
+            walker.started, walker.apart = before.started, before.apart
         return walker
 
     def _encode_carefully(
@@ -267,23 +267,28 @@ class Summarizer:
 
     def _encode_record(self, mapping: Mapping[str, object], spent: int, walker: Walker | None) -> bytes:
         limit = self._limits.max_nodes
+        max_bytes = allowance = self._limits.allowance(spent)
+        walker = self._create_walker(max_bytes, raw=True, spent=spent, before=walker)
         try:
             if issubclass(type(mapping), dict):
                 pairs, total = dict_pairs(mapping, limit), dict.__len__(mapping)  # type: ignore[arg-type]
             else:
-                pairs = config_pairs(mapping, limit + 1, self.redactor.secrecy)
-                pairs = pairs or first_pairs(mapping, mapping.items, limit + 1)
-                total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
+                entries, total = config_entries(mapping, limit, self.redactor.secrecy, walker)
+                pairs = first_entries(entries, walker)
+                if not pairs:
+                    pairs = first_pairs(mapping, mapping.items, limit + 1)
+                    total = len(pairs) if len(pairs) <= limit else max(len(mapping), limit + 1)
         except BaseException as error:  # a mapping of the user's may raise anything
             if interrupted_reading(error):
                 raise
             return _encode({"$type": type_name(type(mapping)), "read_error": exception_text(error)})
-        max_bytes = allowance = self._limits.allowance(spent)
+        cut_by = walker.cut_by
         for _ in range(_MAX_ATTEMPTS):
             walker = self._create_walker(max_bytes, raw=True, spent=spent, before=walker)
             form = walker.build_record(pairs[:limit], max(total, len(pairs[:limit])))
-            if max_bytes < allowance or walker.cut_by:
-                form["$budget"] = walker.cut_by or "bytes"
+            cut_by = walker.cut_by or cut_by
+            if max_bytes < allowance or cut_by:
+                form["$budget"] = cut_by or "bytes"
             encoded = _encode(form)
             if len(encoded) <= allowance:
                 return encoded

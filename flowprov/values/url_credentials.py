@@ -13,9 +13,9 @@ REDACTED = "***"
 
 _URL_RUN = re.compile(r"[^\s\"'<>]*")
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]{1,64})=([^&;#\s]+)")
-_SCHEME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
+_SCHEME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
 _PARAMETER_NAMES = frozenset({"auth", "key", "sig"})  # secrets in a query (`?key=`), but ordinary elsewhere
-_AUTHORITY_END = re.compile(r"[/?#]|$")
+_AUTHORITY_END = re.compile(r"[/?#]")  # or the end of the text
 # A path with one slash of the two, as `pathlib` writes a URL. A digest behind "@" is that of an image.
 _ONE_SLASH = re.compile(
     r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{1,20}:/)(?!/)"
@@ -58,11 +58,10 @@ def conceal_in_urls(text: str, is_secret: Callable[[str], bool]) -> str:
         end = run_end
         next_separator = text.find("://", start, end)
         if next_separator >= 0:  # a second URL right behind: in a list, or as a parameter of the first
-            end = next_separator
-            while end > start and text[end - 1] in _SCHEME_CHARACTERS:
-                end -= 1
-        is_http = text[max(0, separator - 5) : separator].lower().endswith(("http", "https"))
-        after_scheme = _conceal_user(text[start:end], is_http=is_http)
+            end = start + len(text[start:next_separator].rstrip(_SCHEME_CHARACTERS))
+        after_scheme = text[start:end]
+        if "@" in after_scheme or ":" in after_scheme:
+            after_scheme = _conceal_user(after_scheme, text[max(0, separator - 5) : separator])
         if "=" in after_scheme:
             after_scheme = _PARAMETER.sub(conceal_parameter, after_scheme)
         pieces += (text[copied_to:start], after_scheme)
@@ -77,14 +76,22 @@ def conceal_in_paths(text: str) -> str:
     return _ONE_SLASH.sub(rf"\1{REDACTED}@", text) if ":/" in text and "@" in text else text
 
 
-def _conceal_user(text: str, *, is_http: bool) -> str:
-    """Return what follows `scheme://` in a URL, without user and password."""
+def _conceal_user(text: str, scheme: str) -> str:
+    """Return what follows `scheme://` in a URL, without user and password.
+
+    Parameters
+    ----------
+    text
+        What follows.
+    scheme
+        The scheme, or its last five characters.
+    """
     authority_end = _AUTHORITY_END.search(text)
     end = authority_end.start() if authority_end else len(text)
     at_sign = text.rfind("@", 0, end)
     if at_sign >= 0:
         user = text[:at_sign]
-        if not (is_http or ":" in user or "%3a" in user.lower()):
+        if not (":" in user or scheme.lower().endswith(("http", "https")) or "%3a" in user.lower()):
             at_sign = -1
     elif _password_holds_delimiter(text[:end]):
         at_sign = text.rfind("@")

@@ -7,7 +7,7 @@ holds. An exception in a handler becomes a marker for that object alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -97,8 +97,8 @@ class Walker(Budget):
         self._learned = key_rules.learned
 
     def credit(self) -> int:
-        """Return the time that names took which were seen for the first time."""
-        return (self.key_rules.learned - self._learned) * _TIME_OF_NAME
+        """Return what is spent apart, and the time that names took which were seen for the first time."""
+        return self.apart + (self.key_rules.learned - self._learned) * _TIME_OF_NAME
 
     def node(self, value: object, depth: int) -> JSONable:
         """Return the recordable form of a value; a marker if the value raises while it is read."""
@@ -237,7 +237,7 @@ class Walker(Budget):
         return cost if cost < self.left else 0
 
     def build_object(
-        self, pairs: Sequence[tuple[object, object]], total: int | None, depth: int
+        self, pairs: Iterable[tuple[object, object]], total: int | None, depth: int
     ) -> dict[str, JSONable]:
         """Return the recordable form of a mapping.
 

@@ -183,8 +183,18 @@ def _omegaconf() -> dict[str, Callable[[], Any]]:
     return {
         "configuration": lambda: OmegaConf.create({"lr": 0.1, "copy": "${lr}", "missing": "???"}),
         "configuration of 100,000": _large_configuration,
+        "configuration of references": lambda: _configuration_of("${lr}/${name}"),
+        "configuration of resolvers": lambda: _configuration_of("${oc.decode:${lr}}"),
+        "configuration of what is missing": lambda: _configuration_of("???"),
         "list": lambda: OmegaConf.create([1, {"a": "b"}]),
     }
+
+
+def _configuration_of(text: str) -> Any:
+    from omegaconf import OmegaConf
+
+    entries = {f"key{number}": text for number in range(1_000)}
+    return OmegaConf.create({"lr": 0.1, "name": "x", **entries})
 
 
 def _large_configuration() -> Any:

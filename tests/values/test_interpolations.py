@@ -1,0 +1,139 @@
+"""Interpolations of OmegaConf: most are resolved without it, to the same value, and all within the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from flowprov.values import Limits, Summarizer, budget, mappings
+from flowprov.values import omegaconf as own
+from tests.values.support import SUMMARIZER, recorded
+
+HURRIED = Summarizer(Limits(max_seconds=0.03))
+KEYS = ("a", "b", "a-b", "1", "é", "null", "x.y")
+UNHURRIED = Summarizer(Limits(max_seconds=60))
+
+PATHS = st.lists(st.sampled_from((*KEYS, "0", "-1")), min_size=1, max_size=3)
+REFERENCES = st.builds(
+    lambda dots, path, bracket: "${" + dots + path[0] + "".join(bracket % name for name in path[1:]) + "}",
+    st.sampled_from(("", "", ".", "..", "...")),
+    PATHS,
+    st.sampled_from((".%s", "[%s]")),
+)
+TEXTS = st.lists(
+    REFERENCES | st.sampled_from(("", "x", " ", "/", "$", "\\", "\\\\", "${", "}", "${oc.decode:1}", "???")),
+    min_size=1,
+    max_size=3,
+).map("".join)
+LEAVES = TEXTS | REFERENCES | st.sampled_from((1, 0.5, 1e-05, True, None, "1", b"x", float("inf")))
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def _nodes(config: Any) -> list[tuple[Any, Any, Any]]:
+    """Return all nodes that hold text, each with its container and key."""
+    content = config._content
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    found: list[tuple[Any, Any, Any]] = []
+    for key, node in pairs:
+        if isinstance(node, (DictConfig, ListConfig)):
+            found += _nodes(node) if isinstance(node._content, (dict, list)) else []
+        elif isinstance(node._val, str):
+            found.append((config, key, node))
+    return found
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), TREES, min_size=1, max_size=5))
+def test_what_is_resolved_without_omegaconf_is_what_omegaconf_says(tree: dict[str, Any]) -> None:
+    try:
+        config = OmegaConf.create(tree)
+    except Exception:  # OmegaConf parses what is written, and refuses some of it
+        return
+    for container, key, node in _nodes(config):
+        found = own._resolved(container, node, [])
+        if found is not own._UNRESOLVED:
+            assert (type(found), found) == (type(container[key]), container[key])
+
+
+def test_plain_references_are_resolved_without_omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OmegaConf.create(
+        {
+            "lr": 0.1,
+            "root": "/data",
+            "names": ["a", "b"],
+            "chain": "${train.rate}",
+            "train": {"rate": "${lr}", "path": "${root}/${names.1}-${names[0]}", "near": "${.rate}"},
+        }
+    )
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("OmegaConf was asked")
+
+    monkeypatch.setattr(DictConfig, "__getitem__", refuse)
+    form = recorded(config)
+    assert form["chain"] == form["train"]["near"] == form["train"]["rate"] == 0.1
+    assert form["train"]["path"] == "/data/b-a"
+
+
+def _wait() -> int:
+    deadline = time.thread_time() + 0.05
+    while time.thread_time() < deadline:
+        pass
+    return 1
+
+
+@pytest.mark.parametrize("give", [dict, lambda entries: entries["config"]], ids=["within", "itself"])
+def test_a_slow_resolver_takes_no_time_from_what_a_configuration_holds(
+    give: Callable[[dict[str, Any]], Any],
+) -> None:
+    OmegaConf.register_new_resolver("flowprov_wait", _wait, replace=True)
+    slow = {f"slow{number}": "${flowprov_wait:}" for number in range(5)}
+    config = OmegaConf.create({**slow, **{f"key{number}": number for number in range(50)}})
+    form = msgspec.json.decode(HURRIED.encode_mapping(give({"config": config})))
+    assert form.pop("$budget") == "time"
+    entries = form.get("config", form)
+    assert [entries[name] for name in slow] == [1, *["${flowprov_wait:}"] * 4]
+    assert [entries[f"key{number}"] for number in range(50)] == list(range(50))
+
+
+@pytest.mark.parametrize("text", ["${lr}", "${oc.decode:1}", "???"], ids=["reference", "resolver", "missing"])
+@pytest.mark.parametrize("give", [dict, lambda entries: entries["config"]], ids=["within", "itself"])
+def test_a_configuration_for_which_there_is_no_time_shows_what_is_written(
+    monkeypatch: pytest.MonkeyPatch, text: str, give: Callable[[dict[str, Any]], Any]
+) -> None:
+    monkeypatch.setattr(budget, "_PART_APART", 1e-12)
+    config = OmegaConf.create({"lr": 0.1, **{f"key{number}": text for number in range(50)}})
+    form = msgspec.json.decode(UNHURRIED.encode_mapping(give({"config": config})))
+    assert form.pop("$budget") == "time"
+    entries = form.get("config", form)
+    assert entries["lr"] == 0.1
+    assert entries["key49"] == text
+
+
+def test_a_configuration_of_hundreds_of_references_is_kept_whole() -> None:
+    config = OmegaConf.create({"lr": 0.1, **{f"key{number}": "${lr}" for number in range(900)}})
+    assert set(recorded(config).values()) == {0.1}
+    assert set(msgspec.json.decode(SUMMARIZER.encode_mapping(config)).values()) == {0.1}
+
+
+def test_the_entries_of_a_configuration_are_resolved_while_there_is_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = OmegaConf.create({"lr": 0.1, **{f"key{number}": "${lr}" for number in range(200)}})
+    assert set(_values(config).values()) == {0.1}
+    monkeypatch.setattr(mappings, "_TIME_TO_RESOLVE", 1e-9)
+    assert _values(config)["key100"] == "${lr}"
+
+
+def _values(config: Any) -> Mapping[Any, Any]:
+    return mappings.as_mapping(config, "value")
