@@ -35,7 +35,15 @@ _ENVIRONMENT = re.compile(r"\$\{\s*(?:oc\.)?env\s*:")
 _RESOLVER = re.compile(r"\$\{[^{}]*(?::|\$\{)")  # or a reference whose name is an interpolation itself
 _REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
 _PLAIN_REFERENCE = re.compile(r"\$\{([\w.\[\]-]+)\}")  # which means the same to OmegaConf
-_IN_TEXT = (str, int, float, bool, type(None))
+_IN_TEXT = _ANY = (str, int, float, bool, type(None))
+# The types of values that a node keeps as they are. Others it converts to the type that it declares.
+_KEPT_BY_NODE = {
+    "AnyNode": _ANY,
+    "StringNode": (str,),
+    "IntegerNode": (int,),
+    "FloatNode": (float,),
+    "BooleanNode": (bool,),
+}
 _ARGUMENT = re.compile(r"[\w.]+(?!\s*:|[\w.])")  # of a resolver: it may be the name of an entry
 _SEPARATOR = re.compile(r"[.\[\]]+")
 
@@ -179,13 +187,13 @@ def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) ->
     if not _is_unresolved(content):
         return _UNRESOLVED if type(content) in (dict, list) else content
     texts = _PLAIN_REFERENCE.split(content)  # every second one is a reference
-    converts = type(node).__name__ != "AnyNode"  # to the type that it declares
-    if depth > _MAX_DEPTH or converts or "\\" in content or any("${" in text for text in texts[::2]):
+    kept = _KEPT_BY_NODE.get(type(node).__name__, ())
+    if depth > _MAX_DEPTH or not kept or "\\" in content or any("${" in text for text in texts[::2]):
         return _UNRESOLVED
     found = [_referred(container, reference, followed, depth) for reference in texts[1::2]]
     if len(found) == 1 and not any(texts[::2]):
-        return found[0]
-    if not found or any(type(each) not in _IN_TEXT for each in found):
+        return found[0] if kept is _ANY or type(found[0]) in kept else _UNRESOLVED
+    if not found or any(type(each) not in _IN_TEXT for each in found) or str not in kept:
         return _UNRESOLVED
     texts[1::2] = map(str, found)
     return "".join(texts)

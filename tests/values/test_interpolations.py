@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from flowprov.values import Limits, Summarizer, budget, mappings
 from flowprov.values import omegaconf as own
@@ -90,6 +92,43 @@ def _wait() -> int:
     while time.thread_time() < deadline:
         pass
     return 1
+
+
+@dataclasses.dataclass
+class Declared:
+    """A structured configuration, whose nodes convert what they get."""
+
+    rate: float = 0.1
+    steps: int = 3
+    name: str = "x"
+    debug: bool = True
+    same: Any = None
+    path: str = "${name}/${steps}"
+    float_of_float: float = "${rate}"  # type: ignore[assignment]
+    float_of_int: float = "${steps}"  # type: ignore[assignment]
+    text_of_float: str = "${rate}"
+    text_of_text: str = "${name}"
+    int_of_int: int = "${steps}"  # type: ignore[assignment]
+    int_of_bool: int = "${debug}"  # type: ignore[assignment]
+    int_of_text: int = "${name}"  # type: ignore[assignment]
+    bool_of_bool: bool = "${debug}"  # type: ignore[assignment]
+    bool_of_int: bool = "${steps}"  # type: ignore[assignment]
+    none: str = "${same}"
+    optional: Optional[str] = "${same}"  # noqa: UP045 - as OmegaConf reads it in Python 3.10
+
+
+def test_what_a_node_converts_is_converted_by_omegaconf() -> None:
+    config = OmegaConf.structured(Declared)
+    form = recorded(config)
+    for name in config:
+        try:
+            assert (name, type(form[name]), form[name]) == (name, type(config[name]), config[name])
+        except OmegaConfBaseException:  # noqa: PERF203 - each has its own
+            assert "$read_error" in form[name]
+    resolved = {
+        key for _, key, node in _nodes(config) if own._resolved(config, node, []) is not own._UNRESOLVED
+    }
+    assert resolved == {"name", "path", "float_of_float", "text_of_text", "int_of_int", "bool_of_bool"}
 
 
 @pytest.mark.parametrize("give", [dict, lambda entries: entries["config"]], ids=["within", "itself"])
