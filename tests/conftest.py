@@ -89,7 +89,7 @@ def _never_cut_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(encoders, "limits_of", limits_of)
-    monkeypatch.setattr(mappings, "_TIME_TO_RESOLVE", None)
+    monkeypatch.setattr(mappings, "_RESOLVING_S", None)
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ class Budget:
         "_longest_apart",
         "_look_below",
         "_short_below",
+        "_took",
         "apart",
         "cut_by",
         "entries",
@@ -120,6 +121,7 @@ class Budget:
         self.over: str | None = None
         self.cut_by: str | None = None
         self.apart = self._longest_apart = 0
+        self._took = 0  # nanoseconds, when the clock was read last
         self.nodes = 0
         self.entries = 0
         self._finished = 0  # values before this one
@@ -139,10 +141,12 @@ class Budget:
         limit = self.limits.max_seconds
         if limit is not None and self.over != "time":
             now = thread_time_ns()  # a thread that waits for a processor spends none of it
+            is_first = self.started is None
             if self.started is None:  # what was spent before took time, too
                 spent = self._look_below + _LOOK_EVERY - self.left
                 self.started = now - max(spent, 0) * _TIME_OF_BYTE - self.apart
-            elif now - self.started - self.credit() > limit * 1e9:
+            self._took = now - self.started - self.credit()
+            if self._took > limit * 1e9 and not is_first:
                 self.over = self.cut_by = "time"
         if self.left <= 0 and self.over is None:
             self.over = self.cut_by = "bytes"
@@ -162,9 +166,7 @@ class Budget:
         if self.is_over_time():
             return True
         limit = self.limits.max_seconds
-        if limit is None or self.started is None:
-            return False
-        return thread_time_ns() - self.started - self.credit() > part * limit * 1e9
+        return limit is not None and self._took > part * limit * 1e9
 
     def credit(self) -> int:
         """Return nanoseconds that do not count: what is spent apart, and what is done once and not again."""

@@ -15,7 +15,7 @@ from flowprov.values.budget import Budget, Limits
 from flowprov.values.omegaconf import config_entries
 from flowprov.values.redaction import redactor
 
-_TIME_TO_RESOLVE = 0.0005  # seconds of processor time, for the interpolations of one configuration
+_RESOLVING_S = 0.0005  # seconds of processor time, for the interpolations of one configuration
 
 
 def as_mapping(values: Any, name: str) -> Mapping[Any, Any]:
@@ -51,7 +51,7 @@ def is_mapping(value: object) -> bool:
 
 def entries_of_config(value: object) -> list[tuple[Any, Any]]:
     """Return the entries of a configuration of OmegaConf, resolved while there is time; none of others."""
-    budget = Budget(Limits(max_seconds=_TIME_TO_RESOLVE), sys.maxsize)
+    budget = Budget(Limits(max_seconds=_RESOLVING_S), sys.maxsize)
     entries, _ = config_entries(value, sys.maxsize, redactor().secrecy, budget)
     return list(entries)
 

@@ -47,6 +47,7 @@ _KEPT_BY_NODE = {
 _ARGUMENT = re.compile(r"[\w.]+(?!\s*:|[\w.])")  # of a resolver: it may be the name of an entry
 _SEPARATOR = re.compile(r"[.\[\]]+")
 
+_TIME_TO_RESOLVE = 0.75  # of the time: after this part of it no interpolation is resolved
 _ENTRIES_A_LOOK = 50  # after which the clock is read
 _TIME_FOR_ENTRIES = 0.25  # of the time: the rest is for what is done with them
 _UNRESOLVED = object()
@@ -125,6 +126,7 @@ def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
 
 
 def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Budget) -> Any:
+    """Return what a node holds; of an interpolation, its text, if there is no time to resolve it."""
     cls = type(node)
     text = ""
     if id(cls) in _node_classes or _is_node_class(cls):
@@ -133,13 +135,19 @@ def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Bud
             text = attributes["_val"]
             if not _is_unresolved(text):
                 return text
+            if "${" in text:
+                if budget.has_spent(_TIME_TO_RESOLVE):
+                    budget.cut_by = "time"
+                    return text
+                if (found := _resolved_here(config, node, secrecy)) is not _UNRESOLVED:
+                    return found
             if not budget.may_spend_apart():
                 return text
         elif type(attributes.get("_content")) in (dict, list):
             return node
     begun = thread_time_ns()
     try:
-        return _value_of(config, key, node, text, secrecy)
+        return _resolved_there(config, key, text, secrecy)
     finally:
         budget.spend_apart(thread_time_ns() - begun)
 
@@ -149,26 +157,27 @@ def _is_unresolved(content: Any) -> bool:
     return type(content) is str and ("${" in content or content == "???")
 
 
-def _value_of(config: Any, key: Any, node: Any, text: str, secrecy: _Secrecy) -> Any:
-    """Return the value of an interpolation: `HIDDEN`, if it is a secret.
+def _resolved_here(config: Any, node: Any, secrecy: _Secrecy) -> Any:
+    """Return the value of an interpolation, without OmegaConf: `HIDDEN` for a secret; or `_UNRESOLVED`."""
+    followed: _Followed = []
+    value = _resolved(config, node, followed)
+    if value is not _UNRESOLVED and any(_names_secret(*reference, secrecy) for reference in followed):
+        return HIDDEN
+    return value
+
+
+def _resolved_there(config: Any, key: Any, text: str, secrecy: _Secrecy) -> Any:
+    """Return the value of an interpolation as OmegaConf gives it: `HIDDEN`, if it is a secret.
 
     Of what is missing or cannot be resolved, an `UnreadableAttribute` is returned.
     """
-    value = _UNRESOLVED
     if "${" in text:
-        followed: _Followed = []
-        value = _resolved(config, node, followed)
-        if value is _UNRESOLVED:
-            if (all_of_them := _follow(config, text)) is None:
-                return text
-            followed = all_of_them
-            if _comes_from_environment(config, text, followed):
-                return text
-        if any(_names_secret(reference, found, secrecy) for reference, found in followed):
+        followed = _follow(config, text)
+        if followed is None or _comes_from_environment(config, text, followed):
+            return text
+        if any(_names_secret(*reference, secrecy) for reference in followed):
             return HIDDEN
-    if value is _UNRESOLVED:
-        return read_or_mark(functools.partial(type(config).__getitem__, config, key))
-    return value
+    return read_or_mark(functools.partial(type(config).__getitem__, config, key))
 
 
 def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) -> Any:
@@ -310,5 +319,9 @@ def _is_node_class(cls: type) -> bool:
 
 
 def _attributes_of(value: object) -> dict[str, Any]:
-    read = dict_reader(bases_of(type(value)))
+    cls = type(value)
+    if id(cls) in _node_classes:
+        attributes: dict[str, Any] = object.__getattribute__(value, "__dict__")
+        return attributes
+    read = dict_reader(bases_of(cls))
     return {} if read is None else read(value)
