@@ -94,6 +94,9 @@ def runs(
         campaign_id = find_campaign_id(sources or default, campaign)
         lines = run_table(sources or default, campaign_id=campaign_id, attempts=attempts)
     compact_later(sources or default)
+    if as_json and where is None and sort is None:  # of columns nothing need be known
+        print_answer_json(lines)
+        return
     known = with_more(RUN_COLUMNS, lines)
     if where is not None:
         lines = _filtered(lines, known, where)
@@ -281,7 +284,8 @@ def print_answer(columns: Sequence[str], lines: Sequence[Line], known: Sequence[
     known
         All columns that the lines may have; by default those.
     """
-    head = [head_of(name, known or columns) for name in columns]
+    names = frozenset(known or columns)
+    head = [head_of(name, names) for name in columns]
     rows = [[_cell(name, line.get(name)) for name in columns] for line in lines]
     print_lines(*fit_columns(table(head, rows)))
 
@@ -291,7 +295,8 @@ def _print_what_fits(
 ) -> None:
     """Print lines as a table of whole columns; a line behind it names those for which there is no room."""
     columns = [*columns, *([sort] if sort is not None and sort not in columns else [])]
-    heads = {name: head_of(name, known) for name in columns}
+    names = frozenset(known)
+    heads = {name: head_of(name, names) for name in columns}
     texts = {
         name: [head, *(printable(_cell(name, line.get(name))) for line in lines)]
         for name, head in heads.items()

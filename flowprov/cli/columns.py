@@ -7,7 +7,7 @@ near.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from difflib import get_close_matches
 
 from flowprov.read.answers.sql import TIMES
@@ -20,13 +20,13 @@ _MAX_LENGTH = 200  # of what is compared: comparing takes the square of it
 _TAKEN = frozenset(("rowid", "oid", "_rowid_", *TIMES))
 
 
-def find_column(name: str, columns: Sequence[str]) -> str | None:
+def find_column(name: str, columns: Container[str]) -> str | None:
     """Return the column that a name means; None if there is none."""
     candidates = (name, *(f"{prefix}{name}" for prefix in _PREFIXES))
     return next((whole for whole in candidates if whole in columns), None)
 
 
-def head_of(column: str, columns: Sequence[str]) -> str:
+def head_of(column: str, columns: Container[str]) -> str:
     """Return the head of a column: without its prefix, if that is a name by which one can ask for it."""
     short = _short(column)
     return short if find_column(short, columns) == column else column

@@ -34,11 +34,13 @@ def columns_that_fit(texts: Mapping[str, Sequence[str]], width: int, *, sort: st
     wanted = _FIRST if sort is None else (*_FIRST, sort)
     first = list(dict.fromkeys(name for name in wanted if name in texts))
     rest = [name for name in sorted(texts, key=lambda name: widths[name]) if name not in first]
-    metrics = [name for name in texts if name in rest and name.startswith("metrics.")]
-    references = [name for name in rest if name not in metrics and _is_reference(name, texts[name])]
-    params = [name for name in rest if name.startswith("params.") and name not in references]
+    metrics = [name for name in texts if name not in first and name.startswith("metrics.")]
+    others = [name for name in rest if not name.startswith("metrics.")]
+    is_reference = {name: _is_reference(name, texts[name]) for name in others}
+    references = [name for name in others if is_reference[name]]
+    params = [name for name in others if name.startswith("params.") and not is_reference[name]]
+    own = [name for name in others if not (name.startswith("params.") or is_reference[name])]
     by_turns = [name for name in chain.from_iterable(zip_longest(metrics, params)) if name is not None]
-    own = [name for name in rest if name not in by_turns and name not in references]
     references.sort(key=lambda name: name.startswith("params."))  # a run's own id serves best
     taken = sum(widths[name] + COLUMN_GAP for name in first) - COLUMN_GAP
     fitting = set(first)

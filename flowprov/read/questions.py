@@ -67,7 +67,8 @@ def runs(source: Sources = None, *, campaign_id: str | None = None, attempts: bo
         interrupted counts up to the last record of its processes), ``hostname``, ``git_commit``,
         ``git_dirty``, ``user``, ``tags``, ``error``, ``attempts``. Then ``params.<key>``: the scalars of what
         the run used, nested keys joined by dots; a task's own are above those of its workflow. Then
-        ``metrics.<key>``, the last value, and ``metrics.<key>.min`` and ``.max``.
+        ``metrics.<key>``, the last value, and ``metrics.<key>.min`` and ``.max``. Beyond two million cells
+        the columns that the fewest runs have are left out, which a warning says.
 
     Raises
     ------

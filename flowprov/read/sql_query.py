@@ -22,6 +22,7 @@ from flowprov.read.answers.tables import (
     METRIC_COLUMNS,
     RUN_COLUMNS,
     Line,
+    columns_besides,
     metric_lines,
     run_lines,
 )
@@ -251,7 +252,7 @@ def _load_telemetry(source: Sources, campaign_id: str | None) -> tuple[Sequence[
 
 def with_more(columns: Sequence[str], lines: list[Line]) -> list[str]:
     """Return columns, and behind them what lines have besides, sorted by name."""
-    more = {name for line in lines for name in line} - set(columns)
+    more = columns_besides(columns, lines)
     # Capitals do not count in SQL: of names that differ only in them, the one without keeps its name.
     return [*columns, *sorted(more, key=lambda name: (name.lower(), name.swapcase()))]
 

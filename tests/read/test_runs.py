@@ -13,6 +13,7 @@ import pytest
 
 import flowprov
 from flowprov.errors import UnknownIdError
+from flowprov.read.answers import tables
 from flowprov.read.answers.tables import METRIC_COLUMNS, RUN_COLUMNS
 from tests.support import run
 
@@ -400,3 +401,19 @@ def test_an_error_counts_once_whether_a_task_told_it_or_only_its_workflow(
             fail_at("task")
         fail_at("workflow")
     assert flowprov.campaigns()["errors"].tolist() == [errors]
+
+
+def test_a_table_that_would_be_too_large_leaves_out_what_the_fewest_runs_have(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of runs with parameter names of their own, each has as many cells as all of them have names."""
+    for number in range(10):
+        with flowprov.workflow(used={"lr": 0.1, **{f"own{number}_{n}": n for n in range(20)}}):
+            flowprov.EpochLoop(1)
+    assert {f"params.own{number}_0" for number in range(10)} <= set(flowprov.runs())
+    monkeypatch.setattr(tables, "_MAX_CELLS", 10 * (len(RUN_COLUMNS) + 21))
+    found = flowprov.runs()
+    assert tuple(found.columns[: len(RUN_COLUMNS)]) == RUN_COLUMNS
+    assert len(found.columns) == len(RUN_COLUMNS) + 21
+    assert list(found["params.lr"]) == [0.1] * 10
+    assert f"shows {len(RUN_COLUMNS) + 21} of {len(RUN_COLUMNS) + 201} columns of 10 lines" in caplog.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flowprov.read.answers.tables import Line
+from flowprov.read.answers.tables import Line, columns_besides
 from flowprov.read.frames import import_pandas, time_column
 from flowprov.read.value_paths import as_float
 
@@ -53,7 +53,8 @@ def answer_frame(lines: Sequence[Line], columns: Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     lines
-        The lines. What they have beside the columns comes behind these, sorted by name.
+        The lines. What they have beside the columns comes behind these, sorted by name, as far as
+        :func:`columns_besides` says.
     columns
         The columns that are always there.
 
@@ -65,7 +66,7 @@ def answer_frame(lines: Sequence[Line], columns: Sequence[str]) -> pd.DataFrame:
     import_pandas()
     import pandas as pd
 
-    more = sorted({name for line in lines for name in line} - set(columns))
+    more = sorted(columns_besides(columns, lines))
     cells = {name: [line.get(name) for line in lines] for name in (*columns, *more)}
     series = {name: _series(name, column) for name, column in cells.items()}
     frame: pd.DataFrame = pd.DataFrame(series, columns=list(cells))

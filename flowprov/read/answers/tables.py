@@ -5,6 +5,7 @@ Flows in: the contents of campaigns. Flows out: one dictionary for each line of 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -56,6 +57,9 @@ CAMPAIGN_COLUMNS = (
 )
 
 _NS = 1_000_000_000
+_MAX_CELLS = 2_000_000  # of a table: 1,000 runs with 100 names of their own each would have 100 million
+
+logger = logging.getLogger("flowprov")
 
 
 class Failures(NamedTuple):
@@ -79,6 +83,24 @@ def run_lines(contents: Contents, *, attempts: bool = False) -> list[Line]:
     tree = TaskTree(contents)
     groups = runs_with_attempts(contents, attempts=attempts)
     return [_run_line(contents, group, tree, attempts=attempts) for group in groups]
+
+
+def columns_besides(columns: Sequence[str], lines: Sequence[Line]) -> set[str]:
+    """Return what lines have besides some columns; in a table that is too large, what most of them have."""
+    counts = Counter(name for line in lines for name in line)
+    for name in columns:
+        del counts[name]
+    room = max(_MAX_CELLS // max(len(lines), 1) - len(columns), 0)
+    if len(counts) <= room:
+        return set(counts)
+    logger.warning(
+        "flowprov shows %d of %d columns of %d lines, without those that the fewest lines have. A table of "
+        "one campaign has fewer.",
+        room + len(columns),
+        len(counts) + len(columns),
+        len(lines),
+    )
+    return {name for name, _ in counts.most_common(room)}
 
 
 def metric_lines(
