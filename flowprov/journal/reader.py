@@ -20,7 +20,16 @@ import msgspec
 
 from flowprov import records
 from flowprov.journal.format import SUFFIX, end_of_records, is_padding, lines, slot_in_use
-from flowprov.records import NOT_A_RECORD, Campaign, Footer, Header, Heartbeat, Record
+from flowprov.records import (
+    BEGINNING,
+    NOT_A_RECORD,
+    Campaign,
+    Footer,
+    Header,
+    Heartbeat,
+    Record,
+    as_written,
+)
 from flowprov.regular_files import next_data, open_regular
 
 R = TypeVar("R")
@@ -245,7 +254,7 @@ class JournalReader(Generic[R]):
         for line_offset, line in lines(data):
             offset = start + line_offset
             try:
-                record = decode(line)
+                record = decode(line if line.startswith(BEGINNING) else as_written(line))
             except NOT_A_RECORD as error:
                 damages.append(Damage(path, offset, len(line), _reason(error)))
             else:

@@ -37,11 +37,14 @@ from flowprov.records.control import (
     Sample,
 )
 from flowprov.records.encoding import (
+    BEGINNING,
     COUNTED,
     MAX_DEPTH,
     NOT_A_RECORD,
     SCHEMA_VERSION,
     Record,
+    all_as_written,
+    as_written,
     complete_task,
     complete_workflow,
     decode,
@@ -65,6 +68,7 @@ from flowprov.records.rows import (
 )
 
 __all__ = [
+    "BEGINNING",
     "COUNTED",
     "MAX_DEPTH",
     "NOT_A_RECORD",
@@ -98,6 +102,8 @@ __all__ = [
     "Task",
     "Version",
     "Workflow",
+    "all_as_written",
+    "as_written",
     "complete_task",
     "complete_workflow",
     "decode",

@@ -69,6 +69,32 @@ def prefix_of(kind: type[Any]) -> bytes:
     return b'{"type":"%s"' % str(kind.__struct_config__.tag).encode()
 
 
+BEGINNING = b'{"type":"'
+"""How each line begins that :func:`encode` made."""
+
+
+def as_written(line: bytes) -> bytes:
+    """Return a line as :func:`encode` spells it: a program may have written it anew, in JSON of its own.
+
+    Many readers look at how a line begins before they decode it. What is no record is returned as it is.
+    """
+    if line.startswith(BEGINNING):
+        return line
+    try:
+        content = msgspec.json.decode(line)
+        return msgspec.json.encode({"type": content["type"], **content})
+    except (*NOT_A_RECORD, TypeError, LookupError, OverflowError):
+        return line
+
+
+def all_as_written(block: bytes) -> bytes:
+    """Return lines as :func:`as_written` does; they are looked at only if one of them begins otherwise."""
+    begins_otherwise = block.startswith(b"{") and not block.startswith(BEGINNING)
+    if not begins_otherwise and block.count(b"\n{") == block.count(b"\n" + BEGINNING):
+        return block
+    return b"\n".join(map(as_written, block.split(b"\n")))
+
+
 def encode(record: Record) -> bytes:
     """Return a record as one line of JSON, with its newline."""
     return _encoder.encode(record) + b"\n"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flowprov.records import NOT_A_RECORD, Artifact, Digest, Record, decode, prefix_of
+from flowprov.records import NOT_A_RECORD, Artifact, Digest, Record, all_as_written, decode, prefix_of
 from flowprov.regular_files import next_data, open_regular
 
 logger = logging.getLogger("flowprov")
@@ -60,7 +60,7 @@ def _blocks(path: Path, size: int = _BLOCK) -> Iterator[bytes]:
             if not end and len(rest) < _MAX_LINE:
                 rest += data
                 continue
-            yield rest + data[:end]
+            yield all_as_written(rest + data[:end])
             rest = data[end:]
         # A last line without its end is still being written.
     finally:
