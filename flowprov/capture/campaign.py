@@ -12,6 +12,7 @@ from flowprov.capture.copies import InertCopies
 from flowprov.clock import clock
 from flowprov.ids import new_id
 from flowprov.runtime import launch, runtime
+from flowprov.runtime.context import current_scope
 from flowprov.values import as_id, as_name
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
     name
         A name for people.
     campaign_id
-        Id of an existing campaign to join. By default the one that the process inherited, else a new one.
+        Id of an existing campaign to join. By default that of the workflow around, as of ``flowprov run``,
+        which gets the name if it has none; else the one that the process inherited, or a new one.
 
     Attributes
     ----------
@@ -48,7 +50,9 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if self._campaign_id is None and self._is_copy:
             self._campaign_id = new_id()
         if self._campaign_id is None:
-            self._campaign_id = launch.default_campaign_id()
+            scope = current_scope()
+            around = None if scope is None else scope.journal.identity.campaign_id
+            self._campaign_id = around or launch.default_campaign_id()
         return self._campaign_id
 
     def start(self) -> Self:
@@ -56,8 +60,11 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if self._is_copy:
             return self
         active = runtime.get()
-        record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
-        active.name_campaign(record)
+        scope = current_scope()
+        is_around = scope is not None and scope.journal.identity.campaign_id == self.campaign_id
+        if not (is_around and active.is_campaign_named(self.campaign_id)):
+            record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
+            active.name_campaign(record)
         self._previous_ids.append(active.set_campaign(self.campaign_id))
         return self
 

@@ -147,6 +147,11 @@ class Runtime:
                     journal = self._journals[key] = self._create_journal(*key)
         return journal
 
+    def is_campaign_named(self, campaign_id: str) -> bool:
+        """Whether the program has named a campaign in this process."""
+        campaign = self._campaigns.get(campaign_id)
+        return campaign is not None and campaign.name is not None
+
     def _close_idle_journals(self) -> None:
         """Close the files of campaigns that seem to be over, so that open files do not pile up.
 

@@ -269,3 +269,24 @@ def test_a_workflow_that_was_started_goes_on_without_its_object(buffer: Path) ->
     step()
     assert only(tasks(buffer)).workflow_id == workflow_id
     assert [one.status for one in _workflows(buffer)] == ["RUNNING"]
+
+
+def test_a_campaign_inside_a_workflow_is_that_of_the_workflow_and_names_it_once(buffer: Path) -> None:
+    with flowprov.workflow("around"):
+        with flowprov.campaign("first") as first, flowprov.workflow("inside"):
+            pass
+        with flowprov.campaign("second") as second, flowprov.campaign(campaign_id="given") as given:
+            pass
+    runtime.shutdown()
+    (campaign,) = flowprov.campaigns(buffer).to_dict("records")
+    assert campaign["name"] == "first"
+    assert first.campaign_id == second.campaign_id == campaign["campaign_id"] != given.campaign_id
+
+
+def test_a_campaign_behind_a_task_without_a_workflow_names_what_the_task_began(buffer: Path) -> None:
+    flowprov.task(len)([])
+    with flowprov.campaign("later"), flowprov.workflow("w"):
+        pass
+    runtime.shutdown()
+    (campaign,) = flowprov.campaigns(buffer).to_dict("records")
+    assert campaign["name"] == "later"

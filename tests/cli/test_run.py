@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -209,3 +210,10 @@ def test_ctrl_c_ends_the_script_and_its_workflow(tmp_path: Path) -> None:
     assert stderr.rstrip().endswith(b"KeyboardInterrupt")
     (row,) = workflows(tmp_path)
     assert row["status"] == "ERROR"
+
+
+def test_a_campaign_of_the_script_names_that_of_the_run(tmp_path: Path) -> None:
+    script = "import flowprov\nwith flowprov.campaign('search'), flowprov.workflow('w'):\n    pass\n"
+    (tmp_path / "train.py").write_text(script)
+    assert flowprov("run", "train.py", cwd=tmp_path).status == 0
+    assert json.loads(flowprov("ls", "--json", cwd=tmp_path).out)["name"] == "search"
