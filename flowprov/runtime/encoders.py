@@ -31,9 +31,9 @@ def limits_of(settings: Settings) -> Limits:
     values = settings.values
     return Limits(
         max_bytes=values.max_bytes,
-        # What a record used is read in one go, and the rest in another. Half is for what the clock does not
-        # stop: a value that is begun, encoding and writing.
-        max_seconds=values.max_time / 4,
+        # What a record used is read in one go, and the rest in another, which has at least a quarter of this.
+        # So half is for what the clock does not stop: a value that is begun, encoding and writing.
+        max_seconds=values.max_time * 0.4,
         object_reprs=values.object_reprs,
     )
 

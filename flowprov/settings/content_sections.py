@@ -26,8 +26,8 @@ class ValuesSettings(Section, frozen=True, kw_only=True):
         Seconds,
         Key(
             "Seconds of processor time that the values of one record may take.",
-            "A quarter is for what was used, a quarter for what was generated (an eighth, if what was used "
-            "took all of its own), and the rest for encoding and writing. What is not read by then is cut.",
+            "Two fifths are for what was used. What was generated has as much if little was used, and a "
+            "tenth at least. The rest is for encoding and writing. What is not read by then is cut.",
             expert=True,
         ),
     ] = 0.001

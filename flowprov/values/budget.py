@@ -14,7 +14,9 @@ import msgspec
 _LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
 _TIME_OF_BYTE = 100  # nanoseconds, on a slow machine
 _BYTES_OF_CONTAINER = 120  # that take as long as to open an object or a container
-_PART_APART = 0.5  # of the time, besides
+_LEAST_PART = 0.25  # of the time, if all of it may be spent
+_PART_APART = 0.4  # of the time, besides
+_TIME_OF_FOREIGN = 100_000  # nanoseconds: foreign code is not begun with less
 _MAX_DIGESTS = 2**18  # bytes of which digests are made
 _NEVER = -sys.maxsize
 
@@ -60,16 +62,17 @@ class Limits(msgspec.Struct, frozen=True):
         return max(self.max_bytes * 3 // 4 - spent, self.max_bytes // 8)
 
     def after(self, spent: int) -> Limits:
-        """Return the limits on a part of a record: half of the time, if those before it took all they might.
+        """Return the limits on a part of a record: it has the less time, the more those before it spent.
 
         Parameters
         ----------
         spent
             The bytes of the parts before it, as for :meth:`allowance`.
         """
-        if self.max_seconds is None or spent < self.max_bytes * 3 // 4:
+        if self.max_seconds is None or not spent:
             return self
-        return msgspec.structs.replace(self, max_seconds=self.max_seconds / 2)
+        left = max(1 - spent / (self.max_bytes * 3 // 4), _LEAST_PART)
+        return msgspec.structs.replace(self, max_seconds=self.max_seconds * left)
 
 
 class Budget:
@@ -101,7 +104,7 @@ class Budget:
     __slots__ = (
         "_digested",
         "_finished",
-        "_longest_apart",
+        "_longest_foreign",
         "_look_below",
         "_short_below",
         "_took",
@@ -120,7 +123,7 @@ class Budget:
         self.left = max_bytes
         self.over: str | None = None
         self.cut_by: str | None = None
-        self.apart = self._longest_apart = 0
+        self.apart = self._longest_foreign = 0
         self._took = 0  # nanoseconds, when the clock was read last
         self.nodes = 0
         self.entries = 0
@@ -172,18 +175,25 @@ class Budget:
         """Return nanoseconds that do not count: what is spent apart, and what is done once and not again."""
         return self.apart
 
-    def may_spend_apart(self) -> bool:
-        """Whether foreign code may run: once, and again if all of it keeps within a part of its own."""
+    def may_spend_apart(self, nanoseconds: int = 0) -> bool:
+        """Whether so much time is left of the part that is spent apart."""
         limit = self.limits.max_seconds
-        if limit is None or not self.apart or self.apart + self._longest_apart <= _PART_APART * limit * 1e9:
+        if limit is None or self.apart + nanoseconds <= _PART_APART * limit * 1e9:
             return True
         self.cut_by = "time"
         return False
 
-    def spend_apart(self, nanoseconds: int) -> None:
-        """Count the time that foreign code took: none of it is taken from the values."""
+    def may_run_foreign(self) -> bool:
+        """Whether foreign code may run: once, and again if the time apart suffices for the longest so far."""
+        if self._longest_foreign:
+            return self.may_spend_apart(self._longest_foreign)
+        return self.may_spend_apart(_TIME_OF_FOREIGN - self.apart)
+
+    def spend_apart(self, nanoseconds: int, *, foreign: bool = False) -> None:
+        """Count time that is not taken from that of the values: by foreign code, or what leads to it."""
         self.apart += nanoseconds
-        self._longest_apart = max(self._longest_apart, nanoseconds)
+        if foreign:
+            self._longest_foreign = max(self._longest_foreign, nanoseconds)
 
     def next_value(self, share: int | None = None) -> None:
         """Begin another value of several: the limits on numbers of values hold for each by itself.

@@ -88,6 +88,8 @@ def keep_set(walker: Walker, value: Any, depth: int) -> JSONable:
 def _sorted_items(walker: Walker, value: Any, depth: int) -> JSONable:
     base: Any = frozenset if issubclass(type(value), frozenset) else set
     total = base.__len__(value)
+    if total > walker.limits.max_items and walker.is_over_time():  # sorting takes long
+        return {"$cut": total}
     items: list[Any] = take(lambda: base.__iter__(value), max(_MAX_SORTED_ITEMS, walker.limits.max_items))
     walker.spend(len(items))  # not bytes, but time: the clock is looked at
     classes = {*map(id, map(type, items))}  # to hash a class may run the code of its metaclass
@@ -257,8 +259,9 @@ def keep_artifact(walker: Walker, value: Any, _depth: int) -> JSONable:
     return marker
 
 
-def keep_unreadable(_walker: Walker, value: Any, _depth: int) -> JSONable:
+def keep_unreadable(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the exception that an attribute raised when it was read."""
+    walker.spend(len(value.reason))
     return {"$read_error": value.reason}
 
 

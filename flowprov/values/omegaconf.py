@@ -3,10 +3,10 @@
 Flows in: a ``DictConfig`` or ``ListConfig``. Flows out: its content. ``items()`` checks and copies so much
 that a configuration of a thousand entries takes 6 ms. So a plain value is taken from the node that holds it,
 and so is that to which an interpolation leads (``${lr}``, ``${root}/${name}``). OmegaConf itself, which takes
-a quarter of a millisecond for each, is asked only for other interpolations, and for what is missing
-(``???``); these stay as they are written once the time of the record is over. So does what comes from the
-environment (``${oc.env:KEY}``): the name of the entry does not tell whether the variable holds a secret. What
-refers to an entry that is named like a secret (``${db.password}``) is hidden.
+a quarter of a millisecond for each, is asked only for other interpolations; all of them stay as they are
+written once their time is over. So does what comes from the environment (``${oc.env:KEY}``): the name of the
+entry does not tell whether the variable holds a secret. What refers to an entry that is named like a secret
+(``${db.password}``) is hidden.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import thread_time_ns
 from typing import Any, TypeAlias
@@ -24,15 +24,17 @@ from flowprov.values.classes import bases_of, dict_reader, package_of
 from flowprov.values.fields import keep_mapping
 from flowprov.values.hidden import HIDDEN
 from flowprov.values.markers import JSONable, type_name
-from flowprov.values.reading import read_or_mark, take
+from flowprov.values.reading import UnreadableAttribute, read_or_mark, take
 from flowprov.values.secret_names import NOT_SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
 from flowprov.values.walker import Walker
 
 _MAX_CLASSES = 100
 _MAX_DEPTH, _MAX_PARENTS, _MAX_NODES = 10, 100, 1_000
 _MAX_REFERENCES = 100  # that one interpolation follows
+_MAX_BEHIND = 3  # containers that are interpolations, one behind the other
 _ENVIRONMENT = re.compile(r"\$\{\s*(?:oc\.)?env\s*:")
 _RESOLVER = re.compile(r"\$\{[^{}]*(?::|\$\{)")  # or a reference whose name is an interpolation itself
+_COMPUTED = re.compile(r"\$\{[^{}]*\$\{")  # a reference, or an argument, that is an interpolation itself
 _REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
 _PLAIN_REFERENCE = re.compile(r"\$\{([\w.\[\]-]+)\}")  # which means the same to OmegaConf
 _IN_TEXT = _ANY = (str, int, float, bool, type(None))
@@ -47,10 +49,11 @@ _KEPT_BY_NODE = {
 _ARGUMENT = re.compile(r"[\w.]+(?!\s*:|[\w.])")  # of a resolver: it may be the name of an entry
 _SEPARATOR = re.compile(r"[.\[\]]+")
 
-_TIME_TO_RESOLVE = 0.75  # of the time: after this part of it no interpolation is resolved
 _ENTRIES_A_LOOK = 50  # after which the clock is read
 _TIME_FOR_ENTRIES = 0.25  # of the time: the rest is for what is done with them
-_UNRESOLVED = object()
+# As OmegaConf's exception says it, which it takes 0.1 ms to raise.
+_MISSING = UnreadableAttribute("omegaconf.errors.MissingMandatoryValue: Missing mandatory value")
+_UNRESOLVED, _NOWHERE, _SOMEWHERE = object(), object(), object()
 
 _Secrecy: TypeAlias = Callable[[str], int]
 _Followed: TypeAlias = list[tuple[str, Any]]
@@ -68,7 +71,7 @@ def keep_config(walker: Walker, value: Any, depth: int) -> JSONable:
         nodes = take(content.items, count)
         secrecy = walker.key_rules.secrecy
         pairs = ((key, _content_of(value, key, node, secrecy, walker)) for key, node in nodes)
-        return walker.build_object(pairs, max(len(content), len(nodes)), level)
+        return walker.build_object(_in_time(pairs, 1.0, walker), max(len(content), len(nodes)), level)
 
     return walker.build_container(value, depth, build)
 
@@ -100,14 +103,17 @@ def config_entries(
     return ((key, _content_of(value, key, node, secrecy, budget)) for key, node in nodes), len(content)
 
 
-def first_entries(entries: Iterator[tuple[Any, Any]], budget: Budget) -> list[tuple[Any, Any]]:
+def first_entries(entries: Iterable[tuple[Any, Any]], budget: Budget) -> list[tuple[Any, Any]]:
     """Return entries of a configuration, as many as a quarter of the time allows."""
-    first: list[tuple[Any, Any]] = []
-    for entry in entries:
-        first.append(entry)
-        if len(first) % _ENTRIES_A_LOOK == 0 and budget.has_spent(_TIME_FOR_ENTRIES):
-            break
-    return first
+    return list(_in_time(entries, _TIME_FOR_ENTRIES, budget))
+
+
+def _in_time(entries: Iterable[tuple[Any, Any]], part: float, budget: Budget) -> Iterator[tuple[Any, Any]]:
+    """Yield entries until so large a part of the time is spent."""
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        if number % _ENTRIES_A_LOOK == 0 and budget.has_spent(part):
+            return
 
 
 def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
@@ -128,28 +134,37 @@ def keep_config_list(walker: Walker, value: Any, depth: int) -> JSONable:
 def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Budget) -> Any:
     """Return what a node holds; of an interpolation, its text, if there is no time to resolve it."""
     cls = type(node)
-    text = ""
     if id(cls) in _node_classes or _is_node_class(cls):
         attributes = object.__getattribute__(node, "__dict__")
         if "_val" in attributes:
-            text = attributes["_val"]
-            if not _is_unresolved(text):
-                return text
-            if "${" in text:
-                if budget.has_spent(_TIME_TO_RESOLVE):
-                    budget.cut_by = "time"
-                    return text
-                if (found := _resolved_here(config, node, secrecy)) is not _UNRESOLVED:
-                    return found
-            if not budget.may_spend_apart():
-                return text
-        elif type(attributes.get("_content")) in (dict, list):
+            content = attributes["_val"]
+            if not _is_unresolved(content):
+                return content
+            return _MISSING if content == "???" else _value_of(config, key, node, secrecy, budget)
+        if type(attributes.get("_content")) in (dict, list):
             return node
+    return _ask(config, key, "", secrecy, budget)
+
+
+def _value_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Budget) -> Any:
+    """Return the value of an interpolation; its text, if there is no time to resolve it."""
+    text = _raw_of(node)
+    if not budget.may_spend_apart():
+        return text
+    begun = thread_time_ns()
+    found = _resolved_here(config, node, secrecy)
+    budget.spend_apart(thread_time_ns() - begun)
+    if found is not _UNRESOLVED:
+        return found
+    return _ask(config, key, text, secrecy, budget) if budget.may_run_foreign() else text
+
+
+def _ask(config: Any, key: Any, text: str, secrecy: _Secrecy, budget: Budget) -> Any:
     begun = thread_time_ns()
     try:
         return _resolved_there(config, key, text, secrecy)
     finally:
-        budget.spend_apart(thread_time_ns() - begun)
+        budget.spend_apart(thread_time_ns() - begun, foreign=True)
 
 
 def _is_unresolved(content: Any) -> bool:
@@ -161,8 +176,10 @@ def _resolved_here(config: Any, node: Any, secrecy: _Secrecy) -> Any:
     """Return the value of an interpolation, without OmegaConf: `HIDDEN` for a secret; or `_UNRESOLVED`."""
     followed: _Followed = []
     value = _resolved(config, node, followed)
-    if value is not _UNRESOLVED and any(_names_secret(*reference, secrecy) for reference in followed):
-        return HIDDEN
+    if value is not _UNRESOLVED:
+        for reference, content in followed:
+            if _names_secret(reference, content, secrecy):
+                return HIDDEN
     return value
 
 
@@ -173,9 +190,9 @@ def _resolved_there(config: Any, key: Any, text: str, secrecy: _Secrecy) -> Any:
     """
     if "${" in text:
         followed = _follow(config, text)
-        if followed is None or _comes_from_environment(config, text, followed):
+        if followed is None or _may_reveal(config, text, followed, secrecy):
             return text
-        if any(_names_secret(*reference, secrecy) for reference in followed):
+        if _leads_to_secret(text, followed, secrecy):
             return HIDDEN
     return read_or_mark(functools.partial(type(config).__getitem__, config, key))
 
@@ -197,7 +214,7 @@ def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) ->
         return _UNRESOLVED if type(content) in (dict, list) else content
     texts = _PLAIN_REFERENCE.split(content)  # every second one is a reference
     kept = _KEPT_BY_NODE.get(type(node).__name__, ())
-    if depth > _MAX_DEPTH or not kept or "\\" in content or any("${" in text for text in texts[::2]):
+    if depth > _MAX_DEPTH or not kept or "\\" in content or content.count("${") > len(texts) // 2:
         return _UNRESOLVED
     found = [_referred(container, reference, followed, depth) for reference in texts[1::2]]
     if len(found) == 1 and not any(texts[::2]):
@@ -210,7 +227,7 @@ def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) ->
 
 def _referred(container: Any, reference: str, followed: _Followed, depth: int) -> Any:
     node = _node_at(container, reference)
-    if node is None or len(followed) >= _MAX_REFERENCES:
+    if node is _NOWHERE or node is _SOMEWHERE or len(followed) >= _MAX_REFERENCES:
         return _UNRESOLVED
     followed.append((reference, _raw_of(node)))
     return _resolved(_parent_of(node), node, followed, depth + 1)
@@ -232,29 +249,50 @@ def _follow(config: Any, text: str) -> _Followed | None:
             if len(followed) >= _MAX_REFERENCES or depth > _MAX_DEPTH:
                 return None
             node = _node_at(container, reference)
-            content = _raw_of(node)
+            content = node if node is _NOWHERE or node is _SOMEWHERE else _raw_of(node)
             followed.append((reference, content))
             if type(content) is str and "${" in content:
                 waiting.append((_parent_of(node), content, depth + 1))
     return followed
 
 
-def _comes_from_environment(config: Any, text: str, followed: _Followed) -> bool:
-    """Whether an interpolation, or one to which it refers, asks for a variable of the environment."""
+def _may_reveal(config: Any, text: str, followed: _Followed, secrecy: _Secrecy) -> bool:
+    """Whether an interpolation may have a value from the environment, or a secret that it does not name."""
     texts = [text, *(content for _, content in followed if type(content) is str)]
     if any(map(_ENVIRONMENT.search, texts)):
         return True
+
+    def is_of_environment(_: Any, content: Any) -> bool:
+        return type(content) is str and _ENVIRONMENT.search(content) is not None
+
+    def is_secret(key: Any, content: Any) -> bool:
+        return type(key) is str and _names_secret(key, content, secrecy)
+
+    is_unknown = any(content is _SOMEWHERE for _, content in followed)
     # A resolver may take any entry as its argument.
-    return any(map(_RESOLVER.search, texts)) and _mentions_environment(_root_of(config))
+    if (is_unknown or any(map(_RESOLVER.search, texts))) and _holds(_root_of(config), is_of_environment):
+        return True
+    return is_unknown and _holds(_root_of(config), is_secret)
+
+
+def _leads_to_secret(text: str, followed: _Followed, secrecy: _Secrecy) -> bool:
+    """Whether an interpolation leads to a secret, by what it refers to."""
+    if any(_names_secret(reference, content, secrecy) for reference, content in followed):
+        return True
+    contents = [content for _, content in followed if type(content) is str]
+    if not any(map(_COMPUTED.search, (text, *contents))):
+        return False
+    return any(_names_secret(content, _SOMEWHERE, secrecy) for content in contents)  # each may be the name
 
 
 def _names_secret(reference: str, content: Any, secrecy: _Secrecy) -> bool:
     """Whether an interpolation refers to what is concealed under its own name."""
     if content is None or type(content) is bool:
         return False
+    is_unknown = content is _NOWHERE or content is _SOMEWHERE
     for name in filter(None, _SEPARATOR.split(reference)):
         level = secrecy(name)
-        if level == SERVICE:
+        if level == SERVICE and not is_unknown:
             if type(content) is str and looks_like_service_key(content):
                 return True
         elif level != NOT_SECRET and not (level == TOKEN_LIKE and type(content) in (int, float)):
@@ -262,32 +300,49 @@ def _names_secret(reference: str, content: Any, secrecy: _Secrecy) -> bool:
     return False
 
 
-def _mentions_environment(node: Any, depth: int = 0) -> bool:
-    """Whether a node, or one inside of it, asks for a variable of the environment."""
+def _holds(node: Any, is_meant: Callable[[Any, Any], bool], depth: int = 0) -> bool:
+    """Whether a key and what stands there are meant, in a container or inside of it; or it is too large."""
     content = _raw_of(node)
-    if type(content) is str:
-        return _ENVIRONMENT.search(content) is not None
-    nodes = list(content.values()) if type(content) is dict else content if type(content) is list else []
-    if len(nodes) > _MAX_NODES or depth > _MAX_DEPTH:
+    pairs: list[tuple[Any, Any]] = []
+    if type(content) in (dict, list):
+        pairs = list(content.items() if type(content) is dict else enumerate(content))
+    if len(pairs) > _MAX_NODES or depth > _MAX_DEPTH:
         return True
-    return any(_mentions_environment(inner, depth + 1) for inner in nodes)
+    return any(is_meant(key, _raw_of(inner)) or _holds(inner, is_meant, depth + 1) for key, inner in pairs)
 
 
-def _node_at(config: Any, reference: str) -> Any:
-    """Return the node to which an interpolation in a container refers; None if there is none."""
+def _node_at(config: Any, reference: str, depth: int = 0) -> Any:
+    """Return the node to which an interpolation in a container refers.
+
+    `_NOWHERE` is returned if there is none, and `_SOMEWHERE` if OmegaConf may find one: behind a resolver,
+    or by a key of another type.
+    """
     dots = len(reference) - len(reference.lstrip("."))
     node = config if dots else _root_of(config)
     for _ in range(dots - 1):
         node = _parent_of(node)
     for key in filter(None, _SEPARATOR.split(reference)):
         content = _attributes_of(node).get("_content")
-        if type(content) is dict:
-            node = content.get(key)
+        if type(content) not in (dict, list):
+            content = _attributes_of(_behind(node, depth)).get("_content")
+        if type(content) is dict and key in content:
+            node = content[key]
         elif type(content) is list and key.isdecimal() and int(key) < len(content):
             node = content[int(key)]
+        elif type(content) is dict and all(type(each) is str for each in content):
+            return _NOWHERE
         else:
-            return None
+            return _SOMEWHERE
     return node
+
+
+def _behind(node: Any, depth: int) -> Any:
+    """Return the node to which a node refers, if it does nothing else; else itself."""
+    content = _raw_of(node)
+    whole = _REFERENCE.fullmatch(content) if type(content) is str else None
+    if whole is None or depth >= _MAX_BEHIND:
+        return node
+    return _behind(_node_at(_parent_of(node), whole[1], depth + 1), depth + 1)
 
 
 def _root_of(config: Any) -> Any:

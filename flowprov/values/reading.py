@@ -29,14 +29,14 @@ class UnreadableAttribute:
     reason
         The exception, as text.
     unset
-        Whether the exception says that there is no such attribute.
+        Whether it says that there is no such attribute.
     """
 
     __slots__ = ("reason", "unset")
 
-    def __init__(self, error: BaseException) -> None:
-        self.reason = exception_text(error)
-        self.unset = isinstance(error, AttributeError)
+    def __init__(self, reason: str, *, unset: bool = False) -> None:
+        self.reason = reason
+        self.unset = unset
 
 
 def read_or_mark(read: Callable[[], Any]) -> Any:
@@ -46,7 +46,7 @@ def read_or_mark(read: Callable[[], Any]) -> Any:
     except BaseException as error:  # a property or a mapping is foreign code
         if interrupted_reading(error):
             raise
-        return UnreadableAttribute(error)
+        return UnreadableAttribute(exception_text(error), unset=isinstance(error, AttributeError))
 
 
 def take(iterate: Callable[[], Iterable[Item]], count: int) -> list[Item]:
