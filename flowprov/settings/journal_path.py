@@ -45,8 +45,24 @@ def expand_journal_path(
     return expanded
 
 
-def absolute_journal_path(path: str, location: SourceLocation, cwd: Path | None, problems: Problems) -> str:
-    """Return ``journal.path`` as an absolute path, so that other processes find the same folder."""
+def absolute_journal_path(
+    path: str, location: SourceLocation, cwd: Path | None, problems: Problems, *, written: str
+) -> str:
+    """Return ``journal.path`` as an absolute path, so that other processes find the same folder.
+
+    Parameters
+    ----------
+    path
+        The path, with variables replaced.
+    location
+        Where it stands.
+    cwd
+        Where a relative path starts; None if the current folder is gone.
+    problems
+        Receives what is wrong.
+    written
+        The path as it stands there, which messages quote: what a variable holds may be a secret.
+    """
     add_problem = functools.partial(problems.add, location, JOURNAL_PATH)
     try:
         expanded = os.path.expanduser(path)  # noqa: PTH111  pathlib raises for an unknown home folder
@@ -58,14 +74,16 @@ def absolute_journal_path(path: str, location: SourceLocation, cwd: Path | None,
         message = "found an address, expected the path of a folder"
         add_problem(message, hint=lambda: "sinks.redis.uri and sinks.mongodb.uri take servers")
     elif expanded.startswith("~"):
-        message = f"the home folder of {shorten(path.partition('/')[0])} is not known"
+        message = f"the home folder of {shorten(written.partition('/')[0])} is not known"
         add_problem(message, hint=lambda: "write the path out")
     elif not os.path.isabs(expanded):  # noqa: PTH117  the text is joined, not a path object
         if cwd is None or not _is_utf_8(str(cwd)):
-            return _instead_of_relative(path, cwd)
+            return _instead_of_relative(written, cwd)
         expanded = str(cwd / expanded)
     if not _is_utf_8(expanded):
-        message = f"the folder {shorten(expanded)} has a name that is not UTF-8"
+        message = (
+            f"the folder {shorten(expanded if path == written else written)} has a name that is not UTF-8"
+        )
         add_problem(message, hint=lambda: "give an absolute path that is UTF-8")
     return expanded
 
@@ -78,14 +96,14 @@ def _is_utf_8(path: str) -> bool:
     return True
 
 
-def _instead_of_relative(path: str, cwd: Path | None) -> str:
+def _instead_of_relative(written: str, cwd: Path | None) -> str:
     """Return the folder of last resort: the program's own folder is gone, or cannot be told to others."""
     instead = fallback_folder()
     guard.warn_once(
         "no current folder",
         "flowprov: journal.path is relative (%s), and the current folder %s. This run is recorded in %s "
         "instead. Give an absolute path.",
-        shorten(path),
+        shorten(written),
         "is gone" if cwd is None else "has a name that is not UTF-8",
         instead,
     )

@@ -99,10 +99,10 @@ class Checker:
         SettingsError
             With every problem of all layers.
         """
-        path = self._values.get("journal", {}).get("path", Settings().journal.path)
+        written = self._values.get("journal", {}).get("path", Settings().journal.path)
         location, was_loaded = self.locations.of(JOURNAL_PATH), self.locations.is_given(JOURNAL_PATH)
-        path = expand_journal_path(path, location, self._environ, self._problems, was_loaded=was_loaded)
-        path = absolute_journal_path(path, location, cwd, self._problems)
+        path = expand_journal_path(written, location, self._environ, self._problems, was_loaded=was_loaded)
+        path = absolute_journal_path(path, location, cwd, self._problems, written=written)
         self._problems.raise_if_any()
         origins = self.locations.origins(self._profile, self._values)
         self._values.setdefault("journal", {})["path"] = path

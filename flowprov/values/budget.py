@@ -69,7 +69,7 @@ class Limits(msgspec.Struct, frozen=True):
         spent
             The bytes of the parts before it, as for :meth:`allowance`.
         """
-        if self.max_seconds is None or not spent:
+        if self.max_seconds is None or spent < self.max_bytes // 8:
             return self
         left = max(1 - spent / (self.max_bytes * 3 // 4), _LEAST_PART)
         return msgspec.structs.replace(self, max_seconds=self.max_seconds * left)

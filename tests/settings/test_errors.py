@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from flowprov.errors import SettingsError
-from flowprov.settings import parse_assignment
+from flowprov.settings import load_settings, parse_assignment
 from flowprov.settings.yaml_text import MAX_TEXT
 from tests.settings.support import error_report, load, write
 
@@ -209,3 +210,18 @@ def test_settings_built_by_hand_are_checked_too() -> None:
     settings = load({})
     bad = type(settings)(journal=type(settings.journal)(writer="x"))  # type: ignore[arg-type]
     assert 'the given Settings: journal.writer: found "x"' in error_report(bad)
+
+
+@pytest.mark.parametrize(
+    ("path", "held", "message"),
+    [
+        ("~x$HELD/y", "battery", "the home folder of ~x$HELD is not known"),
+        ("~x${HELD}", "battery", "the home folder of ~x${HELD} is not known"),
+        ("/x$HELD", "battery\udcff", "the folder /x$HELD has a name that is not UTF-8"),
+    ],
+)
+def test_a_path_is_quoted_as_it_is_written(tmp_path: Path, path: str, held: str, message: str) -> None:
+    """What a variable holds may be a secret."""
+    with pytest.raises(SettingsError, match=re.escape(message)) as raised:
+        load_settings(environ={"HELD": held, "FLOWPROV__JOURNAL__PATH": path}, cwd=tmp_path)
+    assert "battery" not in str(raised.value)

@@ -93,13 +93,14 @@ def test_the_parts_of_a_record_together_never_exceed_it(sizes: list[int]) -> Non
     assert used + generated + metadata <= limits.max_bytes
 
 
-def test_what_a_task_generated_has_half_of_the_time_where_what_it_used_took_all_of_its_own() -> None:
+def test_what_a_task_generated_has_the_less_time_the_more_was_spent_on_what_it_used() -> None:
     used = b'{"x":{"$str":"","length":1000},"$budget":"time"}'
     assert bytes_spent(used) > Limits().max_bytes
     assert bytes_spent(b'{"lr":0.1}') == 10
     assert bytes_spent(None) == 0
     limits = Limits(max_seconds=0.001)
-    assert limits.after(bytes_spent(used)).max_seconds == 0.0005
+    assert limits.after(bytes_spent(used)).max_seconds == limits.after(49_152).max_seconds == 0.00025
+    assert limits.after(24_576).max_seconds == 0.0005
     assert limits.after(10) is limits
     assert Limits().after(bytes_spent(used)).max_seconds is None
 
