@@ -50,9 +50,7 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if self._campaign_id is None and self._is_copy:
             self._campaign_id = new_id()
         if self._campaign_id is None:
-            scope = current_scope()
-            around = None if scope is None else scope.journal.identity.campaign_id
-            self._campaign_id = around or launch.default_campaign_id()
+            self._campaign_id = _campaign_around() or launch.default_campaign_id()
         return self._campaign_id
 
     def start(self) -> Self:
@@ -60,9 +58,7 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
         if self._is_copy:
             return self
         active = runtime.get()
-        scope = current_scope()
-        is_around = scope is not None and scope.journal.identity.campaign_id == self.campaign_id
-        if not (is_around and active.is_campaign_named(self.campaign_id)):
+        if self.campaign_id != _campaign_around() or not active.is_campaign_named(self.campaign_id):
             record = records.Campaign(campaign_id=self.campaign_id, name=self.name, started_at=clock.now())
             active.name_campaign(record)
         self._previous_ids.append(active.set_campaign(self.campaign_id))
@@ -81,3 +77,9 @@ class campaign(InertCopies):  # noqa: N801 - used like a function, as contextlib
 
     def __repr__(self) -> str:
         return f"<flowprov campaign {self.name or ''} {self.campaign_id}>"
+
+
+def _campaign_around() -> str | None:
+    """Return the campaign of the workflow around; None outside of any."""
+    scope = current_scope()
+    return None if scope is None else scope.journal.identity.campaign_id

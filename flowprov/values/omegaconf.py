@@ -226,8 +226,8 @@ def _resolved(container: Any, node: Any, followed: _Followed, depth: int = 0) ->
 
 
 def _referred(container: Any, reference: str, followed: _Followed, depth: int) -> Any:
-    node = _node_at(container, reference)
-    if node is _NOWHERE or node is _SOMEWHERE or len(followed) >= _MAX_REFERENCES:
+    node = _node_at(container, reference, followed)
+    if _is_unknown(node) or len(followed) >= _MAX_REFERENCES:
         return _UNRESOLVED
     followed.append((reference, _raw_of(node)))
     return _resolved(_parent_of(node), node, followed, depth + 1)
@@ -248,8 +248,8 @@ def _follow(config: Any, text: str) -> _Followed | None:
         for reference in references:
             if len(followed) >= _MAX_REFERENCES or depth > _MAX_DEPTH:
                 return None
-            node = _node_at(container, reference)
-            content = node if node is _NOWHERE or node is _SOMEWHERE else _raw_of(node)
+            node = _node_at(container, reference, followed)
+            content = node if _is_unknown(node) else _raw_of(node)
             followed.append((reference, content))
             if type(content) is str and "${" in content:
                 waiting.append((_parent_of(node), content, depth + 1))
@@ -289,7 +289,7 @@ def _names_secret(reference: str, content: Any, secrecy: _Secrecy) -> bool:
     """Whether an interpolation refers to what is concealed under its own name."""
     if content is None or type(content) is bool:
         return False
-    is_unknown = content is _NOWHERE or content is _SOMEWHERE
+    is_unknown = _is_unknown(content)
     for name in filter(None, _SEPARATOR.split(reference)):
         level = secrecy(name)
         if level == SERVICE and not is_unknown:
@@ -311,11 +311,15 @@ def _holds(node: Any, is_meant: Callable[[Any, Any], bool], depth: int = 0) -> b
     return any(is_meant(key, _raw_of(inner)) or _holds(inner, is_meant, depth + 1) for key, inner in pairs)
 
 
-def _node_at(config: Any, reference: str, depth: int = 0) -> Any:
+def _is_unknown(node: Any) -> bool:
+    return node is _NOWHERE or node is _SOMEWHERE
+
+
+def _node_at(config: Any, reference: str, followed: _Followed, depth: int = 0) -> Any:
     """Return the node to which an interpolation in a container refers.
 
     `_NOWHERE` is returned if there is none, and `_SOMEWHERE` if OmegaConf may find one: behind a resolver,
-    or by a key of another type.
+    or by a key of another type. ``followed`` takes the containers on the way that are interpolations.
     """
     dots = len(reference) - len(reference.lstrip("."))
     node = config if dots else _root_of(config)
@@ -324,7 +328,7 @@ def _node_at(config: Any, reference: str, depth: int = 0) -> Any:
     for key in filter(None, _SEPARATOR.split(reference)):
         content = _attributes_of(node).get("_content")
         if type(content) not in (dict, list):
-            content = _attributes_of(_behind(node, depth)).get("_content")
+            content = _attributes_of(_behind(node, followed, depth)).get("_content")
         if type(content) is dict and key in content:
             node = content[key]
         elif type(content) is list and key.isdecimal() and int(key) < len(content):
@@ -336,13 +340,15 @@ def _node_at(config: Any, reference: str, depth: int = 0) -> Any:
     return node
 
 
-def _behind(node: Any, depth: int) -> Any:
+def _behind(node: Any, followed: _Followed, depth: int) -> Any:
     """Return the node to which a node refers, if it does nothing else; else itself."""
     content = _raw_of(node)
     whole = _REFERENCE.fullmatch(content) if type(content) is str else None
     if whole is None or depth >= _MAX_BEHIND:
         return node
-    return _behind(_node_at(_parent_of(node), whole[1], depth + 1), depth + 1)
+    found = _node_at(_parent_of(node), whole[1], followed, depth + 1)
+    followed.append((whole[1], found if _is_unknown(found) else _raw_of(found)))
+    return _behind(found, followed, depth + 1)
 
 
 def _root_of(config: Any) -> Any:

@@ -137,6 +137,9 @@ def test_no_interpolation_shows_what_is_concealed_under_its_own_name(tree: dict[
         "${oc.select:a.password}",
         "${db.${kind}}",
         "${b.x}",  # which leads to the password in its turn
+        "${d.x}",  # inside of what is named like a secret
+        "p-${d.x}",
+        "${oc.select:d.x}",
     ],
 )
 def test_what_leads_to_a_secret_in_a_roundabout_way_does_not_show_it(text: str) -> None:
@@ -150,6 +153,8 @@ def test_what_leads_to_a_secret_in_a_roundabout_way_does_not_show_it(text: str) 
             "kind": "password",
             "b": "${c}",
             "c": {"x": "${db.password}"},
+            "credentials": {"x": SECRET},
+            "d": "${credentials}",
             "lr": text,
         }
     )
