@@ -14,13 +14,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from flowprov.ids import new_journal_id
 from flowprov.journal.folders import create_folder, open_no_link, set_mode
 from flowprov.regular_files import close_own, mark_own, open_regular, write_own
 
 FOLDER = "objects"
 _TRIES = 3
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.\d+")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+")
 
 
 def keep_object(campaign_folder: Path, content: bytes, mode: int) -> str:
@@ -47,6 +48,9 @@ def keep_object(campaign_folder: Path, content: bytes, mode: int) -> str:
 def write_object(folder: Path, digest: str, parts: Iterable[bytes], mode: int) -> None:
     """Write the parts of some content under its SHA-256, unless it is there.
 
+    Each writes a file of its own and renames it, as another thread, or a process of this number on another
+    host, may keep the same just now.
+
     Raises
     ------
     OSError
@@ -55,8 +59,8 @@ def write_object(folder: Path, digest: str, parts: Iterable[bytes], mode: int) -
     path = folder / digest
     if os.path.lexists(path):
         return
-    new = folder / f".{digest}.{os.getpid()}"
-    descriptor = open_no_link(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    new = folder / f".{digest}.{new_journal_id()}"
+    descriptor = open_no_link(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     identity = mark_own(descriptor, new)
     try:
         set_mode(descriptor, mode)

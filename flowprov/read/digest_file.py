@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from flowprov.ids import new_journal_id
 from flowprov.read.digest import VERSION, Digest, decode_digest, encode_digest
 from flowprov.regular_files import open_regular
 
@@ -107,7 +108,7 @@ def _write(folder: Path, digests: Mapping[Path, Digest], parquet_path_of: Mappin
         state, state_of_file = state_of(journal), state_of(parquet_path_of[journal])
         if state is not None and state_of_file is not None and state.size == digest.length:
             entries[name_in_campaign(journal)] = _Entry(state, state_of_file, encode_digest(digest))
-    new = folder / f"{NAME}.{os.getpid()}.new"
+    new = folder / f"{NAME}.{new_journal_id()}.new"
     try:
         new.touch(mode=0o600, exist_ok=False)
         new.write_bytes(msgspec.msgpack.encode(_Content(VERSION, entries)))
