@@ -42,8 +42,14 @@ class InterpolatedNode:
         self._value = value
 
     def entries(self) -> list[MappingEntry] | None:
-        """Return the entries of a variable that holds a mapping in YAML."""
-        return PythonNode(self.parsed()).entries()
+        """Return the entries of a variable that holds a mapping in YAML; messages quote them as little."""
+        entries = PythonNode(self.parsed()).entries()
+        if entries is None:
+            return None
+        return [
+            MappingEntry(key, None, InterpolatedNode(self.line, value.to_python(), self.written))
+            for key, _, value in entries
+        ]
 
     def to_python(self) -> Any:
         """Return the text, or the list of texts."""
@@ -55,13 +61,15 @@ class InterpolatedNode:
 
 
 def interpolate(node: SourceNode, environ: Mapping[str, str]) -> SourceNode:
-    """Return a node with the variables in its text, or in the texts of its list, replaced.
+    """Return a node with the variables in its text, or in the texts of its list, replaced once.
 
     Raises
     ------
     UnresolvedError
         If that is not possible.
     """
+    if isinstance(node, InterpolatedNode):
+        return node
     value: Any = node.to_python() if node.entries() is None else None
     if isinstance(value, str) and _BEGIN in value:
         return InterpolatedNode(node.line, replace_variables(value, environ), value)

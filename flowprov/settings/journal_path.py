@@ -20,7 +20,13 @@ JOURNAL_PATH = ("journal", "path")
 
 
 def expand_journal_path(
-    path: str, location: SourceLocation, environ: Mapping[str, str], problems: Problems, *, was_loaded: bool
+    path: str,
+    location: SourceLocation,
+    environ: Mapping[str, str],
+    problems: Problems,
+    *,
+    was_loaded: bool,
+    shown: str,
 ) -> str:
     """Return ``journal.path`` with variables replaced; one that is not set is a problem.
 
@@ -37,16 +43,19 @@ def expand_journal_path(
     was_loaded
         Whether it comes from settings that were loaded before. Then a ``$`` in an absolute path is part of a
         name.
+    shown
+        The path as messages quote it.
     """
     expanded, unset = expand_variables(path, environ)
     if unset is not None and not (was_loaded and path.startswith("/")):
-        message = f"the variable {shorten(unset)} is not set in this environment, or it is empty"
+        variable = shorten(unset) if shown == path else f"in {shorten(shown)}"
+        message = f"the variable {variable} is not set in this environment, or it is empty"
         problems.add(location, JOURNAL_PATH, message, hint=lambda: "set it, or write the path out")
     return expanded
 
 
 def absolute_journal_path(
-    path: str, location: SourceLocation, cwd: Path | None, problems: Problems, *, written: str
+    path: str, location: SourceLocation, cwd: Path | None, problems: Problems, *, shown: str
 ) -> str:
     """Return ``journal.path`` as an absolute path, so that other processes find the same folder.
 
@@ -60,7 +69,7 @@ def absolute_journal_path(
         Where a relative path starts; None if the current folder is gone.
     problems
         Receives what is wrong.
-    written
+    shown
         The path as it stands there, which messages quote: what a variable holds may be a secret.
     """
     add_problem = functools.partial(problems.add, location, JOURNAL_PATH)
@@ -74,16 +83,14 @@ def absolute_journal_path(
         message = "found an address, expected the path of a folder"
         add_problem(message, hint=lambda: "sinks.redis.uri and sinks.mongodb.uri take servers")
     elif expanded.startswith("~"):
-        message = f"the home folder of {shorten(written.partition('/')[0])} is not known"
+        message = f"the home folder of {shorten(shown.partition('/')[0])} is not known"
         add_problem(message, hint=lambda: "write the path out")
     elif not os.path.isabs(expanded):  # noqa: PTH117  the text is joined, not a path object
         if cwd is None or not _is_utf_8(str(cwd)):
-            return _instead_of_relative(written, cwd)
+            return _instead_of_relative(shown, cwd)
         expanded = str(cwd / expanded)
     if not _is_utf_8(expanded):
-        message = (
-            f"the folder {shorten(expanded if path == written else written)} has a name that is not UTF-8"
-        )
+        message = f"the folder {shorten(expanded if path == shown else shown)} has a name that is not UTF-8"
         add_problem(message, hint=lambda: "give an absolute path that is UTF-8")
     return expanded
 
@@ -96,14 +103,14 @@ def _is_utf_8(path: str) -> bool:
     return True
 
 
-def _instead_of_relative(written: str, cwd: Path | None) -> str:
+def _instead_of_relative(shown: str, cwd: Path | None) -> str:
     """Return the folder of last resort: the program's own folder is gone, or cannot be told to others."""
     instead = fallback_folder()
     guard.warn_once(
         "no current folder",
         "flowprov: journal.path is relative (%s), and the current folder %s. This run is recorded in %s "
         "instead. Give an absolute path.",
-        shorten(written),
+        shorten(shown),
         "is gone" if cwd is None else "has a name that is not UTF-8",
         instead,
     )

@@ -67,6 +67,7 @@ class Checker:
         self._environ = environ
         self._profile = DEFAULT_PROFILE if given is None else given.profile
         self._values: dict[str, Any] = {}
+        self._shown_path: str | None = None  # for a journal.path in a section that is a variable
         self.locations = Locations(given)
         self._layer = Layer(PythonNode({}), "")
 
@@ -101,8 +102,11 @@ class Checker:
         """
         written = self._values.get("journal", {}).get("path", Settings().journal.path)
         location, was_loaded = self.locations.of(JOURNAL_PATH), self.locations.is_given(JOURNAL_PATH)
-        path = expand_journal_path(written, location, self._environ, self._problems, was_loaded=was_loaded)
-        path = absolute_journal_path(path, location, cwd, self._problems, written=written)
+        shown = self._shown_path or written
+        path = expand_journal_path(
+            written, location, self._environ, self._problems, was_loaded=was_loaded, shown=shown
+        )
+        path = absolute_journal_path(path, location, cwd, self._problems, shown=shown)
         self._problems.raise_if_any()
         origins = self.locations.origins(self._profile, self._values)
         self._values.setdefault("journal", {})["path"] = path
@@ -124,7 +128,11 @@ class Checker:
         first_lines: dict[str, int] = {}
         for key, line, value in node.entries() or ():
             location = self._location(line)
-            if not isinstance(key, str):
+            if isinstance(node, InterpolatedNode) and key not in section.key_names():
+                message = f"{describe_node(node)} has a key that is unknown here"
+                hint = functools.partial(unknown_key_hint, section, path, str(key))  # it quotes none
+                self._problems.add(self._location(node.line), path, message, hint=hint)
+            elif not isinstance(key, str):
                 hint = functools.partial(quotes_hint, key)
                 message = f"found {describe_value(key)} as a key, expected a string"
                 self._problems.add(location, path, message, hint=hint)
@@ -202,6 +210,8 @@ class Checker:
             if not (repeats and self.locations.is_given(path)):
                 self.locations.set(path, location, of_profile=self._layer.is_profile)
             target[path[-1]] = value
+            if path == JOURNAL_PATH:
+                self._shown_path = node.written if isinstance(node, InterpolatedNode) else None
             return
         expected = describe_type(spec.type_hint)
         message = f"found {describe_node(node, secret=secret)}, expected {expected}"

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from flowprov.errors import SettingsError
+from flowprov.settings import Settings
+from flowprov.settings.key_tree import fields
 from tests.settings.support import error_report, load, write
 
-SECRET = "correct-horse"  # noqa: S105 - it must never be shown
+SECRET = "CorrectHorse"  # noqa: S105 - it must never be shown
 
 
 def value_of(settings: Any, key: str) -> Any:
@@ -106,6 +109,51 @@ def test_what_a_variable_holds_is_never_quoted_and_is_concealed_in_records(tmp_p
     settings = load(uri, environ=environ)
     assert settings.sinks.redis.uri == f"redis://:{SECRET}@host"
     assert SECRET not in str(settings.to_public_dict()) + repr(settings)
+
+
+def report_if_any(source: Any, environ: dict[str, str]) -> str:
+    try:
+        load(source, environ=environ)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("section", [*fields(Settings), "profile"])
+@pytest.mark.parametrize(
+    "held",
+    [
+        "{%(key)s: SECRET}",
+        "{%(key)s: {SECRET: 1}}",
+        "{%(key)s: {uri: SECRET, path: SECRET}}",
+        "{%(key)s: [SECRET, {SECRET: SECRET}]}",
+        "{%(key)s: '${SECRET'}",
+        "{%(key)s: ~SECRET/x, other: $SECRET}",
+        "{%(key)s: $SECRET}",
+        "{SECRET: 1}",
+        "{[SECRET]: 1}",
+        "{%(key)s: SECRET",
+    ],
+)
+def test_what_stands_in_a_section_that_a_variable_holds_is_never_quoted(section: str, held: str) -> None:
+    spec = fields(Settings).get(section)
+    for key in ["extends"] if spec is None or spec.section is None else fields(spec.section):
+        held_now = held % {"key": key}
+        report = report_if_any({section: "${HELD}"}, {"HELD": held_now.replace("SECRET", SECRET)})
+        assert SECRET not in report
+        assert not report or "${HELD}" in report
+
+
+def test_a_variable_that_holds_a_section_is_replaced_once() -> None:
+    held = {"HELD": "{writer: write, path: '$HOME/x', heartbeat: 5}", "HOME": "/home"}
+    journal = load({"journal": "${HELD}"}, environ=held).journal
+    assert (journal.writer, journal.path, journal.heartbeat) == ("write", "/home/x", 5)
+    report = error_report({"journal": "${HELD}"}, environ={"HELD": "{writer: '${OTHER}'}", "OTHER": "write"})
+    assert 'journal.writer: found the value of "${HELD}", expected one of auto' in report
+    report = error_report({"journal": "${HELD}"}, environ={"HELD": "{wrong: 1}"})
+    assert (
+        'journal: the value of "${HELD}" has a key that is unknown here; the keys here are path, ' in report
+    )
 
 
 def test_a_variable_in_a_list_in_a_list_is_reported_as_what_it_is() -> None:

@@ -171,9 +171,10 @@ def _in_file(node: SourceNode, name: str, site: _Site) -> Profile | None:
             path = os.path.join(site.folder, path)  # noqa: PTH118  leaves a NUL to `open`
         content = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        missing = f"; the variable {shorten(unset)} is not set" if unset else ""
-        # What a variable holds may be a secret, in a path, too.
-        shown = describe_node(node) if isinstance(node, InterpolatedNode) else shorten(path)
+        if isinstance(node, InterpolatedNode):  # what a variable holds may be a secret, in a path, too
+            shown, missing = describe_node(node), "; a variable in it is not set" if unset else ""
+        else:
+            shown, missing = shorten(path), f"; the variable {shorten(unset)} is not set" if unset else ""
         site.report(node, f"{shown}: {describe_read_error(error)}{missing}")
         return None
     top = node_of_content(content, path, site.problems)
