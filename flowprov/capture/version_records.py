@@ -103,10 +103,7 @@ class VersionRecorder:
     def give_up(self, journal: Journal) -> None:
         """Record as unknown what is not found out yet for a journal that is about to be closed."""
         for one in [one for one in self._unanswered.copy() if one.journal is journal]:
-            if one.moment == "start":
-                self._answer(one, examine(one.where, one.settings, time.monotonic()))
-            else:
-                self._claim(one)
+            self._answer(one, examine(one.where, one.settings, time.monotonic()))
         with self._answering:  # what another thread writes to it just now comes before its end
             self._found = {key: digest for key, digest in self._found.items() if key[0] is not journal}
 

@@ -16,8 +16,9 @@ from flowprov.journal import Journal
 from flowprov.journal.format import find_journals
 from flowprov.read.verify import verify
 from flowprov.runtime import runtime
+from flowprov.versioning.examination import Examination
 from tests.journal.support import open_journal
-from tests.support import PATIENCE_S, lines, lines_of, of_type, only, tasks
+from tests.support import PATIENCE_S, lines, lines_of, of_type, only, tasks, wait_until
 
 LINE = b'{"type":"task","task_id":0}\n'
 
@@ -147,4 +148,33 @@ def test_a_journal_that_closes_while_a_version_is_written_has_it_once(
     closed.set()
     runtime.shutdown()
     written = only([path for path in find_journals(buffer) if path.parent.parent.name == "over"])
-    assert only(of_type(lines_of(written), records.Version)).moment == "start"
+    start, *ends = of_type(lines_of(written), records.Version)
+    assert (start.moment, *(end.moment for end in ends)) in {("start",), ("start", "end")}
+    assert all("timeout" in str(end.code) for end in ends)  # nobody had the time to look
+
+
+def test_an_end_that_nobody_could_look_at_is_recorded_as_unknown(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at, go_on = threading.Event(), threading.Event()
+
+    def examine(*_: Any, **__: Any) -> Examination:
+        if threading.current_thread().name != "flowprov-versions":
+            return Examination({"code": {"state": "timeout"}})
+        if looked_at.is_set():
+            go_on.wait(PATIENCE_S)
+        return Examination({"code": {"state": "ok"}})
+
+    monkeypatch.setattr(version_records, "examine", examine)
+    with flowprov.workflow(campaign_id="over"):
+        wait_until(lambda: of_type(lines(buffer), records.Version))
+        looked_at.set()
+    for number in range(10):
+        with flowprov.workflow(campaign_id=f"c{number}"):
+            pass
+    go_on.set()
+    runtime.shutdown()
+    written = only([path for path in find_journals(buffer) if path.parent.parent.name == "over"])
+    start, end = of_type(lines_of(written), records.Version)
+    assert (start.moment, start.code) == ("start", {"state": "ok"})
+    assert (end.moment, end.code) == ("end", {"state": "timeout"})
