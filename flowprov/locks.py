@@ -26,11 +26,16 @@ def create_lock() -> Any:
     return lock
 
 
+def is_held_here(lock: Any) -> bool:
+    """Whether this thread holds a lock that it may take again."""
+    return bool(lock._is_owned())  # noqa: SLF001 - as threading.Condition asks
+
+
 def _free_all() -> None:
     """Free what threads held that are not here. The thread that forked goes on with what it holds itself."""
     for lock in list(_locks):
-        if not lock._is_owned():  # noqa: SLF001 - as threading.Condition asks
+        if not is_held_here(lock):
             lock._at_fork_reinit()  # noqa: SLF001 - as logging frees its own locks
 
 
-__all__ = ["create_lock"]
+__all__ = ["create_lock", "is_held_here"]

@@ -264,10 +264,20 @@ def _keep(journal: Journal, found: Examination, fields: dict[str, Any]) -> None:
     if journal.path is None:
         return
     folder, mode = journal.path.parent.parent, journal.settings.file_mode
-    if found.packages is not None:
-        keep_object(folder, found.packages, mode)
-    if found.patch is not None:
-        fields["patch_sha256"] = keep_object(folder, found.patch, mode)
+    try:
+        if found.packages is not None:
+            keep_object(folder, found.packages, mode)
+        if found.patch is not None:
+            fields["patch_sha256"] = keep_object(folder, found.patch, mode)
+    except OSError as error:  # a full disk, for instance
+        guard.pass_on(error)
+        guard.warn_once(
+            "keeping packages and patch",
+            "flowprov could not keep the list of packages, or the patch of the code, in %s: %s. The digest "
+            "of the packages is recorded, and the program goes on. This is said once.",
+            folder,
+            error,
+        )
 
 
 def _digest(fields: dict[str, Any]) -> bytes:

@@ -26,6 +26,7 @@ from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile
 from flowprov.journal.write_failures import JournalFull
 from flowprov.journal.writer import NO_LIMITS, SizeLimits, Writer
+from flowprov.locks import is_held_here
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 # Without argtypes a call takes 0.3 µs less: bytes go as they are, and integers as those of 32 bits, which are
@@ -156,6 +157,10 @@ class AppendWriter:
     def end(self) -> int:
         """Return the offset behind the last line."""
         return os.fstat(self._file.fileno()).st_size
+
+    def is_appending(self) -> bool:
+        """Whether this thread is in the middle of an append, and holds a lock for it."""
+        return is_held_here(self.lock)
 
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file."""

@@ -12,28 +12,29 @@ the two.
 from __future__ import annotations
 
 import itertools
-import os
 
 from flowprov import guard, records
 from flowprov.ids import new_journal_id
 from flowprov.journal import files
 from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.end import End, create_footer
-from flowprov.journal.event_counts import EventCounts, holds_line, may_be_uncounted
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line, may_be_uncounted
 from flowprov.journal.files import Fate, JournalFile, fate_of
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.left_file import LeftFile, holding_others
-from flowprov.journal.line_appender import TRIAL, LineAppender, raise_not_open
+from flowprov.journal.line_appender import LineAppender
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import OpenFile, create_writer, open_file
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.journal.queued_writer import QueuedWriter
-from flowprov.journal.write_failures import JournalFull, warn_gone
+from flowprov.journal.refusals import raise_not_open
+from flowprov.journal.write_failures import TRIAL, JournalFull, warn_gone
 from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
 _MAX_LEFT = 2  # files that wait for their footers
+_MAX_FOOTERS = 3
 # The header of a file names all before it. So that it stays short, files become twice as large whenever a
 # process has left so many: 64 MB up to 16 GB of records, and 1,500 files for a terabyte.
 _DOUBLED_AFTER = 256
@@ -198,13 +199,8 @@ class FileSuccession(LineAppender):
     def _discard_unused(self) -> None:
         """Remove a next file that was created, and that an exception from outside kept from being used."""
         if self._next_id is not None and self._opened is not None and not self._busy:
-            path = self._opened.path
-            unused = path.with_name(path.name.replace(self.journal_id, self._next_id))
-            self._next_id = None
-            try:
-                os.unlink(unused)  # noqa: PTH108 - as in files
-            except OSError as error:  # as a rule there is none
-                pass_on(error)
+            unused_id, self._next_id = self._next_id, None
+            files.discard_beside(self._opened.path, self.journal_id, unused_id)
 
     def end_left_files(self) -> None:
         """Write the footers of the files that were left for a next one, and close them."""
@@ -234,25 +230,29 @@ class FileSuccession(LineAppender):
                     warn_gone(self.path, fate or "removed", lost, goes_on=False)
                 try:
                     if not removed:
-                        self._writer.limits = self._writer.limits._replace(roll_bytes=None)
                         self._write_end(self._writer)
                 finally:
                     self.closed = True
             self._writer.close()
 
     def _write_end(self, writer: Writer) -> None:
-        """Write the footer; once more, if another thread appended an event behind it meanwhile."""
-        for _ in range(2):
-            self._hold_back_others()
-            self._end = self._write_footer()
-            self._size = writer.end()
-            if self.settings.sync != "off":
-                writer.sync()
-            if writer.end() == self._size:
-                break
+        """Write the footer; once more, if an event came to the file beside it, as of a signal handler."""
+        with holding_others(writer):
+            writer.limits = writer.limits._replace(roll_bytes=None)
+            for _ in range(_MAX_FOOTERS):
+                self._hold_back_others()
+                counts = self.counts()
+                self._end = self._write_footer(counts)
+                self._size = writer.end()
+                if self.settings.sync != "off":
+                    writer.sync()
+                if writer.end() == self._size and self.counts() == counts:
+                    break
+            self.closed = True
+            writer.close()
 
-    def _write_footer(self) -> End | None:
-        footer = create_footer(self.counts(), self.open_scopes)
+    def _write_footer(self, counts: Counts) -> End | None:
+        footer = create_footer(counts, self.open_scopes)
         error = self._append_control(records.encode(footer))
         # On a full disk the slot behind the header is left: it was reserved for this.
         if error is not None and not self._write_to_slot(footer):
@@ -289,8 +289,8 @@ class FileSuccession(LineAppender):
         is found by its own footer. Where the records of their openings are gone, open workflows are opened
         again. Maintenance calls this at each heartbeat, capture when a workflow opens.
         """
-        with self._lock:
-            fate, path = self._fate(), self.path
+        with self.lock_in_order():
+            fate, path = None if self.is_mid_append() else self._fate(), self.path
             if fate is None or self._busy:
                 return
             self._busy = True

@@ -125,6 +125,14 @@ def discard(created: JournalFile) -> None:
         os.unlink(created.path)  # noqa: PTH108 - as in _create_in
 
 
+def discard_beside(path: Path, journal_id: str, other_id: str) -> None:
+    """Remove the file of another id beside a journal; as a rule there is none."""
+    try:
+        os.unlink(path.with_name(path.name.replace(journal_id, other_id)))  # noqa: PTH108 - as in discard
+    except OSError as error:
+        pass_on(error)
+
+
 Fate: TypeAlias = Literal["removed", "moved", "cut", "closed"] | None
 
 

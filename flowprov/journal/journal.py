@@ -89,6 +89,9 @@ class Journal(FileSuccession):
             self.fast_append(line)
         except Exception as error:  # whatever the disk does, the program goes on; a warning says so
             pass_on(error)
+            if self.is_mid_append():
+                self._append_in_append(line, in_event=False)
+                return
             with self._lock:
                 if self._writer is None and self._append_or_stop(line):
                     return
@@ -101,7 +104,7 @@ class Journal(FileSuccession):
 
     def name_campaign(self, campaign: records.Campaign) -> None:
         """Record the name of the campaign."""
-        with self._lock:
+        with self.lock_in_order():
             self._campaign = campaign
             self.write_control(campaign)
 
@@ -195,14 +198,17 @@ class Journal(FileSuccession):
 
     def close_if_idle(self) -> bool:
         """Close the file if no scope is open in it, else return False; a later event creates a new file."""
+        if self.is_mid_append():
+            return False
         with self._lock:
             if self.open_scopes or self.closed:
                 return False
             if self._writer is not None:
                 if self._maintenance is not None:
                     self._maintenance.forget(self)
-                self.close()  # its counts may include an event that another thread appends just now
+                self.close()
                 self._rotate()
+                self._counts.distrust()  # another thread may count here an event that it wrote before
             return True
 
     def full_id(self, key: records.LocalId) -> str:

@@ -7,36 +7,34 @@ by its reason, and a warning names the first one. No fault of flowprov is raised
 
 An exception from outside (of a signal handler, for instance) may arrive at any instruction of an append. It
 passes on, whatever its class, and recording goes on. The line that it interrupted is settled: recorded, or
-counted as dropped. A signal handler may also record events of its own: the locks are reentrant.
+counted as dropped. A signal handler may also record events of its own: the locks are reentrant, and
+``append_order`` says which of them it must not wait for.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from flowprov import guard
 from flowprov.ids import new_journal_id
+from flowprov.journal.append_order import AppendOrder
 from flowprov.journal.event_counts import Counts, EventCounts, holds_line, may_be_uncounted
-from flowprov.journal.format import padding_line
 from flowprov.journal.header import Identity
-from flowprov.journal.interruptions import OwnSignal, pass_on
+from flowprov.journal.interruptions import pass_on
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.opening import OpenFile, open_file
 from flowprov.journal.own_file import FileTaken
 from flowprov.journal.protocols import Maintenance
 from flowprov.journal.queued_writer import count_lost
+from flowprov.journal.refusals import NotOpenError, StoppedError, raise_not_open, raise_stopped
 from flowprov.journal.write_failures import FileCut, FileGrown, JournalFull, Stoppage, drop_reason
 from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
-# Written to find out whether the disk has space again: it takes as much as a small event.
-TRIAL = padding_line(512)
 
-
-class LineAppender:
+class LineAppender(AppendOrder):
     """Appends the lines of one process to the file of its journal, which the first line creates.
 
     Attributes
@@ -55,6 +53,7 @@ class LineAppender:
     def __init__(
         self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None
     ) -> None:
+        super().__init__()
         self.journal_id = new_journal_id()
         self.identity = identity
         self.settings = settings
@@ -63,7 +62,6 @@ class LineAppender:
         self._previous: str | None = None  # the last of them that has a file
         self._campaign = identity.campaign
         self._maintenance = maintenance
-        self._lock = threading.RLock()
         self._unsettled: list[bytes] = []
         self._last_settled: bytes | None = None
         self._busy = self._settling = False
@@ -74,7 +72,7 @@ class LineAppender:
         self.closed = False
         self._counts = EventCounts()
         self.count = self._counts.count
-        self._writer: Writer | None = None
+        self._writer = None
         self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
         self.fast_append: Callable[[bytes], object] = raise_not_open  # the writer's own, once the file exists
         self._watched = False
@@ -118,6 +116,9 @@ class LineAppender:
         counted = False
         try:
             pass_on(error)
+            if self.is_mid_append():
+                self._append_in_append(line)
+                return
             with self._lock:
                 if self._append_or_stop(line):
                     self.count()
@@ -140,8 +141,27 @@ class LineAppender:
             return
         self._unsettled.append(line)  # if another exception arrives from here on, counts() settles the line
         self._counts.distrust()
-        with self._lock:
-            self._settle_all()
+        if not self.is_mid_append():
+            with self._lock:
+                self._settle_all()
+
+    def _append_in_append(self, line: bytes, *, in_event: bool = True) -> None:
+        """Append a line without the lock: no file is created, left or ended here, and this one may grow.
+
+        Where that is not possible, the next thread that holds the lock settles the line.
+        """
+        writer = self._writer
+        try:
+            if writer is not None and not self.closed and self._stoppage is None:
+                writer.limits = writer.limits._replace(roll_bytes=None)
+                writer.append(line)
+                if in_event:
+                    self.count()
+                return
+        except (OSError, JournalFull, FileCut, FileGrown) as error:
+            pass_on(error)
+        self._unsettled.append(line)
+        self._counts.distrust()
 
     def _settle_all(self) -> None:
         """Record the lines whose append was interrupted; the caller holds the lock."""
@@ -206,7 +226,7 @@ class LineAppender:
 
     def _append_late(self, line: bytes) -> bool:  # noqa: ARG002 - a journal knows how
         """Append a line after the end; return False if that failed."""
-        self._stop(_StoppedError("closed"))
+        self._stop(StoppedError("closed"))
         return False
 
     def check_file(self) -> None:
@@ -260,10 +280,13 @@ class LineAppender:
         """
         writer = self._writer
         if writer is None:
-            raise _NotOpenError
+            raise NotOpenError
         try:
             writer = self._append_by(writer, line)
         except FileGrown:
+            if self.is_mid_append():
+                self._append_in_append(line, in_event=False)
+                return
             with self._lock:
                 self.roll(writer, in_event=in_event)  # the next file takes the line, or now this one
                 self._append_to_file(line, in_event=in_event)
@@ -279,7 +302,7 @@ class LineAppender:
             raise
         except (OSError, JournalFull) as error:
             pass_on(error)
-            final = error.args == ("max_bytes",) or self.closed or self._busy
+            final = error.args == ("max_bytes",) or self.closed or self._busy or self.is_mid_append()
             if final or not isinstance(writer, MmapWriter):
                 raise
             writer = self._write_plainly(writer)
@@ -308,13 +331,13 @@ class LineAppender:
     def _append_and_sync(self, line: bytes) -> None:
         current_writer = self._writer
         if current_writer is None:
-            raise _NotOpenError
+            raise NotOpenError
         current_writer.append(line)
         try:
             current_writer.sync()
         except OSError as error:
             pass_on(error)
-            with self._lock:
+            with self.lock_in_order():
                 self._stop(error)  # this line is in the file
 
     # -- stopping, and going on --------------------------------------------------------------------------
@@ -328,7 +351,7 @@ class LineAppender:
             self._stops += 1
             reason = drop_reason(error, closed=self.closed)
             self._stoppage = Stoppage(reason, self._counts.dropped(), self._stops, retry_at)
-            self._writer_append, self.fast_append = None, _raise_stopped
+            self._writer_append, self.fast_append = None, raise_stopped
             self._stoppage.warn(self.path or self.settings.path, error, self.settings.heartbeat)
             self._watch()  # it tries again, also where there is no file yet
 
@@ -339,7 +362,7 @@ class LineAppender:
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and could not be made a record."""
-        with self._lock:
+        with self.lock_in_order():
             self._counts.drop(reason)
 
     def _carry(self, dropped: dict[str, int], removed: int) -> None:
@@ -365,7 +388,7 @@ class LineAppender:
         if self._writer is None:
             return None  # nothing was captured, so the journal has no file
         if self._stoppage is not None:
-            return _StoppedError(self._stoppage.reason)
+            return StoppedError(self._stoppage.reason)
         try:
             self._append_to_file(line)
         except Exception as error:  # whatever the disk does, the program goes on
@@ -373,20 +396,3 @@ class LineAppender:
             guard.logger.debug("flowprov could not write a control record: %s", error)
             return error
         return None
-
-
-def raise_not_open(_line: bytes) -> None:
-    """Refuse a line on the hot path, where there is no file to which it could be appended at once."""
-    raise _NotOpenError
-
-
-def _raise_stopped(_line: bytes) -> None:
-    raise _StoppedError
-
-
-class _NotOpenError(OwnSignal):
-    """The file does not exist yet: the first record creates it."""
-
-
-class _StoppedError(OwnSignal):
-    """Journaling stopped; a warning gave the reason."""

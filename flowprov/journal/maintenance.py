@@ -103,8 +103,9 @@ class JournalMaintenance:
                 pause = min(pause, due - now)
             except Exception as error:  # a fault in one journal must not stop the maintenance of the others
                 guard.report_internal_error("maintaining a journal", error)
-        while self._new:
-            self._call_on_heartbeat(self._new.pop(0))
+        with contextlib.suppress(IndexError):  # a thread from before a fork may take them, too
+            while True:
+                self._call_on_heartbeat(self._new.pop(0))
         return max(pause, 0.001)
 
     def _call_on_heartbeat(self, journal: Journal) -> None:

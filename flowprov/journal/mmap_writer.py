@@ -37,6 +37,7 @@ from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile, map_shared
 from flowprov.journal.write_failures import FileCut, FileGrown, JournalFull
 from flowprov.journal.writer import NO_LIMITS, SizeLimits
+from flowprov.locks import is_held_here
 
 FIRST_SEGMENT = 64 * 1024  # bytes
 _PAGE = mmap.ALLOCATIONGRANULARITY
@@ -208,6 +209,10 @@ class MmapWriter:
         if current.map.closed:  # by a call that was interrupted
             return os.fstat(self._file.fileno()).st_size
         return current.offset + current.map.tell()
+
+    def is_appending(self) -> bool:
+        """Whether this thread is in the middle of an append, and holds a lock for it."""
+        return is_held_here(self._lock)
 
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file, or taken blocks out of it.

@@ -25,6 +25,7 @@ from flowprov.journal.interruptions import pass_on
 from flowprov.journal.own_file import OwnFile
 from flowprov.journal.write_failures import FileGrown, JournalFull, drop_reason
 from flowprov.journal.writer import SizeLimits
+from flowprov.locks import is_held_here
 from flowprov.threads import start_thread
 
 MAX_QUEUED = 64 << 20  # bytes
@@ -207,6 +208,10 @@ class QueuedWriter:
         """
         in_memory = sum(len(job.line) for job in list(self._jobs))
         return self._writer.size + in_memory
+
+    def is_appending(self) -> bool:
+        """Whether this thread is in the middle of an append, and holds a lock for it."""
+        return is_held_here(self._settling)
 
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file."""

@@ -10,6 +10,7 @@ import errno
 import time
 
 from flowprov import guard
+from flowprov.journal.format import padding_line
 from flowprov.journal.interruptions import OwnSignal
 
 
@@ -29,6 +30,8 @@ class FileCut(OwnSignal):
     """Somebody else has cut the file of the journal."""
 
 
+# Written to find out whether the disk has space again: it takes as much as a small event.
+TRIAL = padding_line(512)
 _MAX_WARNINGS = 5  # of one journal that stops again and again
 _FINAL = ("max_bytes", "closed")
 _CAUSES = {

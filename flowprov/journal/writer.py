@@ -81,6 +81,9 @@ class Writer(Protocol):
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file."""
 
+    def is_appending(self) -> bool:
+        """Whether this thread is in the middle of an append, and holds a lock for it."""
+
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file."""
 

@@ -71,9 +71,10 @@ class Runtime:
         self.shipper = ShipperLauncher(settings)
         self.maintenance = JournalMaintenance(self._on_heartbeat, participants.announce)
         self.sampler = self._create_sampler()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # never held while a journal is waited for
         self._journals: dict[tuple[str, str], Journal] = {}
-        self._idle: weakref.WeakSet[Journal] = weakref.WeakSet()  # a scope that holds one may still use it
+        # A scope that holds one may still use it. Threads add to this while others go through it: no WeakSet.
+        self._idle: dict[weakref.ref[Journal], None] = {}
         self._named_campaign: str | None = None  # by the program
         self._default_campaign: str | None = None
         self._campaigns: dict[str, Campaign] = {}
@@ -123,9 +124,9 @@ class Runtime:
         """Record the name of a campaign: at the beginning of its journals, or now in those that exist."""
         with self._lock:
             self._campaigns[campaign.campaign_id] = campaign
-            for (campaign_id, _), journal in self._journals.items():
-                if campaign_id == campaign.campaign_id:
-                    journal.name_campaign(campaign)
+            journals = [journal for key, journal in self._journals.items() if key[0] == campaign.campaign_id]
+        for journal in journals:
+            journal.name_campaign(campaign)
 
     def journal(self, campaign_id: str, buffer: str | None = None) -> Journal:
         """Return the journal of this process for a campaign.
@@ -140,11 +141,11 @@ class Runtime:
         key = (campaign_id, self.buffers.folder(campaign_id, buffer))
         journal = self._journals.get(key)
         if journal is None:
+            self._close_idle_journals()
             with self._lock:
                 journal = self._journals.get(key)
-                if journal is None:
-                    self._close_idle_journals()
-                    journal = self._journals[key] = self._create_journal(*key)
+                if journal is None:  # a signal handler may create it here: then that one is used
+                    journal = self._journals.setdefault(key, self._create_journal(*key))
         return journal
 
     def is_campaign_named(self, campaign_id: str) -> bool:
@@ -155,21 +156,31 @@ class Runtime:
     def _close_idle_journals(self) -> None:
         """Close the files of campaigns that seem to be over, so that open files do not pile up.
 
-        Nothing says that a campaign is over: a process that returns to one creates another file.
+        Nothing says that a campaign is over: a process that returns to one creates another file. No lock is
+        held here, as a signal handler may come to it in the middle of an append for which a close waits.
         """
+        journals = list(self._journals.items())
+        if any(journal.is_mid_append() for _, journal in journals):
+            return
         needed, kept = context.journals_in_use(), (self._named_campaign, self._default_campaign)
         idle = [
-            key
-            for key, journal in self._journals.items()
+            (key, journal)
+            for key, journal in journals
             if key[0] not in kept and not journal.open_scopes and journal not in needed
         ]
-        for key in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
+        for key, journal in idle[: 1 - _MAX_IDLE]:  # the caller adds one, which makes _MAX_IDLE again
             with guard.guarded("closing the journal of a campaign"):
                 for callback in self.before_idle_close:
-                    callback(self._journals[key])
-                if self._journals[key].close_if_idle():
-                    self._idle.add(self._journals.pop(key))
-                    self._campaigns.pop(key[0], None)
+                    callback(journal)
+                if journal.close_if_idle():
+                    self._set_aside(key, journal)
+
+    def _set_aside(self, key: tuple[str, str], journal: Journal) -> None:
+        with self._lock:  # another thread may have closed it, too, and created the next one
+            if self._journals.get(key) is journal:
+                self._idle[weakref.ref(journal, self._forget_idle)] = None
+                self._journals.pop(key, None)
+                self._campaigns.pop(key[0], None)
 
     def _create_journal(self, campaign_id: str, buffer: str) -> Journal:
         settings = self.settings.journal
@@ -190,7 +201,11 @@ class Runtime:
 
     def journals(self) -> list[Journal]:
         """Return the journals of this process."""
-        return [*self._journals.values(), *self._idle]
+        idle = (reference() for reference in list(self._idle))
+        return [*list(self._journals.values()), *(journal for journal in idle if journal is not None)]
+
+    def _forget_idle(self, reference: weakref.ref[Journal]) -> None:
+        self._idle.pop(reference, None)
 
     def close(self) -> None:
         """Write the footers; later events are counted as dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import flowprov
+from flowprov import guard
 from flowprov.capture import version_records
 from flowprov.capture.version_records import finish_versions
 from flowprov.journal.object_store import read_object
@@ -349,3 +351,18 @@ def test_a_program_that_reads_its_own_records_finds_them_complete(
     with flowprov.workflow("W"):
         pass
     assert [one["dirty"] for one in flowprov.versions(buffer)["code"]] == [False, False]
+
+
+def test_packages_that_no_disk_takes_are_no_fault_of_flowprov(
+    buffer: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(version_records, "keep_object", fail)
+    with flowprov.workflow("W"):
+        pass
+    runtime.reset()
+    assert guard.internal_errors() == {}
+    assert only(caplog.messages).startswith("flowprov could not keep the list of packages")
+    assert only(of_type(lines(buffer), Version)).packages_sha256

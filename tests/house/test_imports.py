@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "file_marks",
         "guard",
         "ids",
+        "locks",
         "records",
         "regular_files",
         "settings",

@@ -34,6 +34,7 @@ from flowprov.threads import start_thread
 SMALL_BYTES = 1_000_000
 """The largest artifact that ``artifacts.keep: small`` keeps."""
 
+_FORK_WAIT_S = 1.0
 _MAX_OPEN = 64  # files that are held open until they are read
 
 
@@ -216,10 +217,13 @@ class Digester:
         return left
 
     def _before_fork(self) -> None:
-        self._writing.acquire()  # else a lock that a digest is written under would stay locked in the child
+        # Else a lock that a digest is written under would stay locked in the child. A signal handler that
+        # forks in the middle of an append must not wait forever: a digest may wait for that append.
+        self._writing.acquire(timeout=_FORK_WAIT_S)
 
     def _after_fork_in_parent(self) -> None:
-        self._writing.release()
+        with contextlib.suppress(RuntimeError):  # another thread registered this in the middle of this fork
+            self._writing.release()
 
     def _after_fork_in_child(self) -> None:
         pending = list(self._pending)
