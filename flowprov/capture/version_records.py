@@ -63,10 +63,7 @@ class VersionRecorder:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        # Taken itself, and not by the condition: an exception from outside can arrive in the middle of what
-        # the condition does then, and would leave the lock taken forever.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
         self._answering = create_lock()  # held while a record is written, never while one is found out
         self._unanswered: dict[_Asked, None] = {}
@@ -79,7 +76,7 @@ class VersionRecorder:
 
     def ask(self, asked: _Asked) -> None:
         """Have a version found out; return at once."""
-        with self._lock:
+        with self._changed:
             self._waiting.append(asked)
             self._unanswered[asked] = None
             if self._running:
@@ -93,7 +90,7 @@ class VersionRecorder:
     def finish(self, timeout: float) -> None:
         """Find out what is waited for, for so many seconds at most, and record what remains as unknown."""
         deadline = time.monotonic() + timeout
-        with self._lock:
+        with self._changed:
             self._hurry, self._finish_by = True, deadline
             self._changed.notify_all()
             try:
@@ -139,15 +136,15 @@ class VersionRecorder:
                 with guard.guarded("finding out the version of code and data"):
                     self._work_off(asked, self._finish_by)
                 took = time.monotonic() - begun
-                with self._lock:
+                with self._changed:
                     self._changed.wait_for(lambda: self._hurry, min(_REST * took, _MAX_REST_S))
         finally:
-            with self._lock:
+            with self._changed:
                 self._running = False
                 self._changed.notify_all()
 
     def _next(self) -> list[_Asked]:
-        with self._lock:
+        with self._changed:
             asked, self._waiting = self._waiting, []
             if not asked:  # from here on, whoever asks starts another thread
                 self._running = False

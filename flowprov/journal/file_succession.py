@@ -34,6 +34,7 @@ from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
 _MAX_LEFT = 2  # files that wait for their footers
+_MAX_FOOTERS = 3
 # The header of a file names all before it. So that it stays short, files become twice as large whenever a
 # process has left so many: 64 MB up to 16 GB of records, and 1,500 files for a terabyte.
 _DOUBLED_AFTER = 256
@@ -213,10 +214,9 @@ class FileSuccession(LineAppender):
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def close(self, *, goes_on: bool = False) -> None:
-        """Write the footer and close the file; an interrupted call may be repeated, or the journal go on."""
+    def close(self) -> None:
+        """Write the footer, cut the padding and close the file; an interrupted call may be repeated."""
         with self._lock:
-            self._goes_on = goes_on
             self.end_left_files()
             self._discard_unused()
             if self._writer is None:
@@ -231,19 +231,18 @@ class FileSuccession(LineAppender):
                 try:
                     if not removed:
                         self._write_end(self._writer)
+                finally:
                     self.closed = True
-                except OSError:  # as of a device that is gone
-                    self.closed = True
-                    raise
             self._writer.close()
 
     def _write_end(self, writer: Writer) -> None:
         """Write the footer; once more, if an event came to the file beside it, as of a signal handler."""
         with holding_others(writer):
             writer.limits = writer.limits._replace(roll_bytes=None)
-            for _ in range(3):
+            for _ in range(_MAX_FOOTERS):
                 self._hold_back_others()
-                self._end = self._write_footer(counts := self.counts())
+                counts = self.counts()
+                self._end = self._write_footer(counts)
                 self._size = writer.end()
                 if self.settings.sync != "off":
                     writer.sync()
@@ -334,8 +333,9 @@ class FileSuccession(LineAppender):
                 if fate != "moved":
                     self._append_control(b"\n")  # the last line may have lost its end
                 kept = set() if fate == "moved" else self._openings_in(writer)
-                self.close(goes_on=True)
+                self.close()
                 self._rotate()
+                self._counts.distrust()  # it counts that event here
                 return kept, 0
             _, lost, dropped = self.counts()
             writer.close()
@@ -397,4 +397,3 @@ class FileSuccession(LineAppender):
         self.first_number = self.next_number()
         self.journal_id = self._open_records_in = new_journal_id()
         self._reset()
-        self._counts.distrust()  # another thread may count here an event that it wrote before

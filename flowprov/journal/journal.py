@@ -163,9 +163,6 @@ class Journal(FileSuccession):
                     time.sleep(_PAUSE_S)
 
     def _append_late(self, line: bytes) -> bool:
-        if self._goes_on:
-            self._rotate()
-            return self._append_or_stop(line)
         try:
             if self.path is None:  # nothing was captured before the end
                 self.closed, self._watched = False, True  # no maintenance: it has ended
@@ -204,13 +201,14 @@ class Journal(FileSuccession):
         if self.is_mid_append():
             return False
         with self._lock:
-            if self.open_scopes or (self.closed and not self._goes_on):
+            if self.open_scopes or self.closed:
                 return False
             if self._writer is not None:
                 if self._maintenance is not None:
                     self._maintenance.forget(self)
-                self.close(goes_on=True)
+                self.close()
                 self._rotate()
+                self._counts.distrust()  # another thread may count here an event that it wrote before
             return True
 
     def full_id(self, key: records.LocalId) -> str:

@@ -69,7 +69,7 @@ class LineAppender(AppendOrder):
 
     def _reset(self) -> None:
         self.path: Path | None = None
-        self.closed = self._goes_on = False
+        self.closed = False
         self._counts = EventCounts()
         self.count = self._counts.count
         self._writer = None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from flowprov.capture.version_records import finish_versions
 from flowprov.journal.object_store import read_object
 from flowprov.records import Header, Version, Workflow
 from flowprov.runtime import runtime
-from flowprov.versioning.examination import examine, surroundings
+from flowprov.versioning.examination import examine
 from tests.support import PATIENCE_S, clean_environment, lines, of_type, only, run
 from tests.versioning.conftest import GitRepository, repository
 
@@ -369,30 +366,3 @@ def test_packages_that_no_disk_takes_are_no_fault_of_flowprov(
     assert guard.internal_errors() == {}
     assert only(caplog.messages).startswith("flowprov could not keep the list of packages")
     assert only(of_type(lines(buffer), Version)).packages_sha256
-
-
-class _InterruptionError(Exception):
-    """What a signal handler of the program raises."""
-
-
-def test_an_exception_from_outside_leaves_the_thread_of_versions_no_lock(buffer: Path) -> None:
-    """A profiler plays the signal handler: it raises where a function begins, and behind each call."""
-    where, settings = surroundings(None), runtime.get().settings.versions
-    asked = version_records._Asked(runtime.get().journal("c"), "w", "start", None, where, settings, 0)
-    for number in range(1, 20):
-        recorder = version_records.VersionRecorder()
-        recorder._running = True  # so that no thread is started
-        calls = itertools.count(1)
-
-        def interrupt(_: object, event: str, __: object, calls: Any = calls, number: int = number) -> None:
-            if event != "c_call" and next(calls) == number:
-                sys.setprofile(None)
-                raise _InterruptionError
-
-        with contextlib.suppress(_InterruptionError):
-            sys.setprofile(interrupt)
-            recorder.ask(asked)
-            sys.setprofile(None)
-        sys.setprofile(None)
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(recorder._lock.acquire, timeout=1).result()

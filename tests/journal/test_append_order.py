@@ -285,39 +285,3 @@ def test_alarms_that_record_beside_threads_that_roll_lose_and_stop_nothing(
     counts = [of_type(lines_of(path), Footer)[-1] for path in find_journals(tmp_path)]
     assert sum(footer.written for footer in counts) == steps + 2  # the workflow opened and ended
     assert not any(footer.dropped for footer in counts)
-
-
-def test_a_journal_whose_idle_close_was_interrupted_goes_on_in_another_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = open_journal(tmp_path, "write")
-    journal.append(LINE)
-
-    def rotate() -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(journal, "_rotate", rotate)
-    with pytest.raises(KeyboardInterrupt):
-        journal.close_if_idle()
-    journal.append(NESTED)
-    journal.close()
-    assert _footers_and_tasks(tmp_path) == [(1, 1), (1, 1)]
-
-
-def test_a_close_that_was_interrupted_before_its_footer_is_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = open_journal(tmp_path, "write")
-    journal.append(LINE)
-
-    def create_footer(*_: object) -> Footer:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(file_succession, "create_footer", create_footer)
-    with pytest.raises(KeyboardInterrupt):
-        journal.close_if_idle()
-    journal.append(NESTED)
-    journal.close()
-    assert _footers_and_tasks(tmp_path) == [(2, 2)]
