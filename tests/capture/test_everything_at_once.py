@@ -19,7 +19,7 @@ from tests.support import lines, of_type, run, tasks
 ROUNDS = int(os.environ.get("FLOWPROV_TEST_ROUNDS", "200"))
 
 
-def _play(folder: Path, seed: int) -> None:
+def _assert_recorded_as_it_ran(folder: Path, seed: int) -> None:
     program = Path(everything_at_once.__file__).read_text(encoding="utf-8")
     printed, said = run(program, folder, str(seed), timeout=250)
     assert said == ""
@@ -40,7 +40,7 @@ def _play(folder: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_program_that_does_everything_at_once_is_recorded_as_it_ran(tmp_path: Path, seed: int) -> None:
-    _play(tmp_path, seed)
+    _assert_recorded_as_it_ran(tmp_path, seed)
 
 
 @pytest.mark.soak
@@ -50,4 +50,4 @@ def test_many_such_programs_are_recorded_as_they_ran(tmp_path: Path) -> None:
     for seed in range(first, first + ROUNDS):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        _play(folder, seed)
+        _assert_recorded_as_it_ran(folder, seed)
