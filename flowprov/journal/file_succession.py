@@ -34,7 +34,6 @@ from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
 _MAX_LEFT = 2  # files that wait for their footers
-_MAX_FOOTERS = 3
 # The header of a file names all before it. So that it stays short, files become twice as large whenever a
 # process has left so many: 64 MB up to 16 GB of records, and 1,500 files for a terabyte.
 _DOUBLED_AFTER = 256
@@ -239,7 +238,7 @@ class FileSuccession(LineAppender):
         """Write the footer; once more, if an event came to the file beside it, as of a signal handler."""
         with holding_others(writer):
             writer.limits = writer.limits._replace(roll_bytes=None)
-            for _ in range(_MAX_FOOTERS):
+            for _ in range(3):  # a handler may come again, but not forever
                 self._hold_back_others()
                 counts = self.counts()
                 self._end = self._write_footer(counts)
@@ -289,8 +288,10 @@ class FileSuccession(LineAppender):
         is found by its own footer. Where the records of their openings are gone, open workflows are opened
         again. Maintenance calls this at each heartbeat, capture when a workflow opens.
         """
-        with self.lock_in_order():
-            fate, path = None if self.is_mid_append() else self._fate(), self.path
+        if self.is_mid_append():
+            return
+        with self._lock:
+            fate, path = self._fate(), self.path
             if fate is None or self._busy:
                 return
             self._busy = True
