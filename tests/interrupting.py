@@ -2,16 +2,19 @@
 
 The interpreter looks for signals at the start of a function, at a jump backward and after each call. A tracer
 raises the exception of a signal handler at one such point of flowprov's code after the other, so that none is
-left out.
+left out but these: behind the last call of a ``with`` or ``try``. The interpreter looks there while it is
+still inside, and a tracer is called when it is outside: a lock would seem to stay taken.
 """
 
 from __future__ import annotations
 
+import dis
+import functools
 import opcode
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from tests.support import REPOSITORY
@@ -34,26 +37,43 @@ class Interruption:
     def __init__(self, position: int, handler: Callable[[int, FrameType | None], None]) -> None:
         self.left = position
         self._handler = handler
-        self._last: dict[int, str] = {}
+        self._last: dict[int, tuple[str, int]] = {}
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> Any:
         """Trace flowprov's frames, instruction by instruction."""
         file = frame.f_code.co_filename
-        if not file.startswith((PACKAGE, "<flowprov")):
+        if not file.startswith(
+            (*PACKAGE, "<flowprov") if isinstance(PACKAGE, tuple) else (PACKAGE, "<flowprov")
+        ):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "exception":  # a call that raised: the interpreter does not look for signals there
-            self._last[id(frame)] = ""
+            self._last.pop(id(frame), None)
         if event == "opcode":
             name = opcode.opname[frame.f_code.co_code[frame.f_lasti]]
-            before = self._last.get(id(frame), "")
-            self._last[id(frame)] = name
-            if name in CHECKED or before.startswith("CALL"):
+            before, offset = self._last.get(id(frame), ("", 0))
+            self._last[id(frame)] = name, frame.f_lasti
+            is_behind_call = before.startswith("CALL") and _is_caught_alike(
+                frame.f_code, offset, frame.f_lasti
+            )
+            if name in CHECKED or is_behind_call:
                 self.left -= 1
                 if self.left == 0:
                     sys.settrace(None)
                     self._handler(signal.SIGALRM, frame)
         return self
+
+
+def _is_caught_alike(code: CodeType, *offsets: int) -> bool:
+    """Whether the same handlers catch an exception at some instructions."""
+    catching = [{entry for entry in _handlers(code) if entry[0] <= offset < entry[1]} for offset in offsets]
+    return all(one == catching[0] for one in catching)
+
+
+@functools.cache
+def _handlers(code: CodeType) -> list[tuple[int, int, int]]:
+    """Return where each handler of exceptions begins and ends to catch them, and its place."""
+    return [(one.start, one.end, one.target) for one in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
 
 
 def interrupted(action: Callable[[], Any], position: int) -> bool:

@@ -67,10 +67,10 @@ class DetachedScope:
         error
             The exception that ended the enclosing scope; None to take the one that is being handled.
         """
-        self._unregister()
         cause = error or sys.exc_info()[1]
         # A loop that is left early gets GeneratorExit, whatever the reason was.
         close_abandoned(self.scope, None if isinstance(cause, GeneratorExit) else cause)
+        self._unregister()
 
     def _unregister(self) -> None:
         holder, self._holder = self._holder, None

@@ -325,5 +325,9 @@ def count_lost_event(scope: Scope, activity: str, error: BaseException) -> None:
 def run_end_callbacks(extras: Extras, error: BaseException | None) -> None:
     """Call what was registered to run at the end of a scope."""
     while extras.on_end:
+        callback = extras.on_end[-1]
         with guard.guarded("calling back at the end of a scope"):
-            extras.on_end.pop()(error)
+            callback(error)
+        # Only now: an exception from outside that arrived before has this called again.
+        if callback in extras.on_end:
+            extras.on_end.remove(callback)

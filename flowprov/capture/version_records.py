@@ -6,12 +6,17 @@ something moved until it ended.
 Git takes longer than a program may wait, so a thread asks it. It works off all that has come meanwhile in one
 go, and rests between two goes for longer than one took: a program with thousands of workflows is not slowed
 down by it. At its end the process waits ``versions.timeout`` at most.
+
+The thread is woken through a queue that is written in C, and no condition is waited for: an exception from
+outside that interrupted ``threading.Condition`` would leave its lock taken for ever.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -63,11 +68,12 @@ class VersionRecorder:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = create_lock()
         self._waiting: list[_Asked] = []
         self._answering = create_lock()  # held while a record is written, never while one is found out
         self._unanswered: dict[_Asked, None] = {}
-        self._running = False
+        self._thread: threading.Thread | None = None
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._hurry = False
         self._finish_by = float("inf")
         self._found: dict[tuple[Journal, str], bytes] = {}  # of open workflows, what their start was
@@ -76,26 +82,30 @@ class VersionRecorder:
 
     def ask(self, asked: _Asked) -> None:
         """Have a version found out; return at once."""
-        with self._changed:
+        with self._lock:
             self._waiting.append(asked)
             self._unanswered[asked] = None
-            if self._running:
-                return
-            self._running = True
-        try:
-            start_thread(threading.Thread(target=self._work, name="flowprov-versions", daemon=True))
-        except RuntimeError:  # the interpreter ends: what waits is done at the end of the process
-            self._running = False
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="flowprov-versions", daemon=True)
+            try:
+                start_thread(self._thread)
+            except RuntimeError:  # the interpreter ends: what waits is done at the end of the process
+                self._thread = None
 
     def finish(self, timeout: float) -> None:
         """Find out what is waited for, for so many seconds at most, and record what remains as unknown."""
         deadline = time.monotonic() + timeout
-        with self._changed:
-            self._hurry, self._finish_by = True, deadline
-            self._changed.notify_all()
-            try:
-                self._changed.wait_for(lambda: not self._running, timeout + _GRACE_S)
-            finally:
+        self._finish_by, self._hurry = deadline, True
+        self._wakes.put(None)
+        try:
+            if (thread := self._thread) is not None:
+                with contextlib.suppress(RuntimeError):  # its start was interrupted, and it does not run
+                    thread.join(timeout + _GRACE_S)
+        finally:
+            with self._lock:
                 self._hurry, self._finish_by = False, float("inf")
                 asked, self._waiting = self._waiting, []
         self._work_off(asked, deadline)
@@ -109,7 +119,7 @@ class VersionRecorder:
 
     def is_busy(self) -> bool:
         """Whether something is being found out, or waits for it."""
-        return self._running or bool(self._waiting)
+        return self._thread is not None or bool(self._waiting)
 
     def moment(self) -> int:
         """Return a moment by which a change before this call can be told from one behind it.
@@ -130,24 +140,20 @@ class VersionRecorder:
 
     def _work(self) -> None:
         """Work off what is asked until nothing is; this is the thread."""
-        try:
-            while asked := self._next():
-                begun = time.monotonic()
-                with guard.guarded("finding out the version of code and data"):
-                    self._work_off(asked, self._finish_by)
-                took = time.monotonic() - begun
-                with self._changed:
-                    self._changed.wait_for(lambda: self._hurry, min(_REST * took, _MAX_REST_S))
-        finally:
-            with self._changed:
-                self._running = False
-                self._changed.notify_all()
+        while asked := self._next():
+            begun = time.monotonic()
+            with guard.guarded("finding out the version of code and data"):
+                self._work_off(asked, self._finish_by)
+            took = time.monotonic() - begun
+            if not self._hurry:
+                with contextlib.suppress(queue.Empty):
+                    self._wakes.get(timeout=min(_REST * took, _MAX_REST_S))
 
     def _next(self) -> list[_Asked]:
-        with self._changed:
+        with self._lock:
             asked, self._waiting = self._waiting, []
-            if not asked:  # from here on, whoever asks starts another thread
-                self._running = False
+            if not asked and self._thread is threading.current_thread():
+                self._thread = None  # from here on, whoever asks starts another one
             return asked
 
     def _work_off(self, asked: list[_Asked], deadline: float) -> None:

@@ -193,7 +193,6 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
         return self
 
     def _open(self, active: runtime.Runtime) -> None:
-        previous = context.current.get()
         parent = context.current_scope()
         options = self._options
         scope = write_opening(
@@ -204,15 +203,18 @@ class workflow(InertCopies):  # noqa: N801 - used like a function, as contextlib
             subtype=options["subtype"],
             used=None if options["used"] is None else as_mapping(options["used"], "used"),
             custom_metadata=options["custom_metadata"],
+            keep=self._make_current,
         )
-        scope.previous = previous
-        scope.muted = not active.capturing
-        self._scope = scope
-        context.open_workflows.add(scope)
-        context.current.set(scope)
         if self._generated:
             add_to_workflow(scope, generated=self._generated)
         WorkflowHandle(scope).add_tags(*self._tags)
+
+    def _make_current(self, scope: Scope) -> None:
+        scope.previous = context.current.get()
+        scope.muted = not runtime.get().capturing
+        self._scope = scope
+        context.open_workflows.add(scope)
+        context.current.set(scope)
 
     def stop(self, error: BaseException | None = None) -> None:
         """Close the workflow. The last open one of a process waits a little for delivery to the sinks.

@@ -10,13 +10,14 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from flowprov import guard, records
+from flowprov.asynchronous import came_from_outside
 from flowprov.capture import metrics
 from flowprov.capture.additions import encode_values
 from flowprov.capture.failures import (
@@ -58,11 +59,13 @@ def write_opening(
     custom_metadata: Mapping[str, Any] | None = None,
     has_version: bool = True,
     started_at: int | None = None,
+    keep: Callable[[Scope], object] | None = None,
 ) -> Scope:
     """Write the opening of a workflow. It counts as open until :func:`write_ending`.
 
     Its version is found out in the background, and its orchestrator asked, unless it has those of the
-    workflow around it. It began now, or at ``started_at`` (nanoseconds since the epoch).
+    workflow around it. It began now, or at ``started_at`` (nanoseconds since the epoch). ``keep`` is called
+    with its scope at once. An exception from outside ends the workflow, if it arrives before this returns.
     """
     repository = code.repository_of_program()
     opening: Any = records.Workflow(
@@ -83,14 +86,26 @@ def write_opening(
     )
     since = ticks() - (0 if started_at is None else max(0, clock.now() - started_at))
     scope = Scope(journal, None, workflow_id, started=since, wall_started=opening.started_at)
-    journal.append_opening(workflow_id, records.encode(opening))
-    journal.open_scopes[workflow_id] = scope
-    if has_version:
-        with guard.guarded("finding out the version of code and data"):
-            note_opening(journal, workflow_id, repository)
-    propagation.install()
-    if follow_cells(_add_parameters):
-        runtime.get().at_exit.append(_close_after_failed_cell)
+    line, is_listed = records.encode(opening), False
+    try:
+        journal.append_opening(workflow_id, line)
+        journal.open_scopes[workflow_id] = scope
+        is_listed = True
+        if has_version:
+            with guard.guarded("finding out the version of code and data"):
+                note_opening(journal, workflow_id, repository)
+        propagation.install()
+        if follow_cells(_add_parameters):
+            runtime.get().at_exit.append(_close_after_failed_cell)
+        if keep is not None:
+            keep(scope)
+    except BaseException as error:
+        if came_from_outside(error):  # and raised on: nobody else knows of the workflow yet
+            if not is_listed:
+                journal.settle(line)
+                journal.open_scopes[workflow_id] = scope
+            write_ending(scope, error=error)
+        raise
     return scope
 
 
@@ -147,9 +162,16 @@ def write_ending(
         error=outcome.error,
     )
     line = records.encode(ending)
-    # Only now: an exception from outside that arrived before has this called again.
-    if scope.journal.open_scopes.pop(scope.workflow_id, None) is not None:
+    try:
+        # Only now: an exception from outside that arrived before has this called again.
+        if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
+            return
         scope.journal.append(line)
+    except BaseException:
+        if scope.workflow_id not in scope.journal.open_scopes:  # it arrived before anything was appended
+            scope.journal.settle(line)
+        raise
+    else:
         with guard.guarded("finding out the version of code and data"):
             note_ending(scope.journal, scope.workflow_id)
 
@@ -245,18 +267,22 @@ def implicit_workflow() -> Scope | None:
 
 def _open_implicit(active: runtime.Runtime) -> None:
     name, campaign_id = _program_name(), active.campaign_id()
-    scope = write_opening(
+
+    def keep(scope: Scope) -> None:
+        context.open_workflows.add_implicit(scope)
+        if active.ended:
+            _close_implicit(scope)  # there is no other end to wait for
+        else:
+            active.at_exit.append(functools.partial(_close_implicit, scope))
+
+    write_opening(
         active.journal(campaign_id),
         new_workflow_id(campaign_id, name),
         name=name,
         parent_workflow_id=None,
         subtype=_IMPLICIT,
+        keep=keep,
     )
-    context.open_workflows.add_implicit(scope)
-    if active.ended:
-        _close_implicit(scope)  # there is no other end to wait for
-    else:
-        active.at_exit.append(functools.partial(_close_implicit, scope))
 
 
 def _close_implicit(scope: Scope) -> None:

@@ -73,31 +73,33 @@ class FlowprovCallback:
         """Record a trial that ended."""
         with self._lock:
             scope = self._tracked.pop((study.study_name, trial.number), None)
-        is_tracked = scope is not None
         if scope is None:
-            scope = _open_past(trial)
-        if scope is not None:
+            _record_past(study, trial)
+        else:
             _record(scope, study, trial)
-            if not is_tracked:
-                is_failed = trial.state.name == _FAILED
-                write_ending(scope, error=Exception("the trial failed") if is_failed else None)
 
 
-def _open_past(trial: Any) -> Scope | None:
-    """Write the opening of the workflow of a trial that ended; return None if nothing is recorded."""
+def _record_past(study: Any, trial: Any) -> None:
+    """Record the workflow of a trial that ended and was not tracked."""
     active = runtime.get()
     if runtime.disabled() or not active.capturing:
-        return None
+        return
+
+    def keep(scope: Scope) -> None:
+        _record(scope, study, trial)
+        write_ending(scope, error=Exception("the trial failed") if trial.state.name == _FAILED else None)
+
     parent = context.current_scope()
     campaign_id = active.campaign_id() if parent is None else parent.journal.identity.campaign_id
     start = trial.datetime_start
-    return write_opening(
+    write_opening(
         active.journal(campaign_id, None if parent is None else parent.journal.settings.path),
         new_workflow_id(campaign_id, _NAME),
         name=_NAME,
         parent_workflow_id=None if parent is None else parent.workflow_id,
         subtype=_SUBTYPE,
         started_at=None if start is None else int(start.timestamp() * 1e9),
+        keep=keep,
     )
 
 

@@ -6,6 +6,9 @@ An append on the hot path takes the lock of the writer alone. A signal handler, 
 record in the middle of it, and come to the lock of the journal while what it interrupted holds that of the
 writer. Another thread may hold the former and wait for the latter. If the handler waited, too, both would
 wait forever. So it does without the lock of the journal.
+
+What it interrupted may also append to a file that was left for a next one. Then it may wait for the writer of
+the present file, so whoever holds that one waits for no writer of a file that was left.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ import itertools
 from flowprov import guard, records
 from flowprov.ids import new_journal_id
 from flowprov.journal import files
-from flowprov.journal.append_writer import AppendWriter
 from flowprov.journal.end import End, create_footer
-from flowprov.journal.event_counts import Counts, EventCounts, holds_line, may_be_uncounted
+from flowprov.journal.event_counts import Counts, EventCounts, may_be_uncounted
 from flowprov.journal.files import Fate, JournalFile, fate_of
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import pass_on
@@ -29,7 +28,7 @@ from flowprov.journal.opening import OpenFile, create_writer, open_file
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.refusals import raise_not_open
-from flowprov.journal.write_failures import TRIAL, JournalFull, warn_gone
+from flowprov.journal.write_failures import JournalFull, warn_gone
 from flowprov.journal.writer import SizeLimits, Writer
 from flowprov.settings import JournalSettings
 
@@ -129,6 +128,9 @@ class FileSuccession(LineAppender):
             writer = self._writer = writer.write_plainly()
         with holding_others(writer):
             self._go_on_in_next(writer, opened, in_event=in_event)
+        # Not in there: who records in the middle of an append to a file that was left waits for this one.
+        if len(self._left) > _MAX_LEFT or self._maintenance is None:
+            self.end_left_files()
 
     def _go_on_in_next(self, writer: Writer, opened: OpenFile, *, in_event: bool) -> None:
         """Create the next file, and append to it from now on; nobody else appends meanwhile."""
@@ -162,8 +164,6 @@ class FileSuccession(LineAppender):
         self._counts, self.count = counts, counts.count
         self._watched = False
         self.fast_append = raise_not_open
-        if len(lefts) > _MAX_LEFT or self._maintenance is None:
-            self.end_left_files()
 
     def _create_next(
         self, writer: Writer, opened: OpenFile, first_number: int, ancestors: list[tuple[str, int]]
@@ -213,9 +213,10 @@ class FileSuccession(LineAppender):
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """Write the footer, cut the padding and close the file; an interrupted call may be repeated."""
+    def close(self, *, goes_on: bool = False) -> None:
+        """Write the footer and close the file; an interrupted call may be repeated, or the journal go on."""
         with self._lock:
+            self._goes_on = goes_on
             self.end_left_files()
             self._discard_unused()
             if self._writer is None:
@@ -230,25 +231,37 @@ class FileSuccession(LineAppender):
                 try:
                     if not removed:
                         self._write_end(self._writer)
-                finally:
                     self.closed = True
+                except OSError:  # as of a device that is gone
+                    self.closed = True
+                    raise
             self._writer.close()
 
     def _write_end(self, writer: Writer) -> None:
         """Write the footer; once more, if an event came to the file beside it, as of a signal handler."""
         with holding_others(writer):
             writer.limits = writer.limits._replace(roll_bytes=None)
-            for _ in range(3):  # a handler may come again, but not forever
-                self._hold_back_others()
-                counts = self.counts()
-                self._end = self._write_footer(counts)
-                self._size = writer.end()
-                if self.settings.sync != "off":
-                    writer.sync()
-                if writer.end() == self._size and self.counts() == counts:
-                    break
+            try:
+                for _ in range(3):  # a handler may come again, but not forever
+                    self._hold_back_others()
+                    counts = self.counts()
+                    self._end = self._write_footer(counts)
+                    self._size = writer.end()
+                    if self.settings.sync != "off":
+                        writer.sync()
+                    if writer.end() == self._size and self.counts() == counts:
+                        break
+            except BaseException:  # of a signal handler: the next event follows the writer again
+                self._writer_append = None
+                raise
             self.closed = True
             writer.close()
+
+    def _hold_back_others(self) -> None:
+        """Have other threads wait for the lock with their next events; what they append now is counted."""
+        self.fast_append = raise_not_open
+        if may_be_uncounted(in_event=False):
+            self._counts.distrust()
 
     def _write_footer(self, counts: Counts) -> End | None:
         footer = create_footer(counts, self.open_scopes)
@@ -281,69 +294,6 @@ class FileSuccession(LineAppender):
 
         return writer.run(look) if isinstance(writer, QueuedWriter) else look()
 
-    def check_file(self) -> None:
-        """Go on in another file if somebody has removed, moved, cut or closed the present one.
-
-        Records that are gone with a removed file count as dropped in the next one. What a cut file has lost
-        is found by its own footer. Where the records of their openings are gone, open workflows are opened
-        again. Maintenance calls this at each heartbeat, capture when a workflow opens.
-        """
-        if self.is_mid_append():
-            return
-        with self._lock:
-            fate, path = self._fate(), self.path
-            if fate is None or self._busy:
-                return
-            self._busy = True
-            try:
-                kept, lost = self._leave_file(fate)
-            finally:
-                self._busy = False
-            warn_gone(path, fate, lost, goes_on=True)
-            for workflow_id, line in self._openings.items():
-                if workflow_id in self.open_scopes and workflow_id not in kept:
-                    self.append(line)
-            self._settle_all()
-
-    def _leave_file(self, fate: Fate) -> tuple[set[str], int]:
-        """Close the file, and have the next record create another.
-
-        Returns
-        -------
-        set, int
-            The workflows whose openings the file keeps, and how many records are lost.
-        """
-        if fate == "closed" and not self._reopen_file():
-            fate = "removed"
-        writer, opened = self._writer, self._opened
-        if writer is None or opened is None:
-            return set(), 0
-        out_of_reach = not opened.file.is_ours()
-        if out_of_reach:
-            writer.close()
-        elif isinstance(writer, MmapWriter):
-            # From here on no other thread writes to this file. Where it was cut, nobody touches a page that
-            # is gone, which would kill the process.
-            writer = self._writer = writer.write_plainly()
-        with holding_others(writer):
-            if self._maintenance is not None:
-                self._maintenance.forget(self)
-            if not out_of_reach:
-                self._counts.distrust()  # another thread may have appended what it did not count yet
-            if fate != "removed":
-                if fate != "moved":
-                    self._append_control(b"\n")  # the last line may have lost its end
-                kept = set() if fate == "moved" else self._openings_in(writer)
-                self.close()
-                self._rotate()
-                self._counts.distrust()  # it counts that event here
-                return kept, 0
-            _, lost, dropped = self.counts()
-            writer.close()
-            self._rotate()
-            self._carry(dropped, lost)
-            return set(), lost
-
     def _reopen_file(self) -> bool:
         """Open a file again that the program has closed, to end it; return False if it is not there."""
         opened, writer = self._opened, self._writer
@@ -357,44 +307,20 @@ class FileSuccession(LineAppender):
             self._writer = create_writer(self.settings, opened, self.limits())
         return is_open
 
-    def append_opening(self, workflow_id: str, line: bytes) -> None:
-        """Append the opening of a workflow, and keep it for as long as the workflow is open."""
-        self.check_file()
-        self._openings = {key: kept for key, kept in self._openings.items() if key in self.open_scopes}
-        self._openings[workflow_id] = line
-        self.append(line)
+    def _rotate(self, *, alone: bool = False) -> None:
+        """Have the next record create a new file; task numbers so far still mean the tasks of this file.
 
-    def _openings_in(self, writer: Writer) -> set[str]:
-        return {workflow_id for workflow_id, line in self._openings.items() if holds_line(writer, line)}
-
-    def try_again(self) -> None:
-        """Try again what failed for a while: to append, to map the file, to go on in a next one."""
-        with self._lock:
-            if self.closed:
-                return
-            if self._stoppage is not None and self._stoppage.may_pass():
-                self._stoppage.retry_at = 0.0
-                self._append_or_stop(TRIAL)
-            plain_writer = self._writer
-            was_mapped = self._opened is not None and isinstance(self._opened.writer, MmapWriter)
-            if self._stoppage is None and was_mapped and isinstance(plain_writer, AppendWriter):
-                try:
-                    limits = self.limits()._replace(roll_bytes=None)
-                    self._writer = plain_writer.map_again(
-                        lambda file, begin: MmapWriter(file, limits, begin=begin)
-                    )
-                except (OSError, JournalFull) as error:  # it is tried again at the next heartbeat
-                    pass_on(error)
-            self._discard_unused()
-            if self._writer is not None:
-                self._writer.limits = self.limits()
-
-    def _rotate(self) -> None:
-        """Have the next record create a new file; task numbers so far still mean the tasks of this file."""
+        Parameters
+        ----------
+        alone
+            Whether no other thread is here, as in a forked child. One may count in the new file an event that
+            it wrote to this one.
+        """
+        counts = EventCounts()
+        if not alone:
+            counts.distrust()
+        ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
+        previous = self._previous if self.path is None else self.journal_id
         self._bytes_before, self._size = self._bytes_before + self._size, 0
-        self.ancestors = [*self.ancestors, (self.journal_id, self.first_number)]
-        if self.path is not None:
-            self._previous = self.journal_id
-        self.first_number = self.next_number()
-        self.journal_id = self._open_records_in = new_journal_id()
-        self._reset()
+        self._open_records_in = new_journal_id()
+        self._begin(self._open_records_in, self.next_number(), ancestors, previous, counts)

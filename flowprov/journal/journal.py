@@ -1,8 +1,9 @@
 """The journal of one process for one campaign: the message buffer.
 
 Flows in: encoded lines from capture. Flows out: a file that readers and sinks follow. This module holds the
-control records and the heartbeats. ``file_succession`` knows when recording goes on in another file,
-``line_appender`` what happens to a line, and the writer alone how bytes reach the file.
+control records and the heartbeats. ``file_recovery`` knows what to do when something befell the file,
+``file_succession`` when recording goes on in another one, ``line_appender`` what happens to a line, and the
+writer alone how bytes reach the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from flowprov import guard, records
 from flowprov.clock import clock
 from flowprov.ids import full_id
 from flowprov.journal.end import MAX_OPEN
-from flowprov.journal.file_succession import FileSuccession
+from flowprov.journal.file_recovery import FileRecovery
 from flowprov.journal.header import Identity
 from flowprov.journal.internal_errors import bounded_internal_errors
 from flowprov.journal.interruptions import pass_on
@@ -31,7 +32,7 @@ from flowprov.settings import JournalSettings
 _PAUSE_AFTER, _PAUSE_S = 200, 0.002
 
 
-class Journal(FileSuccession):
+class Journal(FileRecovery):
     """An append-only file of records, which the first record creates.
 
     Parameters
@@ -93,7 +94,7 @@ class Journal(FileSuccession):
                 self._append_in_append(line, in_event=False)
                 return
             with self._lock:
-                if self._writer is None and self._append_or_stop(line):
+                if (self._writer is None or self._finish_idle_close()) and self._append_or_stop(line):
                     return
             failure = self._append_control(line)
             if isinstance(failure, (FileCut, FileTaken)):
@@ -163,6 +164,8 @@ class Journal(FileSuccession):
                     time.sleep(_PAUSE_S)
 
     def _append_late(self, line: bytes) -> bool:
+        if self._finish_idle_close():
+            return self._append_or_stop(line)
         try:
             if self.path is None:  # nothing was captured before the end
                 self.closed, self._watched = False, True  # no maintenance: it has ended
@@ -193,7 +196,7 @@ class Journal(FileSuccession):
         self.open_scopes = {}
         self._openings, self._unsettled, self._busy, self._settling = {}, [], False, False
         self._forget_files()
-        self._rotate()
+        self._rotate(alone=True)
         self.own_from = self.first_number
 
     def close_if_idle(self) -> bool:
@@ -201,15 +204,21 @@ class Journal(FileSuccession):
         if self.is_mid_append():
             return False
         with self._lock:
-            if self.open_scopes or self.closed:
+            if self.open_scopes or (self.closed and not self._finish_idle_close()):
                 return False
             if self._writer is not None:
                 if self._maintenance is not None:
                     self._maintenance.forget(self)
-                self.close()
+                self.close(goes_on=True)
                 self._rotate()
-                self._counts.distrust()  # another thread may count here an event that it wrote before
             return True
+
+    def _finish_idle_close(self) -> bool:
+        """Go on behind an idle file whose close was interrupted; return whether there was one."""
+        if self.closed and self._goes_on:
+            self._rotate()
+            return True
+        return False
 
     def full_id(self, key: records.LocalId) -> str:
         """Return the full form of an id of this journal."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from flowprov import guard
 from flowprov.ids import new_journal_id
 from flowprov.journal.append_order import AppendOrder
-from flowprov.journal.event_counts import Counts, EventCounts, holds_line, may_be_uncounted
+from flowprov.journal.event_counts import Counts, EventCounts, holds_line
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.mmap_writer import MmapWriter
@@ -54,24 +54,29 @@ class LineAppender(AppendOrder):
         self, settings: JournalSettings, identity: Identity, maintenance: Maintenance | None
     ) -> None:
         super().__init__()
-        self.journal_id = new_journal_id()
         self.identity = identity
         self.settings = settings
-        self.first_number = 0
-        self.ancestors: list[tuple[str, int]] = []
-        self._previous: str | None = None  # the last of them that has a file
         self._campaign = identity.campaign
         self._maintenance = maintenance
         self._unsettled: list[bytes] = []
         self._last_settled: bytes | None = None
         self._busy = self._settling = False
-        self._reset()
+        self._begin(new_journal_id(), 0, [], None, EventCounts())
 
-    def _reset(self) -> None:
+    def _begin(
+        self,
+        own: str,
+        first: int,
+        ancestors: list[tuple[str, int]],
+        previous: str | None,
+        counts: EventCounts,
+    ) -> None:
+        """Have the next line create a file; ``previous`` is the last of the ancestors that has one."""
+        # No call until the end: an exception from outside finds all of this done or nothing.
+        self.journal_id, self.first_number, self.ancestors, self._previous = own, first, ancestors, previous
         self.path: Path | None = None
-        self.closed = False
-        self._counts = EventCounts()
-        self.count = self._counts.count
+        self.closed = self._goes_on = False
+        self._counts, self.count = counts, counts.count
         self._writer = None
         self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
         self.fast_append: Callable[[bytes], object] = raise_not_open  # the writer's own, once the file exists
@@ -321,12 +326,6 @@ class LineAppender(AppendOrder):
         if self._maintenance is not None and not self._watched:
             self._maintenance.watch(self)
             self._watched = True
-
-    def _hold_back_others(self) -> None:
-        """Have other threads wait for the lock with their next events; what they append now is counted."""
-        self.fast_append = raise_not_open
-        if may_be_uncounted(in_event=False):
-            self._counts.distrust()
 
     def _append_and_sync(self, line: bytes) -> None:
         current_writer = self._writer

@@ -74,7 +74,7 @@ class Runtime:
         self._lock = threading.RLock()  # never held while a journal is waited for
         self._journals: dict[tuple[str, str], Journal] = {}
         # A scope that holds one may still use it. Threads add to this while others go through it: no WeakSet.
-        self._idle: dict[weakref.ref[Journal], None] = {}
+        self._idle: set[weakref.ref[Journal]] = set()
         self._named_campaign: str | None = None  # by the program
         self._default_campaign: str | None = None
         self._campaigns: dict[str, Campaign] = {}
@@ -178,7 +178,7 @@ class Runtime:
     def _set_aside(self, key: tuple[str, str], journal: Journal) -> None:
         with self._lock:  # another thread may have closed it, too, and created the next one
             if self._journals.get(key) is journal:
-                self._idle[weakref.ref(journal, self._forget_idle)] = None
+                self._idle.add(weakref.ref(journal, self._idle.discard))
                 self._journals.pop(key, None)
                 self._campaigns.pop(key[0], None)
 
@@ -203,9 +203,6 @@ class Runtime:
         """Return the journals of this process."""
         idle = (reference() for reference in list(self._idle))
         return [*list(self._journals.values()), *(journal for journal in idle if journal is not None)]
-
-    def _forget_idle(self, reference: weakref.ref[Journal]) -> None:
-        self._idle.pop(reference, None)
 
     def close(self) -> None:
         """Write the footers; later events are counted as dropped."""

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from flowprov import guard
-from flowprov.journal import Journal, end, file_succession
+from flowprov.journal import Identity, Journal, end, file_succession
 from flowprov.journal.format import find_journals
 from flowprov.records import Campaign, Footer, Task
 from flowprov.runtime import runtime
+from flowprov.settings import JournalSettings
 from tests.journal.support import open_journal
 from tests.support import PATIENCE_S, lines, lines_of, of_type, run, wait_until
 
@@ -96,6 +97,71 @@ def test_what_is_recorded_in_the_middle_of_an_append_waits_for_nobody(
     assert sum(footer.written for footer in footers) == len(of_type(lines(tmp_path), Task))
     dropped = [footer.dropped for footer in footers if footer.dropped]
     assert dropped == ([{"interrupted": 1}] if nested == "a drop" else [])
+
+
+class _NoMaintenance:
+    """Has no time yet to end the files that were left."""
+
+    def watch(self, journal: Any) -> None: ...
+
+    def forget(self, journal: Any) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+def _move(journal: Journal) -> None:
+    path = Path(str(journal.path))
+    path.rename(path.with_name(f"moved-{path.name}"))
+    journal.check_file()
+
+
+@pytest.mark.parametrize("other", [_roll, _move])
+@pytest.mark.parametrize("writer", ["write", "queued", "mapped"])
+def test_who_keeps_others_from_the_present_file_waits_for_no_append_to_one_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, other: Callable[[Journal], object]
+) -> None:
+    """What interrupted that append records in the present file."""
+    settings = JournalSettings(path=str(tmp_path), writer=writer)  # type: ignore[arg-type]
+    journal = Journal(settings, Identity(campaign_id="c1", hostname="node-1"), _NoMaintenance())
+    for _ in range(2):  # one more is too many
+        journal.append(LINE)
+        _roll(journal)
+    journal.append(LINE)
+    left = journal._left_writers()[0]
+    lock: Any = left._settling if writer == "queued" else left.lock  # type: ignore[attr-defined]
+    inside, go_on = threading.Event(), threading.Event()
+
+    def interrupted() -> None:
+        with lock:
+            inside.set()
+            go_on.wait(PATIENCE_S)
+            journal.append(NESTED)
+
+    def while_others_are_kept(function: Callable[..., Any]) -> Callable[..., Any]:
+        def go_on_first(*arguments: Any, **options: Any) -> Any:
+            go_on.set()
+            threads[0].join(0.2)  # it comes to the present file, and may have to wait there
+            return function(*arguments, **options)
+
+        return go_on_first
+
+    for one, name in ((journal, "_create_next"), (journal._maintenance, "forget")):
+        monkeypatch.setattr(one, name, while_others_are_kept(getattr(one, name)))
+    threads = [
+        threading.Thread(target=interrupted, daemon=True),
+        threading.Thread(target=other, args=(journal,), daemon=True),
+    ]
+    threads[0].start()
+    assert inside.wait(PATIENCE_S)
+    threads[1].start()
+    go_on.wait(0.2)  # or it waits for the interrupted append before it keeps anybody
+    go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    journal.close()
+    footers = [of_type(lines_of(path), Footer)[-1] for path in find_journals(tmp_path)]
+    assert sum(footer.written for footer in footers) == len(of_type(lines(tmp_path), Task))
 
 
 def _footers_and_tasks(folder: Path) -> list[tuple[int, int]]:
@@ -285,3 +351,39 @@ def test_alarms_that_record_beside_threads_that_roll_lose_and_stop_nothing(
     counts = [of_type(lines_of(path), Footer)[-1] for path in find_journals(tmp_path)]
     assert sum(footer.written for footer in counts) == steps + 2  # the workflow opened and ended
     assert not any(footer.dropped for footer in counts)
+
+
+def test_a_journal_whose_idle_close_was_interrupted_goes_on_in_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(tmp_path, "write")
+    journal.append(LINE)
+
+    def rotate() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal, "_rotate", rotate)
+    with pytest.raises(KeyboardInterrupt):
+        journal.close_if_idle()
+    journal.append(NESTED)
+    journal.close()
+    assert _footers_and_tasks(tmp_path) == [(1, 1), (1, 1)]
+
+
+def test_a_close_that_was_interrupted_before_its_footer_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(tmp_path, "write")
+    journal.append(LINE)
+
+    def create_footer(*_: object) -> Footer:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_succession, "create_footer", create_footer)
+    with pytest.raises(KeyboardInterrupt):
+        journal.close_if_idle()
+    journal.append(NESTED)
+    journal.close()
+    assert _footers_and_tasks(tmp_path) == [(2, 2)]

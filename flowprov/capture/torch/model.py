@@ -216,7 +216,14 @@ class Model:
             )
             parent_id = self._parent_workflow_id or parent.workflow_id
             shared_name = f"{parent_id} {self.name}"
-            scope = write_opening(
+
+            def keep(scope: Scope) -> None:
+                nonlocal workflow
+                workflow = ModelWorkflow(scope.workflow_id, journal, self._parent_task_field)
+                self._workflows[program_workflow_id] = workflow
+                self._end_with(self._holder_of(parent), scope, program_workflow_id)
+
+            write_opening(
                 journal,
                 _shared_id(journal.identity.campaign_id, shared_name, module) or new_id(),
                 name=self.name,
@@ -224,10 +231,8 @@ class Model:
                 subtype=SUBTYPE,
                 custom_metadata=self._describe(module) or None,
                 has_version=False,
+                keep=keep,
             )
-            workflow = ModelWorkflow(scope.workflow_id, journal, self._parent_task_field)
-            self._workflows[program_workflow_id] = workflow
-            self._end_with(self._holder_of(parent), scope, program_workflow_id)
         return workflow
 
     def _holder_of(self, parent: Scope) -> Scope | None:
