@@ -88,3 +88,15 @@ def interrupted(action: Callable[[], Any], position: int) -> bool:
         sys.settrace(None)
     assert interruption.left > 0, "the exception of the handler was kept"
     return False
+
+
+def count_points(action: Callable[[], Any]) -> int:
+    """Run an action; return at how many points of it an exception can arrive."""
+    far = 1 << 40
+    interruption = Interruption(far, on_alarm)
+    sys.settrace(interruption)
+    try:
+        action()
+    finally:
+        sys.settrace(None)
+    return far - interruption.left

@@ -18,13 +18,13 @@ from flowprov.ids import new_journal_id
 from flowprov.journal import files
 from flowprov.journal.end import End, create_footer
 from flowprov.journal.event_counts import Counts, EventCounts, may_be_uncounted
-from flowprov.journal.files import Fate, JournalFile, fate_of
+from flowprov.journal.files import Fate, fate_of
 from flowprov.journal.header import Identity
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.left_file import LeftFile, holding_others
 from flowprov.journal.line_appender import LineAppender
 from flowprov.journal.mmap_writer import MmapWriter
-from flowprov.journal.opening import OpenFile, create_writer, open_file
+from flowprov.journal.opening import OpenFile, create_writer, discard_unused, open_file
 from flowprov.journal.protocols import Maintenance, ScopeHolder
 from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.refusals import raise_not_open
@@ -150,7 +150,7 @@ class FileSuccession(LineAppender):
             writer.limits = writer.limits._replace(roll_bytes=None)
             if (unused := self._next) is not None:
                 self._next = None
-                files.discard(JournalFile(unused.path, unused.file))
+                discard_unused(unused)
             raise
         # No call until the end: an exception from outside finds all of this done or nothing.
         self._previous = self.journal_id
@@ -184,7 +184,7 @@ class FileSuccession(LineAppender):
                 beside=opened.path,
             )
             if is_late:
-                files.discard(JournalFile(following.path, following.file))
+                discard_unused(following)
             return following
 
         if not isinstance(writer, QueuedWriter):

@@ -216,6 +216,7 @@ class Journal(FileRecovery):
     def _finish_idle_close(self) -> bool:
         """Go on behind an idle file whose close was interrupted; return whether there was one."""
         if self.closed and self._goes_on:
+            self.close(goes_on=True)
             self._rotate()
             return True
         return False

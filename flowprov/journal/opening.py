@@ -66,7 +66,7 @@ def open_file(
     JournalFull, OSError
         If the file cannot be created or written. It does not exist then, and another call may try again.
     """
-    created = _create(settings, identity, journal_id, beside)
+    created, new_writer = _create(settings, identity, journal_id, beside), None
     try:
         new_writer = create_writer(settings, created, limits._replace(roll_bytes=None))
         header = records.encode(
@@ -88,12 +88,23 @@ def open_file(
         created.file.keep()
         files.remove_trace(created.path)
         return OpenFile(created.path, created.file, new_writer, slot, new_writer.end())
-    except (OSError, JournalFull):  # the disk is full from the start, or a limit is reached
-        (files.leave_trace if beside is None else files.discard)(created)
+    except BaseException as error:
+        _end_thread(new_writer)
+        # The disk is full from the start, or a limit is reached; or a signal handler raised.
+        is_refused = isinstance(error, (OSError, JournalFull))
+        (files.leave_trace if is_refused and beside is None else files.discard)(created)
         raise
-    except BaseException:  # a signal handler raised: it passes on
-        files.discard(created)
-        raise
+
+
+def discard_unused(opened: OpenFile) -> None:
+    """Remove a file that was opened and is not used; the next try creates it again."""
+    _end_thread(opened.writer)
+    files.discard(JournalFile(opened.path, opened.file))
+
+
+def _end_thread(unused: writer.Writer | None) -> None:
+    if isinstance(unused, QueuedWriter):
+        unused.end_thread()
 
 
 def _create(

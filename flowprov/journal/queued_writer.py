@@ -173,6 +173,7 @@ class QueuedWriter:
             self._wakes.get()
             self._perform_all()
             self._behind = False
+        self._wakes.put(None)  # an interrupted start may have left another thread, which ends, too
 
     def _perform_all(self) -> None:
         # An exception from outside while the thread starts may have left two of them. Both would do the same.
@@ -262,6 +263,11 @@ class QueuedWriter:
                 CLOSE_WAIT_S,
                 left,
             )
+
+    def end_thread(self) -> None:
+        """End the thread of a file that is not used."""
+        self._closed = True
+        self._wakes.put(None)
 
     def abandon(self) -> None:
         """Leave the file to the parent, in a forked child; closing it could hang."""

@@ -19,7 +19,7 @@ from flowprov.journal.event_counts import is_event
 from flowprov.journal.format import find_journals
 from flowprov.records import Footer, Workflow
 from flowprov.runtime import context, runtime
-from tests.interrupting import interrupted
+from tests.interrupting import count_points, interrupted
 from tests.support import PATIENCE_S, lines_of, of_type
 
 _STEP = 17  # of the points in a usual run of the tests, one of so many
@@ -69,16 +69,15 @@ def _play(action: Callable[[str], None], step: int) -> int:
     names = (f"c{number}" for number in itertools.count())
     for _ in range(_OTHERS):
         action(next(names))
-    position, arrivals = 1, 0
-    while interrupted(lambda: action(next(names)), position):
-        arrivals += 1
+    arrivals = 0
+    for position in range(1, count_points(lambda: action(next(names))), step):
+        arrivals += interrupted(lambda: action(next(names)), position)
         assert context.current.get() is None
         assert [key for journal in runtime.get().journals() for key in journal.open_scopes] == []
         thread = threading.Thread(target=action, args=(next(names),), daemon=True)
         thread.start()
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), f"what was interrupted at point {position} left a lock taken"
-        position += step
     runtime.shutdown()
     return arrivals
 
