@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flowprov.records import Task
 from flowprov.values import Summarizer
 from flowprov.values.redaction import DEFAULT, Redactor
-from flowprov.values.secret_forms import FORMS
+from flowprov.values.secret_forms import FORMS, is_secret_of_aws
 from tests.support import REPOSITORY, lines, of_type, run
 from tests.values.secret_samples import FURTHER, HOSTILE, INNOCENT, SAMPLES, SHA1
 from tests.values.support import SUMMARIZER, recorded
@@ -156,7 +156,8 @@ _PIECES = st.sampled_from(
 def test_redaction_is_done_after_one_pass_and_tells_what_is_plain(text: str) -> None:
     redactor = Redactor()
     once = redactor.text(text)
-    assert redactor.is_plain(text) == (once == text)
+    if not is_secret_of_aws(text):  # alone it might be anything: what stands beside it decides
+        assert redactor.is_plain(text) == (once == text)
     assert len(once.replace("***", "")) <= len(text)
     for limit in (0, 5, 20):
         assert len(redactor.start(text, limit)) <= limit
