@@ -42,9 +42,7 @@ class Interruption:
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> Any:
         """Trace flowprov's frames, instruction by instruction."""
         file = frame.f_code.co_filename
-        if not file.startswith(
-            (*PACKAGE, "<flowprov") if isinstance(PACKAGE, tuple) else (PACKAGE, "<flowprov")
-        ):
+        if not file.startswith((PACKAGE, "<flowprov")):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "exception":  # a call that raised: the interpreter does not look for signals there

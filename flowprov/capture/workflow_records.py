@@ -99,8 +99,8 @@ def write_opening(
             runtime.get().at_exit.append(_close_after_failed_cell)
         if keep is not None:
             keep(scope)
-    except BaseException as error:
-        if came_from_outside(error):  # and raised on: nobody else knows of the workflow yet
+    except BaseException as error:  # raised on: nobody else knows of the workflow yet
+        if came_from_outside(error):
             if not is_listed:
                 journal.settle(line)
                 journal.open_scopes[workflow_id] = scope
@@ -167,8 +167,8 @@ def write_ending(
         if scope.journal.open_scopes.pop(scope.workflow_id, None) is None:
             return
         scope.journal.append(line)
-    except BaseException:
-        if scope.workflow_id not in scope.journal.open_scopes:  # it arrived before anything was appended
+    except BaseException:  # raised on; it may have arrived before anything was appended
+        if scope.workflow_id not in scope.journal.open_scopes:
             scope.journal.settle(line)
         raise
     else:

@@ -88,9 +88,8 @@ def open_file(
         created.file.keep()
         files.remove_trace(created.path)
         return OpenFile(created.path, created.file, new_writer, slot, new_writer.end())
-    except BaseException as error:
+    except BaseException as error:  # raised on: the disk is full from the start, or a signal handler raised
         _end_thread(new_writer)
-        # The disk is full from the start, or a limit is reached; or a signal handler raised.
         is_refused = isinstance(error, (OSError, JournalFull))
         (files.leave_trace if is_refused and beside is None else files.discard)(created)
         raise

@@ -34,6 +34,19 @@ def open_journal(folder: Path, writer: str = "mapped", campaign_id: str = "c1", 
     return Journal(settings, Identity(campaign_id=campaign_id, hostname="node-1"))
 
 
+class NoMaintenance:
+    """Has no time yet to end the files that were left."""
+
+    def watch(self, journal: Journal) -> None:
+        """Do nothing: no file is looked after."""
+
+    def forget(self, journal: Journal) -> None:
+        """Do nothing: no file was looked after."""
+
+    def wake(self) -> None:
+        """Do nothing: there is no thread."""
+
+
 def header(journal_id: str = "j1", campaign_id: str = "c1", **fields: object) -> Header:
     """Return the header of a process that is gone."""
     values = {"schema": 1, "hostname": "node-1", "pid": 99, "started_at": NS, "monotonic_ns": 0, **fields}

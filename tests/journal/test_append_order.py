@@ -20,7 +20,7 @@ from flowprov.journal.format import find_journals
 from flowprov.records import Campaign, Footer, Task
 from flowprov.runtime import runtime
 from flowprov.settings import JournalSettings
-from tests.journal.support import open_journal
+from tests.journal.support import NoMaintenance, open_journal
 from tests.support import PATIENCE_S, lines, lines_of, of_type, run, wait_until
 
 LINE = b'{"type":"task","task_id":0}\n'
@@ -99,16 +99,6 @@ def test_what_is_recorded_in_the_middle_of_an_append_waits_for_nobody(
     assert dropped == ([{"interrupted": 1}] if nested == "a drop" else [])
 
 
-class _NoMaintenance:
-    """Has no time yet to end the files that were left."""
-
-    def watch(self, journal: Any) -> None: ...
-
-    def forget(self, journal: Any) -> None: ...
-
-    def wake(self) -> None: ...
-
-
 def _move(journal: Journal) -> None:
     path = Path(str(journal.path))
     path.rename(path.with_name(f"moved-{path.name}"))
@@ -122,7 +112,7 @@ def test_who_keeps_others_from_the_present_file_waits_for_no_append_to_one_that_
 ) -> None:
     """What interrupted that append records in the present file."""
     settings = JournalSettings(path=str(tmp_path), writer=writer)  # type: ignore[arg-type]
-    journal = Journal(settings, Identity(campaign_id="c1", hostname="node-1"), _NoMaintenance())
+    journal = Journal(settings, Identity(campaign_id="c1", hostname="node-1"), NoMaintenance())
     for _ in range(2):  # one more is too many
         journal.append(LINE)
         _roll(journal)
@@ -353,17 +343,22 @@ def test_alarms_that_record_beside_threads_that_roll_lose_and_stop_nothing(
     assert not any(footer.dropped for footer in counts)
 
 
+def _interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """Have the next call of a function interrupted before it does anything."""
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
 def test_a_journal_whose_idle_close_was_interrupted_goes_on_in_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = open_journal(tmp_path, "write")
     journal.append(LINE)
-
-    def rotate() -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(journal, "_rotate", rotate)
+    _interrupt(monkeypatch, journal, "_rotate")
     with pytest.raises(KeyboardInterrupt):
         journal.close_if_idle()
     journal.append(NESTED)
@@ -376,12 +371,7 @@ def test_a_close_that_was_interrupted_before_its_footer_is_repeated(
 ) -> None:
     journal = open_journal(tmp_path, "write")
     journal.append(LINE)
-
-    def create_footer(*_: object) -> Footer:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(file_succession, "create_footer", create_footer)
+    _interrupt(monkeypatch, file_succession, "create_footer")
     with pytest.raises(KeyboardInterrupt):
         journal.close_if_idle()
     journal.append(NESTED)

@@ -16,21 +16,12 @@ from flowprov.journal import Identity, Journal, append_writer, file_succession, 
 from flowprov.journal.format import find_journals
 from flowprov.records import Footer, Task
 from flowprov.settings import JournalSettings
+from tests.journal.support import NoMaintenance
 from tests.support import lines_of, of_type, only
 
 _FILES = {module.__file__ for module in (line_appender, file_succession, mmap_writer, append_writer)}
 _FIRST = 15  # the append with which a file of 16 kB is left
 _TEXT = "x" * 920
-
-
-class _NoMaintenance:
-    """Has no time yet to end the files that were left."""
-
-    def watch(self, journal: Any) -> None: ...
-
-    def forget(self, journal: Any) -> None: ...
-
-    def wake(self) -> None: ...
 
 
 class _Handler:
@@ -70,7 +61,7 @@ def test_no_record_comes_to_a_file_that_was_left(tmp_path: Path, recorded: int) 
 def _play(folder: Path, number: int, recorded: int) -> _Handler:
     """Append so many events that the file is left, interrupted at one instruction, and some more."""
     settings = JournalSettings(path=str(folder), writer="mapped", roll_bytes=16_384)
-    journal = Journal(settings, Identity(campaign_id="c1", hostname="node-1"), _NoMaintenance())
+    journal = Journal(settings, Identity(campaign_id="c1", hostname="node-1"), NoMaintenance())
 
     def append() -> None:
         journal.append(b'{"type":"task","task_id":%d,"activity_id":"%b"}\n' % (next_number(), _TEXT.encode()))
