@@ -6,6 +6,7 @@ Flows in: a shipment. Flows out: the same shipment, delivered or given up.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 
 from flowprov.errors import SinkError
@@ -15,10 +16,8 @@ _MAX_PAUSE_S = 30.0  # between two attempts
 _PAUSE_PER_SCAN = 5  # seconds of pause for each second of scanning journals
 
 
-def follow(
-    shipment: BufferShipment, *, give_up_after: float, stop: threading.Event | None = None, poll: float = 0.2
-) -> None:
-    """Deliver a shipment, through failures of the server.
+def deliver(shipment: BufferShipment, *, give_up_after: float) -> None:
+    """Deliver a shipment until nothing waits, it is given up, or a server keeps no more than it had.
 
     Parameters
     ----------
@@ -26,14 +25,36 @@ def follow(
         The shipment; its attributes tell how far the delivery is.
     give_up_after
         Seconds of failing attempts after which the shipment counts as given up.
+    """
+    waiting = sys.maxsize
+    while True:
+        _attempt(shipment, give_up_after)
+        if shipment.last_error is None or shipment.given_up:
+            return
+        # A part was delivered before the failure. The number that waits bounds the attempts: a server that
+        # loses what it took would be delivered to for ever.
+        before, waiting = waiting, shipment.waiting()
+        if waiting >= before:
+            return
+
+
+def follow(
+    shipment: BufferShipment, *, give_up_after: float, stop: threading.Event, poll: float = 0.2
+) -> None:
+    """Deliver a shipment again and again, through failures of the server.
+
+    Parameters
+    ----------
+    shipment, give_up_after
+        As for :func:`deliver`.
     stop
-        Event that ends the delivery. None: deliver once, until nothing waits or the shipment is given up.
+        Event that ends the delivery.
     poll
         Seconds between two scans of journals that are still written.
     """
     while True:
         _attempt(shipment, give_up_after)
-        if stop is None or stop.is_set():
+        if stop.is_set():
             return
         if shipment.given_up:
             stop.wait(_MAX_PAUSE_S)

@@ -16,7 +16,7 @@ from pkgutil import resolve_name
 from flowprov.errors import FlowprovError
 from flowprov.journal.liveness import host_name
 from flowprov.settings import Settings, redact_uri
-from flowprov.shipping.retries import follow
+from flowprov.shipping.retries import deliver, follow
 from flowprov.shipping.shipment import BufferShipment, Shipment
 from flowprov.shipping.status import Progress, Report, ShipperFiles, shorten
 from flowprov.sinks.registry import open_sink
@@ -54,7 +54,10 @@ class ShipmentThread(threading.Thread):
     def run(self) -> None:
         """Deliver until nothing waits, the shipment is given up, or ``stop`` is set."""
         try:
-            follow(self.shipment, give_up_after=self._give_up_after, stop=self._stop_event)
+            if self._stop_event is None:
+                deliver(self.shipment, give_up_after=self._give_up_after)
+            else:
+                follow(self.shipment, give_up_after=self._give_up_after, stop=self._stop_event)
             self.shipment.close()
         except BaseException as error:  # raised again: the report must say why this thread ended
             self.shipment.last_error = f"a fault of flowprov's own: {type(error).__name__}"

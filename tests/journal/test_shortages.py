@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.read.verify import verify
 from flowprov.records import Footer, Task
 from tests.journal.support import open_journal, step
-from tests.support import WITHOUT_VERSIONS, lines, lines_of, of_type, only, run, tasks
+from tests.support import WITHOUT_VERSIONS, lines, lines_of, of_type, only, run, tasks, wait_until
 
 _PROGRAM = """
     import json, os, pathlib, resource, sys, time
@@ -207,6 +209,33 @@ def test_a_disk_that_is_freed_again_is_written_again(
     assert footer.dropped == {"disk_full": dropped}
     events = len(found) + len(of_type(recorded, records.Workflow))
     assert footer.written == events == footer.captured - dropped
+
+
+@pytest.mark.parametrize("writer", ["mapped", "write", "queued"])
+def test_tries_to_open_a_file_on_a_full_disk_leave_no_thread_and_no_descriptor(
+    small_disk: Path, writer: str
+) -> None:
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(b"x" * 2_000_000)
+    before = _held()
+    journal = open_journal(small_disk, writer)
+    for number in range(20):
+        journal.append(records.encode(step(number)))
+        journal.try_again()
+    assert journal.counts() == (20, 0, {"disk_full": 20})
+    wait_until(lambda: _held() == before)
+    ballast.unlink()
+    journal.try_again()
+    journal.append(records.encode(step(20)))
+    journal.close()
+    assert journal.counts() == (21, 1, {"disk_full": 20})
+    wait_until(lambda: _held() == before)
+
+
+def _held() -> tuple[int, int]:
+    """Return the numbers of threads and of open descriptors."""
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_events_themselves_try_again_where_no_maintenance_runs(

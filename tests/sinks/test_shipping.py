@@ -77,7 +77,8 @@ def test_a_finished_run_is_delivered_once_and_reads_the_same_from_the_server(
 
 def test_a_killed_run_is_delivered_and_reads_interrupted(server: ServerProcess, tmp_path: Path) -> None:
     run(_PROGRAM, tmp_path, "100", "die", status=None)
-    assert shipped(tmp_path, "--to", server.uri())[0] == 0
+    status, text = shipped(tmp_path, "--to", server.uri())
+    assert status == 0, text
     rows = flowprov.Buffer(server.uri()).frame()
     assert len(rows) == 43  # the iteration that was open, too: something was given to it
     assert rows.loc[0, "name"] == "W"
@@ -116,7 +117,8 @@ def test_with_a_server_that_is_away_all_records_wait_and_the_command_says_so(
     assert "wait" in text
     assert "the same command delivers them later" in text
     server.start()
-    assert shipped(tmp_path, "--to", server.uri())[0] == 0
+    status, text = shipped(tmp_path, "--to", server.uri())
+    assert status == 0, text
     assert len(assert_equal_frames(server.uri(), tmp_path)) == 21
 
 
