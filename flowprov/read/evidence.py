@@ -22,7 +22,7 @@ from flowprov.read.dask_workers import DaskWorkers
 from flowprov.read.digest import Digest
 from flowprov.read.journal_check import JournalCheck, check_journal
 from flowprov.read.journal_report import JournalReport, report_on
-from flowprov.read.participants import KnownParticipants, in_last_resort, unwritten
+from flowprov.read.participants import KnownParticipants, in_last_resort, overwritten, unwritten
 from flowprov.read.references import (
     JournalReferences,
     TaskReferences,
@@ -171,11 +171,10 @@ class Evidence:
         if on_server:
             return
         journals = [journal for journal, _, _ in self._journals]
-        hosts = {journal.path.parent for journal in journals}
-        yield from unwritten(
-            {host for folder in {host.parent for host in hosts} for host in _folders_in(folder)},
-            self._participants,
-        )
+        campaigns = {journal.path.parent.parent for journal in journals}
+        hosts = {host for folder in campaigns for host in _folders_in(folder)}
+        yield from unwritten(hosts, self._participants)
+        yield from overwritten(hosts, present, self._participants)
         path = journals[0].path
         if len(path.parents) > 2:  # a journal lies in buffer/campaign/host
             yield from in_last_resort(journals[0].header.campaign_id, path.parents[2], present)

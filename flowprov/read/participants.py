@@ -6,14 +6,20 @@ sentences on processes of which something is missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flowprov.journal.files import UNWRITTEN
 from flowprov.journal.folders import fallback_folder, is_own
-from flowprov.journal.format import find_journals, folder_names
-from flowprov.journal.reader import read_head
+from flowprov.journal.format import SUFFIX, find_journals, folder_names
+from flowprov.journal.liveness import host_name, is_gone_for_sure, is_recent, process_start
+from flowprov.journal.reader import header_from_path, read_head
+from flowprov.journal.summary import summarize
 from flowprov.records import Participant, Record
+
+_JOURNAL_NAME = re.compile(rf"[0-9]+-[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+_BEGINNING_S = 10.0  # more than a process takes from creating a file to its header
 
 
 class KnownParticipants:
@@ -57,6 +63,47 @@ def unwritten(folders: Collection[Path], known: KnownParticipants) -> Iterator[s
             pid, _, journal_id = path.stem.partition("-")
             if not known.names(journal_id):
                 yield f"process {pid} on {folder.name} could not write its journal: {path} is empty"
+
+
+def overwritten(
+    folders: Collection[Path], present: Collection[str], known: KnownParticipants
+) -> Iterator[str]:
+    """Yield a sentence for each file in folders of hosts that is named after a journal and does not hold it.
+
+    Parameters
+    ----------
+    folders
+        The folders.
+    present
+        The journals that were read.
+    known
+        The processes that journals name already.
+    """
+    for folder in sorted(folders):
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            pid, _, journal_id = path.stem.partition("-")
+            if journal_id in present or known.names(journal_id) or not _JOURNAL_NAME.fullmatch(path.name):
+                continue
+            if what := _content_instead(path):
+                yield f"the journal of process {pid} on {folder.name} is not there: {path} {what}"
+
+
+def _content_instead(path: Path) -> str | None:
+    """Return what a file holds in place of its journal; None if it holds that, or may be about to."""
+    header = header_from_path(path)
+    try:
+        summary = summarize(path)
+        changed_at = path.stat().st_ctime_ns
+    except OSError:  # it cannot be read, which is said elsewhere, or it went away
+        return None
+    if summary is not None:
+        is_another = summary.header.journal_id != header.journal_id
+        return "is a copy of another one" if is_another else None
+    is_here = header.hostname == host_name()
+    is_gone = is_here and process_start(header.pid) is None and is_gone_for_sure(path, header)
+    if not is_gone and is_recent(changed_at, _BEGINNING_S):
+        return None
+    return "holds no record, as it was emptied or overwritten, or its process was killed as it began"
 
 
 def in_last_resort(campaign_id: str, buffer: Path, present: Collection[str]) -> Iterator[str]:

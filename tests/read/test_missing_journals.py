@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowprov.journal.format import find_journals
+from flowprov.read import participants
 from flowprov.read.task_ids import TaskIds
 from flowprov.read.verify import Verification, verify
 from flowprov.records import Footer, Launch, Workflow
@@ -168,6 +172,74 @@ def test_a_journal_that_was_followed_by_another_one_is_named(tmp_path: Path) -> 
     assert verify(tmp_path).verdict == "COMPLETE"
     path.unlink()
     assert verify(tmp_path).missing == [f"journal {first} is not there: journal {second} speaks of it"]
+
+
+_ALONE = """
+    import flowprov
+    with flowprov.workflow("W"):
+        flowprov.task(lambda number: number)(1)
+"""
+
+
+@pytest.fixture
+def two_programs(tmp_path: Path) -> Path:
+    """A buffer with the journals of two programs that know nothing of each other, in one campaign."""
+    for _ in range(2):
+        run(_ALONE, tmp_path, env={"FLOWPROV_CAMPAIGN_ID": "c1"})
+    buffer = tmp_path / "flowprov_buffer"
+    assert verify(buffer).verdict == "COMPLETE"
+    return buffer
+
+
+def _empty(path: Path, size: int = 0) -> None:
+    os.truncate(path, 0)
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        _empty,
+        lambda path: _empty(path, 64 * 1024),
+        lambda path: _empty(path, 20 << 30),
+        lambda path: path.write_text("somebody else's\n"),
+        lambda path: path.write_bytes(bytes(range(256)) * 300),
+        lambda path: shutil.copy(next(other for other in path.parent.iterdir() if other != path), path),
+    ],
+    ids=["emptied", "zeros", "20 GB of holes", "a text", "bytes", "another journal"],
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_does_not_hold_its_journal_any_more_is_named(
+    two_programs: Path, harm: Callable[[Path], object], which: int
+) -> None:
+    path = find_journals(two_programs)[which]
+    harm(path)
+    verification = verify(two_programs)
+    assert verification.verdict == "INCOMPLETE"
+    assert f"is not there: {path} " in only(verification.missing)
+
+
+def test_copies_of_journals_miss_nothing(two_programs: Path) -> None:
+    path = find_journals(two_programs)[0]
+    shutil.copy(path, path.with_name("copy.jsonl"))
+    shutil.copytree(path.parent, path.parent.with_name("another-host"))
+    verification = verify(two_programs)
+    assert (verification.verdict, verification.missing, len(verification.copies)) == ("COMPLETE", [], 4)
+
+
+def test_a_journal_without_a_record_is_not_missed_while_its_process_may_be_about_to_begin_it(
+    two_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = find_journals(two_programs)[0].with_name(f"{os.getpid()}-{'0' * 32}.jsonl")
+    path.touch()
+    assert verify(two_programs).verdict == "COMPLETE"
+    monkeypatch.setattr(participants, "_BEGINNING_S", 0)  # as if some seconds were over
+    assert verify(two_programs).verdict == "INCOMPLETE"
+
+
+def test_files_of_others_in_a_buffer_are_no_journals_that_are_missing(two_programs: Path) -> None:
+    find_journals(two_programs)[0].with_name("notes.jsonl").write_text('{"mine": 1}\n')
+    assert verify(two_programs).missing == []
 
 
 def test_a_parent_task_without_a_record_is_a_fault_of_a_closed_journal(tmp_path: Path) -> None:
