@@ -22,6 +22,7 @@ RESERVED_SLOT = 2048
 _BRACE = ord("{")
 _PADDING = bytes(1 << 20)
 _SAFE = re.compile(r"[A-Za-z0-9_-]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+_JOURNAL_NAME = re.compile(rf"[0-9]+-[0-9a-f]{{32}}{re.escape(SUFFIX)}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME = 120  # characters
 _DIGEST_MARK = "+"  # no text that is its own name holds it
@@ -54,6 +55,11 @@ def _old_folder_name(text: str) -> str:
 def journal_path(buffer: Path, campaign_id: str, hostname: str, pid: int, journal_id: str) -> Path:
     """Return the path of a journal in a buffer: ``campaign/host/pid-journal.jsonl``."""
     return buffer / folder_name(campaign_id) / folder_name(hostname) / f"{pid}-{journal_id}{SUFFIX}"
+
+
+def is_journal_name(name: str) -> bool:
+    """Whether a file has a name that :func:`journal_path` gives; other files may lie beside journals."""
+    return _JOURNAL_NAME.fullmatch(name) is not None
 
 
 def find_journals(folder: Path) -> list[Path]:

@@ -6,19 +6,17 @@ sentences on processes of which something is missing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flowprov.journal.files import UNWRITTEN
 from flowprov.journal.folders import fallback_folder, is_own
-from flowprov.journal.format import SUFFIX, find_journals, folder_names
+from flowprov.journal.format import SUFFIX, find_journals, folder_names, is_journal_name
 from flowprov.journal.liveness import host_name, is_gone_for_sure, is_recent, process_start
 from flowprov.journal.reader import header_from_path, read_head
 from flowprov.journal.summary import summarize
 from flowprov.records import Participant, Record
 
-_JOURNAL_NAME = re.compile(rf"[0-9]+-[0-9a-f]{{32}}{re.escape(SUFFIX)}")
 _BEGINNING_S = 10.0  # more than a process takes from creating a file to its header
 
 
@@ -82,7 +80,7 @@ def overwritten(
     for folder in sorted(folders):
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             pid, _, journal_id = path.stem.partition("-")
-            if journal_id in present or known.names(journal_id) or not _JOURNAL_NAME.fullmatch(path.name):
+            if journal_id in present or known.names(journal_id) or not is_journal_name(path.name):
                 continue
             if what := _content_instead(path):
                 yield f"the journal of process {pid} on {folder.name} is not there: {path} {what}"
