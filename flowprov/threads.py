@@ -1,6 +1,6 @@
-"""Starting threads where an exception from outside may arrive at any instruction.
+"""Starting and waking threads where a signal, or an exception from outside, may arrive at any instruction.
 
-Flows in: a thread. Flows out: the same, running.
+Flows in: a thread, or what it waits for. Flows out: the same thread, running.
 """
 
 from __future__ import annotations
@@ -42,3 +42,28 @@ def start_thread(thread: threading.Thread) -> None:
     started.acquire()
     if failures:
         raise failures[0]
+
+
+class AutoResetEvent:
+    """An event for which one thread waits, and that is unset again when it was waited for.
+
+    What the standard library has for this fails where signals arrive. An exception from outside that
+    interrupts ``threading.Condition``, and with it ``threading.Event``, leaves a lock taken. Up to Python
+    3.12, ``queue.SimpleQueue.get`` waits for ever if a signal interrupts it shortly before its time is over.
+    A lock has neither fault: to take it is one instruction, and so is to release it.
+    """
+
+    def __init__(self) -> None:
+        self._unset = _thread.allocate_lock()
+        self._unset.acquire()
+
+    def set(self) -> None:
+        """Let the thread that waits go on, or the next one that would wait."""
+        try:
+            self._unset.release()
+        except RuntimeError:  # it is set
+            return
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is set, for so many seconds at most, and unset it."""
+        self._unset.acquire(timeout=max(timeout, 0))

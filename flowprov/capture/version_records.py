@@ -6,9 +6,6 @@ something moved until it ended.
 Git takes longer than a program may wait, so a thread asks it. It works off all that has come meanwhile in one
 go, and rests between two goes for longer than one took: a program with thousands of workflows is not slowed
 down by it. At its end the process waits ``versions.timeout`` at most.
-
-The thread is woken through a queue that is written in C, and no condition is waited for: an exception from
-outside that interrupted ``threading.Condition`` would leave its lock taken for ever.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import queue
 import sys
 import threading
 import time
@@ -35,7 +31,7 @@ from flowprov.journal.object_store import keep_object
 from flowprov.locks import create_lock
 from flowprov.runtime import runtime
 from flowprov.settings import VersionSettings
-from flowprov.threads import start_thread
+from flowprov.threads import AutoResetEvent, start_thread
 from flowprov.versioning.examination import Examination, Surroundings, examine, surroundings
 from flowprov.versioning.pending import set_finish
 
@@ -73,7 +69,7 @@ class VersionRecorder:
         self._answering = create_lock()  # held while a record is written, never while one is found out
         self._unanswered: dict[_Asked, None] = {}
         self._thread: threading.Thread | None = None
-        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._woken = AutoResetEvent()
         self._hurry = False
         self._finish_by = float("inf")
         self._found: dict[tuple[Journal, str], bytes] = {}  # of open workflows, what their start was
@@ -99,7 +95,7 @@ class VersionRecorder:
         """Find out what is waited for, for so many seconds at most, and record what remains as unknown."""
         deadline = time.monotonic() + timeout
         self._finish_by, self._hurry = deadline, True
-        self._wakes.put(None)
+        self._woken.set()
         try:
             if (thread := self._thread) is not None:
                 with contextlib.suppress(RuntimeError):  # its start was interrupted, and it does not run
@@ -146,8 +142,11 @@ class VersionRecorder:
                 self._work_off(asked, self._finish_by)
             took = time.monotonic() - begun
             if not self._hurry:
-                with contextlib.suppress(queue.Empty):
-                    self._wakes.get(timeout=min(_REST * took, _MAX_REST_S))
+                self._woken.wait(min(_REST * took, _MAX_REST_S))
+        if (
+            self._hurry
+        ):  # a signal handler that asked while the thread was started may have started another one
+            self._woken.set()
 
     def _next(self) -> list[_Asked]:
         with self._lock:

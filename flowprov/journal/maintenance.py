@@ -5,14 +5,12 @@ The thread starts with the first journal and sleeps between heartbeats. It is st
 no child inherits half of a step.
 
 An exception from outside may interrupt the thread of the program at any instruction here. What was not
-started is started at the next call. The thread is woken through a queue that is written in C: an interrupted
-``threading.Event.set`` would keep its lock for ever.
+started is started at the next call.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from collections.abc import Callable
 from flowprov import guard
 from flowprov.journal.interruptions import pass_on
 from flowprov.journal.journal import Journal
-from flowprov.threads import start_thread
+from flowprov.threads import AutoResetEvent, start_thread
 
 
 class JournalMaintenance:
@@ -45,7 +43,7 @@ class JournalMaintenance:
         self._new: list[Journal] = []
         self._due: dict[Journal, float] = {}
         self._lock = threading.RLock()
-        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._woken = AutoResetEvent()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -80,8 +78,8 @@ class JournalMaintenance:
         # The start of an earlier thread may have been interrupted before anybody could see it run.
         while not self._stopping and self._thread is threading.current_thread():
             pause = self._maintain_once()
-            with contextlib.suppress(queue.Empty):
-                self._wakes.get(timeout=pause)
+            self._woken.wait(pause)
+        self.wake()  # an interrupted start may have left another thread, which ends, too
 
     def _maintain_once(self) -> float:
         """Maintain each journal; return the seconds until the next heartbeat is due."""
@@ -118,7 +116,7 @@ class JournalMaintenance:
 
     def wake(self) -> None:
         """Maintain the journals now."""
-        self._wakes.put(None)
+        self._woken.set()
 
     def forget(self, journal: Journal) -> None:
         """Stop maintaining a journal."""

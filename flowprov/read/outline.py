@@ -145,6 +145,8 @@ class Outline:
         if lines.files is not None:
             if not lines.stand_alone() or any(index.last > 1 for index in self._attempts.values()):
                 return False
+            for line in lines.tasks_of_others():
+                self._note_status(line, str(line.task_id))
             self._highlights.add_files(lines.files)
         levels: dict[str | None, int] = {None: -1}
         parents: list[str | None] = [None]
@@ -210,7 +212,10 @@ class Outline:
             self._parents.add(full(line.parent_task_id))
         if isinstance(line, TaskLine):
             self._highlights.add(task_id, line.subtype, line.status, line.started_at, line.ended_at)
-            (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
+            self._note_status(line, task_id)
+
+    def _note_status(self, line: TaskLine, task_id: str) -> None:
+        (self._started if line.status in OPEN_STATUSES else self._ended).add(task_id)
 
     def _place_workflows(self, folded: FoldedCampaign) -> None:
         self._attempts = folded.attempts
@@ -234,14 +239,14 @@ class Outline:
     def _place_tasks(self, parents: Container[str | None]) -> None:
         """Place each task that is directly inside one of the parents beside its siblings."""
         placed = TaskIds()
+        # Of a task of which several files speak, what the earliest one says counts.
+        self._place_lines(self._lines.tasks_of_others(), self._lines.journals[0], parents, placed)
         for journal in self._lines.journals:
 
             def decode(line: bytes, journal: JournalSummary = journal) -> Line | None:
                 return self._lines.task(journal, line) if line.startswith(TASKS) else None
 
             self._place_lines(self._lines.decoded(journal, decode), journal, parents, placed)
-        others = self._lines.tasks_of_others()
-        self._place_lines(others, self._lines.journals[0], parents, placed)
         if self._lines.files is not None and isinstance(parents, set):
             self._place_groups(self._lines.files, parents)
 

@@ -163,10 +163,24 @@ hostile_values: st.SearchStrategy[bytes] = st.one_of(
 """What may stand in a line as the JSON of an object."""
 
 
-def write_campaign(folder: Path, journals: Journals, campaign_id: str = "c1") -> None:
-    """Write the journals of a campaign."""
+first_numbers: st.SearchStrategy[list[int] | None] = st.none() | st.lists(
+    st.integers(1, 5), min_size=_JOURNALS, max_size=_JOURNALS
+).map(sorted)
+"""None, or the first numbers of journals that are the files of one process, one after the other."""
+
+
+def write_campaign(
+    folder: Path, journals: Journals, campaign_id: str = "c1", firsts: list[int] | None = None
+) -> None:
+    """Write the journals of a campaign: of as many processes, or of one that rolled."""
+    ancestors: list[tuple[str, int]] = []
     for number, (written, closed, rank) in enumerate(journals):
         events = sum(type(record) in (Task, Workflow, LeftOut, Artifact) for record in written)
         end = [Footer(at=20 * NS, captured=events, written=events)] if closed else []
-        first = header(f"{number:032x}", campaign_id, pid=100 + number, rank=rank, started_at=NS)
+        journal_id = f"{number:032x}"
+        first = header(journal_id, campaign_id, pid=100 + number, rank=rank, started_at=NS)
+        if firsts is not None and ancestors:
+            names = {"ancestors": ancestors[:], "first_number": firsts[number], "previous": ancestors[0][0]}
+            first = msgspec.structs.replace(first, pid=100, rank=journals[0][2], **names)
+        ancestors.insert(0, (journal_id, first.first_number))
         write(folder, first, *written, *end)

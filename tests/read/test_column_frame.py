@@ -19,7 +19,7 @@ from flowprov.read.frames import to_frame
 from flowprov.read.task_lines import NotPlainError, TaskLine
 from flowprov.records import Correction, Footer, OpenTask, Record, Sample, Task, Workflow
 from tests.journal.support import NS, header, step, write
-from tests.read.buffers import Journals, campaigns, hostile_values, write_campaign
+from tests.read.buffers import Journals, campaigns, first_numbers, hostile_values, write_campaign
 
 _SETTINGS = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -43,10 +43,10 @@ def check(folder: Path, **chosen: Any) -> None:
         assert str(one) == str(other)
 
 
-def check_campaign(journals: Journals) -> None:
+def check_campaign(journals: Journals, firsts: list[int] | None = None) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        write_campaign(folder, journals)
+        write_campaign(folder, journals, firsts=firsts)
         for merge in (False, True):
             check(folder, merge=merge)
     finally:
@@ -54,16 +54,16 @@ def check_campaign(journals: Journals) -> None:
 
 
 @_SETTINGS
-@given(campaigns)
-def test_frames_are_the_same(journals: Journals) -> None:
-    check_campaign(journals)
+@given(campaigns, first_numbers)
+def test_frames_are_the_same(journals: Journals, firsts: list[int] | None) -> None:
+    check_campaign(journals, firsts)
 
 
 @pytest.mark.soak
 @settings(_SETTINGS, max_examples=1_000)
-@given(campaigns)
-def test_frames_are_the_same_in_many_buffers(journals: Journals) -> None:
-    check_campaign(journals)
+@given(campaigns, first_numbers)
+def test_frames_are_the_same_in_many_buffers(journals: Journals, firsts: list[int] | None) -> None:
+    check_campaign(journals, firsts)
 
 
 @_SETTINGS

@@ -27,7 +27,7 @@ from flowprov.read.source import Source
 from flowprov.read.verify import verify_journals
 from flowprov.records import Task
 from tests.journal.support import step
-from tests.read.buffers import Journals, campaigns, write_campaign
+from tests.read.buffers import Journals, campaigns, first_numbers, write_campaign
 
 pytest.importorskip("duckdb")
 assert_frame_equal = pytest.importorskip("pandas.testing").assert_frame_equal
@@ -79,10 +79,10 @@ def texts(lines: list[dict[str, object]]) -> list[str]:
     return [repr({name: line[name] for name in sorted(line)}) for line in lines]
 
 
-def check(journals: Journals) -> None:
+def check(journals: Journals, firsts: list[int] | None = None) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        write_campaign(folder, journals)
+        write_campaign(folder, journals, firsts=firsts)
         whole = answers_of(folder, whole=True)
         assert answers_of(folder, whole=False) == whole
         compact_all(folder)
@@ -93,16 +93,20 @@ def check(journals: Journals) -> None:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_answers_are_the_same_from_extracts_and_from_digests(journals: Journals) -> None:
-    check(journals)
+@given(campaigns, first_numbers)
+def test_answers_are_the_same_from_extracts_and_from_digests(
+    journals: Journals, firsts: list[int] | None
+) -> None:
+    check(journals, firsts)
 
 
 @pytest.mark.soak
 @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_answers_are_the_same_from_extracts_and_from_digests_in_many_buffers(journals: Journals) -> None:
-    check(journals)
+@given(campaigns, first_numbers)
+def test_answers_are_the_same_from_extracts_and_from_digests_in_many_buffers(
+    journals: Journals, firsts: list[int] | None
+) -> None:
+    check(journals, firsts)
 
 
 def test_a_task_that_is_recorded_as_interrupted_is_open_for_digests_too() -> None:

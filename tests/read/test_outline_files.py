@@ -16,12 +16,14 @@ from flowprov.read.compaction import compact
 from flowprov.read.outline import Outline
 from flowprov.read.parquet_writer import ParquetWriter
 from flowprov.read.source import Source
-from flowprov.records import Footer, Record, Task, Workflow
+from flowprov.records import Footer, OpenTask, Record, Task, Workflow
 from tests.journal.support import NS, header, step, write
-from tests.read.buffers import Journals, campaigns, write_campaign
+from tests.read.buffers import Journals, campaigns, first_numbers, write_campaign
 
 pytest.importorskip("duckdb")
 _writer = ParquetWriter()
+# The heartbeat saw that the task was open; before it wrote so, the task ended and the file rolled.
+_OPEN = OpenTask(task_id=0, status="RUNNING", started_at=NS)
 _ITERATION = Task(task_id=0, activity_id="a_iteration", subtype="iteration", status="FINISHED")
 
 
@@ -38,10 +40,10 @@ def tree(folder: Path, *, compacted: bool, most: int = 6, fold_forwards: bool = 
     return [*lines, f"{outline.failures} failed", *(f"{key}: {outline.label(key)}" for key in named)]
 
 
-def check(journals: Journals, most: int, *, fold: bool) -> None:
+def check(journals: Journals, most: int, firsts: list[int] | None, *, fold: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        write_campaign(folder, journals)
+        write_campaign(folder, journals, firsts=firsts)
         expected = tree(folder, compacted=False, most=most, fold_forwards=fold)
         assert tree(folder, compacted=True, most=most, fold_forwards=fold) == expected
     finally:
@@ -49,25 +51,28 @@ def check(journals: Journals, most: int, *, fold: bool) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@example([([], False, 0), ([_ITERATION], False, None)], 1, False)
-@given(campaigns, st.integers(0, 3), st.booleans())
+@example([([], False, 0), ([_ITERATION], False, None)], 1, False, None)
+@example([([step(0), step(1, 2)], True, None), ([_OPEN], True, None)], 1, False, [1, 2])
+@given(campaigns, st.integers(0, 3), st.booleans(), first_numbers)
 def test_the_tree_is_the_same(
     journals: Journals,
     most: int,
     fold: bool,  # noqa: FBT001 - drawn
+    firsts: list[int] | None,
 ) -> None:
-    check(journals, most, fold=fold)
+    check(journals, most, firsts, fold=fold)
 
 
 @pytest.mark.soak
 @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns, st.integers(0, 3), st.booleans())
+@given(campaigns, st.integers(0, 3), st.booleans(), first_numbers)
 def test_the_tree_is_the_same_in_many_buffers(
     journals: Journals,
     most: int,
     fold: bool,  # noqa: FBT001 - drawn
+    firsts: list[int] | None,
 ) -> None:
-    check(journals, most, fold=fold)
+    check(journals, most, firsts, fold=fold)
 
 
 def test_a_training_is_counted_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from flowprov.read.source import Source
 from flowprov.read.task_lines import TaskLines
 from flowprov.records import Correction, Footer, Header, OpenTask, Record, Sample, encode
 from tests.journal.support import NS, header, step, write
-from tests.read.buffers import Journals, campaigns, hostile_values, write_campaign
+from tests.read.buffers import Journals, campaigns, first_numbers, hostile_values, write_campaign
 
 pytest.importorskip("duckdb")
 _writer = ParquetWriter()
@@ -56,10 +56,10 @@ def compact_all(folder: Path) -> None:
     compact(source.campaign("c1"), source.digests, _writer)
 
 
-def check(journals: Journals) -> None:
+def check(journals: Journals, firsts: list[int] | None = None) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        write_campaign(folder, journals)
+        write_campaign(folder, journals, firsts=firsts)
         expected = rows_of(folder, _EVERYTHING, duckdb=False)
         assert rows_of(folder, _EVERYTHING) == expected
         compact_all(folder)
@@ -69,16 +69,16 @@ def check(journals: Journals) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_tasks_are_the_same(journals: Journals) -> None:
-    check(journals)
+@given(campaigns, first_numbers)
+def test_tasks_are_the_same(journals: Journals, firsts: list[int] | None) -> None:
+    check(journals, firsts)
 
 
 @pytest.mark.soak
 @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(campaigns)
-def test_tasks_are_the_same_in_many_buffers(journals: Journals) -> None:
-    check(journals)
+@given(campaigns, first_numbers)
+def test_tasks_are_the_same_in_many_buffers(journals: Journals, firsts: list[int] | None) -> None:
+    check(journals, firsts)
 
 
 def test_readings_are_joined_where_a_statement_asks_for_them(tmp_path: Path) -> None:
