@@ -44,6 +44,9 @@ def start_thread(thread: threading.Thread) -> None:
         raise failures[0]
 
 
+_IS_SET = ("release unlocked lock",)
+
+
 class AutoResetEvent:
     """An event for which one thread waits, and that is unset again when it was waited for.
 
@@ -61,8 +64,9 @@ class AutoResetEvent:
         """Let the thread that waits go on, or the next one that would wait."""
         try:
             self._unset.release()
-        except RuntimeError:  # it is set
-            return
+        except RuntimeError as error:
+            if error.args != _IS_SET:  # of a signal handler
+                raise
 
     def wait(self, timeout: float) -> None:
         """Wait until it is set, for so many seconds at most, and unset it."""

@@ -15,7 +15,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from flowprov.journal.own_file import FileTaken
 from flowprov.records import COUNTED, prefix_of
@@ -35,6 +35,14 @@ class ReadableFile(Protocol):
 
     def read(self, length: int, offset: int) -> bytes:
         """Return bytes of the file."""
+
+
+@runtime_checkable
+class CountingFile(Protocol):
+    """A file whose writer knows how many events it has appended, as the file may not answer."""
+
+    def events(self) -> int:
+        """Return how many events were appended."""
 
 
 Counts: TypeAlias = tuple[int, int, dict[str, int]]
@@ -88,7 +96,9 @@ class EventCounts:
             # next() would count an event; the representation of the iterator is "count(7)".
             written = int(repr(self._appended)[len("count(") : -1]) - 1
         else:
-            if file is not None:
+            if isinstance(file, CountingFile):
+                self._recounted = (0, file.events())
+            elif file is not None:
                 with contextlib.suppress(FileTaken):  # what was counted before is all that is known
                     self._recounted = _count_events(file, *self._recounted)
             written = self._recounted[1]

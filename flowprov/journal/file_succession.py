@@ -304,7 +304,9 @@ class FileSuccession(LineAppender):
             writer.close()  # else other threads would append by it, beside the one that is created here
         is_open = opened.file.reopen()
         if is_open and not is_mapped:
-            self._writer = create_writer(self.settings, opened, self.limits())
+            self._writer = following = create_writer(self.settings, opened, self.limits())
+            if isinstance(following, QueuedWriter) and isinstance(writer, QueuedWriter):
+                following.go_on_from(writer)
         return is_open
 
     def _rotate(self, *, alone: bool = False) -> None:

@@ -13,6 +13,7 @@ counted as dropped. A signal handler may also record events of its own: the lock
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,9 +81,8 @@ class LineAppender(AppendOrder):
         self._writer = None
         self._writer_append: Callable[[bytes], object] | None = None  # on which fast_append is based
         self.fast_append: Callable[[bytes], object] = raise_not_open  # the writer's own, once the file exists
-        self._watched = False
         self._stoppage: Stoppage | None = None
-        self._stops = 0
+        self._watched, self._stops = False, 0
         self._opened: OpenFile | None = None
 
     def append(self, line: bytes) -> None:
@@ -296,6 +296,11 @@ class LineAppender(AppendOrder):
                 self.roll(writer, in_event=in_event)  # the next file takes the line, or now this one
                 self._append_to_file(line, in_event=in_event)
             return
+        except io.UnsupportedOperation:  # the file is closed
+            if self._writer is writer:
+                raise
+            self._append_to_file(line, in_event=in_event)  # a signal handler has just left it for another one
+            return
         if self._writer_append is not writer.fast_append:
             self._follow(writer)
 
@@ -303,12 +308,10 @@ class LineAppender(AppendOrder):
         """Append a line; return the writer that took it, another one if the file cannot be mapped."""
         try:
             writer.append(line)
-        except FileTaken:
-            raise
         except (OSError, JournalFull) as error:
             pass_on(error)
-            final = error.args == ("max_bytes",) or self.closed or self._busy or self.is_mid_append()
-            if final or not isinstance(writer, MmapWriter):
+            final = isinstance(error, FileTaken) or error.args == ("max_bytes",) or self.closed or self._busy
+            if final or self.is_mid_append() or not isinstance(writer, MmapWriter):
                 raise
             writer = self._write_plainly(writer)
             writer.append(line)

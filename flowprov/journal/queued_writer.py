@@ -39,18 +39,18 @@ class _QueuedAction:
     ----------
     done
         A lock that is free once it is done.
-    waited_for
-        Whether somebody waits and will see the outcome.
+    outcome
+        A lock that is taken, and never freed, by whose the outcome is: the thread's, which does it, or of who
+        waits for it no longer. To take it is one instruction, in the middle of which no signal handler comes.
     """
 
-    __slots__ = ("action", "done", "error", "line", "result", "waited_for")
+    __slots__ = ("action", "done", "error", "line", "outcome", "result")
 
     def __init__(self, action: Callable[[], Any], line: bytes = b"") -> None:
         self.action, self.line = action, line
         self.result: Any = None
         self.error: Exception | None = None
-        self.waited_for = True
-        self.done = threading.Lock()
+        self.outcome, self.done = threading.Lock(), threading.Lock()
         self.done.acquire()
 
 
@@ -87,7 +87,11 @@ class QueuedWriter:
         self._lost: list[tuple[bytes, str]] = []
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._performing = threading.Lock()
-        self._settling = threading.RLock()  # between who waits and the thread: whose the outcome is
+        # Held until a line is in the queue. A signal handler that records meanwhile leaves no file for a next
+        # one, in which this line would come behind the footer: see append_order.
+        self._entering = threading.RLock()
+        # How many events the thread has written, and what it has done last.
+        self._written: tuple[int, _QueuedAction | None] = 0, None
         self._thread: threading.Thread | None = None
         self.lock = threading.RLock()
         self.fast_append: Callable[[bytes], object] = self.append
@@ -104,42 +108,50 @@ class QueuedWriter:
         OSError
             If the write fails for another reason.
         """
-        if self._closed or (self._held and threading.get_ident() != self._holder):
-            raise io.UnsupportedOperation("the file is closed, or another one is being created")
-        roll_bytes = self.limits.roll_bytes
-        if roll_bytes is not None and not self._behind and self.end() + len(line) > roll_bytes:
-            raise FileGrown
-        if self._queued + len(line) > MAX_QUEUED:
-            raise JournalFull("queue_full")
-        self._do(_QueuedAction(lambda: self._writer.append(line), line), self._max_wait)
+        with self._entering:
+            if self._closed or (self._held and threading.get_ident() != self._holder):
+                raise io.UnsupportedOperation("the file is closed, or another one is being created")
+            roll_bytes = self.limits.roll_bytes
+            if roll_bytes is not None and not self._behind and self.end() + len(line) > roll_bytes:
+                raise FileGrown
+            if self._queued + len(line) > MAX_QUEUED:
+                raise JournalFull("queue_full")
+            job = _QueuedAction(lambda: self._writer.append(line), line)
+            waits = self._enter(job)
+        if waits:
+            self._wait_for(job, self._max_wait)
 
     def run(self, action: Callable[[], Any], otherwise: Any = None) -> Any:
         """Return what a function returns that may hang; something else if it does not end in time."""
         job = _QueuedAction(action)
-        return job.result if self._do(job, self._max_wait) else otherwise
+        return job.result if self._enter(job) and self._wait_for(job, self._max_wait) else otherwise
 
     @contextlib.contextmanager
     def holding_others(self) -> Iterator[None]:
         """Return a context in which no other thread appends: it is told to come again."""
-        self._holder, self._held = threading.get_ident(), True
+        with self._entering:  # what others append now is in the queue before
+            self._holder, self._held = threading.get_ident(), True
         try:
             yield
         finally:
             self._held = False
 
-    def _do(self, job: _QueuedAction, seconds: float, *, at_the_end: bool = False) -> bool:
-        """Have the thread do something; return whether it is done in time."""
-        job.waited_for = waits = at_the_end or not self._behind
+    def _enter(self, job: _QueuedAction, *, at_the_end: bool = False) -> bool:
+        """Have the thread do something; return whether to wait for it."""
+        waits = at_the_end or not self._behind
+        if not waits:
+            job.outcome.acquire()
         self._queued += len(job.line)
         self._jobs.append(job)
         self._start()
         self._wakes.put(None)
-        if not waits:
-            return False
+        return waits
+
+    def _wait_for(self, job: _QueuedAction, seconds: float) -> bool:
+        """Wait until something is done, for so many seconds at most; return whether it is."""
         done = job.done.acquire(timeout=seconds)
-        with self._settling:
-            done = done or job.done.acquire(blocking=False)
-            job.waited_for = done
+        if not done and not job.outcome.acquire(blocking=False):
+            done = job.done.acquire()  # the thread has just done it
         if not done:
             self._fall_behind()
         elif job.error is not None:
@@ -157,7 +169,7 @@ class QueuedWriter:
         )
 
     def _start(self) -> None:
-        with self._settling:  # several threads may append the first lines
+        with self._entering:  # several threads may append the first lines
             if self._thread is not None and self._thread.is_alive():
                 return
             self._thread = threading.Thread(target=self._work, name="flowprov-writer", daemon=True)
@@ -190,10 +202,11 @@ class QueuedWriter:
             job.result = job.action()
         except Exception as error:  # whoever waits for it raises it
             job.error = error
-        with self._settling:
-            if not job.waited_for and job.error is not None and job.line:
-                self._lost.append((job.line, drop_reason(job.error, closed=False)))
-            job.done.release()
+        is_written = job.error is None and is_event(job.line)
+        self._written = self._written[0] + is_written, job  # at once: see events
+        if not job.outcome.acquire(blocking=False) and job.error is not None and job.line:
+            self._lost.append((job.line, drop_reason(job.error, closed=False)))
+        job.done.release()
 
     def take_lost(self) -> list[tuple[bytes, str]]:
         """Return, once, the lines that were appended and could not be written, each with the reason."""
@@ -210,20 +223,36 @@ class QueuedWriter:
         in_memory = sum(len(job.line) for job in list(self._jobs))
         return self._writer.size + in_memory
 
+    def events(self) -> int:
+        """Return how many events were appended, with those that are still in memory.
+
+        The file need not answer for that.
+        """
+        while True:
+            written, last = before = self._written
+            jobs = list(self._jobs)
+            if self._written is before:  # nothing was done in between
+                return written + sum(job is not last and is_event(job.line) for job in jobs)
+
+    def go_on_from(self, writer: QueuedWriter) -> None:
+        """Count the events that another writer has written to the file before."""
+        self._written = writer.events(), None
+
     def is_appending(self) -> bool:
         """Whether this thread is in the middle of an append, and holds a lock for it."""
-        return is_held_here(self._settling)
+        return is_held_here(self._entering)
 
     def is_cut(self) -> bool:
         """Whether somebody else has cut the file."""
         return self._writer.is_cut()
 
     def read(self, length: int, offset: int) -> bytes:
-        """Return bytes of the file, or of what stands in memory behind it."""
-        in_file, size, queued = self.run(lambda: self._look(length, offset)) or (
-            b"",
-            self._writer.size,
-            b"".join(job.line for job in list(self._jobs)),
+        """Return bytes of the file, or of what stands in memory behind it.
+
+        If the file system does not answer, zeros stand for what is in the file.
+        """
+        in_file, size, queued = self.run(lambda: self._look(length, offset)) or self._look_in_memory(
+            length, offset
         )
         if offset + length <= size:
             return bytes(in_file)
@@ -234,6 +263,11 @@ class QueuedWriter:
         """Return bytes of the file, its size, and what is queued, between two lines that are written."""
         size = self._writer.size
         in_file = b"" if offset >= size else self._writer.read(length, offset)
+        return in_file, size, b"".join(job.line for job in list(self._jobs))
+
+    def _look_in_memory(self, length: int, offset: int) -> tuple[bytes, int, bytes]:
+        size = self._writer.size
+        in_file = bytes(max(0, min(size - offset, length)))
         return in_file, size, b"".join(job.line for job in list(self._jobs))
 
     def prepare(self) -> None:
@@ -249,7 +283,7 @@ class QueuedWriter:
             return
         job = _QueuedAction(self._writer.close)
         try:
-            closed = self._do(job, CLOSE_WAIT_S, at_the_end=True)
+            closed = self._enter(job, at_the_end=True) and self._wait_for(job, CLOSE_WAIT_S)
         finally:
             self._closed = True
             self._wakes.put(None)
@@ -272,7 +306,7 @@ class QueuedWriter:
     def abandon(self) -> None:
         """Leave the file to the parent, in a forked child; closing it could hang."""
         self._closed, self._jobs = True, deque()
-        self.lock, self._settling = threading.RLock(), threading.RLock()
+        self.lock, self._entering = threading.RLock(), threading.RLock()
         self._performing = threading.Lock()
 
 

@@ -68,7 +68,7 @@ def test_what_is_recorded_in_the_middle_of_an_append_waits_for_nobody(
     journal = open_journal(tmp_path, writer)
     journal.append(LINE)
     held = journal._writer
-    lock: Any = held._settling if writer == "queued" else getattr(held, "lock", None) or held._lock  # type: ignore[union-attr]
+    lock: Any = held._entering if writer == "queued" else getattr(held, "lock", None) or held._lock  # type: ignore[union-attr]
     inside, go_on, recorded = threading.Event(), threading.Event(), threading.Event()
 
     def interrupted() -> None:
@@ -118,7 +118,7 @@ def test_who_keeps_others_from_the_present_file_waits_for_no_append_to_one_that_
         _roll(journal)
     journal.append(LINE)
     left = journal._left_writers()[0]
-    lock: Any = left._settling if writer == "queued" else left.lock  # type: ignore[attr-defined]
+    lock: Any = left._entering if writer == "queued" else left.lock  # type: ignore[attr-defined]
     inside, go_on = threading.Event(), threading.Event()
 
     def interrupted() -> None:

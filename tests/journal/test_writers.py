@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
+from flowprov import threads
 from flowprov.journal import mmap_writer, queued_writer
 from flowprov.journal.append_writer import AppendWriter
+from flowprov.journal.event_counts import EventCounts
 from flowprov.journal.format import lines
 from flowprov.journal.mmap_writer import MmapWriter
 from flowprov.journal.own_file import OwnFile
 from flowprov.journal.queued_writer import QueuedWriter
 from flowprov.journal.write_failures import JournalFull
 from flowprov.journal.writer import NO_LIMITS, SizeLimits, Writer, choose_writer
+from tests.support import PATIENCE_S, wait_until
 
 Open = Callable[..., Writer]
 
@@ -211,6 +214,51 @@ def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
     hangs.release()
     writer.close()
     assert _read(tmp_path / "j") == expected
+
+
+def test_events_are_counted_by_the_queue_while_the_file_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01), threading.Lock()
+    write, counts = writer._writer.append, EventCounts()
+    counts.distrust()
+
+    def hang(line: bytes) -> None:
+        with hangs:
+            write(line)
+
+    monkeypatch.setattr(writer._writer, "append", hang)
+    for number in range(6):
+        if number == 3:
+            wait_until(lambda: not writer._jobs)
+            hangs.acquire()
+        writer.append(b'{"type":"task","task_id":%d}\n' % (7 ** (9 * number)))
+        writer.append(b'{"type":"heartbeat","at":1}\n')
+        if number >= 3:
+            assert counts.read(writer)[:2] == (number + 1, number + 1)
+    hangs.release()
+    wait_until(lambda: not writer._jobs)
+    assert counts.read(writer)[:2] == (6, 6)
+    writer.close()
+
+
+def test_a_handler_that_appends_while_the_thread_of_a_queue_starts_does_not_wait_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=PATIENCE_S)
+    start, nested, fallen_behind = threads.start_thread, [b"second\n"], []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if nested:
+            writer.append(nested.pop())
+        start(thread)
+
+    monkeypatch.setattr(queued_writer, "start_thread", interrupted)
+    monkeypatch.setattr(writer, "_fall_behind", lambda: fallen_behind.append(True))
+    writer.append(b"first\n")
+    assert not fallen_behind
+    writer.close()
+    assert _read(tmp_path / "j") == [b"first\n", b"second\n"]
 
 
 def test_nobody_is_given_mapped_memory_who_did_not_ask_for_it() -> None:

@@ -95,6 +95,18 @@ def test_setting_it_twice_is_setting_it_once() -> None:
     assert time.monotonic() - before > _WAIT_S / 2
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, RecursionError, KeyboardInterrupt])
+def test_an_exception_from_outside_passes_on(kind: type[BaseException]) -> None:
+    class Interrupted:
+        def release(self) -> None:
+            raise kind
+
+    event = AutoResetEvent()
+    event._unset = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(kind):
+        event.set()
+
+
 @pytest.mark.usefixtures("ignored")
 def test_heartbeats_go_on_though_signals_interrupt_the_maintenance(tmp_path: Path) -> None:
     maintenance = JournalMaintenance()
