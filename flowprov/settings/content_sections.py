@@ -26,7 +26,7 @@ class ValuesSettings(Section, frozen=True, kw_only=True):
         Seconds,
         Key(
             "Seconds of processor time that the values of one record may take.",
-            "Two fifths are for what was used. What was generated has as much if little was used, and a "
+            "Two fifths are for what was used. What was generated has as much if that took little, and a "
             "tenth at least. The rest is for encoding and writing. What is not read by then is cut.",
             expert=True,
         ),

@@ -11,14 +11,47 @@ from time import thread_time_ns
 
 import msgspec
 
-_LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
+_LOOK_OFTEN = 400  # bytes of JSON after which the clock is read, where there is little time
 _TIME_OF_BYTE = 100  # nanoseconds, on a slow machine
 _BYTES_OF_CONTAINER = 120  # that take as long as to open an object or a container
 _LEAST_PART = 0.25  # of the time, if all of it may be spent
+_LITTLE = 1 / 6  # of the time: who spent less takes none of that of the others
+_PART_BEGUN = 1.6  # of the time: by then ends what the clock cannot stop, about
 _PART_APART = 0.4  # of the time, besides
 _TIME_OF_FOREIGN = 100_000  # nanoseconds: foreign code is not begun with less
 _MAX_DIGESTS = 2**18  # bytes of which digests are made
+_LONG_DIGEST, _TIME_OF_DIGESTED = 2**14, 1.2  # bytes that take long; nanoseconds of each, on a slow machine
 _NEVER = -sys.maxsize
+
+
+class Spent(int):
+    """Bytes that the parts of a record spent, with the time that they took.
+
+    Attributes
+    ----------
+    part
+        The time that they took, as a part of what may be spent on what was used. It may be more than 1.
+    """
+
+    part = 0.0
+
+    def __add__(self, count: int) -> Spent:
+        """Return the sum; the time stays as it is."""
+        total = Spent(int(self) + count)
+        total.part = self.part
+        return total
+
+
+class TimedJSON(bytes):
+    """An encoded part of a record that took a part of the time.
+
+    Attributes
+    ----------
+    spent
+        What it spent.
+    """
+
+    spent: Spent
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -44,6 +77,11 @@ class Limits(msgspec.Struct, frozen=True):
     max_seconds: float | None = None
     """Seconds of processor time for what is encoded at once; None: no limit. The clock starts when some
     kilobytes are written, so that it costs a small value nothing."""
+    max_begun: float | None = None
+    """Seconds of processor time by which what the clock cannot stop should end, as a long text. None: more
+    than `max_seconds`, as it may begin before these are over."""
+    look_every: int = 1_500
+    """Bytes of JSON after which the clock is read: about 100 values."""
     object_reprs: bool = False
     """Whether objects of unknown classes are asked what they hold. Their `__repr__`, `items`, `to_dict` and
     properties run then, which may take any time and do anything."""
@@ -67,12 +105,22 @@ class Limits(msgspec.Struct, frozen=True):
         Parameters
         ----------
         spent
-            The bytes of the parts before it, as for :meth:`allowance`.
+            The bytes of the parts before it, as for :meth:`allowance`; a :class:`Spent` if the time is known.
         """
-        if self.max_seconds is None or spent < self.max_bytes // 8:
+        has_time = type(spent) is Spent
+        if self.max_seconds is None or (spent < self.max_bytes // 8 and not has_time):
             return self
-        left = max(1 - spent / (self.max_bytes * 3 // 4), _LEAST_PART)
-        return msgspec.structs.replace(self, max_seconds=self.max_seconds * left)
+        part = min(spent / (self.max_bytes * 3 // 4), 1.0)  # by their bytes, which says less than the clock
+        if has_time:
+            part = max(part, spent.part)  # type: ignore[attr-defined]  # checked above
+        if part < _LITTLE:
+            return self
+        return msgspec.structs.replace(
+            self,
+            max_seconds=self.max_seconds * max(1 - part, _LEAST_PART),
+            max_begun=self.max_seconds * (_PART_BEGUN - part),
+            look_every=_LOOK_OFTEN,
+        )
 
 
 class Budget:
@@ -130,7 +178,7 @@ class Budget:
         self._finished = 0  # values before this one
         self._digested = 0
         self.started: int | None = None
-        self._look_below = max(max_bytes - _LOOK_EVERY, 0)
+        self._look_below = max(max_bytes - limits.look_every, 0)
         self._short_below = max_bytes // 2  # strings are cut shorter then
 
     def spend(self, count: int) -> None:
@@ -146,14 +194,14 @@ class Budget:
             now = thread_time_ns()  # a thread that waits for a processor spends none of it
             is_first = self.started is None
             if self.started is None:  # what was spent before took time, too
-                spent = self._look_below + _LOOK_EVERY - self.left
+                spent = self._look_below + self.limits.look_every - self.left
                 self.started = now - max(spent, 0) * _TIME_OF_BYTE - self.apart
-            self._took = now - self.started - self.credit()
+            self._took = now - self.started - self.apart - self.credit()
             if self._took > limit * 1e9 and not is_first:
                 self.over = self.cut_by = "time"
         if self.left <= 0 and self.over is None:
             self.over = self.cut_by = "bytes"
-        self._look_below = _NEVER if self.over else max(self.left - _LOOK_EVERY, 0)
+        self._look_below = _NEVER if self.over else max(self.left - self.limits.look_every, 0)
 
     def count_container(self) -> None:
         """Count a container or object that is opened: it takes time even if it holds nothing."""
@@ -171,14 +219,51 @@ class Budget:
         limit = self.limits.max_seconds
         return limit is not None and self._took > part * limit * 1e9
 
+    def may_begin(self, nanoseconds: float) -> bool:
+        """Whether something may be begun that the clock cannot stop, and that may take so long."""
+        if self.is_over_time():
+            return False
+        limit = self.limits.max_seconds
+        if limit is None:
+            return True
+        end = limit * _PART_BEGUN if self.limits.max_begun is None else self.limits.max_begun
+        if self._took + nanoseconds <= end * 1e9:
+            return True
+        self.cut_by = "time"
+        return False
+
+    def timed(self, encoded: bytes, spent: int, max_seconds: float | None) -> bytes:
+        """Return what was encoded, with the time that it took; as it is if it took little.
+
+        Parameters
+        ----------
+        encoded
+            The values as JSON.
+        spent
+            The bytes that they spent.
+        max_seconds
+            The time for what was used.
+        """
+        if self.started is None or not max_seconds:
+            return encoded
+        part = (thread_time_ns() - self.started - self.credit()) / (max_seconds * 1e9)
+        if part < _LITTLE:
+            return encoded
+        timed = TimedJSON(encoded)
+        timed.spent = Spent(spent)
+        timed.spent.part = part
+        return timed
+
     def credit(self) -> int:
-        """Return nanoseconds that do not count: what is spent apart, and what is done once and not again."""
-        return self.apart
+        """Return nanoseconds that do not count: of what is done once and not again."""
+        return 0
 
     def may_spend_apart(self, nanoseconds: int = 0) -> bool:
         """Whether so much time is left of the part that is spent apart."""
-        limit = self.limits.max_seconds
-        if limit is None or self.apart + nanoseconds <= _PART_APART * limit * 1e9:
+        limit, end = self.limits.max_seconds, self.limits.max_begun
+        if limit is None:
+            return True
+        if self.apart + nanoseconds <= _PART_APART * limit * 1e9 and (end is None or end > 0):
             return True
         self.cut_by = "time"
         return False
@@ -212,11 +297,13 @@ class Budget:
             if self.over == "bytes":
                 self.over = None
             if self.over is None:
-                self._look_below = max(share - _LOOK_EVERY, 0)
+                self._look_below = max(share - self.limits.look_every, 0)
 
     def may_digest(self, count: int) -> bool:
         """Whether a digest may be made of so many bytes; if so, they are counted."""
         if self._digested + count > _MAX_DIGESTS:
+            return False
+        if count > _LONG_DIGEST and not self.may_begin(count * _TIME_OF_DIGESTED):
             return False
         self._digested += count
         return True

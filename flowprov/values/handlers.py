@@ -23,10 +23,11 @@ from flowprov.values.markers import JSONable, escape_surrogates, name_text, type
 from flowprov.values.messages import exception_message
 from flowprov.values.reading import exception_text, take
 from flowprov.values.secret_names import NOT_SECRET
-from flowprov.values.tensors import array_summary, frame_summary
+from flowprov.values.tensors import array_summary, frame_shape, frame_summary
 from flowprov.values.walker import TEXT_LOOKAHEAD, Handler, Walker
 
 _MAX_SORTED_ITEMS = 1_000
+_TIME_OF_SORTED, _TIME_OF_FRAME = 200, 250_000  # nanoseconds, on a slow machine: of an item, of a data frame
 _LEEWAY = 1_000  # bytes by which something small may exceed the budget
 # What has a name that the interpreter itself gives.
 _NAMED = (
@@ -88,9 +89,10 @@ def keep_set(walker: Walker, value: Any, depth: int) -> JSONable:
 def _sorted_items(walker: Walker, value: Any, depth: int) -> JSONable:
     base: Any = frozenset if issubclass(type(value), frozenset) else set
     total = base.__len__(value)
-    if total > walker.limits.max_items and walker.is_over_time():  # sorting takes long
+    count = max(_MAX_SORTED_ITEMS, walker.limits.max_items)
+    if total > walker.limits.max_items and not walker.may_begin(min(total, count) * _TIME_OF_SORTED):
         return {"$cut": total}
-    items: list[Any] = take(lambda: base.__iter__(value), max(_MAX_SORTED_ITEMS, walker.limits.max_items))
+    items: list[Any] = take(lambda: base.__iter__(value), count)
     walker.spend(len(items))  # not bytes, but time: the clock is looked at
     classes = {*map(id, map(type, items))}  # to hash a class may run the code of its metaclass
     if classes <= {id(int)} or classes == {id(str)}:
@@ -125,6 +127,8 @@ def is_number(array: Any) -> bool:
 
 def keep_frame(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep type, shape, columns and dtypes of a data frame."""
+    if not walker.may_begin(_TIME_OF_FRAME):
+        return frame_shape(value)
     walker.spend(1_500)  # time, not bytes
     summary = frame_summary(value, walker.limits.max_items)
     total = summary["shape"][1] if len(summary["shape"]) == 2 else len(summary["columns"])
@@ -192,6 +196,7 @@ def keep_class(_walker: Walker, value: Any, _depth: int) -> JSONable:
 
 def keep_module(walker: Walker, value: Any, _depth: int) -> JSONable:
     """Keep the name of a module."""
+    walker.count_container()  # it takes as long
     attributes: Any = vars(types.ModuleType)["__dict__"]
     name = attributes.__get__(value).get("__name__")
     return {"$module": walker.short_text(name if type(name) is str else "?")}

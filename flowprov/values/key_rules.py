@@ -82,11 +82,15 @@ class KeyRules:
         These are pairs, as of headers: ``("Authorization", "Bearer x")``; and arguments of commands:
         ``["--password", "x"]``.
         """
-        named = [position for position, item in enumerate(items[:-1]) if _is_text(item)]
         if len(items) == _PAIR:
-            secret = [1 for _ in named if self._is_secret_pair(key_name(items[0]), items[1])]
+            is_named = _is_text(items[0]) and self._is_secret_pair(key_name(items[0]), items[1])
+            secret = [1] if is_named else []
         else:
-            secret = [position + 1 for position in named if self._is_secret_option(items[position])]
+            secret = [
+                position
+                for position, item in enumerate(items[:-1], 1)
+                if _begins_with_hyphen(item) and self._is_secret_option(item)
+            ]
         if not secret:
             return items
         return [HIDDEN if position in secret else item for position, item in enumerate(items)]
@@ -115,6 +119,11 @@ class KeyRules:
         if secrecy == TOKEN_LIKE and type(value) is str and value.isalpha() and len(value) < MIN_LENGTH:
             return False  # ("token", "label") are two columns
         return secrecy in (TOKEN_LIKE, SECRET) and _is_text(value)
+
+
+def _begins_with_hyphen(value: object) -> bool:
+    cls = type(value)
+    return (cls is str and value[:1] == "-") or (cls is bytes and value[:1] == b"-")  # type: ignore[index]
 
 
 def _is_text(value: object) -> bool:

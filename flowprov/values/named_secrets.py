@@ -8,7 +8,7 @@ to its other end, and to the end of the text if that is cut off.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from flowprov.values.secret_names import NOT_SECRET, SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
 from flowprov.values.url_credentials import REDACTED
@@ -84,22 +84,39 @@ def conceal_named(text: str, secrecy: Callable[[str], int]) -> str:
         text = _conceal_matches(_FIELD_INPUT, text, secrecy)
     pieces: list[str] = []
     copied_to = 0
-    candidate = _CANDIDATE.search(text)
-    while candidate is not None:
-        start = candidate.end()
-        name = candidate["option"] or candidate["assigned"] or candidate["first"]
-        level = secrecy(name)
-        if level == NOT_SECRET and name.lower() in _NAMES_WITH_OWNERS:
-            level = _secrecy_with_owner(text, candidate.start(), name, secrecy)
-        end = 0 if level == NOT_SECRET else _end_of_secret(text, candidate, name, level)
-        if end > start:
-            pieces += (text[copied_to:start], REDACTED)
-            copied_to = end
-        candidate = _CANDIDATE.search(text, max(start, end))
+    for start, end in _spans_of_named(text, secrecy):
+        pieces += (text[copied_to:start], REDACTED)
+        copied_to = end
     if not pieces:
         return text
     pieces.append(text[copied_to:])
     return "".join(pieces)
+
+
+def _spans_of_named(text: str, secrecy: Callable[[str], int]) -> Iterator[tuple[int, int]]:
+    """Yield where the values start and end that stand behind names of secrets."""
+    harmless: set[str] = set()  # names that mean no secret wherever they stand: most recur
+    position: int | None = 0
+    while position is not None:
+        candidates = _CANDIDATE.finditer(text, position)
+        position = None
+        for candidate in candidates:
+            option, assigned, _, first = candidate.groups()
+            name = option or assigned or first
+            if name in harmless:
+                continue
+            level = secrecy(name)
+            if level == NOT_SECRET:
+                if name.lower() not in _NAMES_WITH_OWNERS:
+                    harmless.add(name)
+                    continue
+                level = _secrecy_with_owner(text, candidate.start(), name, secrecy)
+            start = candidate.end()
+            end = 0 if level == NOT_SECRET else _end_of_secret(text, candidate, name, level)
+            if end > start:
+                yield start, end
+                position = end  # the next name begins behind it
+                break
 
 
 def _conceal_matches(pattern: re.Pattern[str], text: str, secrecy: Callable[[str], int]) -> str:

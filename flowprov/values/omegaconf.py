@@ -149,6 +149,7 @@ def _content_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Bud
 def _value_of(config: Any, key: Any, node: Any, secrecy: _Secrecy, budget: Budget) -> Any:
     """Return the value of an interpolation; its text, if there is no time to resolve it."""
     text = _raw_of(node)
+    budget.count_container()  # it takes as long
     if not budget.may_spend_apart():
         return text
     begun = thread_time_ns()

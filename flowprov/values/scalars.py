@@ -125,6 +125,7 @@ def keep_fraction(walker: Walker, value: Any, depth: int) -> JSONable:
 
 def keep_iso(walker: Walker, value: Any, depth: int) -> JSONable:
     """Keep a date or a time in its ISO form."""
+    walker.count_container()  # it takes as long
     zone = getattr(value, "tzinfo", None)
     if zone is not None and not walker.is_known(type(zone)):  # the form asks the time zone for its offset
         naive = walker.text(value.replace(tzinfo=None).isoformat())

@@ -7,13 +7,14 @@ Plain scalars need only the loop of `encode_mapping`; every other value goes thr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
-from flowprov.values.budget import Limits
+from flowprov.values.budget import Limits, TimedJSON
 from flowprov.values.fields import dict_pairs, first_pairs
 from flowprov.values.handler_table import HANDLER_TABLE
 from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
@@ -225,24 +226,65 @@ class Summarizer:
                 handler is keep_numpy_array and not is_number(value)
             ):
                 entries[key] = self._arrays(value)  # type: ignore[assignment] # cast() is a call
-            elif walker is None or walker.over != "time" or len(mapping) <= limits.max_items:
+            else:
                 walker = walker or self._create_walker(allowance * 7 // 8, raw=True, spent=spent)
                 walker.next_value()
                 entries[key] = read_once(walker.node, value, 0)
                 if walker.cut_by == "bytes" and _holds_several(mapping):  # then the small ones come first
                     return self._encode_carefully(mapping, spent, walker)
-        if walker is not None and walker.cut_by:
-            if len(entries) < len(mapping):
-                entries["$cut"] = len(mapping)
-            entries["$budget"] = walker.cut_by
-        encoded = _encode(entries)
+                if walker.over == "time" and len(mapping) > limits.max_items:
+                    if not self._add_rest(entries, mapping):
+                        return self._encode_carefully(mapping, spent)
+                    break
+        if walker is not None and (walker.cut_by or walker.started is not None):
+            encoded = self._encode_slow(entries, len(mapping), walker)
+        else:
+            encoded = _encode(entries)
         return encoded if len(encoded) <= allowance else self._encode_carefully(mapping, spent, walker)
+
+    def _encode_slow(self, entries: dict[str, JSONable], total: int, walker: Walker) -> bytes:
+        """Encode the forms of named values, with marks of what was cut, and the time that they took."""
+        if walker.cut_by:
+            if len(entries) < total:
+                entries["$cut"] = total
+            entries["$budget"] = walker.cut_by
+        return self._timed(_encode(entries), walker)
+
+    def _add_rest(self, entries: dict[str, JSONable], mapping: dict[str, Any]) -> bool:
+        """Add what is kept though time is over: scalars and arrays. Return whether all their names are safe.
+
+        Parameters
+        ----------
+        entries
+            The forms of the first values, to which is added.
+        mapping
+            The values by their names.
+        """
+        rest = _without_long(islice(mapping.items(), len(entries), None), self._limits.max_string)
+        safe_keys = self._key_rules.safe_keys
+        for key, value in rest:
+            cls = type(value)
+            handler = _handlers.get(id(cls))
+            is_array = handler is keep_array or (handler is keep_numpy_array and not is_number(value))
+            is_number_kept = (cls is float and value - value == 0.0) or (
+                cls is int and INT_MIN <= value <= INT_MAX
+            )
+            is_text_kept = cls is str and (value in self._plain_texts or self._is_plain(value))
+            if is_array or is_number_kept or is_text_kept or cls is bool or value is None:
+                if type(key) is not str or (key not in safe_keys and not self._key_rules.is_safe(key)):
+                    return False
+                entries[key] = self._arrays(value) if is_array else value  # type: ignore[assignment]
+        return True
+
+    def _timed(self, encoded: bytes, walker: Walker) -> bytes:
+        """Return encoded values, with the time that they took."""
+        return walker.timed(encoded, bytes_spent(encoded), self._limits.max_seconds)
 
     def _create_walker(
         self, max_bytes: int, *, raw: bool, spent: int = 0, before: Walker | None = None
     ) -> Walker:
         walker = Walker(
-            self._limits.after(spent),
+            self._limits.after(spent) if spent else self._limits,
             max_bytes,
             arrays=self._arrays if raw else None,
             handlers=HANDLER_TABLE,
@@ -291,16 +333,30 @@ class Summarizer:
                 form["$budget"] = cut_by or "bytes"
             encoded = _encode(form)
             if len(encoded) <= allowance:
-                return encoded
+                return self._timed(encoded, walker)
             max_bytes = max_bytes * allowance // len(encoded) * 3 // 4
-        return _encode({"$cut": total, "$budget": "bytes"})
+        return self._timed(_encode({"$cut": total, "$budget": "bytes"}), walker)
 
 
 def bytes_spent(encoded: bytes | None) -> int:
-    """Return the bytes that a part of a record spent: more than any, if it was cut as its time was over."""
-    if not encoded:
-        return 0
-    return sys.maxsize if encoded.endswith(_TIME_OVER) else len(encoded)
+    """Return the bytes that a part of a record spent: more than any, if it was cut as its time was over.
+
+    Of a part for which the clock was read, it is a :class:`~flowprov.values.budget.Spent`, with its time.
+    """
+    if type(encoded) is bytes:
+        return sys.maxsize if encoded.endswith(_TIME_OVER) else len(encoded)
+    return encoded.spent if isinstance(encoded, TimedJSON) else 0
+
+
+def _without_long(pairs: Iterable[tuple[Any, Any]], max_string: int) -> list[tuple[Any, Any]]:
+    """Return pairs without those whose value is a dict, a list or a long text: with most, that are all."""
+    return [
+        pair
+        for pair in pairs
+        if (cls := type(pair[1])) is not dict
+        and cls is not list
+        and (cls is not str or len(pair[1]) <= max_string)
+    ]
 
 
 def _holds_several(mapping: Mapping[str, object]) -> bool:

@@ -86,7 +86,7 @@ def frame_summary(frame: Any, max_columns: int) -> dict[str, Any]:
 
     The names may be of any type: the caller still has to make them recordable.
     """
-    summary: dict[str, Any] = {"type": type_name(type(frame)), "shape": _shape(frame.shape)}
+    summary = frame_shape(frame)
     if package_of(type(frame)) == "polars" and frame.width > max_columns:
         frame = frame[:, :max_columns]  # its `dtypes` creates an object for each column
     elif package_of(type(frame)) == "pandas" and frame.shape[1] > max_columns:
@@ -101,6 +101,11 @@ def frame_summary(frame: Any, max_columns: int) -> dict[str, Any]:
             texts[id(dtype)] = _dtype(dtype)
         dtypes.append(texts[id(dtype)])
     return {**summary, "columns": columns, "dtypes": dtypes}
+
+
+def frame_shape(frame: Any) -> dict[str, Any]:
+    """Return a data frame's type and shape."""
+    return {"type": type_name(type(frame)), "shape": _shape(frame.shape)}
 
 
 def _shape(shape: object) -> JSONable:

@@ -21,12 +21,12 @@ from flowprov.values.reading import exception_text
 from flowprov.values.redaction import Redactor
 from flowprov.values.secret_forms import has_id_of_aws, is_secret_of_aws
 from flowprov.values.secret_names import NOT_SECRET, SECRET, SERVICE, TOKEN_LIKE, looks_like_service_key
-from flowprov.values.sizes import escapes_in, is_scalar, length_of, size_of
+from flowprov.values.sizes import escapes_in, is_scalar, length_of, size_of, size_of_plain, time_of_redaction
 
 Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 
 # Bytes of JSON, about; the marker is that of a text of which nothing is kept.
-_COST_OF_NODE, _COST_OF_FLOAT, _COST_OF_INT, _COST_OF_MARKER = 12, 19, 11, 30
+_COST_OF_NODE, _COST_OF_MARKER = 12, 30
 _SHORT = 50  # characters of a text of which nobody asks how they are encoded
 _LONG = 200  # characters of a text or key that may take long to redact: the clock is read before
 _NAMES_A_LOOK = 20  # names after which the clock is read
@@ -34,8 +34,6 @@ _TIME_FOR_NAMES, _TIME_FOR_LONG = 0.5, 0.5  # after these parts of it, no name o
 _TIME_OF_NAME = 8_000  # nanoseconds, to find out whether it means a secret, on a slow machine
 _MAX_ESCAPE = 6  # bytes of a character as JSON
 TEXT_LOOKAHEAD = 8_192  # characters of a string behind its limit that its redaction may have to see
-# Classes are compared by identity: to hash one may run the code of its metaclass.
-_FLOATS, _INTS, _CONSTANTS = {id(float)}, {id(int)}, {id(bool), id(type(None))}
 _json = msgspec.json.Encoder().encode
 
 
@@ -97,8 +95,8 @@ class Walker(Budget):
         self._learned = key_rules.learned
 
     def credit(self) -> int:
-        """Return what is spent apart, and the time that names took which were seen for the first time."""
-        return self.apart + (self.key_rules.learned - self._learned) * _TIME_OF_NAME
+        """Return the time that names took which were seen for the first time."""
+        return (self.key_rules.learned - self._learned) * _TIME_OF_NAME
 
     def node(self, value: object, depth: int) -> JSONable:
         """Return the recordable form of a value; a marker if the value raises while it is read."""
@@ -194,7 +192,11 @@ class Walker(Budget):
         depth
             The level of the list.
         """
-        if len(items) == total and (cost := self._cost_of_plain(items)):
+        if (
+            len(items) == total
+            and self.nodes + total <= self.limits.max_nodes
+            and 0 < (cost := size_of_plain(items)) < self.left
+        ):
             self.nodes += total
             self.spend(cost)
             return cast("JSONable", list(items))
@@ -211,30 +213,6 @@ class Walker(Budget):
                 break
             forms.append(self.node(item, depth + 1))
         return forms, [] if len(forms) == total else [{"$cut": True if total is None else total}]
-
-    def _cost_of_plain(self, items: Sequence[object]) -> int:
-        """Return the bytes of a list that is kept as it is; 0 if it is not.
-
-        It is if it holds only finite floats, only 64-bit integers, or only booleans and None.
-        """
-        if not items or self.nodes + len(items) > self.limits.max_nodes:
-            return 0
-        classes = {*map(id, map(type, items))}
-        if classes == _FLOATS:
-            total = sum(cast("Sequence[float]", items))
-            if total - total != 0.0:  # also if the sum overflows, which only costs time
-                return 0
-            cost = _COST_OF_FLOAT * len(items)
-        elif classes == _INTS:
-            numbers = cast("Sequence[int]", items)
-            if min(numbers) < INT_MIN or max(numbers) > INT_MAX:
-                return 0
-            cost = _COST_OF_INT * len(items)
-        elif classes <= _CONSTANTS:
-            cost = 6 * len(items)
-        else:
-            return 0
-        return cost if cost < self.left else 0
 
     def build_object(
         self, pairs: Iterable[tuple[object, object]], total: int | None, depth: int
@@ -254,14 +232,16 @@ class Walker(Budget):
         result: dict[str, JSONable] = {}
         others = 0
         for key, value in pairs:
+            if self.over:
+                break
             cls = type(value)
             if cls is float or cls is str or cls is int or cls is bool or value is None:
                 self.entries += 1
-                if self.over or self.entries > limits.max_entries:
+                if self.entries > limits.max_entries:
                     break
             else:
                 others += 1
-                if self.over or others > limits.max_items or self.nodes >= limits.max_nodes:
+                if others > limits.max_items or self.nodes >= limits.max_nodes:
                     continue  # scalars behind it are kept
             if type(key) is str and (key in safe_keys or rules.is_safe(key)):
                 name = key if key not in result else unique_key(key, result)
@@ -363,7 +343,7 @@ class Walker(Budget):
         """
         length = max(length, len(value))
         limit = self.limits.max_string
-        if length > _SHORT and (self.over == "time" or (length > _LONG and self.has_spent(_TIME_FOR_LONG))):
+        if length > _SHORT and (self.over == "time" or (length > _LONG and not self._may_redact(value))):
             self.left -= _COST_OF_MARKER
             return {"$str": "", "length": length}
         if self.left < self._short_below:
@@ -391,6 +371,13 @@ class Walker(Budget):
         if text is not redacted:
             marker["escaped"] = True
         return marker
+
+    def _may_redact(self, text: str) -> bool:
+        """Whether there is time to find the secrets in a long text."""
+        if self.has_spent(_TIME_FOR_LONG):
+            return False
+        limits = self.limits
+        return limits.max_begun is None or self.may_begin(time_of_redaction(text, limits.max_string))
 
     def short_text(self, text: str) -> str:
         """Return a repr or a message without secrets, cut to `Limits.max_repr` characters."""

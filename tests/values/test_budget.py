@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import flowprov
 from flowprov.runtime import runtime
 from flowprov.values import Limits, Summarizer, bytes_spent
-from flowprov.values.budget import Budget
+from flowprov.values.budget import Budget, Spent, TimedJSON
 from tests.values.support import SUMMARIZER
 
 MAX_BYTES = Limits().max_bytes
@@ -193,6 +193,94 @@ def test_objects_that_are_asked_are_no_longer_asked_when_time_is_over() -> None:
     assert len(asked) <= 2
     assert form["objects"][-1] == {"$cut": 50}
     assert form["$budget"] == "time"
+
+
+# -- time, of what is encoded after something slow ---------------------------------------------------------
+
+HURRIED = Summarizer(Limits(max_seconds=0.0004))
+ADDRESSES = "http://u:p@h/ " * 200
+
+
+def _after(part: float, encoded: int = 1_000) -> Spent:
+    """Return what a part of a record spent that took so large a part of the time for what was used."""
+    spent = Spent(encoded)
+    spent.part = part
+    return spent
+
+
+def test_what_took_long_counts_by_the_clock_however_few_bytes_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(step=150_000)
+    monkeypatch.setattr("flowprov.values.budget.thread_time_ns", lambda: next(ticks))
+    used = HURRIED.encode_mapping({"text": ADDRESSES})
+    assert type(used) is TimedJSON
+    spent = bytes_spent(used)
+    assert spent == len(used) < 1_200
+    assert type(spent) is Spent
+    assert spent.part >= 0.375
+    limits = Limits(max_seconds=0.0004)
+    assert limits.allowance(spent) == limits.allowance(len(used))  # it takes none of the bytes
+    assert limits.after(spent).max_seconds == pytest.approx(0.0004 * (1 - spent.part))
+    assert limits.after(spent + 100_000).max_seconds == 0.0001  # bytes that are added do not hide it
+    assert limits.after(_after(0.1)) is limits
+
+
+def test_what_took_little_is_no_different() -> None:
+    for named in ({"lr": 0.1}, {"x": np.zeros(3)}, {"config": {"lr": 0.1, "layers": [64, 64]}}):
+        assert type(HURRIED.encode_mapping(named)) is bytes
+
+
+@pytest.mark.parametrize("part", [0.5, 1.0, 2.5])
+def test_small_values_are_kept_whole_after_something_slow(part: float) -> None:
+    small = {
+        "loss": 0.25,
+        "epochs": 3,
+        "losses": [0.5, 0.25, 0.125],
+        "best": {"epoch": 2, "metrics": {"accuracy": 0.9, "f1": 0.8}, "path": "models/best.pt"},
+        "note": "it converged, after the third epoch: " + "x" * 100,
+        "done": True,
+    }
+    assert msgspec.json.decode(HURRIED.encode_mapping(small, _after(part))) == small
+    history = {f"loss_{step}": step / 7 for step in range(300)}
+    named = {"weights": np.zeros((3, 4)), **history, "last": dict(list(history.items())[-10:])}
+    assert HURRIED.encode_mapping(named, _after(part)) == SUMMARIZER.encode_mapping(named)
+
+
+def test_what_the_clock_cannot_stop_is_not_begun_after_something_slow() -> None:
+    slow = {"text": ADDRESSES, "names": set(map(str, range(1_000))), "data": bytes(200_000)}
+    form = msgspec.json.decode(HURRIED.encode_mapping(slow, _after(1.5)))
+    cut = {"$str": "", "length": len(ADDRESSES)}
+    assert form == {"text": cut, "names": {"$cut": 1_000}, "data": {"$bytes": 200_000}, "$budget": "time"}
+    for name, value in slow.items():  # each alone is read if little was spent
+        assert "$budget" not in msgspec.json.decode(SUMMARIZER.encode_mapping({name: value}, _after(0.2)))
+
+
+def test_a_data_frame_keeps_its_shape_after_something_slow() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
+    form = msgspec.json.decode(HURRIED.encode_mapping({"frame": frame}, _after(1.5)))
+    assert form["$budget"] == "time"
+    assert form["frame"]["shape"] == [2, 2]
+    assert "columns" not in form["frame"]
+
+
+def test_of_many_values_scalars_and_arrays_are_kept_when_time_is_over() -> None:
+    none_left = Summarizer(Limits(max_seconds=0.0))
+    tables = {f"table_{number}": TABLE for number in range(150)}
+    small = {
+        "lr": 0.1,
+        "n": 3,
+        "none": None,
+        "name": "x" * 500,
+        "x": np.zeros(3),
+        "url": "http://u:hunter2@h/",
+    }
+    form = msgspec.json.decode(none_left.encode_mapping({**tables, "texts": "y" * 2_000, **small}))
+    described = msgspec.json.decode(SUMMARIZER.encode_mapping({"x": np.zeros(3)}))
+    kept = {name: value for name, value in form.items() if not name.startswith("table_")}
+    expected = {**small, **described, "$cut": 157, "$budget": "time"}
+    del expected["url"]  # it may not be kept as it is
+    assert kept == expected
+    assert b"hunter2" not in none_left.encode_mapping({**tables, "password": "hunter2hunter2"})
 
 
 def test_a_budget_says_what_is_over() -> None:
