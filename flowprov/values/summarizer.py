@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from time import thread_time_ns
 from typing import Any
 
 import msgspec
@@ -291,8 +292,10 @@ class Summarizer:
             key_rules=self._key_rules,
             redactor=self.redactor,
         )
+        if spent and walker.limits is not self._limits:  # there is little time: none is to pass uncounted
+            walker.started = thread_time_ns()
         if before is not None:  # which did not keep within the budget: the time goes on
-            walker.started, walker.apart = before.started, before.apart
+            walker.started, walker.apart = before.started or walker.started, before.apart
         return walker
 
     def _encode_carefully(
