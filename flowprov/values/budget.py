@@ -11,8 +11,10 @@ from time import thread_time_ns
 
 import msgspec
 
-_LOOK_OFTEN = 400  # bytes of JSON after which the clock is read, where there is little time
+_LOOK_EVERY = 1_500  # bytes of JSON after which the clock is read: about 100 values
+_LOOK_OFTEN = 400  # after the first of these, where there is little time
 _TIME_OF_BYTE = 100  # nanoseconds, on a slow machine
+_PART_SURE = 0.3  # of the time that is taken for spent before the clock was read first
 _BYTES_OF_CONTAINER = 120  # that take as long as to open an object or a container
 _LEAST_PART = 0.25  # of the time, if all of it may be spent
 _LITTLE = 1 / 6  # of the time: who spent less takes none of that of the others
@@ -80,8 +82,8 @@ class Limits(msgspec.Struct, frozen=True):
     max_begun: float | None = None
     """Seconds of processor time by which what the clock cannot stop should end, as a long text. None: more
     than `max_seconds`, as it may begin before these are over."""
-    look_every: int = 1_500
-    """Bytes of JSON after which the clock is read: about 100 values."""
+    look_every: int = _LOOK_EVERY
+    """Bytes of JSON after which the clock is read again."""
     object_reprs: bool = False
     """Whether objects of unknown classes are asked what they hold. Their `__repr__`, `items`, `to_dict` and
     properties run then, which may take any time and do anything."""
@@ -152,6 +154,7 @@ class Budget:
     __slots__ = (
         "_digested",
         "_finished",
+        "_guessed",
         "_longest_foreign",
         "_look_below",
         "_short_below",
@@ -172,13 +175,14 @@ class Budget:
         self.over: str | None = None
         self.cut_by: str | None = None
         self.apart = self._longest_foreign = 0
+        self._guessed = 0  # nanoseconds that were spent before the clock was read first
         self._took = 0  # nanoseconds, when the clock was read last
         self.nodes = 0
         self.entries = 0
         self._finished = 0  # values before this one
         self._digested = 0
         self.started: int | None = None
-        self._look_below = max(max_bytes - limits.look_every, 0)
+        self._look_below = max(max_bytes - _LOOK_EVERY, 0)  # small values are not cut, however little is left
         self._short_below = max_bytes // 2  # strings are cut shorter then
 
     def spend(self, count: int) -> None:
@@ -194,8 +198,9 @@ class Budget:
             now = thread_time_ns()  # a thread that waits for a processor spends none of it
             is_first = self.started is None
             if self.started is None:  # what was spent before took time, too
-                spent = self._look_below + self.limits.look_every - self.left
-                self.started = now - max(spent, 0) * _TIME_OF_BYTE - self.apart
+                spent = self._look_below + _LOOK_EVERY - self.left
+                self._guessed = max(spent, 0) * _TIME_OF_BYTE
+                self.started = now - self._guessed - self.apart
             self._took = now - self.started - self.apart - self.credit()
             if self._took > limit * 1e9 and not is_first:
                 self.over = self.cut_by = "time"
@@ -232,25 +237,25 @@ class Budget:
         self.cut_by = "time"
         return False
 
-    def timed(self, encoded: bytes, spent: int, max_seconds: float | None) -> bytes:
+    def timed(self, encoded: bytes, max_seconds: float | None) -> bytes:
         """Return what was encoded, with the time that it took; as it is if it took little.
 
         Parameters
         ----------
         encoded
             The values as JSON.
-        spent
-            The bytes that they spent.
         max_seconds
             The time for what was used.
         """
         if self.started is None or not max_seconds:
             return encoded
-        part = (thread_time_ns() - self.started - self.credit()) / (max_seconds * 1e9)
+        # What comes next is not to have less because too much was taken for spent.
+        took = thread_time_ns() - self.started - self._guessed * (1 - _PART_SURE) - self.credit()
+        part = took / (max_seconds * 1e9)
         if part < _LITTLE:
             return encoded
         timed = TimedJSON(encoded)
-        timed.spent = Spent(spent)
+        timed.spent = Spent(len(encoded))
         timed.spent.part = part
         return timed
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from flowprov.asynchronous import interrupted_reading
-from flowprov.values.budget import Limits, TimedJSON
+from flowprov.values.budget import Limits, Spent, TimedJSON
 from flowprov.values.fields import dict_pairs, first_pairs
 from flowprov.values.handler_table import HANDLER_TABLE
 from flowprov.values.handlers import is_number, keep_array, keep_numpy_array
@@ -279,7 +279,7 @@ class Summarizer:
 
     def _timed(self, encoded: bytes, walker: Walker) -> bytes:
         """Return encoded values, with the time that they took."""
-        return walker.timed(encoded, bytes_spent(encoded), self._limits.max_seconds)
+        return walker.timed(encoded, self._limits.max_seconds)
 
     def _create_walker(
         self, max_bytes: int, *, raw: bool, spent: int = 0, before: Walker | None = None
@@ -312,7 +312,9 @@ class Summarizer:
 
     def _encode_record(self, mapping: Mapping[str, object], spent: int, walker: Walker | None) -> bytes:
         limit = self._limits.max_nodes
-        max_bytes = allowance = self._limits.allowance(spent)
+        # In the least time there is, no more than the least bytes can be read.
+        is_least = type(spent) is Spent and spent.part >= 1
+        max_bytes = allowance = self._limits.allowance(sys.maxsize if is_least else spent)
         walker = self._create_walker(max_bytes, raw=True, spent=spent, before=walker)
         try:
             if issubclass(type(mapping), dict):
@@ -342,9 +344,9 @@ class Summarizer:
 
 
 def bytes_spent(encoded: bytes | None) -> int:
-    """Return the bytes that a part of a record spent: more than any, if it was cut as its time was over.
+    """Return the bytes that a part of a record spent, with the time, if it was measured.
 
-    Of a part for which the clock was read, it is a :class:`~flowprov.values.budget.Spent`, with its time.
+    If it was not, and the part was cut as its time was over, they are more than any.
     """
     if type(encoded) is bytes:
         return sys.maxsize if encoded.endswith(_TIME_OVER) else len(encoded)

@@ -29,7 +29,8 @@ Handler: TypeAlias = "Callable[[Walker, Any, int], JSONable]"
 _COST_OF_NODE, _COST_OF_MARKER = 12, 30
 _SHORT = 50  # characters of a text of which nobody asks how they are encoded
 _LONG = 200  # characters of a text or key that may take long to redact: the clock is read before
-_NAMES_A_LOOK, _NAMES_OFTEN = 20, 5  # names after which the clock is read; and where there is little time
+_NAMES_A_LOOK = 20  # names, and values of these, after which the clock is read
+_VALUES_OFTEN = 5  # values after which it is read where there is little time
 _TIME_FOR_NAMES, _TIME_FOR_LONG = 0.5, 0.5  # after these parts of it, no name or long text is begun
 _TIME_OF_NAME = 8_000  # nanoseconds, to find out whether it means a secret, on a slow machine
 _MAX_ESCAPE = 6  # bytes of a character as JSON
@@ -288,10 +289,9 @@ class Walker(Budget):
         entries: list[tuple[int, int, str, str, object]] = []
         result: dict[str, JSONable] = {}
         left = left_for_names = self.left
-        names_a_look = _NAMES_A_LOOK if self.limits.max_begun is None else _NAMES_OFTEN
         for key, value in pairs:
             is_slow = type(key) is not str or len(key) > _LONG
-            is_looked_at = is_slow or len(entries) % names_a_look == 0
+            is_looked_at = is_slow or len(entries) % _NAMES_A_LOOK == 0
             if is_looked_at and self.has_spent(_TIME_FOR_NAMES) and entries:
                 break
             name, written = self._write_key(key, result)
@@ -300,8 +300,9 @@ class Walker(Budget):
             result[written] = None
             entries.append((len(written) + size_of(value), cost, written, key_name(key) or name, value))
         entries.sort(key=itemgetter(0))
+        values_a_look = _NAMES_A_LOOK if self.limits.max_begun is None else _VALUES_OFTEN
         for index, (_, cost, written, name, value) in enumerate(entries):
-            if index % names_a_look == 0:
+            if index % values_a_look == 0:
                 self.look()
             if self.over == "time" and len(entries) > self.limits.max_items and not is_scalar(value):
                 del result[written]

@@ -254,6 +254,11 @@ def test_what_the_clock_cannot_stop_is_not_begun_after_something_slow() -> None:
         assert "$budget" not in msgspec.json.decode(SUMMARIZER.encode_mapping({name: value}, _after(0.2)))
 
 
+def test_many_arrays_are_kept_after_something_slow() -> None:
+    named = {f"layer_{number}": np.zeros((number, 2)) for number in range(200)}
+    assert HURRIED.encode_mapping(named, _after(2.5)) == SUMMARIZER.encode_mapping(named)
+
+
 def test_a_data_frame_keeps_its_shape_after_something_slow() -> None:
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
