@@ -201,6 +201,14 @@ HURRIED = Summarizer(Limits(max_seconds=0.0004))
 ADDRESSES = "http://u:p@h/ " * 200
 
 
+@pytest.fixture
+def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a microsecond pass between two looks at the clock, whatever the machine does."""
+    ticks = itertools.count(step=1_000)
+    for module in ("budget", "summarizer"):
+        monkeypatch.setattr(f"flowprov.values.{module}.thread_time_ns", lambda: next(ticks))
+
+
 def _after(part: float, encoded: int = 1_000) -> Spent:
     """Return what a part of a record spent that took so large a part of the time for what was used."""
     spent = Spent(encoded)
@@ -224,11 +232,13 @@ def test_what_took_long_counts_by_the_clock_however_few_bytes_it_has(monkeypatch
     assert limits.after(_after(0.1)) is limits
 
 
+@pytest.mark.usefixtures("steady_clock")
 def test_what_took_little_is_no_different() -> None:
     for named in ({"lr": 0.1}, {"x": np.zeros(3)}, {"config": {"lr": 0.1, "layers": [64, 64]}}):
         assert type(HURRIED.encode_mapping(named)) is bytes
 
 
+@pytest.mark.usefixtures("steady_clock")
 @pytest.mark.parametrize("part", [0.5, 1.0, 2.5])
 def test_small_values_are_kept_whole_after_something_slow(part: float) -> None:
     small = {
@@ -245,6 +255,7 @@ def test_small_values_are_kept_whole_after_something_slow(part: float) -> None:
     assert HURRIED.encode_mapping(named, _after(part)) == SUMMARIZER.encode_mapping(named)
 
 
+@pytest.mark.usefixtures("steady_clock")
 def test_what_the_clock_cannot_stop_is_not_begun_after_something_slow() -> None:
     slow = {"text": ADDRESSES, "names": set(map(str, range(1_000))), "data": bytes(200_000)}
     form = msgspec.json.decode(HURRIED.encode_mapping(slow, _after(1.5)))
@@ -254,11 +265,13 @@ def test_what_the_clock_cannot_stop_is_not_begun_after_something_slow() -> None:
         assert "$budget" not in msgspec.json.decode(SUMMARIZER.encode_mapping({name: value}, _after(0.2)))
 
 
+@pytest.mark.usefixtures("steady_clock")
 def test_many_arrays_are_kept_after_something_slow() -> None:
     named = {f"layer_{number}": np.zeros((number, 2)) for number in range(200)}
     assert HURRIED.encode_mapping(named, _after(2.5)) == SUMMARIZER.encode_mapping(named)
 
 
+@pytest.mark.usefixtures("steady_clock")
 def test_a_data_frame_keeps_its_shape_after_something_slow() -> None:
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
