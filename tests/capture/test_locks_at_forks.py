@@ -75,6 +75,8 @@ _EACH_LOCK = """
     import gc, json, os, sys, threading, types, flowprov
     import torch, flowprov.capture.dask.plugin, flowprov.integrations.optuna
 
+    from flowprov.threads import AutoResetEvent
+
     LOCKS = type(threading.Lock()), type(threading.RLock())
     gc.freeze()  # what was imported is found from its module
 
@@ -88,6 +90,8 @@ _EACH_LOCK = """
         values = [value for module in modules for value in vars(module).values()]
         found = {}
         for one in [*modules, *filter(is_ours, [*values, *gc.get_objects()])]:
+            if isinstance(one, AutoResetEvent):  # its lock is taken while it is unset, and no thread holds it
+                continue
             of = one.__name__ if isinstance(one, types.ModuleType) else type(one).__qualname__
             for name in [*getattr(one, "__dict__", ()), *getattr(type(one), "__slots__", ())]:
                 if isinstance(lock := getattr(one, name, None), LOCKS):

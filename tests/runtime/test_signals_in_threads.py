@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -93,6 +94,27 @@ def test_setting_it_twice_is_setting_it_once() -> None:
     before = time.monotonic()
     event.wait(_WAIT_S)
     assert time.monotonic() - before > _WAIT_S / 2
+
+
+def test_a_forked_child_sets_an_event_and_waits_for_it_whoever_waited_in_its_parent() -> None:
+    event, forked = AutoResetEvent(), threading.Event()
+
+    def wait() -> None:
+        while not forked.is_set():
+            event.wait(_WAIT_S)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(PATIENCE_S))
+        for _ in range(2):
+            event.set()
+            event.wait(PATIENCE_S * 2)
+        os._exit(0)
+    forked.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, RecursionError, KeyboardInterrupt])
