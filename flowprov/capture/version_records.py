@@ -143,10 +143,8 @@ class VersionRecorder:
             took = time.monotonic() - begun
             if not self._hurry:
                 self._woken.wait(min(_REST * took, _MAX_REST_S))
-        if (
-            self._hurry
-        ):  # a signal handler that asked while the thread was started may have started another one
-            self._woken.set()
+        if self._hurry:
+            self._woken.set()  # an interrupted start may have left another thread, which ends, too
 
     def _next(self) -> list[_Asked]:
         with self._lock:

@@ -295,14 +295,13 @@ class LineAppender(AppendOrder):
             with self._lock:
                 self.roll(writer, in_event=in_event)  # the next file takes the line, or now this one
                 self._append_to_file(line, in_event=in_event)
-            return
         except io.UnsupportedOperation:  # the file is closed
             if self._writer is writer:
                 raise
             self._append_to_file(line, in_event=in_event)  # a signal handler has just left it for another one
-            return
-        if self._writer_append is not writer.fast_append:
-            self._follow(writer)
+        else:
+            if self._writer_append is not writer.fast_append:
+                self._follow(writer)
 
     def _append_by(self, writer: Writer, line: bytes) -> Writer:
         """Append a line; return the writer that took it, another one if the file cannot be mapped."""

@@ -354,7 +354,7 @@ def bytes_spent(encoded: bytes | None) -> int:
 
 
 def _without_long(pairs: Iterable[tuple[Any, Any]], max_string: int) -> list[tuple[Any, Any]]:
-    """Return pairs without those whose value is a dict, a list or a long text: with most, that are all."""
+    """Return pairs without those whose value is a dict, a list or a long text."""
     return [
         pair
         for pair in pairs

@@ -191,18 +191,24 @@ def test_a_full_disk_is_an_error_and_keeps_the_appended_lines(open_writer: Open,
     assert _read(path) == expected
 
 
-def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queued_writer, "MAX_QUEUED", 1000)
-    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01), threading.Lock()
-    write = writer._writer.append
+def _hanging(writer: QueuedWriter, monkeypatch: pytest.MonkeyPatch) -> threading.Lock:
+    """Return a lock; the file of a queue does not answer while it is held."""
+    write, hangs = writer._writer.append, threading.Lock()
 
     def hang(line: bytes) -> None:
         with hangs:
             write(line)
 
     monkeypatch.setattr(writer._writer, "append", hang)
+    return hangs
+
+
+def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queued_writer, "MAX_QUEUED", 1000)
+    writer = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01)
+    hangs = _hanging(writer, monkeypatch)
     hangs.acquire()
     expected = []
     with pytest.raises(JournalFull) as full:
@@ -219,15 +225,9 @@ def test_a_queue_that_is_full_refuses_lines_and_keeps_those_that_it_has(
 def test_events_are_counted_by_the_queue_while_the_file_does_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, hangs = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01), threading.Lock()
-    write, counts = writer._writer.append, EventCounts()
+    writer = QueuedWriter(OwnFile(tmp_path / "j"), NO_LIMITS, max_wait=0.01)
+    hangs, counts = _hanging(writer, monkeypatch), EventCounts()
     counts.distrust()
-
-    def hang(line: bytes) -> None:
-        with hangs:
-            write(line)
-
-    monkeypatch.setattr(writer._writer, "append", hang)
     for number in range(6):
         if number == 3:
             wait_until(lambda: not writer._jobs)

@@ -180,7 +180,7 @@ def write_campaign(
         journal_id = f"{number:032x}"
         first = header(journal_id, campaign_id, pid=100 + number, rank=rank, started_at=NS)
         if firsts is not None and ancestors:
-            names = {"ancestors": ancestors[:], "first_number": firsts[number], "previous": ancestors[0][0]}
+            names = {"ancestors": ancestors[:], "first_number": firsts[number], "previous": ancestors[-1][0]}
             first = msgspec.structs.replace(first, pid=100, rank=journals[0][2], **names)
-        ancestors.insert(0, (journal_id, first.first_number))
+        ancestors.append((journal_id, first.first_number))
         write(folder, first, *written, *end)
